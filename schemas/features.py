@@ -1,0 +1,132 @@
+"""The ordered feature list: what a user looks like to a model.
+
+Order, names and units are the contract between training and serving; `FEATURES_HASH` goes into
+every model manifest, and a model made for another list is refused.
+
+Windows roll in event time at tile resolution ("sawtooth", as in Chronon): a window of length W
+with hop h at clock `now` covers the tiles `t` with `now // h - W // h < t`, that is the running
+tile and the `W / h - 1` before it, so its real length is between `W - h` and `W`. Events
+ahead of the clock (within the allowed skew) count at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.events import CLICK_TYPES
+
+__all__ = [
+    "COUNT_MEASURES",
+    "DECAY_HALF_LIVES_DAYS",
+    "FEATURES",
+    "FEATURES_HASH",
+    "FEATURE_NAMES",
+    "GAP_ORDERS",
+    "MONEY_MEASURES",
+    "RECENCY_KINDS",
+    "WINDOWS",
+    "Feature",
+    "Window",
+]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One rolling window: its name, length and tile width, both in seconds."""
+
+    name: str
+    length_seconds: int
+    hop_seconds: int
+
+
+WINDOWS: Final = (
+    Window("1h", 3_600, 300),
+    Window("24h", 86_400, 3_600),
+    Window("7d", 7 * 86_400, 86_400),
+    Window("30d", 30 * 86_400, 86_400),
+    Window("90d", 90 * 86_400, 86_400),
+)
+
+COUNT_MEASURES: Final = (
+    *CLICK_TYPES,
+    "orders",
+    "cancellations",
+    "returns",
+    "order_lines",
+    "coupon_orders",
+    "rating_tenths",  # sum of ratings in tenths of a star, so that it stays an integer
+    "ratings",
+    "sessions",
+    "distinct_items",
+    "distinct_categories",
+)
+"""Integer measures kept per window (int32)."""
+
+MONEY_MEASURES: Final = ("revenue_cents", "discount_cents", "refund_cents")
+"""Money measures kept per window (int64, hundredths of the shop's currency)."""
+
+RECENCY_KINDS: Final = (*CLICK_TYPES, "order", "cancellation", "return")
+"""Kinds whose last time is remembered, in the order of their columns."""
+
+DECAY_HALF_LIVES_DAYS: Final = (7.0, 30.0)
+GAP_ORDERS: Final = 8
+"""How many of the most recent order times are kept, for inter-purchase gaps."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One model input: its name, unit, and how to say it to a marketer."""
+
+    name: str
+    unit: str
+    words: str
+
+
+def _window_features() -> list[Feature]:
+    features = []
+    for w in WINDOWS:
+        for name in COUNT_MEASURES:
+            if name in ("rating_tenths", "ratings"):
+                continue
+            words = f"{name.replace('_', ' ')} in the last {w.name}"
+            features.append(Feature(f"{name}_{w.name}", "count", words))
+        features += [
+            Feature(f"rating_mean_{w.name}", "stars", f"average rating in the last {w.name}"),
+            Feature(f"revenue_{w.name}", "currency", f"spend in the last {w.name}"),
+            Feature(f"refunds_{w.name}", "currency", f"refunds in the last {w.name}"),
+            Feature(f"discount_share_{w.name}", "ratio", f"discount share in the last {w.name}"),
+        ]
+    return features
+
+
+FEATURES: Final[tuple[Feature, ...]] = (
+    *_window_features(),
+    *(
+        Feature(f"days_since_{kind}", "days", f"days since the last {kind.replace('_', ' ')}")
+        for kind in RECENCY_KINDS
+    ),
+    Feature("days_since_activity", "days", "days since anything happened"),
+    Feature("tenure_days", "days", "days since first seen"),
+    Feature("lifetime_orders", "count", "orders ever"),
+    Feature("lifetime_revenue", "currency", "spend ever"),
+    Feature("mean_order_value", "currency", "average order value"),
+    Feature("gap_lifetime_mean_days", "days", "usual days between orders"),
+    Feature("gap_mean_days", "days", f"days between the last {GAP_ORDERS} orders"),
+    Feature("gap_std_days", "days", f"spread of the gaps between the last {GAP_ORDERS} orders"),
+    Feature("gap_last_days", "days", "days between the last two orders"),
+    Feature("silence_over_gap", "ratio", "silence compared with the usual gap"),
+    *(
+        Feature(f"{what}_decayed_{int(h)}d", unit, f"recent {what} (half-life {int(h)} days)")
+        for h in DECAY_HALF_LIVES_DAYS
+        for what, unit in (("orders", "count"), ("revenue", "currency"), ("activity", "count"))
+    ),
+)
+
+FEATURE_NAMES: Final[tuple[str, ...]] = tuple(f.name for f in FEATURES)
+FEATURES_HASH: Final = hashlib.sha256(
+    "\n".join(f"{f.name} {f.unit}" for f in FEATURES).encode()
+    + repr((WINDOWS, DECAY_HALF_LIVES_DAYS, GAP_ORDERS)).encode()
+).hexdigest()
+"""Unknown values (no order yet, fewer than two orders, no rating) are NaN in the matrix."""

@@ -1,0 +1,97 @@
+"""What Tideline's own parts say to each other over Kafka: examples, learner snapshots, alerts,
+dead letters. All are msgspec structs, written as MessagePack (internal) or JSON (for others)."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["AlertMessage", "DeadLetter", "Example", "LearnerSnapshot"]
+
+
+class Example(msgspec.Struct, frozen=True):
+    """A matured label question: what was known when it was asked, and what happened since.
+
+    One user has at most one open question; it matures at exactly `asked_at + horizon`. `shard` and
+    `ordinal` number the examples of a shard from 1 without gaps, so that a reader drops repeats.
+    """
+
+    shard: int
+    ordinal: int
+    asked_at_ms: int
+    matured_at_ms: int
+    horizon_days: int
+    x: bytes
+    """float32 [F], little-endian, in `schemas.features` order; unknown values are NaN."""
+    p_champion: float
+    p_learner: float
+    p_churn: float
+    spend_predicted: float
+    churned: bool
+    spend: float
+    champion_version: str
+    learner_version: int
+    features_hash: str
+
+
+class LearnerSnapshot(msgspec.Struct, frozen=True):
+    """The online learner as plain numbers, so that shards score with it vectorised.
+
+    p_learner = sigmoid(intercept + logit_weight * logit(p_champion)
+                        + sum_f weights[f] * standardised(x[f]))
+    with standardised(x) = clip((x - mean) / scale, -5, 5), and 0 where x is NaN.
+    p_churn = (1 - blend_weight) * p_champion + blend_weight * p_learner.
+    """
+
+    version: int
+    champion_version: str
+    features_hash: str
+    labels: int
+    """Matured labels learned so far."""
+    blend_weight: float
+    intercept: float
+    logit_weight: float
+    weights: list[float]
+    mean: list[float]
+    scale: list[float]
+    log_loss_champion: float | None = None
+    log_loss_learner: float | None = None
+    log_loss_blend: float | None = None
+    positions: dict[str, int] = {}
+    """Shard -> ordinal of the last example learned: what makes a restart exact."""
+    state: bytes = b""
+    """What only the learner needs to go on exactly (optimiser and scaler numbers, MessagePack)."""
+
+
+class AlertMessage(msgspec.Struct, frozen=True):
+    """One churn alert as other systems read it (JSON, keyed by user)."""
+
+    alert_id: str
+    user_id: str
+    state: str
+    """`open` when raised, `closed` when it ends; the same `alert_id` in both."""
+    raised_at: str
+    p_churn: float
+    expected_spend: float
+    priority: float
+    horizon_days: int
+    reasons: list[str]
+    action: str
+    arm: str
+    """`treat`, or `holdout`: contact nobody in the holdout, so that uplift can be measured."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record that could not be used, and where it came from (JSON)."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    """A short code such as `invalid_json`; see `streams/core/decode.py` for all of them."""
+    detail: str
+    recorded_at_ms: int
+    key: bytes | None
+    payload: bytes | None
+    """The first bytes of the value (base64 in JSON)."""
+    payload_bytes: int
+    """The value's full length."""

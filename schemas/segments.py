@@ -1,0 +1,20 @@
+"""The segments every shop gets, and the recommended actions of alerts: names are contract."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["DIMENSIONS", "LIFECYCLE", "VALUE_TIERS"]
+
+VALUE_TIERS: Final = ("none", "low", "medium", "high")
+"""By expected spend among the shard's live customers: `high` is the top 10 %, `medium` the next
+30 %, `low` the rest; `none` has never ordered (too little is known for a value)."""
+
+LIFECYCLE: Final = ("visitor", "new", "active", "at_risk", "lapsed")
+"""visitor: no order yet. new: one order, within the horizon. at_risk: in an open churn alert.
+lapsed: no order for 90 days or more. active: everyone else."""
+
+DIMENSIONS: Final[dict[str, tuple[str, ...]]] = {
+    "value_tier": VALUE_TIERS,
+    "lifecycle": LIFECYCLE,
+}

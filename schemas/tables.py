@@ -1,0 +1,157 @@
+"""The ClickHouse tables Tideline writes: columns in insert order, with their types.
+
+`clickhouse/*.sql` creates them; a test compares the two. Every table is a ReplacingMergeTree over
+a deterministic key, so that a row written twice (after a crash) is read once through the views.
+Times are event or clock time in UTC, in milliseconds; money is in units of the shop's currency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["TABLES", "Table"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's name and its inserted columns, name -> ClickHouse type."""
+
+    name: str
+    columns: dict[str, str]
+
+
+_TIME = "DateTime64(3, 'UTC')"
+_LOW = "LowCardinality(String)"
+
+_SCORE_COLUMNS = {
+    "user_id": "String",
+    "shard": "UInt16",
+    "seq": "UInt64",  # the shard's batch number: the newest row of a user has the highest
+    "scored_at": _TIME,
+    "p_churn": "Float32",
+    "p_champion": "Float32",
+    "p_learner": "Float32",
+    "expected_spend": "Float32",
+    "horizon_days": "UInt16",
+    "champion_version": _LOW,
+    "learner_version": "UInt32",
+    "value_tier": _LOW,
+    "lifecycle": _LOW,
+    "at_risk": "UInt8",
+    "lifetime_orders": "UInt32",
+    "last_order_at": _TIME,  # 1970-01-01 when there was none
+}
+
+TABLES: Final[dict[str, Table]] = {
+    table.name: table
+    for table in (
+        Table("score_history", _SCORE_COLUMNS),
+        Table(
+            "alerts",
+            {
+                "alert_id": "String",
+                "user_id": "String",
+                "shard": "UInt16",
+                "rule": _LOW,
+                "episode": "UInt32",
+                "state": _LOW,  # open | closed
+                "version": "UInt8",  # 1 open, 2 closed: the closed row replaces the open one
+                "raised_at": _TIME,
+                "closed_at": _TIME,  # 1970-01-01 while open
+                "closed_why": _LOW,  # '' while open, else ordered | score_fell
+                "p_churn": "Float32",
+                "p_champion": "Float32",
+                "p_learner": "Float32",
+                "expected_spend": "Float32",
+                "priority": "Float32",
+                "horizon_days": "UInt16",
+                "reasons": "Array(String)",
+                "action": _LOW,
+                "arm": _LOW,  # treat | holdout
+                "value_tier": _LOW,
+                "lifecycle": _LOW,
+                "champion_version": _LOW,
+                "learner_version": "UInt32",
+                "event_produced_at": _TIME,  # of the newest record in the batch that raised it
+            },
+        ),
+        Table(
+            "segment_changes",
+            {
+                "change_id": "String",
+                "user_id": "String",
+                "shard": "UInt16",
+                "dimension": _LOW,  # value_tier | lifecycle
+                "from_segment": _LOW,  # '' for a new user
+                "to_segment": _LOW,
+                "changed_at": _TIME,
+                "why": _LOW,
+            },
+        ),
+        Table(
+            "matured_predictions",
+            {
+                "shard": "UInt16",
+                "ordinal": "UInt64",
+                "user_id": "String",
+                "asked_at": _TIME,
+                "matured_at": _TIME,
+                "horizon_days": "UInt16",
+                "p_churn": "Float32",
+                "p_champion": "Float32",
+                "p_learner": "Float32",
+                "churned": "UInt8",
+                "spend_predicted": "Float32",
+                "spend": "Float32",
+                "champion_version": _LOW,
+                "learner_version": "UInt32",
+            },
+        ),
+        Table(
+            "dead_letters",
+            {
+                "topic": _LOW,
+                "partition": "UInt16",
+                "offset": "UInt64",
+                "reason": _LOW,
+                "detail": "String",
+                "recorded_at": _TIME,
+                "record_key": "String",
+                "payload": "String",
+                "payload_bytes": "UInt32",
+            },
+        ),
+        Table(
+            "batches",
+            {
+                "shard": "UInt16",
+                "seq": "UInt64",
+                "clock": _TIME,
+                "clickstream_from": "UInt64",
+                "clickstream_to": "UInt64",
+                "orders_from": "UInt64",
+                "orders_to": "UInt64",
+                "accepted": "UInt32",
+                "scored": "UInt32",  # events that entered the windows, and so a score
+                "duplicates": "UInt32",
+                "late": "UInt32",
+                "dead_letters": "UInt32",
+                "users_scored": "UInt32",
+            },
+        ),
+        Table(
+            "consumer_lag",
+            {
+                "observed_at": _TIME,
+                "consumer_group": _LOW,
+                "topic": _LOW,
+                "partition": "UInt16",
+                "committed": "Int64",  # -1 when the group has not committed yet
+                "log_end": "Int64",
+                "lag_records": "Int64",  # -1 when unknown
+                "status": _LOW,
+            },
+        ),
+    )
+}

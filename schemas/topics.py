@@ -1,0 +1,79 @@
+"""The Kafka topics: names, partitions and settings, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["Topic", "TopicNames", "topics"]
+
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class TopicNames:
+    """Every topic of one application. `app` prefixes those that are Tideline's own."""
+
+    clickstream: str
+    orders: str
+    app: str
+
+    @property
+    def journal(self) -> str:
+        return f"{self.app}-journal"
+
+    @property
+    def checkpoints(self) -> str:
+        return f"{self.app}-checkpoints"
+
+    @property
+    def alerts(self) -> str:
+        return f"{self.app}-alerts"
+
+    @property
+    def dead_letters(self) -> str:
+        return f"{self.app}-dead-letters"
+
+    @property
+    def examples(self) -> str:
+        return f"{self.app}-examples"
+
+    @property
+    def learner(self) -> str:
+        return f"{self.app}-learner"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What `tideline topics` creates."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+    why: str
+
+
+def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> tuple[Topic, ...]:
+    """All topics for `partitions` shards. The inputs and everything per shard are co-partitioned.
+
+    `keep_inputs` keeps input records for ever. A replay of old data needs that: brokers count
+    retention from a record's own timestamp, which is event time, and would delete it on arrival.
+    """
+
+    def topic(name: str, count: int, why: str, **config: str) -> Topic:
+        settings = {key.replace("_", "."): value for key, value in config.items()}
+        return Topic(name, count, MappingProxyType(settings), why)
+
+    week, quarter, forever = str(7 * _DAY_MS), str(90 * _DAY_MS), "-1"
+    clicks_kept, orders_kept = (forever, forever) if keep_inputs else (week, quarter)
+    return (
+        topic(names.clickstream, partitions, "events in, keyed by user", retention_ms=clicks_kept),
+        topic(names.orders, partitions, "orders in, keyed by user", retention_ms=orders_kept),
+        topic(names.journal, partitions, "which records each batch took", retention_ms=week),
+        topic(names.checkpoints, partitions, "shard state, by page", cleanup_policy="compact"),
+        topic(names.alerts, partitions, "churn alerts out, keyed by user", retention_ms=week),
+        topic(names.dead_letters, partitions, "records that could not be used", retention_ms=week),
+        topic(names.examples, 1, "matured labels for the learner", retention_ms=quarter),
+        topic(names.learner, 1, "learner snapshots", cleanup_policy="compact"),
+    )

@@ -1,0 +1,158 @@
+"""Churn alerts: when one opens, when it closes, and what it says.
+
+Open: enough data, p_churn >= enter, none open, and the cooldown since the last one is over.
+Close: the customer ordered; or p_churn < leave; or there is no longer enough data (so long silent
+that the alert is history: the customer has lapsed). Between leave and enter nothing happens, so a
+score that trembles around a threshold raises one alert.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.messages import AlertMessage
+from schemas.segments import LIFECYCLE, VALUE_TIERS
+from streams.core.config import CoreConfig, Scorer
+from streams.core.hashing import stable_id, stable_share
+from streams.core.segments import Table
+from streams.core.state import ShardState
+from streams.core.times import iso_utc
+
+__all__ = ["ACTIONS", "RULE", "enough_data", "update_alerts"]
+
+RULE: Final = "churn"
+ACTIONS: Final = {"high": "call or personal offer", "medium": "win-back coupon"}
+DEFAULT_ACTION: Final = "reminder e-mail"
+
+
+def enough_data(
+    state: ShardState, rows: NDArray[np.int64], now_ms: int, config: CoreConfig
+) -> NDArray[np.bool_]:
+    """Which users (rows int64 [k]) have the history that a churn score needs. bool [k]."""
+    c = state.columns
+    recent = now_ms - c.recent_orders_ms[rows, 0] <= config.active_within_ms
+    fit: NDArray[np.bool_] = (c.orders[rows] >= config.min_orders) & recent
+    return fit
+
+
+def update_alerts(
+    state: ShardState,
+    rows: NDArray[np.int64],
+    x: NDArray[np.float32],
+    now_ms: int,
+    produced_ms: int,
+    config: CoreConfig,
+    scorer: Scorer,
+    learner_version: int,
+) -> tuple[Table, list[AlertMessage]]:
+    """Open and close alerts of the scored users in `rows` (int64 [k], features x float32 [k, F]).
+
+    Returns the `alerts` rows and the messages for Kafka, closings before openings.
+    """
+    c = state.columns
+    p = c.p_churn[rows]
+    fit = enough_data(state, rows, now_ms, config)
+    open_ = c.at_risk[rows]
+    ordered = open_ & (c.recent_orders_ms[rows, 0] > c.alert_opened_ms[rows])
+    fell = open_ & ~ordered & (p < config.alert_leave)
+    lapsed = open_ & ~ordered & ~fell & ~fit
+    closing = np.flatnonzero(ordered | fell | lapsed)
+    why = np.select([ordered, fell], ["ordered", "score_fell"], "lapsed")[closing]
+    cooled = (c.alert_closed_ms[rows] == 0) | (
+        now_ms - c.alert_closed_ms[rows] >= config.alert_cooldown_ms
+    )
+    opening = np.flatnonzero(~open_ & fit & cooled & (p >= config.alert_enter))
+
+    closed, opened = rows[closing], rows[opening]
+    c.at_risk[closed] = False
+    c.alert_closed_ms[closed] = now_ms
+    c.at_risk[opened] = True
+    c.episode[opened] += 1
+    c.alert_opened_ms[opened] = now_ms
+    for kept, score in (
+        (c.alert_p, c.p_churn),
+        (c.alert_champion, c.p_champion),
+        (c.alert_learner, c.p_learner),
+        (c.alert_spend, c.expected_spend),
+    ):
+        kept[opened] = score[opened]
+
+    changed = np.concatenate([closed, opened])
+    is_open = np.arange(len(changed)) >= len(closed)
+    reasons: list[list[str]] = [[] for _ in closed]
+    if len(opened):
+        reasons += [list(r) for r in scorer.reasons(x[opening])]
+    return _describe(
+        state, changed, is_open, list(why), reasons, now_ms, produced_ms, config, scorer,
+        learner_version,
+    )  # fmt: skip
+
+
+def _describe(
+    state: ShardState,
+    rows: NDArray[np.int64],
+    is_open: NDArray[np.bool_],
+    why: list[str],
+    reasons: list[list[str]],
+    now_ms: int,
+    produced_ms: int,
+    config: CoreConfig,
+    scorer: Scorer,
+    learner_version: int,
+) -> tuple[Table, list[AlertMessage]]:
+    c = state.columns
+    k = len(rows)
+    users = [str(u) for u in state.users[rows]]
+    episodes = c.episode[rows].tolist()
+    ids = [stable_id(u, RULE, e) for u, e in zip(users, episodes, strict=True)]
+    arms = ["holdout" if stable_share("arm", u) < config.holdout_share else "treat" for u in users]
+    tiers = [VALUE_TIERS[t] for t in c.value_tier[rows]]
+    actions = [ACTIONS.get(t, DEFAULT_ACTION) for t in tiers]
+    priority = c.alert_p[rows] * np.nan_to_num(c.alert_spend[rows])
+    states = np.where(is_open, "open", "closed").tolist()
+    table: Table = {
+        "alert_id": ids,
+        "user_id": users,
+        "shard": np.full(k, state.meta.shard, np.uint16),
+        "rule": [RULE] * k,
+        "episode": c.episode[rows].astype(np.uint32),
+        "state": states,
+        "version": np.where(is_open, 1, 2).astype(np.uint8),
+        "raised_at": c.alert_opened_ms[rows],
+        "closed_at": np.where(is_open, 0, now_ms),
+        "closed_why": why + [""] * (k - len(why)),
+        "p_churn": c.alert_p[rows],
+        "p_champion": c.alert_champion[rows],
+        "p_learner": c.alert_learner[rows],
+        "expected_spend": c.alert_spend[rows],
+        "priority": priority,
+        "horizon_days": np.full(k, scorer.horizon_days, np.uint16),
+        "reasons": reasons,
+        "action": actions,
+        "arm": arms,
+        "value_tier": tiers,
+        "lifecycle": [LIFECYCLE[code] for code in c.lifecycle[rows]],
+        "champion_version": [scorer.champion_version] * k,
+        "learner_version": np.full(k, learner_version, np.uint32),
+        "event_produced_at": np.full(k, produced_ms, np.int64),
+    }
+    messages = [
+        AlertMessage(
+            alert_id=ids[i],
+            user_id=users[i],
+            state=states[i],
+            raised_at=iso_utc(int(table["raised_at"][i])),
+            p_churn=float(table["p_churn"][i]),
+            expected_spend=float(table["expected_spend"][i]),
+            priority=float(priority[i]),
+            horizon_days=scorer.horizon_days,
+            reasons=reasons[i],
+            action=actions[i],
+            arm=arms[i],
+        )
+        for i in range(k)
+    ]
+    return table, messages

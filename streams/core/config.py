@@ -1,0 +1,63 @@
+"""What the core is told from outside: rules that don't change during a run, and the scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.messages import LearnerSnapshot
+from streams.core.decode import DecodeRules
+
+__all__ = ["CoreConfig", "Scorer", "Scores"]
+
+
+class Scores(Protocol):
+    """Scores of k users, float32 [k] each. p: no order within the horizon; spend: in currency."""
+
+    @property
+    def p_churn(self) -> NDArray[np.float32]: ...
+    @property
+    def p_champion(self) -> NDArray[np.float32]: ...
+    @property
+    def p_learner(self) -> NDArray[np.float32]: ...
+    @property
+    def spend(self) -> NDArray[np.float32]: ...
+
+
+class Scorer(Protocol):
+    """A champion, blended with a learner snapshot. `models.blend.Scorer` is the real one."""
+
+    @property
+    def champion_version(self) -> str: ...
+    @property
+    def horizon_days(self) -> int: ...
+
+    def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
+        """x: float32 [k, F]. Each row's scores depend on that row alone, bit for bit."""
+        ...
+
+    def reasons(self, x: NDArray[np.float32]) -> Sequence[Sequence[str]]:
+        """In plain words, what raised each of the k rows' churn risk most."""
+        ...
+
+
+@dataclass(frozen=True)
+class CoreConfig:
+    """The rules of one application. Durations in milliseconds, probabilities in 0..1."""
+
+    topics: tuple[str, str]
+    """Names of the clickstream and orders topics, as dead letters name them."""
+    decode: DecodeRules
+    lateness_ms: int
+    sweep_interval_ms: int
+    alert_enter: float
+    alert_leave: float
+    alert_cooldown_ms: int
+    min_orders: int
+    active_within_ms: int
+    """Enough data for an alert: so many orders, the last one not longer ago than this."""
+    holdout_share: float

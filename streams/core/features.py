@@ -1,0 +1,132 @@
+"""The feature matrix: what `schemas.features` names, computed from the state for chosen users."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.features import (
+    COUNT_MEASURES,
+    DECAY_HALF_LIVES_DAYS,
+    FEATURES,
+    GAP_ORDERS,
+    MONEY_MEASURES,
+    RECENCY_KINDS,
+    WINDOWS,
+)
+from streams.core.state import DECAYED, ShardState
+
+__all__ = ["DAY_MS", "HALF_LIVES_MS", "features"]
+
+DAY_MS: Final = 86_400_000
+HALF_LIVES_MS: Final = np.repeat(np.array(DECAY_HALF_LIVES_DAYS) * DAY_MS, 3)
+
+_RATING = COUNT_MEASURES.index("rating_tenths")
+_RATINGS = COUNT_MEASURES.index("ratings")
+_PLAIN: Final = np.array([i for i in range(len(COUNT_MEASURES)) if i not in (_RATING, _RATINGS)])
+_REVENUE = MONEY_MEASURES.index("revenue_cents")
+_DISCOUNT = MONEY_MEASURES.index("discount_cents")
+_REFUND = MONEY_MEASURES.index("refund_cents")
+_KINDS: Final = len(RECENCY_KINDS)
+
+
+def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray[np.float32]:
+    """Features of the users in `rows` (int64 [k]) at `now_ms`, the windows' clock.
+
+    Returns float32 [k, F], columns in `schemas.features.FEATURES` order; what is unknown is NaN.
+    Each row depends on its user alone, bit for bit, whichever others are asked for.
+    """
+    x = np.empty((len(rows), len(FEATURES)), np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        column = _windows(x, state, rows)
+        column = _recency(x, column, state, rows, now_ms)
+        column = _orders(x, column, state, rows, now_ms)
+        _decayed(x, column, state, rows, now_ms)
+    return x
+
+
+def _windows(x: NDArray[np.float32], state: ShardState, rows: NDArray[np.int64]) -> int:
+    column = 0
+    for w in range(len(WINDOWS)):
+        counts = state.counts.sums[w][rows]
+        money = state.money.sums[w][rows].astype(np.float64)
+        plain = len(_PLAIN)
+        x[:, column : column + plain] = counts[:, _PLAIN]
+        column += plain
+        revenue, discount = money[:, _REVENUE], money[:, _DISCOUNT]
+        x[:, column] = counts[:, _RATING] / (10.0 * counts[:, _RATINGS])
+        x[:, column + 1] = revenue / 100.0
+        x[:, column + 2] = money[:, _REFUND] / 100.0
+        x[:, column + 3] = discount / (revenue + discount)
+        column += 4
+    return column
+
+
+def _days_since(then_ms: NDArray[np.int64], now_ms: int) -> NDArray[np.float64]:
+    """Days, never negative (an event may be dated slightly ahead of the clock); NaN for never."""
+    days = np.maximum(now_ms - then_ms, 0) / DAY_MS
+    return np.where(then_ms > 0, days, np.nan)
+
+
+def _recency(
+    x: NDArray[np.float32], column: int, state: ShardState, rows: NDArray[np.int64], now_ms: int
+) -> int:
+    c = state.columns
+    x[:, column : column + _KINDS] = _days_since(c.last_seen_ms[rows], now_ms)
+    column += _KINDS
+    x[:, column] = _days_since(c.last_activity_ms[rows], now_ms)
+    x[:, column + 1] = _days_since(c.first_seen_ms[rows], now_ms)
+    return column + 2
+
+
+def _orders(
+    x: NDArray[np.float32], column: int, state: ShardState, rows: NDArray[np.int64], now_ms: int
+) -> int:
+    c = state.columns
+    orders = c.orders[rows]
+    revenue = c.revenue_cents[rows] / 100.0
+    recent = c.recent_orders_ms[rows]
+    kept = np.minimum(orders, GAP_ORDERS)
+    last = recent[:, 0]
+    silence = _days_since(last, now_ms)
+    lifetime_gap = np.where(orders > 1, (last - c.first_order_ms[rows]) / DAY_MS, np.nan) / (
+        orders - 1
+    )
+    # The gaps between the newest orders: [k, GAP_ORDERS - 1], the first one the newest.
+    gaps = (recent[:, :-1] - recent[:, 1:]) / DAY_MS
+    known = np.arange(GAP_ORDERS - 1) < (kept - 1)[:, None]
+    count = np.where(kept > 1, kept - 1, np.nan)
+    mean = _row_sum(np.where(known, gaps, 0.0)) / count
+    variance = _row_sum(np.where(known, (gaps - mean[:, None]) ** 2, 0.0)) / count
+    columns: list[NDArray[Any]] = [
+        orders,
+        revenue,
+        revenue / orders,
+        lifetime_gap,
+        mean,
+        np.sqrt(variance),
+        np.where(kept > 1, gaps[:, 0], np.nan),
+        # a floor of one hour: two orders in one minute do not make a day of silence infinite
+        silence / np.maximum(mean, 1 / 24),
+    ]
+    for i, values in enumerate(columns):
+        x[:, column + i] = values
+    return column + len(columns)
+
+
+def _row_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over axis 1, column by column: the order of additions never depends on the shape."""
+    total = values[:, 0].copy()
+    for j in range(1, values.shape[1]):
+        total += values[:, j]
+    return total
+
+
+def _decayed(
+    x: NDArray[np.float32], column: int, state: ShardState, rows: NDArray[np.int64], now_ms: int
+) -> None:
+    c = state.columns
+    age = np.maximum(now_ms - c.decayed_at_ms[rows], 0)[:, None]
+    x[:, column : column + DECAYED] = c.decayed[rows] * np.exp2(-age / HALF_LIVES_MS)

@@ -1,0 +1,134 @@
+"""Decides what the next step takes: which records, at what clock, and which rows to sweep.
+
+The two input topics are read side by side but arrive at their own pace. A step takes records of
+both only up to a time that both have reached (or have nothing beyond), so that after a backlog
+orders are not weeks behind clicks. Record timestamps decide, as the log has them.
+
+Clocks. `event`: the clock is the newest event time; a step never crosses a sweep boundary, and
+when every record before it is in, the sweep runs at exactly that time. `wall`: the clock is given;
+a sweep is spread evenly over its interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.core.state import Meta
+
+__all__ = ["SWEEP_SLICE_ROWS", "Clock", "Pending", "Plan", "next_plan"]
+
+Clock = Literal["event", "wall"]
+
+SWEEP_SLICE_ROWS: Final = 4_000
+"""Rows swept per step at most: about 25 ms of scoring, so that no batch waits longer for it."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """One step, fully determined: with the log and the state before, it gives the state after.
+
+    This is what the journal holds.
+    """
+
+    seq: int
+    start: tuple[int, int]
+    """First offset of clickstream and orders."""
+    stop: tuple[int, int]
+    """One past the last offset."""
+    clock_ms: int
+    """0: the newest event time in the batch."""
+    sweep_rows: int
+    """How many rows to sweep from the shard's sweep cursor."""
+    learner: Any = None
+    """A learner snapshot that takes effect with this step (as builtins), or None: no change."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Records of one topic that wait for a step, without gaps from the shard's next offset on.
+
+    offsets and timestamps_ms are int64 [n]; `caught_up` says that the topic has nothing more.
+    """
+
+    offsets: NDArray[np.int64]
+    timestamps_ms: NDArray[np.int64]
+    caught_up: bool
+
+
+def next_plan(
+    meta: Meta,
+    pending: tuple[Pending, Pending],
+    *,
+    clock: Clock,
+    wall_ms: int,
+    sweep_interval_ms: int,
+    max_records: int,
+    users: int,
+) -> Plan | None:
+    """The next step, or None when there is nothing to do yet. Pure; `wall_ms` is given."""
+    reached = _reached(pending)
+    sweep_due = clock == "event" and 0 < meta.next_sweep_ms <= reached
+    bound = meta.next_sweep_ms - 1 if sweep_due else reached
+    counts = _cut(pending, bound, max_records)
+    sweep_rows = _wall_sweep(meta, wall_ms, sweep_interval_ms, users) if clock == "wall" else 0
+    clock_ms = wall_ms if clock == "wall" else 0
+    if not any(counts):
+        if sweep_due:
+            clock_ms = meta.next_sweep_ms
+            sweep_rows = min(SWEEP_SLICE_ROWS, users - meta.sweep_row)
+        elif not sweep_rows:
+            return None
+    start = (meta.offsets[0], meta.offsets[1])
+    stop = tuple(
+        int(p.offsets[n - 1]) + 1 if n else first
+        for p, n, first in zip(pending, counts, start, strict=True)
+    )
+    return Plan(meta.seq + 1, start, (stop[0], stop[1]), clock_ms, sweep_rows)
+
+
+_FOREVER: Final = 2**62
+
+
+def _reached(pending: tuple[Pending, Pending]) -> int:
+    """The record time up to which both topics are known; all that is there, when both are
+    caught up; -1 when a topic that has more has delivered nothing yet."""
+    bound = _FOREVER
+    newest = -1
+    for p in pending:
+        last = int(p.timestamps_ms.max()) if len(p.timestamps_ms) else -1
+        newest = max(newest, last)
+        if not p.caught_up:
+            bound = min(bound, last)
+    return newest if bound == _FOREVER else bound
+
+
+def _cut(pending: tuple[Pending, Pending], bound: int, max_records: int) -> tuple[int, int]:
+    """How many records of each topic go in: those before the first that is newer than `bound`."""
+
+    def upto(p: Pending, limit: int) -> int:
+        newer = np.flatnonzero(p.timestamps_ms[: max_records + 1] > limit)
+        return int(newer[0]) if len(newer) else min(len(p.timestamps_ms), max_records)
+
+    counts = [upto(p, bound) for p in pending]
+    if sum(counts) > max_records:
+        # Both have plenty: stop at the earlier of the times that half a batch of each reaches.
+        half = max_records // 2
+        times = [
+            int(p.timestamps_ms[min(n, half) - 1]) for p, n in zip(pending, counts, strict=True)
+        ]
+        limit = min(t for t, n in zip(times, counts, strict=True) if n > half)
+        counts = [min(upto(p, limit), half) for p in pending]
+        if not any(counts):
+            counts = [min(upto(p, bound), half) for p in pending]
+    return counts[0], counts[1]
+
+
+def _wall_sweep(meta: Meta, wall_ms: int, interval_ms: int, users: int) -> int:
+    """Rows due so that a sweep takes one interval, evenly spread."""
+    elapsed = wall_ms - meta.sweep_started_ms
+    target = users if elapsed >= interval_ms else users * elapsed // interval_ms
+    return max(0, min(SWEEP_SLICE_ROWS, target - meta.sweep_row))

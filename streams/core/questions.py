@@ -1,0 +1,108 @@
+"""Label questions: "will this customer order within the horizon?", asked, and answered by time.
+
+Each user has at most one open question. The day on which it is asked is set by the user's hash, one
+day in every horizon, so that the questions are an unbiased sample of user-days, and one that does
+not depend on the score or on what the user does. It matures at exactly asked + H, whatever
+happened before: learning "ordered" early and "churned" late would teach that everyone orders.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.features import FEATURES_HASH
+from schemas.messages import Example
+from streams.core.config import Scorer
+from streams.core.features import DAY_MS
+from streams.core.segments import Table
+from streams.core.state import AskedQuestions, Question, ShardState
+
+__all__ = ["ask", "mature"]
+
+
+def ask(
+    state: ShardState,
+    rows: NDArray[np.int64],
+    x: NDArray[np.float32],
+    eligible: NDArray[np.bool_],
+    now_ms: int,
+    champion_version: str,
+    learner_version: int,
+) -> None:
+    """Ask those of the swept users in `rows` whose day it is. x: float32 [k, F]; eligible: [k]."""
+    c = state.columns
+    horizon_days = max(1, state.horizon_ms // DAY_MS)
+    phase = (c.user_hash[rows] % np.uint64(horizon_days)).astype(np.int64)
+    period = ((now_ms // DAY_MS + phase) // horizon_days).astype(np.int32)
+    # A user first seen in the middle of a period waits for the next one: asking at once would
+    # make the sample one of first days.
+    due = (c.question_period[rows] >= 0) & (period > c.question_period[rows])
+    c.question_period[rows] = period
+    chosen = np.flatnonzero(due & eligible & (c.asked_ms[rows] == 0))
+    if not len(chosen):
+        return
+    at = rows[chosen]
+    c.asked_ms[at] = now_ms
+    c.question_orders[at] = 0
+    c.question_cents[at] = 0
+    scores = np.stack(
+        [c.p_churn[at], c.p_champion[at], c.p_learner[at], c.expected_spend[at]], axis=1
+    )
+    about = Question(state.meta.seq, now_ms, champion_version, learner_version)
+    state.questions.append(AskedQuestions(about, at.astype(np.int32), scores, x[chosen].copy()))
+
+
+def mature(state: ShardState, now_ms: int, scorer: Scorer) -> tuple[Table, list[Example]]:
+    """Answer every question whose horizon has passed: `matured_predictions` rows and examples."""
+    examples: list[Example] = []
+    users: list[str] = []
+    c = state.columns
+    while state.questions and state.questions[0].about.asked_ms + state.horizon_ms <= now_ms:
+        asked = state.questions.popleft()
+        at = asked.rows.astype(np.int64)
+        users += [str(u) for u in state.users[at]]
+        churned = (c.question_orders[at] == 0).tolist()
+        spend = (c.question_cents[at] / 100.0).tolist()
+        for i, (p_churn, p_champion, p_learner, expected) in enumerate(asked.scores.tolist()):
+            state.meta.examples += 1
+            examples.append(
+                Example(
+                    shard=state.meta.shard,
+                    ordinal=state.meta.examples,
+                    asked_at_ms=asked.about.asked_ms,
+                    matured_at_ms=asked.about.asked_ms + state.horizon_ms,
+                    horizon_days=scorer.horizon_days,
+                    x=asked.x[i].tobytes(),
+                    p_champion=p_champion,
+                    p_learner=p_learner,
+                    p_churn=p_churn,
+                    spend_predicted=expected,
+                    churned=churned[i],
+                    spend=spend[i],
+                    champion_version=asked.about.champion_version,
+                    learner_version=asked.about.learner_version,
+                    features_hash=FEATURES_HASH,
+                )
+            )
+        c.asked_ms[at] = 0
+    return _rows(examples, users), examples
+
+
+def _rows(examples: list[Example], users: list[str]) -> Table:
+    return {
+        "shard": np.array([e.shard for e in examples], np.uint16),
+        "ordinal": np.array([e.ordinal for e in examples], np.uint64),
+        "user_id": users,
+        "asked_at": np.array([e.asked_at_ms for e in examples], np.int64),
+        "matured_at": np.array([e.matured_at_ms for e in examples], np.int64),
+        "horizon_days": np.array([e.horizon_days for e in examples], np.uint16),
+        "p_churn": np.array([e.p_churn for e in examples], np.float32),
+        "p_champion": np.array([e.p_champion for e in examples], np.float32),
+        "p_learner": np.array([e.p_learner for e in examples], np.float32),
+        "churned": np.array([e.churned for e in examples], np.uint8),
+        "spend_predicted": np.array([e.spend_predicted for e in examples], np.float32),
+        "spend": np.array([e.spend for e in examples], np.float32),
+        "champion_version": [e.champion_version for e in examples],
+        "learner_version": np.array([e.learner_version for e in examples], np.uint32),
+    }

@@ -1,0 +1,347 @@
+"""Everything a shard remembers, as numpy columns with one row per user.
+
+`step` (streams/core/step.py) changes it in place; nothing else does. `export` gives the same
+content as flat arrays for a checkpoint, and `load` makes an equal state of them.
+Times are milliseconds since 1970 UTC; 0 means never.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.features import (
+    COUNT_MEASURES,
+    DECAY_HALF_LIVES_DAYS,
+    FEATURES_HASH,
+    GAP_ORDERS,
+    MONEY_MEASURES,
+    RECENCY_KINDS,
+)
+from schemas.segments import DIMENSIONS
+from streams.core.hashing import hashes
+from streams.core.u64map import U64Map
+from streams.core.windows import WindowSums
+
+__all__ = ["DECAYED", "STATE_FORMAT", "VALUE_BINS", "Columns", "Meta", "ShardState"]
+
+STATE_FORMAT: Final = 1
+"""Raised whenever `export` changes shape; a checkpoint of another format is refused."""
+
+DECAYED: Final = 3 * len(DECAY_HALF_LIVES_DAYS)  # orders, revenue, activity per half-life
+VALUE_BINS: Final = 512  # log-spaced bins of expected spend, for the value tiers' quantiles
+
+
+class Columns:
+    """Per-user columns; see `_SPEC` for dtype, width and meaning. Grown by doubling."""
+
+    # name: (dtype, width or 0 for a plain column)
+    _SPEC: Final[dict[str, tuple[str, int]]] = {
+        "user_hash": ("u8", 0),  # xxh3-64 of the user id: staggers questions, mixes pair keys
+        "first_seen_ms": ("i8", 0),
+        "last_seen_ms": ("i8", len(RECENCY_KINDS)),
+        "last_activity_ms": ("i8", 0),
+        # orders placed
+        "orders": ("i4", 0),
+        "revenue_cents": ("i8", 0),
+        "first_order_ms": ("i8", 0),
+        "recent_orders_ms": ("i8", GAP_ORDERS),  # the newest order times, newest first
+        # exponentially decayed sums, as of decayed_at_ms
+        "decayed": ("f8", DECAYED),
+        "decayed_at_ms": ("i8", 0),
+        # newest scores; NaN until there is enough data
+        "p_churn": ("f4", 0),
+        "p_champion": ("f4", 0),
+        "p_learner": ("f4", 0),
+        "expected_spend": ("f4", 0),
+        # scores as last written to ClickHouse
+        "written_p": ("f4", 0),
+        "written_spend": ("f4", 0),
+        "written_at_ms": ("i8", 0),
+        # segments and alerts
+        "lifecycle": ("i1", 0),
+        "value_tier": ("i1", 0),
+        "segment_changes": ("i4", 0),
+        "value_bin": ("i2", 0),  # -1: not counted among the live customers
+        "at_risk": ("?", 0),
+        "episode": ("i4", 0),
+        "alert_opened_ms": ("i8", 0),
+        "alert_closed_ms": ("i8", 0),
+        "alert_p": ("f4", 0),  # as raised, so that the closing row repeats them
+        "alert_champion": ("f4", 0),
+        "alert_learner": ("f4", 0),
+        "alert_spend": ("f4", 0),
+        # the open label question
+        "asked_ms": ("i8", 0),
+        "question_orders": ("i4", 0),
+        "question_cents": ("i8", 0),
+        "question_period": ("i4", 0),  # the last staggered period seen; -1: none yet
+    }
+    _FILL: Final[dict[str, float]] = {
+        "p_churn": np.nan,
+        "p_champion": np.nan,
+        "p_learner": np.nan,
+        "expected_spend": np.nan,
+        "written_p": np.nan,
+        "written_spend": np.nan,
+        "value_bin": -1,
+        "question_period": -1,
+    }
+
+    user_hash: NDArray[np.uint64]
+    first_seen_ms: NDArray[np.int64]
+    last_seen_ms: NDArray[np.int64]
+    last_activity_ms: NDArray[np.int64]
+    orders: NDArray[np.int32]
+    revenue_cents: NDArray[np.int64]
+    first_order_ms: NDArray[np.int64]
+    recent_orders_ms: NDArray[np.int64]
+    decayed: NDArray[np.float64]
+    decayed_at_ms: NDArray[np.int64]
+    p_churn: NDArray[np.float32]
+    p_champion: NDArray[np.float32]
+    p_learner: NDArray[np.float32]
+    expected_spend: NDArray[np.float32]
+    written_p: NDArray[np.float32]
+    written_spend: NDArray[np.float32]
+    written_at_ms: NDArray[np.int64]
+    lifecycle: NDArray[np.int8]
+    value_tier: NDArray[np.int8]
+    segment_changes: NDArray[np.int32]
+    value_bin: NDArray[np.int16]
+    at_risk: NDArray[np.bool_]
+    episode: NDArray[np.int32]
+    alert_opened_ms: NDArray[np.int64]
+    alert_closed_ms: NDArray[np.int64]
+    alert_p: NDArray[np.float32]
+    alert_champion: NDArray[np.float32]
+    alert_learner: NDArray[np.float32]
+    alert_spend: NDArray[np.float32]
+    asked_ms: NDArray[np.int64]
+    question_orders: NDArray[np.int32]
+    question_cents: NDArray[np.int64]
+    question_period: NDArray[np.int32]
+
+    def __init__(self) -> None:
+        self.capacity = 0
+        self.reserve(256)
+
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` users; new rows hold each column's fill value."""
+        for name, (dtype, width) in self._SPEC.items():
+            shape = (rows, width) if width else (rows,)
+            grown = np.full(shape, self._FILL.get(name, 0), dtype)
+            if self.capacity:
+                grown[: self.capacity] = getattr(self, name)
+            setattr(self, name, grown)
+        self.capacity = rows
+
+    def export(self, rows: int) -> dict[str, NDArray[Any]]:
+        return {name: getattr(self, name)[:rows].reshape(-1) for name in self._SPEC}
+
+    def load(self, rows: int, arrays: dict[str, NDArray[Any]]) -> None:
+        self.reserve(max(256, rows))
+        for name, (dtype, width) in self._SPEC.items():
+            shape = (rows, width) if width else (rows,)
+            getattr(self, name)[:rows] = arrays[name].astype(dtype, copy=False).reshape(shape)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(getattr(self, name).nbytes for name in self._SPEC)
+
+
+class Question(msgspec.Struct):
+    """What all questions asked in one step share."""
+
+    seq: int
+    asked_ms: int
+    champion_version: str
+    learner_version: int
+
+
+class Meta(msgspec.Struct):
+    """The shard's few scalars."""
+
+    shard: int
+    format: int = STATE_FORMAT
+    features_hash: str = FEATURES_HASH
+    seq: int = 0
+    """Number of the last step applied; step numbers start at 1 and have no gaps."""
+    offsets: list[int] = msgspec.field(default_factory=lambda: [0, 0])
+    """The next offset to read of clickstream and orders."""
+    clock_ms: int = 0
+    """Processing clock: event or wall time, see `streams/core/plan.py`. Never goes back."""
+    watermark_ms: int = 0
+    """The newest event time accepted; lateness is measured from here."""
+    next_sweep_ms: int = 0
+    """Event clock: when the next sweep is due."""
+    sweep_row: int = 0
+    """The first row that the running sweep has not visited."""
+    sweep_started_ms: int = 0
+    examples: int = 0
+    """Matured examples so far; the last one's ordinal."""
+    learner: Any = None
+    """The learner snapshot in use (schemas.messages.LearnerSnapshot as builtins), or None."""
+    questions: list[Question] = []
+    """The open questions' common parts; filled by `export`."""
+    tier_cuts: list[int] = msgspec.field(default_factory=lambda: [-1, -1])
+    """Value bins above which a customer is medium and high; -1 until first computed."""
+    tier_total: int = 0
+    """Live customers when the cuts were computed."""
+
+
+@dataclass(frozen=True)
+class AskedQuestions:
+    """Label questions asked in one step, of k users.
+
+    rows: int32 [k]; scores: float32 [k, 4] (p_churn, p_champion, p_learner, expected spend);
+    x: float32 [k, F], the features at that time.
+    """
+
+    about: Question
+    rows: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    x: NDArray[np.float32]
+
+
+class ShardState:
+    """One shard's state. `n` users, found through `rows_of`; everything else is columns."""
+
+    def __init__(self, shard: int, features: int) -> None:
+        self.meta = Meta(shard)
+        self.rows_by_user: dict[str, int] = {}
+        self.users = np.empty(256, object)
+        self._names = bytearray()  # the user ids' UTF-8, one after the other, for `export`
+        self._name_bytes = array("i")
+        self.columns = Columns()
+        self.counts = WindowSums(len(COUNT_MEASURES), np.int32)
+        self.money = WindowSums(len(MONEY_MEASURES), np.int64)
+        self.counts.reserve(256)
+        self.money.reserve(256)
+        self.seen_ids = U64Map()  # event id hash -> event day
+        self.pairs = U64Map()  # (user, item | category | session) -> newest 5-minute tile
+        self.features = features
+        self.horizon_ms = 0  # of the champion in use; set by every step
+        self.questions: deque[AskedQuestions] = deque()  # in the order asked
+        self.value_histogram = np.zeros(VALUE_BINS, np.int64)
+
+    @property
+    def n(self) -> int:
+        """Users known."""
+        return len(self.rows_by_user)
+
+    def rows_of(self, users: list[str]) -> NDArray[np.int64]:
+        """The row of each user; users not known yet get the next rows. int64 [len(users)]."""
+        get = self.rows_by_user.get
+        rows = np.array([get(u, -1) for u in users], np.int64)
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            self._add_users([users[i] for i in unknown])
+            rows[unknown] = [self.rows_by_user[users[i]] for i in unknown]
+        return rows
+
+    def _add_users(self, users: list[str]) -> None:
+        start = self.n
+        for user in users:
+            self.rows_by_user.setdefault(user, len(self.rows_by_user))
+        if self.n > self.columns.capacity:
+            capacity = max(self.n, 2 * self.columns.capacity)
+            self.columns.reserve(capacity)
+            self.counts.reserve(capacity)
+            self.money.reserve(capacity)
+            self.users = np.concatenate([self.users, np.empty(capacity - len(self.users), object)])
+        new = list(dict.fromkeys(users))
+        self.users[start : self.n] = new
+        encoded = [user.encode() for user in new]
+        self._names += b"".join(encoded)
+        self._name_bytes.extend(map(len, encoded))
+        self.columns.user_hash[start : self.n] = hashes(new)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the columns, windows, logs and maps, in bytes (the user index is extra)."""
+        return (
+            self.columns.nbytes
+            + self.counts.nbytes
+            + self.money.nbytes
+            + self.seen_ids.nbytes
+            + self.pairs.nbytes
+            + sum(asked.x.nbytes for asked in self.questions)
+        )
+
+    def export(self) -> tuple[bytes, dict[str, NDArray[Any]]]:
+        """The state as (meta, named 1-d arrays); these are views: copy before the next step."""
+        arrays: dict[str, NDArray[Any]] = {
+            "users/utf8": np.frombuffer(bytes(self._names), np.uint8),
+            "users/bytes": np.array(self._name_bytes, np.int32),
+            "histogram": self.value_histogram,
+            "ids/keys": self.seen_ids.keys,
+            "ids/values": self.seen_ids.values,
+            "pairs/keys": self.pairs.keys,
+            "pairs/values": self.pairs.values,
+        }
+        self.meta.questions = [asked.about for asked in self.questions]
+        for asked in self.questions:
+            name = f"questions/{asked.about.seq}"
+            arrays[f"{name}/rows"] = asked.rows
+            arrays[f"{name}/scores"] = asked.scores.reshape(-1)
+            arrays[f"{name}/x"] = asked.x.reshape(-1)
+        arrays |= {f"columns/{k}": v for k, v in self.columns.export(self.n).items()}
+        arrays |= {f"counts/{k}": v for k, v in self.counts.export().items()}
+        arrays |= {f"money/{k}": v for k, v in self.money.export().items()}
+        return msgspec.msgpack.encode(self.meta), arrays
+
+    @classmethod
+    def load(cls, meta: bytes, arrays: dict[str, NDArray[Any]], features: int) -> ShardState:
+        """An equal state from `export`ed parts. Raises KeyError or ValueError for damaged ones."""
+        decoded = msgspec.msgpack.decode(meta, type=Meta)
+        if decoded.format != STATE_FORMAT or decoded.features_hash != FEATURES_HASH:
+            raise ValueError(
+                f"state has format {decoded.format} and features {decoded.features_hash[:8]}; "
+                f"this build reads format {STATE_FORMAT} and features {FEATURES_HASH[:8]}"
+            )
+        state = cls(decoded.shard, features)
+        state.meta = decoded
+        state._restore_users(arrays["users/utf8"].tobytes(), arrays["users/bytes"])
+        n = state.n
+        state.columns.load(n, _under(arrays, "columns/"))
+        capacity = state.columns.capacity
+        state.counts.load(decoded.clock_ms, capacity, _under(arrays, "counts/"))
+        state.money.load(decoded.clock_ms, capacity, _under(arrays, "money/"))
+        state.seen_ids.load(arrays["ids/keys"], arrays["ids/values"])
+        state.pairs.load(arrays["pairs/keys"], arrays["pairs/values"])
+        for about in decoded.questions:
+            name = f"questions/{about.seq}"
+            state.questions.append(
+                AskedQuestions(
+                    about,
+                    arrays[f"{name}/rows"],
+                    arrays[f"{name}/scores"].reshape(-1, 4),
+                    arrays[f"{name}/x"].reshape(-1, features),
+                )
+            )
+        state.value_histogram = arrays["histogram"].copy()
+        return state
+
+    def _restore_users(self, names: bytes, lengths: NDArray[np.int32]) -> None:
+        ends = np.cumsum(lengths, dtype=np.int64).tolist()
+        starts = [0, *ends[:-1]] if ends else []
+        users = [names[a:b].decode() for a, b in zip(starts, ends, strict=True)]
+        self.rows_by_user = {user: row for row, user in enumerate(users)}
+        self.users = np.empty(max(256, len(users)), object)
+        self.users[: len(users)] = users
+        self._names = bytearray(names)
+        self._name_bytes = array("i", lengths.tolist())
+
+
+def _under(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+assert tuple(DIMENSIONS) == ("value_tier", "lifecycle")  # noqa: S101  (step names them)

@@ -1,0 +1,317 @@
+"""One step of a shard: (state, plan, records) -> (state', outputs). The whole story, in order.
+
+Pure but for changing `state` in place: the same state, plan and records give the same outputs, bit
+for bit, on the same build. No IO, no clock, no randomness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.messages import AlertMessage, DeadLetter, Example, LearnerSnapshot
+from schemas.segments import LIFECYCLE, VALUE_TIERS
+from streams.core.alerts import enough_data, update_alerts
+from streams.core.apply import Applied, admit, apply, forget
+from streams.core.config import CoreConfig, Scorer
+from streams.core.decode import Events, decode
+from streams.core.features import DAY_MS, features
+from streams.core.plan import Plan
+from streams.core.questions import ask, mature
+from streams.core.records import SOURCES, Records
+from streams.core.segments import Table, cut_tiers, update_segments
+from streams.core.state import ShardState
+
+__all__ = ["Counts", "Outputs", "step"]
+
+# A score row is written when something a reader would see has changed, and once a day at least.
+WRITE_P_CHANGE: Final = 0.02
+WRITE_SPEND_CHANGE: Final = 0.05
+WRITE_AFTER_MS: Final = DAY_MS
+PAYLOAD_KEPT_BYTES: Final = 4_096  # of a dead letter; the rest is cut off
+
+_TIERS: Final = np.array(VALUE_TIERS, object)
+_LIFECYCLES: Final = np.array(LIFECYCLE, object)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The ledger of one step, in records: accepted = scored + duplicates + late + dead_letters."""
+
+    accepted: int
+    scored: int
+    duplicates: int
+    late: int
+    dead_letters: int
+    users_scored: int
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a step sends out. Every row and message is the same when the step is replayed."""
+
+    tables: dict[str, Table]
+    """ClickHouse rows by table; times are int64 milliseconds."""
+    alerts: list[AlertMessage]
+    examples: list[Example]
+    dead_letters: list[DeadLetter]
+    """Records that can't be used, and the late ones (reason `late`)."""
+    counts: Counts
+
+
+def step(
+    state: ShardState,
+    plan: Plan,
+    records: Sequence[Records],
+    config: CoreConfig,
+    scorer: Scorer,
+) -> Outputs:
+    """Apply one plan. `records` are exactly the plan's ranges of clickstream and orders.
+
+    Raises ValueError if the plan does not follow the state: that is a bug or a damaged journal.
+    """
+    meta = state.meta
+    _check(state, plan, records)
+    meta.seq = plan.seq
+    state.horizon_ms = scorer.horizon_days * DAY_MS
+    if plan.learner is not None:
+        meta.learner = plan.learner
+    learner = _snapshot(meta.learner)
+
+    # 1. events in: decode, refuse, drop duplicates, set late ones aside
+    decoded = [decode(records[s], s, config.decode) for s in SOURCES]
+    admitted = [admit(state, events, config.lateness_ms) for events in decoded]
+    now_ms = _move_clock(state, plan, decoded, admitted, config.sweep_interval_ms)
+    rows = [apply(state, e, a.fresh) for e, a in zip(decoded, admitted, strict=True)]
+    meta.offsets = list(plan.stop)
+    scored = sum(map(len, rows))
+
+    # 2. questions whose horizon has passed become examples, before anyone is asked anew
+    matured, examples = mature(state, now_ms, scorer)
+
+    # 3. score whoever was touched, and the slice of silent users whose turn it is
+    swept = np.arange(meta.sweep_row, min(meta.sweep_row + plan.sweep_rows, state.n))
+    touched = np.unique(np.concatenate([*rows, swept]))
+    x = features(state, touched, now_ms)
+    _score(state, touched, x, scorer, learner)
+
+    # 4. decide
+    learner_version = learner.version if learner else 0
+    produced_ms = max((int(r.timestamps_ms.max()) for r in records if len(r)), default=now_ms)
+    alert_rows, alerts = update_alerts(
+        state, touched, x, now_ms, produced_ms, config, scorer, learner_version
+    )
+    changes = update_segments(state, touched, now_ms, meta.shard)
+    if len(swept):
+        at = np.searchsorted(touched, swept)
+        fit = enough_data(state, swept, now_ms, config)
+        ask(state, swept, x[at], fit, now_ms, scorer.champion_version, learner_version)
+        _end_slice(state, plan, now_ms, config)
+
+    # 5. out
+    dead = [
+        letter
+        for s in SOURCES
+        for letter in _dead_letters(state, records[s], decoded[s], admitted[s], config.topics[s])
+    ]
+    late = sum(len(a.late) for a in admitted)
+    counts = Counts(
+        accepted=sum(stop - start for start, stop in zip(plan.start, plan.stop, strict=True)),
+        scored=scored,
+        duplicates=sum(a.duplicates for a in admitted),
+        late=late,
+        dead_letters=len(dead) - late,
+        users_scored=len(touched),
+    )
+    tables = {
+        "score_history": _score_rows(state, touched, now_ms, scorer, learner_version, changes),
+        "segment_changes": changes,
+        "alerts": alert_rows,
+        "matured_predictions": matured,
+        "dead_letters": _dead_letter_rows(dead),
+        "batches": _batch_row(state, plan, counts),
+    }
+    tables = {name: table for name, table in tables.items() if len(next(iter(table.values())))}
+    return Outputs(tables, alerts, examples, dead, counts)
+
+
+def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:
+    meta = state.meta
+    if plan.seq != meta.seq + 1 or list(plan.start) != meta.offsets:
+        raise ValueError(
+            f"step {plan.seq} from {plan.start} does not follow step {meta.seq} at {meta.offsets}"
+        )
+    for source in SOURCES:
+        offsets = records[source].offsets
+        if len(offsets) and (
+            offsets[0] < plan.start[source] or offsets[-1] != plan.stop[source] - 1
+        ):
+            raise ValueError(f"step {plan.seq}: the records of source {source} are not the plan's")
+
+
+def _snapshot(learner: Any) -> LearnerSnapshot | None:
+    return None if learner is None else msgspec.convert(learner, LearnerSnapshot)
+
+
+def _move_clock(
+    state: ShardState,
+    plan: Plan,
+    decoded: Sequence[Events],
+    admitted: Sequence[Applied],
+    interval_ms: int,
+) -> int:
+    meta = state.meta
+    now_ms = max(meta.clock_ms, plan.clock_ms)
+    if not plan.clock_ms:
+        for events, applied in zip(decoded, admitted, strict=True):
+            if len(applied.fresh):
+                now_ms = max(now_ms, int(events.ts_ms[applied.fresh].max()))
+    meta.clock_ms = now_ms
+    if not meta.next_sweep_ms and now_ms:
+        meta.next_sweep_ms = _next_sweep(now_ms, interval_ms)
+    state.counts.advance(now_ms)
+    state.money.advance(now_ms)
+    return now_ms
+
+
+def _score(
+    state: ShardState,
+    rows: NDArray[np.int64],
+    x: NDArray[np.float32],
+    scorer: Scorer,
+    learner: LearnerSnapshot | None,
+) -> None:
+    """Customers get scores; who has never ordered keeps NaN, which reads "not enough data"."""
+    c = state.columns
+    customers = np.flatnonzero(c.orders[rows] > 0)
+    if len(customers):
+        at = rows[customers]
+        scores = scorer.score(x[customers] if len(customers) < len(rows) else x, learner)
+        c.p_churn[at] = scores.p_churn
+        c.p_champion[at] = scores.p_champion
+        c.p_learner[at] = scores.p_learner
+        c.expected_spend[at] = scores.spend
+
+
+def _end_slice(state: ShardState, plan: Plan, now_ms: int, config: CoreConfig) -> None:
+    """Move the sweep cursor; at the end of a sweep, set the tier cuts and forget what expired."""
+    meta = state.meta
+    meta.sweep_row += plan.sweep_rows
+    if meta.sweep_row >= state.n:
+        meta.sweep_row = 0
+        meta.sweep_started_ms = now_ms
+        meta.next_sweep_ms = _next_sweep(now_ms, config.sweep_interval_ms)
+        cut_tiers(state)
+        forget(state, config.lateness_ms)
+
+
+def _next_sweep(now_ms: int, interval_ms: int) -> int:
+    return (now_ms // interval_ms + 1) * interval_ms
+
+
+def _score_rows(
+    state: ShardState,
+    rows: NDArray[np.int64],
+    now_ms: int,
+    scorer: Scorer,
+    learner_version: int,
+    changes: Table,
+) -> Table:
+    c = state.columns
+    p, spend = c.p_churn[rows], c.expected_spend[rows]
+    with np.errstate(invalid="ignore"):
+        told = (
+            (np.abs(p - c.written_p[rows]) < WRITE_P_CHANGE)
+            & (np.abs(spend - c.written_spend[rows]) <= WRITE_SPEND_CHANGE * spend)
+        ) | (np.isnan(p) & (c.written_at_ms[rows] > 0))
+    told &= now_ms - c.written_at_ms[rows] < WRITE_AFTER_MS
+    if len(changes["user_id"]):
+        moved = np.array([state.rows_by_user[u] for u in changes["user_id"]], np.int64)
+        told &= ~np.isin(rows, moved)
+    at = rows[~told]
+    k = len(at)
+    c.written_p[at], c.written_spend[at] = c.p_churn[at], c.expected_spend[at]
+    c.written_at_ms[at] = now_ms
+    return {
+        "user_id": state.users[at],
+        "shard": np.full(k, state.meta.shard, np.uint16),
+        "seq": np.full(k, state.meta.seq, np.uint64),
+        "scored_at": np.full(k, now_ms, np.int64),
+        "p_churn": c.p_churn[at],
+        "p_champion": c.p_champion[at],
+        "p_learner": c.p_learner[at],
+        "expected_spend": c.expected_spend[at],
+        "horizon_days": np.full(k, scorer.horizon_days, np.uint16),
+        "champion_version": np.full(k, scorer.champion_version, object),
+        "learner_version": np.full(k, learner_version, np.uint32),
+        "value_tier": _TIERS[c.value_tier[at]],
+        "lifecycle": _LIFECYCLES[c.lifecycle[at]],
+        "at_risk": c.at_risk[at].astype(np.uint8),
+        "lifetime_orders": c.orders[at].astype(np.uint32),
+        "last_order_at": c.recent_orders_ms[at, 0],
+    }
+
+
+def _dead_letters(
+    state: ShardState, records: Records, events: Events, applied: Applied, topic: str
+) -> list[DeadLetter]:
+    refused = [(r.position, r.reason, r.detail) for r in events.rejects]
+    for i in applied.late.tolist():
+        behind = (state.meta.watermark_ms - int(events.ts_ms[i])) / DAY_MS
+        detail = f"{behind:.1f} days older than the newest event"
+        refused.append((int(events.positions[i]), "late", detail))
+    letters = []
+    for position, reason, detail in refused:
+        value = records.values[position]
+        letters.append(
+            DeadLetter(
+                topic=topic,
+                partition=state.meta.shard,
+                offset=int(records.offsets[position]),
+                reason=reason,
+                detail=detail,
+                recorded_at_ms=int(records.timestamps_ms[position]),
+                key=records.keys[position],
+                payload=None if value is None else value[:PAYLOAD_KEPT_BYTES],
+                payload_bytes=0 if value is None else len(value),
+            )
+        )
+    return letters
+
+
+def _dead_letter_rows(letters: list[DeadLetter]) -> Table:
+    return {
+        "topic": [d.topic for d in letters],
+        "partition": np.array([d.partition for d in letters], np.uint16),
+        "offset": np.array([d.offset for d in letters], np.uint64),
+        "reason": [d.reason for d in letters],
+        "detail": [d.detail for d in letters],
+        "recorded_at": np.array([d.recorded_at_ms for d in letters], np.int64),
+        "record_key": [(d.key or b"").decode(errors="replace") for d in letters],
+        "payload": [(d.payload or b"").decode(errors="replace") for d in letters],
+        "payload_bytes": np.array([d.payload_bytes for d in letters], np.uint32),
+    }
+
+
+def _batch_row(state: ShardState, plan: Plan, counts: Counts) -> Table:
+    row: dict[str, Any] = {
+        "shard": np.uint16(state.meta.shard),
+        "seq": np.uint64(plan.seq),
+        "clock": np.int64(state.meta.clock_ms),
+        "clickstream_from": np.uint64(plan.start[0]),
+        "clickstream_to": np.uint64(plan.stop[0]),
+        "orders_from": np.uint64(plan.start[1]),
+        "orders_to": np.uint64(plan.stop[1]),
+        "accepted": np.uint32(counts.accepted),
+        "scored": np.uint32(counts.scored),
+        "duplicates": np.uint32(counts.duplicates),
+        "late": np.uint32(counts.late),
+        "dead_letters": np.uint32(counts.dead_letters),
+        "users_scored": np.uint32(counts.users_scored),
+    }
+    return {name: np.array([value]) for name, value in row.items()}
