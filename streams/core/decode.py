@@ -9,7 +9,8 @@ Reasons (the codes that dead letters carry):
     invalid_field        a field is missing or has the wrong type or range
     unknown_version      `v` is not a version this build reads
     key_mismatch         the record's key is not the event's `user_id`
-    absurd_timestamp     before 2000, or further after the record's own time than is allowed
+    absurd_timestamp     before 2000, after 2099, or further after the record's own time than is
+                         allowed
     unknown_currency     an order in a currency that no rate is set for
 """
 
@@ -49,6 +50,7 @@ REASONS: Final = (
     "unknown_currency",
 )
 EARLIEST_MS: Final = 946_684_800_000  # 2000-01-01: no shop's clickstream is older
+LATEST_MS: Final = 4_102_444_800_000  # 2100-01-01: a producer that sends microseconds is refused
 SESSION_SLOT_MS: Final = 30 * 60_000  # a visitor's half hour, when the shop sends no session ids
 KIND_PLACED: Final = len(CLICK_TYPES)
 _CLICK_KIND: Final = {name: i for i, name in enumerate(CLICK_TYPES)}
@@ -173,7 +175,7 @@ def _classify(value: bytes, why: Exception) -> tuple[str, str]:
     """An event of a version to come fails validation too; say that rather than name a field."""
     try:
         version = _version_decoder.decode(value).v
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "invalid_field", str(why)
     if version != EVENT_VERSION:
         return "unknown_version", f"v is {version}; this build reads version {EVENT_VERSION}"
@@ -210,7 +212,7 @@ def _acceptable(
         for i, (ours, key) in enumerate(zip(encoded, keys, strict=True)):
             if ours != key:
                 refuse(i, "key_mismatch", "the record's key is not the event's user_id")
-    latest = records.timestamps_ms[positions] + rules.max_future_ms
+    latest = np.minimum(records.timestamps_ms[positions] + rules.max_future_ms, LATEST_MS - 1)
     for i in np.flatnonzero((ts_ms < EARLIEST_MS) | (ts_ms > latest)).tolist():
         detail = f"ts {ts_ms[i]} is not between {EARLIEST_MS} and {latest[i]} (milliseconds)"
         refuse(i, "absurd_timestamp", detail)

@@ -43,6 +43,8 @@ class Plan(msgspec.Struct, frozen=True):
     """0: the newest event time in the batch."""
     sweep_rows: int
     """How many rows to sweep from the shard's sweep cursor."""
+    champion: str = ""
+    """Version of the model artifact that scores this step."""
     learner: Any = None
     """A learner snapshot that takes effect with this step (as builtins), or None: no change."""
 
@@ -73,6 +75,8 @@ def next_plan(
     reached = _reached(pending)
     sweep_due = clock == "event" and 0 < meta.next_sweep_ms <= reached
     bound = meta.next_sweep_ms - 1 if sweep_due else reached
+    if clock == "event" and not meta.next_sweep_ms:
+        bound = min(bound, _first_sweep(pending, sweep_interval_ms) - 1)
     counts = _cut(pending, bound, max_records)
     sweep_rows = _wall_sweep(meta, wall_ms, sweep_interval_ms, users) if clock == "wall" else 0
     clock_ms = wall_ms if clock == "wall" else 0
@@ -91,6 +95,12 @@ def next_plan(
 
 
 _FOREVER: Final = 2**62
+
+
+def _first_sweep(pending: tuple[Pending, Pending], interval_ms: int) -> int:
+    """A fresh shard's first sweep: at the end of the interval that its first record lies in."""
+    first = min((int(p.timestamps_ms[0]) for p in pending if len(p.timestamps_ms)), default=0)
+    return (first // interval_ms + 1) * interval_ms
 
 
 def _reached(pending: tuple[Pending, Pending]) -> int:
@@ -118,12 +128,15 @@ def _cut(pending: tuple[Pending, Pending], bound: int, max_records: int) -> tupl
         # Both have plenty: stop at the earlier of the times that half a batch of each reaches.
         half = max_records // 2
         times = [
-            int(p.timestamps_ms[min(n, half) - 1]) for p, n in zip(pending, counts, strict=True)
+            int(p.timestamps_ms[max(1, min(n, half)) - 1])
+            for p, n in zip(pending, counts, strict=True)
         ]
         limit = min(t for t, n in zip(times, counts, strict=True) if n > half)
         counts = [min(upto(p, limit), half) for p in pending]
         if not any(counts):
             counts = [min(upto(p, bound), half) for p in pending]
+        if not half:  # one record a step: the earlier one
+            counts = [1, 0] if times[0] <= times[1] else [0, 1]
     return counts[0], counts[1]
 
 

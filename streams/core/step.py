@@ -121,7 +121,7 @@ def step(
     ]
     late = sum(len(a.late) for a in admitted)
     counts = Counts(
-        accepted=sum(stop - start for start, stop in zip(plan.start, plan.stop, strict=True)),
+        accepted=sum(map(len, records)),
         scored=scored,
         duplicates=sum(a.duplicates for a in admitted),
         late=late,

@@ -1,0 +1,204 @@
+"""Reads and writes artifacts, and refuses one that isn't exactly what it says it is.
+
+    models/artifacts/
+      CURRENT                     the version that ships, one line
+      <version>/champion.onnx     the model
+      <version>/manifest.json     what it is, and how to check it (`models.manifest`)
+
+Loading, in order; each step that fails names the fix:
+ 1. read the manifest and the model's bytes, once;
+ 2. size and sha256 of those bytes are the manifest's;
+ 3. the bytes refer to no other file;
+ 4. the feature list is the one this code computes;
+ 5. a session built from those very bytes has the manifest's inputs and outputs;
+ 6. it reproduces the golden vectors to 1e-5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from models.champion import Champion
+from models.manifest import MANIFEST_FORMAT, Manifest
+from schemas.errors import ArtifactError
+from schemas.features import FEATURE_NAMES, FEATURES_HASH
+
+__all__ = [
+    "CURRENT_FILE",
+    "MANIFEST_FILE",
+    "MODEL_FILE",
+    "artifact_path",
+    "artifacts_root",
+    "default_artifact_path",
+    "load_artifact",
+    "model_version",
+    "write_artifact",
+]
+
+CURRENT_FILE: Final = "CURRENT"
+MANIFEST_FILE: Final = "manifest.json"
+MODEL_FILE: Final = "champion.onnx"
+GOLDEN_TOLERANCE: Final = 1e-5
+
+_VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
+
+
+def artifacts_root() -> Path:
+    """The directory of the artifacts that are installed with the package."""
+    return Path(str(importlib.resources.files("models") / "artifacts"))
+
+
+def artifact_path(version: str, root: Path | None = None) -> Path:
+    """The directory of one version. Raises `ArtifactError` if `version` can't be a name of one."""
+    if not _VERSION.fullmatch(version):
+        raise ArtifactError(
+            f"{version!r} is not an artifact version. Use a name such as 2026-11-22-1a2b3c4d."
+        )
+    return (artifacts_root() if root is None else root) / version
+
+
+def default_artifact_path(root: Path | None = None) -> Path:
+    """The artifact that ships: the version named in `CURRENT`. Raises `ArtifactError`."""
+    current = (artifacts_root() if root is None else root) / CURRENT_FILE
+    try:
+        version = current.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(
+            f"No current artifact: can't read {current} ({error}). Train one with "
+            "`tideline train`, or install the package again."
+        ) from error
+    return artifact_path(version, root)
+
+
+def model_version(date: str, onnx: bytes) -> str:
+    """`<date>-<first 8 hex digits of the model's sha256>`.
+
+    >>> model_version("2026-11-22", b"model")
+    '2026-11-22-9372c470'
+    """
+    return f"{date}-{hashlib.sha256(onnx).hexdigest()[:8]}"
+
+
+def load_artifact(path: Path) -> Champion:
+    """Loads and checks the artifact in directory `path`; raises `ArtifactError`."""
+    manifest, onnx = _read(path)
+    where = f"Artifact {manifest.version} in {path}"
+
+    if manifest.format != MANIFEST_FORMAT:
+        raise ArtifactError(
+            f"{where} has manifest format {manifest.format}, this version reads "
+            f"{MANIFEST_FORMAT}. Retrain, or install the matching version."
+        )
+    digest = hashlib.sha256(onnx).hexdigest()
+    if len(onnx) != manifest.onnx_bytes or digest != manifest.onnx_sha256:
+        raise ArtifactError(
+            f"{where} was altered: {MODEL_FILE} has {len(onnx)} bytes and sha256 {digest}, the "
+            f"manifest says {manifest.onnx_bytes} and {manifest.onnx_sha256}. "
+            "Restore both files from where they were trained."
+        )
+    # ONNX tensors kept in other files carry an entry with the key "location"; our graphs have no
+    # other use for the word. A model that reads further files would escape the hash above.
+    if b"location" in onnx:
+        raise ArtifactError(f"{where} refers to data in other files. Export it as one file.")
+    if manifest.features_hash != FEATURES_HASH or manifest.features != list(FEATURE_NAMES):
+        raise ArtifactError(
+            f"{where} was made for other features (hash {manifest.features_hash[:12]}, this code "
+            f"computes {FEATURES_HASH[:12]}). Retrain with `tideline train`."
+        )
+    _check_lengths(manifest, where)
+    champion = Champion(manifest, onnx)
+    inputs, outputs = champion.signature()
+    if inputs != manifest.inputs or outputs != manifest.outputs:
+        raise ArtifactError(
+            f"{where} takes and returns other tensors ({inputs} -> {outputs}) than its manifest "
+            "says. Restore both files from where they were trained."
+        )
+    _check_golden(champion, where)
+    return champion
+
+
+def _read(path: Path) -> tuple[Manifest, bytes]:
+    try:
+        text = (path / MANIFEST_FILE).read_bytes()
+        onnx = (path / MODEL_FILE).read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"No complete artifact in {path}: {error}. Check `artifact_path`, or train one with "
+            "`tideline train`."
+        ) from error
+    try:
+        return msgspec.json.decode(text, type=Manifest), onnx
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"{path / MANIFEST_FILE} can't be read: {error}. Restore it from where it was trained."
+        ) from error
+
+
+def _check_lengths(manifest: Manifest, where: str) -> None:
+    typical = manifest.typical
+    columns = (typical.median, typical.mean, typical.scale, typical.varies, manifest.importances)
+    golden = manifest.golden
+    complete = (
+        all(len(column) == len(FEATURE_NAMES) for column in columns)
+        and all(len(row) == len(FEATURE_NAMES) for row in golden.x)
+        and len(golden.x) == len(golden.p_churn) == len(golden.spend) > 0
+    )
+    if not complete:
+        raise ArtifactError(
+            f"{where}: the manifest needs {len(FEATURE_NAMES)} typical values, importances and "
+            "golden inputs, and at least one golden vector. Restore it from where it was trained."
+        )
+    if not all(scale > 0 for scale in typical.scale):
+        raise ArtifactError(f"{where}: a feature has a scale of 0 or less. Retrain.")
+
+
+def _check_golden(champion: Champion, where: str) -> None:
+    golden = champion.manifest.golden
+    p_churn, spend = champion.score(golden.x_array())
+    pairs = (("p_churn", p_churn, golden.p_churn), ("spend", spend, golden.spend))
+    for name, got, expected in pairs:
+        want = np.asarray(expected, dtype=np.float64)
+        off = np.abs(got - want) / np.maximum(1.0, np.abs(want))
+        if not np.all(off <= GOLDEN_TOLERANCE):
+            raise ArtifactError(
+                f"{where} computes another {name} than in training (off by {off.max():.2g} in "
+                f"golden vector {int(off.argmax())}). Use the ONNX Runtime it was made with, or "
+                "retrain."
+            )
+
+
+def write_artifact(root: Path, manifest: Manifest, onnx: bytes, *, make_current: bool) -> Path:
+    """Writes `root/<manifest.version>/`, loads it back to check it, and returns its path.
+
+    The directory appears at once and complete; an older one of the same version is replaced.
+    With `make_current`, `CURRENT` names it afterwards.
+    """
+    target = artifact_path(manifest.version, root)
+    root.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
+    try:
+        (staging / MODEL_FILE).write_bytes(onnx)
+        text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+        (staging / MANIFEST_FILE).write_bytes(text + b"\n")
+        staging.chmod(0o755)
+        load_artifact(staging)
+        if target.exists():
+            shutil.rmtree(target)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    if make_current:
+        fresh = root / f".{CURRENT_FILE}"
+        fresh.write_text(manifest.version + "\n", encoding="utf-8")
+        os.replace(fresh, root / CURRENT_FILE)
+    return target

@@ -1,0 +1,108 @@
+"""What a model is trained on, and which rows may be used for what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.manifest import Typical
+from schemas.errors import ArtifactError
+from schemas.features import FEATURE_NAMES
+
+__all__ = ["Dataset", "Split", "split_by_time", "typical"]
+
+DAY_MS: Final = 86_400_000
+NEARLY_CONSTANT: Final = 0.995
+"""A feature that is unknown or at its median this often teaches an online learner only noise."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One row per user and as-of time.
+
+    `x` float32 [n, F]: features as of `as_of_ms` int64 [n] (ms since 1970); `churned` bool [n]: no
+    order within the horizon after that; `spend` float32 [n]: currency spent in it; `user` int64
+    [n]: any stable number per user. Raises `ArtifactError` if shapes or values can't be right.
+    """
+
+    x: NDArray[np.float32]
+    churned: NDArray[np.bool_]
+    spend: NDArray[np.float32]
+    as_of_ms: NDArray[np.int64]
+    user: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        n = len(self.x)
+        lengths = {len(self.churned), len(self.spend), len(self.as_of_ms), len(self.user)}
+        problem = None
+        if self.x.shape != (n, len(FEATURE_NAMES)) or lengths != {n}:
+            problem = f"x has shape {list(self.x.shape)}, the other columns lengths {lengths}"
+        elif np.isinf(self.x).any():
+            problem = "x has infinite values"
+        elif not (np.isfinite(self.spend).all() and (self.spend >= 0).all()):
+            problem = "spend has values that are negative or not numbers"
+        if problem:
+            raise ArtifactError(f"This can't be trained on: {problem}. Replay the events again.")
+
+    def take(self, rows: NDArray[np.bool_]) -> Dataset:
+        """The rows where `rows` bool [n] is true."""
+        return Dataset(
+            self.x[rows], self.churned[rows], self.spend[rows], self.as_of_ms[rows], self.user[rows]
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Masks bool [n]. `train` fits trees, `tune` stops and calibrates them, `test` only reports."""
+
+    train: NDArray[np.bool_]
+    tune: NDArray[np.bool_]
+    test: NDArray[np.bool_]
+
+
+def split_by_time(data: Dataset, horizon_days: int, later_share: float = 0.25) -> Split:
+    """Trains on the past and judges on the future, as in production.
+
+    The latest `later_share` of rows are for judging. Training rows end one horizon earlier, when
+    their labels were known. Of the later rows, half the users tune and the other half test, so
+    that reported metrics come from users and times which no choice has seen.
+    """
+    if len(data.x) == 0:
+        raise ArtifactError("There are no rows to train on. Replay events that hold more orders.")
+    start = int(np.quantile(data.as_of_ms, 1.0 - later_share, method="higher"))
+    later = data.as_of_ms >= start
+    # Fibonacci hashing: the top bit of the product is even for any numbering of users.
+    hashed = data.user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    tuning_user = (hashed >> np.uint64(63)).astype(np.bool_)
+    split = Split(
+        train=data.as_of_ms + horizon_days * DAY_MS <= start,
+        tune=later & tuning_user,
+        test=later & ~tuning_user,
+    )
+    for name in ("train", "tune", "test"):
+        churned = data.churned[getattr(split, name)]
+        if len(churned) == 0 or churned.all() or not churned.any():
+            raise ArtifactError(
+                f"The {name} rows hold {len(churned)} users, {int(churned.sum())} of them churned; "
+                "both kinds are needed. Use a longer history, or a shorter horizon."
+            )
+    return split
+
+
+def typical(x: NDArray[np.float32]) -> Typical:
+    """Median, mean, standard deviation and liveliness of each column of `x` float32 [n, F]."""
+    median: list[float | None] = []
+    mean, scale, varies = [], [], []
+    for column in x.T:
+        known = column[~np.isnan(column)].astype(np.float64)
+        middle = float(np.median(known)) if len(known) else 0.0
+        spread = float(known.std()) if len(known) else 0.0
+        still = 1.0 - np.count_nonzero(known != middle) / len(column)
+        median.append(middle if 2 * len(known) >= len(column) else None)
+        mean.append(float(known.mean()) if len(known) else 0.0)
+        scale.append(spread if spread > 0.0 else 1.0)
+        varies.append(bool(spread > 0.0 and still < NEARLY_CONSTANT))
+    return Typical(median=median, mean=mean, scale=scale, varies=varies)

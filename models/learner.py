@@ -1,0 +1,222 @@
+"""The online learner: a River logistic regression that corrects the champion as labels mature.
+
+    p_learner = sigmoid(logit(p_champion) + d * logit(p_champion) + w . standardised(x) + b)
+
+`d`, `w` and `b` start at 0, so with no labels the learner *is* the champion, and the L2 penalty
+pulls it back to the champion, not to a coin. Plain SGD with a constant rate never stops following
+drift and keeps no state beyond the weights. The rates below were chosen on synthetic streams of
+110 correlated features (no drift, shifted base rate, shrunk slope, new effect, sudden change):
+they cost 0.004 nats per label where there is nothing to learn (which the blend weight then keeps
+out of the scores) and gain 0.03 to 0.08 otherwise, within about 1,000 labels. AdaGrad and Adam
+gained no more at twice the time per label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from river import linear_model, optim
+
+from models.blend import CLIP
+from models.evidence import Evidence
+from models.manifest import Manifest
+from schemas.errors import StateError
+from schemas.features import FEATURE_NAMES, FEATURES_HASH
+from schemas.messages import Example, LearnerSnapshot
+
+__all__ = ["OnlineLearner"]
+
+LEARNING_RATE: Final = 1e-3  # times the largest |x|^2 / 4, (127 * 25 + 14^2) / 4, it stays below 1
+INTERCEPT_RATE: Final = 1e-2
+L2: Final = 1e-3
+_LOGIT: Final = "logit"
+
+
+class _ChampionOffset(linear_model.LogisticRegression):  # type: ignore[misc]  # River is untyped
+    """River's logistic regression with the champion's logit as a fixed offset.
+
+    All weights exist from the start, so that a snapshot has them. River's dot product adds in the
+    order of the input's keys, which is always `_LOGIT` first and then the features' own order.
+    """
+
+    def __init__(self, weights: dict[str, float], intercept: float) -> None:
+        super().__init__(optimizer=optim.SGD(LEARNING_RATE), l2=L2, intercept_lr=INTERCEPT_RATE)
+        self.intercept = intercept
+        self._weights.update(weights)
+
+    def _raw_dot_one(self, x: dict[str, float]) -> float:
+        return float(x[_LOGIT] + super()._raw_dot_one(x))
+
+
+class _State(msgspec.Struct):
+    """What `LearnerSnapshot.state` holds beyond the snapshot's own fields (MessagePack)."""
+
+    logit_deviation: float
+    """`logit_weight - 1` without the rounding."""
+    asked: Evidence
+    now: Evidence
+    counts: dict[str, int]
+
+
+class OnlineLearner:
+    """Learns matured examples one by one; its whole state goes in and out as a snapshot.
+
+    `counts` says what became of each example: `learned`, `repeated` (at or before the shard's
+    position), `other_champion`, `other_features`, `invalid`; `gaps` counts ordinals that were
+    jumped, and `reset` the times the weights stopped being finite and were started anew.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.champion_version: Final = manifest.version
+        self.counts: Counter[str] = Counter()
+        self._typical = manifest.typical
+        self._mean = np.array(manifest.typical.mean)
+        self._scale = np.array(manifest.typical.scale)
+        self._varying = np.flatnonzero(manifest.typical.varies)
+        self._names = [FEATURE_NAMES[f] for f in self._varying]
+        self._positions: dict[str, int] = {}
+        self._version = 0
+        self._restart()
+
+    def _restart(self) -> None:
+        self._labels = 0
+        self._asked = Evidence()
+        self._now = Evidence()
+        self._model = _ChampionOffset(dict.fromkeys([_LOGIT, *self._names], 0.0), 0.0)
+
+    def learn(self, example: Example) -> None:
+        """Takes one example, in its shard's order. Never raises for what an example contains."""
+        shard = str(example.shard)
+        last = self._positions.get(shard, 0)
+        if example.ordinal <= last:
+            self.counts["repeated"] += 1
+            return
+        self.counts["gaps"] += example.ordinal - last - 1
+        self._positions[shard] = example.ordinal
+        self._version += 1
+        outcome = self._refusal(example) or "learned"
+        self.counts[outcome] += 1
+        if outcome == "learned":
+            self._learn(example)
+
+    def _refusal(self, example: Example) -> str | None:
+        if example.features_hash != FEATURES_HASH:
+            return "other_features"
+        if example.champion_version != self.champion_version:
+            return "other_champion"
+        predictions = (example.p_champion, example.p_learner, example.p_churn)
+        valid = len(example.x) == 4 * len(FEATURE_NAMES) and all(0 <= p <= 1 for p in predictions)
+        return None if valid and 0 < example.p_champion < 1 else "invalid"
+
+    def _learn(self, example: Example) -> None:
+        x = self._inputs(np.frombuffer(example.x, dtype="<f4"), example.p_champion)
+        p_now = float(self._model.predict_proba_one(x)[True])
+        for evidence, p_learner in ((self._asked, example.p_learner), (self._now, p_now)):
+            evidence.add(
+                churned=example.churned,
+                p_champion=example.p_champion,
+                p_learner=p_learner,
+                p_blend=example.p_churn,
+            )
+        self._model.learn_one(x, example.churned)
+        self._labels += 1
+        if not math.isfinite(sum(self._model.weights.values()) + self._model.intercept):
+            self.counts["reset"] += 1
+            self._restart()
+
+    def _inputs(self, x: NDArray[np.float32], p_champion: float) -> dict[str, float]:
+        """River's view of one row: the champion's logit and the standardised features."""
+        standard = (x.astype(np.float64) - self._mean) / self._scale
+        standard = np.where(np.isnan(standard), 0.0, np.clip(standard, -CLIP, CLIP))
+        logit = math.log(p_champion) - math.log1p(-p_champion)
+        return {
+            _LOGIT: logit,
+            **dict(zip(self._names, standard[self._varying].tolist(), strict=True)),
+        }
+
+    def predict(self, x: NDArray[np.float32], p_champion: float) -> float:
+        """River's own probability for one row `x` float32 [F]; scoring uses `models.blend`."""
+        return float(self._model.predict_proba_one(self._inputs(x, p_champion))[True])
+
+    @property
+    def blend_weight(self) -> float:
+        """The weight that the evidence justifies.
+
+        `_asked` judges the predictions as they were made, a whole horizon ago. `_now` judges the
+        present weights just before each label is learned, and can only lower the weight: a learner
+        that goes wrong loses its say at once and not a horizon later.
+        """
+        return min(self._asked.blend_weight, self._now.blend_weight)
+
+    def snapshot(self) -> LearnerSnapshot:
+        """Everything there is to know, as plain numbers; taking it changes nothing.
+
+        `version` counts the examples ever taken, so that it grows over restarts too.
+        """
+        weights = self._model.weights
+        column = np.zeros(len(FEATURE_NAMES))
+        column[self._varying] = [weights[name] for name in self._names]
+        state = _State(
+            logit_deviation=weights[_LOGIT],
+            asked=self._asked,
+            now=self._now,
+            counts=dict(self.counts),
+        )
+        return LearnerSnapshot(
+            version=self._version,
+            champion_version=self.champion_version,
+            features_hash=FEATURES_HASH,
+            labels=self._labels,
+            blend_weight=self.blend_weight,
+            intercept=float(self._model.intercept),
+            logit_weight=1.0 + weights[_LOGIT],
+            weights=column.tolist(),
+            mean=self._typical.mean,
+            scale=self._typical.scale,
+            log_loss_champion=self._asked.mean(self._asked.champion),
+            log_loss_learner=self._asked.mean(self._asked.learner),
+            log_loss_blend=self._asked.mean(self._asked.blend),
+            positions=dict(self._positions),
+            state=msgspec.msgpack.encode(state),
+        )
+
+    @classmethod
+    def restore(cls, snapshot: LearnerSnapshot, manifest: Manifest) -> OnlineLearner:
+        """A learner that goes on exactly where `snapshot` was taken.
+
+        If the champion or the features have changed since, learning starts anew from the new
+        champion; positions and version go on, so that no example is taken twice. Raises
+        `StateError` for a snapshot whose state can't be read.
+        """
+        learner = cls(manifest)
+        learner._positions = dict(snapshot.positions)
+        learner._version = snapshot.version
+        try:
+            state = msgspec.msgpack.decode(snapshot.state, type=_State)
+        except msgspec.DecodeError as error:
+            raise StateError(
+                f"Learner snapshot {snapshot.version} can't be read ({error}). Delete its record "
+                "from the learner topic; the learner then starts again from the champion."
+            ) from error
+        learner.counts.update(state.counts)
+        same = (snapshot.champion_version, snapshot.features_hash) == (
+            manifest.version,
+            FEATURES_HASH,
+        )
+        if same:
+            learner._resume(snapshot, state)
+        return learner
+
+    def _resume(self, snapshot: LearnerSnapshot, state: _State) -> None:
+        weights: dict[str, Any] = {_LOGIT: state.logit_deviation}
+        weights.update(
+            (name, snapshot.weights[f]) for name, f in zip(self._names, self._varying, strict=True)
+        )
+        self._labels = snapshot.labels
+        self._asked, self._now = state.asked, state.now
+        self._model = _ChampionOffset(weights, snapshot.intercept)

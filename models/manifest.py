@@ -1,0 +1,86 @@
+"""What an artifact says about itself: the contents of `manifest.json`.
+
+The manifest is written once, by training, and read by everything that uses a model: the loader
+checks the model against it, the learner takes its standardisation from it, and reasons compare a
+user with the typical one it describes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Eligibility", "Golden", "Manifest", "TensorSpec", "Typical"]
+
+MANIFEST_FORMAT = 1
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """One input or output; a dimension that varies is named (`"N"`)."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class Eligibility(msgspec.Struct, frozen=True):
+    """Which users the model was trained for, and so may be asked about."""
+
+    min_orders: int
+    active_within_days: int
+
+
+class Typical(msgspec.Struct, frozen=True):
+    """The typical user at training time, one number per feature, in `schemas.features` order."""
+
+    median: list[float | None]
+    """None where most users have no value."""
+    mean: list[float]
+    scale: list[float]
+    """Standard deviation over known values; 1 where that is 0."""
+    varies: list[bool]
+    """False for (nearly) constant features, which the online learner leaves alone."""
+
+    def median_array(self) -> NDArray[np.float32]:
+        """float32 [F]; NaN where most users have no value."""
+        return np.array([np.nan if m is None else m for m in self.median], dtype=np.float32)
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """Inputs with the outputs the training library computed for them; null stands for NaN."""
+
+    x: list[list[float | None]]
+    p_churn: list[float]
+    spend: list[float]
+
+    def x_array(self) -> NDArray[np.float32]:
+        """float32 [k, F]."""
+        rows = [[np.nan if v is None else v for v in row] for row in self.x]
+        return np.array(rows, dtype=np.float32)
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a reader must know, or check, before it trusts `champion.onnx`."""
+
+    format: int = MANIFEST_FORMAT
+    version: str
+    created_at: str
+    onnx_sha256: str
+    onnx_bytes: int
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    opset: dict[str, int]
+    """Operator-set domain (`""` is ONNX's own) -> version."""
+    features: list[str]
+    features_hash: str
+    horizon_days: int
+    eligibility: Eligibility
+    typical: Typical
+    training: dict[str, str | int | float]
+    """What the model was trained on and how, for people."""
+    metrics: dict[str, float]
+    """Measured on users and times that neither fitting nor tuning saw."""
+    importances: list[float]
+    """Share of the churn head's total split gain per feature; sums to 1."""
+    golden: Golden

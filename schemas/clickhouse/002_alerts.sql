@@ -1,0 +1,59 @@
+-- Churn alerts. An alert is one row: its closing (version 2) replaces its opening (version 1).
+-- There is no partition, so that the two always meet, however far apart in time they are.
+
+CREATE TABLE IF NOT EXISTS alerts
+(
+    alert_id          String COMMENT 'Hash of user, rule and episode: the same after any replay' CODEC(ZSTD(1)),
+    user_id           String COMMENT 'User id, or its pseudonym' CODEC(ZSTD(1)),
+    shard             UInt16 COMMENT 'Kafka partition the user belongs to' CODEC(ZSTD(1)),
+    rule              LowCardinality(String) COMMENT 'Name of the alert rule',
+    episode           UInt32 COMMENT 'The user''s episodes under this rule, counted from 1' CODEC(ZSTD(1)),
+    state             LowCardinality(String) COMMENT 'open | closed',
+    version           UInt8 COMMENT '1 open, 2 closed: the highest stays' CODEC(ZSTD(1)),
+    raised_at         DateTime64(3, 'UTC') COMMENT 'When it was raised, UTC' CODEC(ZSTD(1)),
+    closed_at         DateTime64(3, 'UTC') COMMENT 'When it ended, UTC; 1970-01-01 while open' CODEC(ZSTD(1)),
+    closed_why        LowCardinality(String) COMMENT 'ordered | score_fell; empty while open',
+    p_churn           Float32 COMMENT 'Probability, 0 to 1, of no order within horizon_days, when raised',
+    p_champion        Float32 COMMENT 'Probability by the ONNX model alone',
+    p_learner         Float32 COMMENT 'Probability by the online learner alone',
+    expected_spend    Float32 COMMENT 'Expected spend within horizon_days, in the shop''s currency',
+    priority          Float32 COMMENT 'p_churn x expected_spend: the spend at stake, in the shop''s currency',
+    horizon_days      UInt16 COMMENT 'How far the prediction looks ahead, in days' CODEC(ZSTD(1)),
+    reasons           Array(String) COMMENT 'What moved the score most, strongest first, in words' CODEC(ZSTD(1)),
+    action            LowCardinality(String) COMMENT 'Recommended action',
+    arm               LowCardinality(String) COMMENT 'treat | holdout: contact nobody in the holdout',
+    value_tier        LowCardinality(String) COMMENT 'none | low | medium | high, when raised',
+    lifecycle         LowCardinality(String) COMMENT 'visitor | new | active | at_risk | lapsed, when raised',
+    champion_version  LowCardinality(String) COMMENT 'Version of the ONNX model',
+    learner_version   UInt32 COMMENT 'Version of the online learner''s snapshot' CODEC(ZSTD(1)),
+    event_produced_at DateTime64(3, 'UTC') COMMENT 'When the newest record of the raising batch was produced, UTC' CODEC(ZSTD(1)),
+    inserted_at       DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When the row arrived here, UTC; minus event_produced_at it is the time to alert' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY alert_id
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'Churn alerts, open and closed; people read churn_alerts_live';
+
+CREATE VIEW IF NOT EXISTS churn_alerts_live
+(
+    alert_id       String COMMENT 'The same id in every system',
+    user_id        String COMMENT 'User id, or its pseudonym',
+    priority       Float32 COMMENT 'p_churn x expected_spend: the spend at stake, in the shop''s currency',
+    p_churn        Float32 COMMENT 'Probability, 0 to 1, of no order within horizon_days',
+    expected_spend Float32 COMMENT 'Expected spend within horizon_days, in the shop''s currency',
+    horizon_days   UInt16 COMMENT 'How far the prediction looks ahead, in days',
+    reasons        Array(String) COMMENT 'What moved the score most, strongest first',
+    action         LowCardinality(String) COMMENT 'Recommended action',
+    arm            LowCardinality(String) COMMENT 'treat, or holdout: contact nobody in the holdout, so that uplift can be measured',
+    value_tier     LowCardinality(String) COMMENT 'none | low | medium | high, when raised',
+    rule           LowCardinality(String) COMMENT 'Name of the alert rule',
+    raised_at      DateTime64(3, 'UTC') COMMENT 'When it was raised, UTC'
+)
+COMMENT 'Open churn alerts of both arms, the most at stake first, one row each'
+AS
+SELECT
+    alert_id, user_id, priority, p_churn, expected_spend, horizon_days, reasons, action, arm,
+    value_tier, rule, raised_at
+FROM alerts FINAL
+WHERE state = 'open'
+ORDER BY priority DESC, alert_id;

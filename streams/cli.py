@@ -1,0 +1,139 @@
+"""The `tideline` command: finds the subcommands, and turns errors into one clear message.
+
+Exit status: 0 done, 1 failed, 2 wrong usage or settings. A traceback only with --debug.
+Subcommands are imported when they are invoked, so that `--help` is quick and a missing extra
+stops only the command that needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+import click
+
+from streams.commands.support import Invocation
+from streams.errors import SettingsError, TidelineError
+
+__all__ = ["COMMANDS", "main", "tideline"]
+
+
+class _Command(NamedTuple):
+    """Where a subcommand is, and what `tideline --help` says of it without importing it."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS: Final[dict[str, _Command]] = {
+    "demo": _Command(
+        "streams.demo.cli", "demo", "See it all run: local servers, a year of real orders, results."
+    ),
+    "worker": _Command("streams.commands.run", "worker", "Score events: run one worker."),
+    "learner": _Command("streams.commands.run", "learner", "Learn from matured labels, online."),
+    "replay": _Command("streams.replay.cli", "replay", "Send recorded or made-up events to Kafka."),
+    "lag": _Command("streams.commands.lag", "lag", "How far behind the consumers are."),
+    "topics": _Command(
+        "streams.commands.topics", "topics", "Check Kafka's topics, or create them."
+    ),
+    "migrate": _Command("streams.commands.run", "migrate", "Create or update ClickHouse's tables."),
+    "train": _Command(
+        "streams.commands.train", "train", "Train a champion and write its artifact."
+    ),
+    "dlq": _Command("streams.commands.dlq", "dlq", "Look at dead letters, and replay them."),
+    "settings": _Command(
+        "streams.commands.settings", "settings", "Every setting: its value and where it came from."
+    ),
+    "doctor": _Command(
+        "streams.commands.doctor", "doctor", "Check this installation, line by line."
+    ),
+    "local": _Command("streams.local.cli", "local", "Kafka and ClickHouse on this machine."),
+}
+
+
+class TidelineGroup(click.Group):
+    """A group of lazily imported commands, with our errors turned into messages."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        where = COMMANDS[cmd_name]
+        try:
+            found = getattr(importlib.import_module(where.module), where.attribute)
+        except ModuleNotFoundError as error:
+            if ctx.find_object(Invocation) and ctx.ensure_object(Invocation).debug:
+                raise
+            raise click.ClickException(
+                f"`tideline {cmd_name}` needs {error.name}, which is not installed. "
+                "Run: pip install 'tideline[local,train]'"
+            ) from error
+        assert isinstance(found, click.Command), where  # noqa: S101  (a mistake in COMMANDS)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            invocation = ctx.find_object(Invocation)
+            if invocation is not None and invocation.debug:
+                raise
+            _explain(error)
+
+
+def _explain(error: Exception) -> NoReturn:
+    if isinstance(error, TidelineError):
+        click.echo(f"Error: {error}", err=True)
+        raise click.exceptions.Exit(2 if isinstance(error, SettingsError) else 1) from error
+    click.echo(
+        f"Error: {type(error).__name__}: {error}\n"
+        "This is a mistake in Tideline; `tideline --debug …` shows where.",
+        err=True,
+    )
+    raise click.exceptions.Exit(1) from error
+
+
+def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from importlib.metadata import version  # noqa: PLC0415  (slow to import)
+
+        click.echo(f"tideline {version('tideline')}")
+        ctx.exit()
+
+
+@click.group(cls=TidelineGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TOML file with settings; the environment (TIDELINE_…) wins over it.",
+)
+@click.option("--debug", is_flag=True, help="Log everything, and show tracebacks.")
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version,
+              help="Show the version.")  # fmt: skip
+@click.pass_context
+def tideline(ctx: click.Context, config: Path | None, debug: bool) -> None:
+    """Live churn risk, customer value and segments from a shop's clickstream and orders.
+
+    Start with `tideline demo`. To run it on your own Kafka and ClickHouse: `tideline settings`,
+    `tideline topics --create`, `tideline migrate`, then `tideline worker` and `tideline learner`.
+    """
+    ctx.obj = Invocation(config=config, debug=debug)
+    if not debug:
+        # Libraries log what we report ourselves, with tracebacks, if nobody set logging up.
+        logging.getLogger().addHandler(logging.NullHandler())
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    tideline(prog_name="tideline")

@@ -1,0 +1,174 @@
+"""One ClickHouse connection, and which of its errors are worth another try.
+
+Everything that talks to ClickHouse connects through here, so that timeouts, names in the server's
+logs and the reading of errors are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from clickhouse_driver import Client
+from clickhouse_driver.errors import Error as DriverError
+
+from schemas.errors import SinkRefused, SinkUnavailable
+
+__all__ = ["RETRYABLE_CODES", "ClickHouseTarget", "classify", "connect", "sink_error"]
+
+RETRYABLE_CODES: Final = frozenset(
+    {
+        # The connection broke on either side, or a packet was cut short.
+        3,  # UNEXPECTED_END_OF_FILE
+        32,  # ATTEMPT_TO_READ_AFTER_EOF
+        33,  # CANNOT_READ_ALL_DATA
+        95,  # CANNOT_READ_FROM_SOCKET
+        96,  # CANNOT_WRITE_TO_SOCKET
+        99,  # UNKNOWN_PACKET_FROM_CLIENT
+        100,  # UNKNOWN_PACKET_FROM_SERVER
+        101,  # UNEXPECTED_PACKET_FROM_CLIENT
+        102,  # UNEXPECTED_PACKET_FROM_SERVER
+        198,  # DNS_ERROR
+        209,  # SOCKET_TIMEOUT
+        210,  # NETWORK_ERROR
+        1000,  # POCO_EXCEPTION: the server's own network library
+        # The server is too busy, or short of something that comes back.
+        159,  # TIMEOUT_EXCEEDED
+        160,  # TOO_SLOW
+        173,  # CANNOT_ALLOCATE_MEMORY
+        201,  # QUOTA_EXCEEDED
+        202,  # TOO_MANY_SIMULTANEOUS_QUERIES
+        203,  # NO_FREE_CONNECTION
+        241,  # MEMORY_LIMIT_EXCEEDED
+        243,  # NOT_ENOUGH_SPACE
+        252,  # TOO_MANY_PARTS
+        364,  # RECEIVED_ERROR_TOO_MANY_REQUESTS
+        425,  # SYSTEM_ERROR
+        439,  # CANNOT_SCHEDULE_TASK
+        692,  # TOO_MANY_MUTATIONS
+        745,  # SERVER_OVERLOADED
+        749,  # TCP_CONNECTION_LIMIT_REACHED
+        # The server stops or starts, or someone stopped the query.
+        236,  # ABORTED
+        372,  # SESSION_NOT_FOUND
+        373,  # SESSION_IS_LOCKED
+        394,  # QUERY_WAS_CANCELLED
+        473,  # DEADLOCK_AVOIDED
+        677,  # THREAD_WAS_CANCELED
+        722,  # ASYNC_LOAD_WAIT_FAILED
+        733,  # TABLE_IS_BEING_RESTARTED
+        735,  # QUERY_WAS_CANCELLED_BY_CLIENT
+        # Replicas, their keeper and their object storage.
+        225,  # NO_ZOOKEEPER
+        242,  # TABLE_IS_READ_ONLY: a replica that lost its keeper
+        244,  # UNEXPECTED_ZOOKEEPER_ERROR
+        254,  # NO_ACTIVE_REPLICAS
+        265,  # NO_AVAILABLE_REPLICA
+        279,  # ALL_CONNECTION_TRIES_FAILED
+        285,  # TOO_FEW_LIVE_REPLICAS
+        286,  # UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
+        289,  # REPLICA_IS_NOT_IN_QUORUM
+        319,  # UNKNOWN_STATUS_OF_INSERT
+        369,  # ALL_REPLICAS_ARE_STALE
+        416,  # REPLICA_STATUS_CHANGED
+        499,  # S3_ERROR
+        999,  # KEEPER_EXCEPTION
+    }
+)
+"""ClickHouse error codes after which the very same insert may succeed."""
+
+
+@dataclass(frozen=True)
+class ClickHouseTarget:
+    """Where the tables are, and how long to wait for them. `repr` hides the password."""
+
+    host: str
+    port: int = 9000
+    """The native protocol's port: 9000, or 9440 with TLS (not the HTTP port 8123)."""
+    database: str = "tideline"
+    user: str = "default"
+    password: str = field(default="", repr=False)
+    secure: bool = False
+    """TLS, with the server's certificate checked."""
+    connect_timeout_seconds: float = 5.0
+    send_receive_timeout_seconds: float = 60.0
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}/{self.database}"
+
+
+def connect(target: ClickHouseTarget, database: str | None = None) -> Client:
+    """A client for one thread; it dials on its first query, and again after an error.
+
+    `database` overrides the target's; '' is the server's default, which always exists.
+    """
+    return Client(
+        target.host,
+        port=target.port,
+        database=target.database if database is None else database,
+        user=target.user,
+        password=target.password,
+        secure=target.secure,
+        client_name="tideline",
+        connect_timeout=target.connect_timeout_seconds,
+        send_receive_timeout=target.send_receive_timeout_seconds,
+        sync_request_timeout=target.connect_timeout_seconds,
+        # Off: it needs two more packages, and rows leave here as packed columns already.
+        compression=False,
+    )
+
+
+def classify(exc: BaseException) -> type[SinkUnavailable] | type[SinkRefused]:
+    """Is `exc`, met while talking to ClickHouse, worth another try?
+
+    Codes that nobody has looked at are refused. A worker that stops with the server's own words is
+    seen, started again by its supervisor (which is a retry), and loses nothing, for offsets are
+    committed behind the sink only. A worker that retries what can never succeed just stands still.
+    """
+    if isinstance(exc, SinkUnavailable):
+        return SinkUnavailable
+    if isinstance(exc, DriverError):
+        return SinkUnavailable if exc.code in RETRYABLE_CODES else SinkRefused
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return SinkRefused  # a wrong certificate stays wrong
+    # EOFError: the server went away in the middle; whether the insert counts is unknown.
+    if isinstance(exc, EOFError | OSError):
+        return SinkUnavailable
+    return SinkRefused
+
+
+_REMEDIES: Final[dict[int, str]] = {
+    16: "run `tideline migrate`",  # NO_SUCH_COLUMN_IN_TABLE
+    47: "run `tideline migrate`",  # UNKNOWN_IDENTIFIER
+    53: "run `tideline migrate`",  # TYPE_MISMATCH
+    60: "run `tideline migrate`",  # UNKNOWN_TABLE
+    81: "run `tideline migrate`",  # UNKNOWN_DATABASE
+    164: "give the user a profile that is not readonly",  # READONLY
+    192: "check the ClickHouse user and password",  # UNKNOWN_USER
+    193: "check the ClickHouse user and password",  # WRONG_PASSWORD
+    497: "grant the user what the message names",  # ACCESS_DENIED
+    516: "check the ClickHouse user and password",  # AUTHENTICATION_FAILED
+}
+
+
+def sink_error(
+    exc: BaseException, doing: str, target: ClickHouseTarget
+) -> SinkUnavailable | SinkRefused:
+    """`exc` as an error of ours that says what was being done, where, and what to do about it.
+
+    Args:
+        exc: what the driver raised; raise the result `from` it.
+        doing: for example "inserting 512 rows into alerts".
+        target: named in the message, without its password.
+    """
+    kind = classify(exc)
+    # The server's message goes on for pages of stack trace; its first line says it.
+    lines = str(exc).replace("DB::Exception: ", "").split("Stack trace:")[0].split()
+    reason = " ".join(lines)[:500] or type(exc).__name__
+    code: Any = getattr(exc, "code", None)
+    if kind is SinkUnavailable:
+        remedy = "waiting and trying again; check that ClickHouse is up and reachable"
+    else:
+        remedy = _REMEDIES.get(code, "fix the cause and start again; nothing is lost meanwhile")
+    return kind(f"{doing} at {target}: {type(exc).__name__}: {reason} ({remedy})")

@@ -1,0 +1,1 @@
+"""The commands of `tideline`, one module each. They parse, call, print; they decide nothing."""

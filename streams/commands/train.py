@@ -1,0 +1,147 @@
+"""`tideline train`: orders in, a checked model artifact out."""
+# ruff: noqa: PLC0415  (heavy imports wait until the command runs)
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streams.commands.support import Invocation, json_option, pass_invocation, print_json
+
+if TYPE_CHECKING:
+    from models.train import Summary
+    from streams.replay.records import Source
+
+__all__ = ["train"]
+
+
+@click.command()
+@click.option(
+    "--orders",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Your orders: CSV, Parquet or JSON lines. Default: the Complete Journey data.",
+)
+@click.option(
+    "--map",
+    "mapping",
+    default="",
+    help="Columns of --orders, such as user=customer_id,timestamp=date,amount=total.",
+)
+@click.option(
+    "--days",
+    default=None,
+    metavar="FROM-TO",
+    help="Complete Journey only: train on these days of its year, such as 0-245.",
+)
+@click.option(
+    "--horizon-days",
+    default=28,
+    show_default=True,
+    type=click.IntRange(1, 365),
+    help="Churn means no order in so many days.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Where to write the artifact. Default: models/artifacts of this installation.",
+)
+@click.option("--seed", default=7, show_default=True, help="The same seed gives the same model.")
+@json_option
+@pass_invocation
+def train(
+    invocation: Invocation, orders: Path | None, mapping: str, days: str | None,
+    horizon_days: int, out: Path | None, seed: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Train a champion: replay orders through the feature code, fit, calibrate, check, write.
+
+    Needs `pip install 'tideline[train]'`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
+
+    from models.artifact import artifacts_root
+    from models.manifest import Eligibility
+    from models.train import train as fit
+    from streams.core_config import core_config
+    from streams.training import build_dataset
+
+    settings = invocation.start_logging()
+    source, described = _source(orders, mapping, days)
+    alerts = settings.alerts
+    with Progress(
+        SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
+        console=Console(stderr=True), transient=as_json,
+    ) as bars:  # fmt: skip
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: float) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=1.0)
+            bars.update(tasks[what], completed=done)
+
+        data = build_dataset(
+            source,
+            horizon_days=horizon_days,
+            min_orders=alerts.alert_min_orders,
+            active_within_days=int(alerts.alert_active_within_days),
+            rules=core_config(settings).decode,
+            progress=progress,
+        )
+        summary = fit(
+            data,
+            root=out or artifacts_root(),
+            date=datetime.now(UTC).date().isoformat(),
+            horizon_days=horizon_days,
+            eligibility=Eligibility(alerts.alert_min_orders, int(alerts.alert_active_within_days)),
+            source=described,
+            seed=seed,
+            progress=progress,
+        )
+    if as_json:
+        print_json(
+            {"version": summary.version, "path": str(summary.path), "rows": summary.rows,
+             "trees": summary.trees, "metrics": summary.metrics,
+             "top_features": dict(summary.top_features)}
+        )  # fmt: skip
+        return
+    _report(summary, horizon_days)
+
+
+def _source(orders: Path | None, mapping: str, days: str | None) -> tuple[Source, str]:
+    from streams.replay import completejourney, files
+    from streams.replay import mapping as mappings
+
+    if orders is not None:
+        return files.read(orders, mappings.parse_map(mapping)), orders.name
+    span = None
+    if days is not None:
+        try:
+            first, last = (int(part) for part in days.split("-"))
+        except ValueError:
+            raise click.BadParameter(f"{days!r} is not FROM-TO, such as 0-245") from None
+        span = (first, last)
+    told = f" days {days}" if days else ""
+    return completejourney.orders(days=span), f"Complete Journey{told}"
+
+
+def _report(summary: Summary, horizon_days: int) -> None:
+    from streams.commands.support import print_table
+
+    print_table(
+        ("metric", "value"),
+        [(name, f"{value:.4f}") for name, value in summary.metrics.items()],
+        title=f"{summary.version}: {horizon_days} days, on users and weeks held back",
+    )
+    print_table(
+        ("feature", "share of gain"),
+        [(name, f"{share:.1%}") for name, share in summary.top_features],
+    )
+    rows, trees = summary.rows, summary.trees
+    click.echo(
+        f"{rows['train']:,} rows trained, {rows['tune']:,} tuned, {rows['test']:,} tested; "
+        f"{trees['churn']} + {trees['spend']} trees. Written to {summary.path}"
+    )

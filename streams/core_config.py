@@ -1,0 +1,32 @@
+"""Settings -> the core's rules."""
+
+from __future__ import annotations
+
+from streams.core.config import CoreConfig
+from streams.core.decode import DecodeRules
+from streams.settings import Settings
+
+__all__ = ["core_config"]
+
+_DAY_MS = 86_400_000
+
+
+def core_config(settings: Settings) -> CoreConfig:
+    """What the core needs of the settings, in its own units (milliseconds)."""
+    stream, alerts, names = settings.stream, settings.alerts, settings.topic_names
+    return CoreConfig(
+        topics=(names.clickstream, names.orders),
+        decode=DecodeRules(
+            max_future_ms=int(stream.max_future_seconds * 1000),
+            currency=stream.currency,
+            rates=stream.rates,
+        ),
+        lateness_ms=int(stream.lateness_days * _DAY_MS),
+        sweep_interval_ms=int(stream.sweep_interval_seconds * 1000),
+        alert_enter=alerts.alert_enter,
+        alert_leave=alerts.alert_leave,
+        alert_cooldown_ms=int(alerts.alert_cooldown_days * _DAY_MS),
+        min_orders=alerts.alert_min_orders,
+        active_within_ms=int(alerts.alert_active_within_days * _DAY_MS),
+        holdout_share=alerts.holdout_share,
+    )

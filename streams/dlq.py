@@ -1,0 +1,131 @@
+"""Reads the dead-letter topic, and sends letters back to where they came from.
+
+A record is replayed to its own topic *and partition* with its own key, so that it reaches the shard
+that has its user; a header says where it came from. Records that were in fact used before are
+dropped there as duplicates by their event id. A letter whose payload was truncated is not replayed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from schemas.messages import DeadLetter
+from streams.errors import BrokerUnavailable
+from streams.kafka_offsets import EndOffsets
+from streams.settings import Settings
+
+__all__ = ["count_by_reason", "not_replayable", "read", "replay"]
+
+_QUIET_SECONDS = 15.0  # a broker that sends nothing for so long, short of the end, is in trouble
+_DECODER = msgspec.json.Decoder(DeadLetter)
+
+
+def read(settings: Settings) -> Iterator[DeadLetter]:
+    """Every letter that is in the topic now, each once, in no order across partitions.
+
+    A shard that replays a batch after a crash writes its letters again; the repeats are dropped
+    here by origin. Raises BrokerUnavailable.
+    """
+    seen: set[tuple[str, int, int]] = set()
+    for value in _values(settings, settings.topic_names.dead_letters):
+        try:
+            letter = _DECODER.decode(value)
+        except msgspec.MsgspecError:
+            continue  # not ours: somebody else wrote to this topic
+        origin = (letter.topic, letter.partition, letter.offset)
+        if origin not in seen:
+            seen.add(origin)
+            yield letter
+
+
+def count_by_reason(letters: Iterable[DeadLetter]) -> list[tuple[str, str, int]]:
+    """(topic, reason, letters), the most frequent first."""
+    counts = Counter((letter.topic, letter.reason) for letter in letters)
+    return [(topic, reason, n) for (topic, reason), n in counts.most_common()]
+
+
+def not_replayable(letter: DeadLetter) -> str | None:
+    """Why a letter can't be replayed, or None if it can."""
+    if letter.payload is None:
+        return "it had no payload"
+    if len(letter.payload) != letter.payload_bytes:
+        return f"only {len(letter.payload):,} of its {letter.payload_bytes:,} bytes were kept"
+    return None
+
+
+def replay(settings: Settings, letters: Sequence[DeadLetter]) -> int:
+    """Send the letters that can be replayed; returns how many, all acknowledged by the broker.
+
+    Raises BrokerUnavailable; what was sent before that stays sent, and sending it again is safe.
+    """
+    sendable = [letter for letter in letters if not_replayable(letter) is None]
+    if not sendable:
+        return 0
+    try:
+        producer = KafkaProducer(
+            bootstrap_servers=list(settings.kafka.brokers), client_id="tideline-dlq", acks="all"
+        )
+        try:
+            sent = [
+                producer.send(
+                    letter.topic,
+                    value=letter.payload,
+                    key=letter.key,
+                    partition=letter.partition,
+                    headers=[("tideline-replay-of", _origin(letter).encode())],
+                )
+                for letter in sendable
+            ]
+            for future in sent:
+                future.get(timeout=_QUIET_SECONDS)
+        finally:
+            producer.close(timeout=_QUIET_SECONDS)
+    except (KafkaError, OSError) as error:
+        raise _unavailable(settings, error) from error
+    return len(sendable)
+
+
+def _origin(letter: DeadLetter) -> str:
+    return f"{letter.topic}/{letter.partition}/{letter.offset}"
+
+
+def _values(settings: Settings, topic: str) -> Iterator[bytes]:
+    """The values of a topic up to its end as of now."""
+    try:
+        consumer = KafkaConsumer(
+            bootstrap_servers=list(settings.kafka.brokers),
+            client_id="tideline-dlq",
+            enable_auto_commit=False,
+        )
+        try:
+            partitions = [(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
+            with EndOffsets(settings.kafka.brokers) as reader:
+                ends = {TopicPartition(*p): end for p, end in reader.of(partitions).items()}
+            consumer.assign(list(ends))
+            consumer.seek_to_beginning(*ends)
+            last_progress = time.monotonic()
+            while any(consumer.position(tp) < end for tp, end in ends.items()):
+                for tp, records in consumer.poll(timeout_ms=500).items():
+                    yield from (r.value for r in records if r.offset < ends[tp] and r.value)
+                    last_progress = time.monotonic()
+                if time.monotonic() - last_progress > _QUIET_SECONDS:
+                    raise BrokerUnavailable(
+                        f"Kafka stopped sending {topic} before its end. Check the broker's log."
+                    )
+        finally:
+            consumer.close()
+    except (KafkaError, OSError) as error:
+        raise _unavailable(settings, error) from error
+
+
+def _unavailable(settings: Settings, error: Exception) -> BrokerUnavailable:
+    return BrokerUnavailable(
+        f"Kafka at {settings.kafka.broker_url} does not answer: {type(error).__name__}: {error}. "
+        "Check that it runs and that TIDELINE_BROKER_URL names it."
+    )

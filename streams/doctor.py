@@ -1,0 +1,173 @@
+"""Checks an installation from the inside out; every finding that is not ok names its fix.
+
+1. Python and the packages that the product is made of.
+2. `schemas`, `models` and `streams` come from one place, as names this common can collide.
+3. The settings.
+4. The model artifact.
+5. Kafka answers, and its topics are right.
+6. ClickHouse answers, and its migrations are current.
+
+Each check stands alone: one that fails, in whatever way, does not hide the next.
+"""
+# ruff: noqa: PLC0415  (each check imports what it tests, as that may be what is broken)
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Literal
+
+from streams.errors import SettingsError, TidelineError
+from streams.settings import Settings, load
+
+__all__ = ["Finding", "examine"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. `fix` is empty where nothing is to be done."""
+
+    check: str
+    state: Literal["ok", "warn", "fail"]
+    detail: str
+    fix: str = ""
+
+
+_TIMEOUT_SECONDS: Final = 5.0
+_EXTRA: Final = re.compile(r"extra\s*==\s*['\"](\w+)['\"]")
+
+
+def examine(environ: Mapping[str, str], config: Path | None = None) -> Iterator[Finding]:
+    """All findings, in the order above, as they are made."""
+    yield from _guarded("python", _python)
+    yield from _guarded("packages", _packages)
+    yield from _guarded("places", _places)
+    try:
+        settings = load(environ, config)
+    except SettingsError as error:
+        yield Finding("settings", "fail", str(error), "Kafka and ClickHouse were not checked")
+        return
+    changed = sum(origin != "default" for origin in settings.origins.values())
+    yield Finding("settings", "ok", f"{changed} set, the others have their defaults")
+    for name, check in (
+        ("model", lambda: _model(settings)),
+        ("kafka", lambda: _kafka(settings)),
+        ("clickhouse", lambda: _clickhouse(settings)),
+    ):
+        yield from _guarded(name, check)
+
+
+def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except TidelineError as error:
+        yield Finding(name, "fail", str(error))  # our errors end with the fix
+    except ImportError as error:
+        yield Finding(name, "fail", str(error), "Install Tideline's dependencies again")
+    except Exception as error:
+        yield Finding(
+            name, "fail", f"{type(error).__name__}: {error}", "This is a mistake: report it"
+        )
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", "ok", version)  # pip has refused anything older than 3.11
+
+
+def _packages() -> Iterator[Finding]:
+    """What the package itself declares; extras that are missing are only worth a warning."""
+    missing: dict[str, list[str]] = {}
+    found = 0
+    for requirement in metadata.requires("tideline") or []:
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        extra = _EXTRA.search(requirement)
+        try:
+            metadata.version(name)
+            found += 1
+        except metadata.PackageNotFoundError:
+            missing.setdefault(extra[1] if extra else "", []).append(name)
+    yield Finding("packages", "ok", f"{found} installed")
+    for extra_name, names in sorted(missing.items()):
+        listed = ", ".join(sorted(names))
+        if not extra_name:
+            yield Finding("packages", "fail", f"missing: {listed}", "Run: pip install tideline")
+        elif extra_name != "test":
+            yield Finding(
+                "packages",
+                "warn",
+                f"missing, only needed for extra {extra_name!r}: {listed}",
+                f"Run, if you want it: pip install 'tideline[{extra_name}]'",
+            )
+
+
+def _places() -> Iterator[Finding]:
+    places = {
+        name: Path(str(importlib.import_module(name).__file__)).parent.parent
+        for name in ("streams", "schemas", "models")
+    }
+    strangers = {n: place for n, place in places.items() if place != places["streams"]}
+    if not strangers:
+        yield Finding("places", "ok", "streams, schemas and models come from one place")
+    for name, place in strangers.items():
+        yield Finding(
+            "places",
+            "fail",
+            f"package {name} comes from {place}, streams from {places['streams']}",
+            "Install Tideline into a virtual environment of its own",
+        )
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    from models.artifact import load_artifact
+    from streams.targets import artifact_directory
+
+    directory = artifact_directory(settings)
+    load_artifact(directory)
+    yield Finding("model", "ok", f"{directory.name} loads, and reproduces its golden vectors")
+
+
+def _kafka(settings: Settings) -> Iterator[Finding]:
+    from streams.topics_admin import check
+
+    reports = check(settings, _TIMEOUT_SECONDS)
+    yield Finding("kafka", "ok", f"{settings.kafka.broker_url} answers")
+    for report in reports:
+        if report.state != "ok":
+            detail = f"topic {report.topic.name}: {report.problem}"
+            yield Finding("topics", "fail", detail, report.fix)
+    if all(report.state == "ok" for report in reports):
+        yield Finding("topics", "ok", f"all {len(reports)} are as needed")
+
+
+def _clickhouse(settings: Settings) -> Iterator[Finding]:
+    from dataclasses import replace
+
+    from streams.clickhouse import connect, sink_error
+    from streams.migrate import pending
+    from streams.targets import clickhouse_target
+
+    target = replace(
+        clickhouse_target(settings),
+        connect_timeout_seconds=_TIMEOUT_SECONDS,
+        send_receive_timeout_seconds=_TIMEOUT_SECONDS,
+    )
+    client = connect(target, database="")
+    try:
+        version = client.execute("SELECT version()")[0][0]
+    except Exception as error:
+        raise sink_error(error, "asking ClickHouse for its version", target) from error
+    finally:
+        client.disconnect()
+    yield Finding("clickhouse", "ok", f"{target.host}:{target.port} answers, version {version}")
+    waiting = pending(target)
+    if waiting:
+        names = ", ".join(map(str, waiting))
+        yield Finding("migrations", "fail", f"not applied yet: {names}", "Run `tideline migrate`")
+    else:
+        yield Finding("migrations", "ok", f"database {target.database} is up to date")

@@ -1,0 +1,115 @@
+"""Runs the shards that this worker owns: hands them records, and follows rebalances.
+
+Faust's callbacks only tell the engine what changed; a shard's state has one owner, its own task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Iterable
+
+from schemas.topics import TopicNames
+from streams.core.records import CLICKSTREAM, ORDERS
+from streams.errors import RetryableError
+from streams.journal import Fenced
+from streams.shard import Services, Shard
+from streams.transport import RecordBatch
+
+__all__ = ["Engine"]
+
+_log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+
+
+class Engine:
+    """All shards of one worker.
+
+    Args:
+        services: what shards share.
+        suspend_seconds: how long a rebalance may wait for checkpoints: well below the session
+            timeout, or the group would give this worker up.
+        on_fatal: called once with the error that the worker must stop for.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        suspend_seconds: float,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._services = services
+        self._suspend_seconds = suspend_seconds
+        self._on_fatal = on_fatal
+        self._sources = _sources(services.topics)
+        self._owner = uuid.uuid4().hex[:12]
+        self._terms = 0
+        self._shards: dict[int, Shard] = {}
+        self._resting: dict[int, Shard] = {}
+        self._retries: set[asyncio.Task[None]] = set()
+
+    @property
+    def shards(self) -> list[int]:
+        """The shards that run here now."""
+        return sorted(self._shards)
+
+    async def offer(self, batch: RecordBatch) -> None:
+        """Pass fetched records to their shard; those of a shard we don't have are dropped."""
+        shard = self._shards.get(batch.partition)
+        if shard is not None:
+            await shard.offer(self._sources[batch.topic], batch)
+
+    async def revoked(self) -> None:
+        """A rebalance begins: every shard finishes its step, checkpoints if it can, and rests."""
+        for task in self._retries:
+            task.cancel()
+        self._retries.clear()
+        shards, self._shards = self._shards, {}
+        await asyncio.gather(*(s.suspend(self._suspend_seconds) for s in shards.values()))
+        self._resting = shards
+
+    async def assigned(self, partitions: Iterable[int]) -> None:
+        """A rebalance ended: start the shards that are ours now. The others' state is dropped."""
+        resting, self._resting = self._resting, {}
+        for number in sorted(set(partitions)):
+            shard = resting.get(number)
+            if shard is None:
+                self._start(number)
+            else:
+                self._shards[number] = shard
+                await shard.resume(self._failed)
+
+    async def stop(self) -> None:
+        """Finish what is under way, checkpoint and commit."""
+        await self.revoked()
+        self._resting = {}
+
+    def _start(self, number: int) -> None:
+        self._terms += 1
+        shard = Shard(number, f"{self._owner}-{self._terms}", self._services)
+        self._shards[number] = shard
+        shard.start(self._failed)
+
+    def _failed(self, number: int, exc: BaseException) -> None:
+        self._shards.pop(number, None)
+        if isinstance(exc, RetryableError | Fenced):
+            _log.warning("shard %s: %s; recovering it anew in %s s", number, exc, RETRY_SECONDS)
+            task = asyncio.create_task(self._retry(number))
+            self._retries.add(task)
+            task.add_done_callback(self._retries.discard)
+        else:
+            _log.error("shard %s stopped: %s", number, exc, exc_info=exc)
+            self._on_fatal(exc)
+
+    async def _retry(self, number: int) -> None:
+        """Unless a rebalance takes it away meanwhile (that cancels us), the shard is still ours."""
+        await asyncio.sleep(RETRY_SECONDS)
+        if number not in self._shards:
+            self._start(number)
+
+
+def _sources(topics: TopicNames) -> dict[str, int]:
+    return {topics.clickstream: CLICKSTREAM, topics.orders: ORDERS}

@@ -1,0 +1,77 @@
+"""What every Faust app of ours is made with, and how it is run."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faust
+
+from streams.settings import Settings
+
+__all__ = ["Failure", "app_options", "execute"]
+
+_log = logging.getLogger(__name__)
+
+
+class Failure:
+    """Remembers the first error that the process must stop for, and crashes the app with it."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self._app: Any = None
+
+    def watch(self, app: faust.App) -> None:
+        self._app = app
+
+    def __call__(self, error: BaseException) -> None:
+        if self.error is None:
+            self.error = error
+            self._app.loop.create_task(self._app.crash(error))
+
+
+def app_options(settings: Settings, app_id: str) -> dict[str, Any]:
+    """Keyword arguments of `faust.App`, with Faust's traps closed."""
+    session = settings.kafka.session_timeout_seconds
+    return {
+        "id": app_id,
+        "broker": "tideline://" + ";".join(settings.kafka.brokers),
+        "broker_session_timeout": session,
+        "broker_heartbeat_interval": min(3.0, session / 4),
+        "broker_request_timeout": max(90.0, session * 2),
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_max_fetch_size": 4 * 1024 * 1024,
+        "stream_buffer_maxsize": 64,  # batches, not events
+        "stream_wait_empty": False,
+        "table_standby_replicas": 0,
+        "topic_disable_leader": True,
+        # `tideline topics --create` makes topics, with the right settings.
+        "topic_allow_declare": False,
+        "store": "memory://",
+        "datadir": Path(tempfile.gettempdir()) / f"tideline-faust-{app_id}",
+        "web_enabled": bool(settings.web.web_port),
+        "web_port": settings.web.web_port or 6066,
+        "web_host": "127.0.0.1",
+        "web_bind": "127.0.0.1",
+        "web_tables_enabled": False,
+        "autodiscover": False,
+    }
+
+
+def execute(app: faust.App, failure: Failure, on_ready: Callable[[], None] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status. Raises what `failure` remembers."""
+    failure.watch(app)
+    worker = faust.Worker(
+        app, loglevel=None, redirect_stdouts=False, override_logging=False, quiet=True
+    )
+    status = 0
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as exit_:
+        status = int(exit_.code or 0)
+    if failure.error is not None:
+        raise failure.error
+    return status

@@ -1,0 +1,75 @@
+"""Follows the topic of learner snapshots and keeps the newest one at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.messages import LearnerSnapshot
+from streams.log import Log
+
+__all__ = ["SnapshotFollower", "newest_snapshot", "newest_of"]
+
+_log = logging.getLogger(__name__)
+_decoder = msgspec.msgpack.Decoder(LearnerSnapshot)
+
+RETRY_SECONDS = 1.0
+
+
+def newest_of(values: Iterable[bytes | None], topic: str) -> LearnerSnapshot | None:
+    """The last readable snapshot; one that can't be read is skipped with a warning."""
+    for value in reversed(list(values)):
+        try:
+            return _decoder.decode(value or b"")
+        except msgspec.DecodeError as exc:
+            _log.warning("%s: skipping a record that is no learner snapshot: %s", topic, exc)
+    return None
+
+
+async def newest_snapshot(log: Log, topic: str) -> LearnerSnapshot | None:
+    """The newest snapshot in the topic now, or None."""
+    first, end = await log.ends(topic, 0)
+    records = await log.read(topic, 0, first, end)
+    return newest_of(records.values, topic)
+
+
+class SnapshotFollower:
+    """Reads the topic as it grows; `newest` is the last good snapshot, without the state that
+    only the learner needs."""
+
+    def __init__(self, brokers: Iterable[str], topic: str) -> None:
+        self._brokers = list(brokers)
+        self._topic = topic
+        self.newest: LearnerSnapshot | None = None
+
+    async def run(self) -> None:
+        """Follow until cancelled. A broker that is away keeps the last snapshot in use."""
+        while True:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._brokers,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+            )
+            try:
+                await consumer.start()
+                await self._follow(consumer)
+            except (KafkaError, OSError) as exc:
+                _log.warning("learner snapshots: %r; trying again", exc)
+            finally:
+                await consumer.stop()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+        tp = TopicPartition(self._topic, 0)
+        consumer.assign([tp])
+        await consumer.seek_to_beginning(tp)
+        while True:
+            got = await consumer.getmany(tp, timeout_ms=1000)
+            newest = newest_of((r.value for r in got.get(tp, ())), self._topic)
+            if newest is not None:
+                self.newest = msgspec.structs.replace(newest, state=b"", positions={})

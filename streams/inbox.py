@@ -1,0 +1,80 @@
+"""Holds fetched records of a shard's two topics until a step takes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from streams.core.plan import Pending, Plan
+from streams.core.records import SOURCES, Records
+
+__all__ = ["Inbox"]
+
+_NONE = np.empty(0, np.int64)
+
+
+class Inbox:
+    """Contiguous records per topic, from the shard's next offset on."""
+
+    def __init__(self, offsets: tuple[int, int]) -> None:
+        self._chunks: tuple[deque[Records], deque[Records]] = (deque(), deque())
+        self._next = list(offsets)
+        self._accepted_gaps: set[tuple[int, int]] = set()
+
+    def offer(self, source: int, records: Records) -> int | None:
+        """Take in a fetched batch; what is known already is dropped.
+
+        Returns an offset to seek to when records are missing before this batch, which is then
+        not taken. Asked again for the same offset, the gap is real (transaction markers take up
+        offsets too) and the batch is accepted.
+        """
+        expected = self._next[source]
+        if not len(records) or records.offsets[-1] < expected:
+            return None
+        if records.offsets[0] < expected:
+            records = records[int(np.searchsorted(records.offsets, expected)) :]
+        elif records.offsets[0] > expected and (source, expected) not in self._accepted_gaps:
+            self._accepted_gaps.add((source, expected))
+            return expected
+        self._chunks[source].append(records)
+        self._next[source] = int(records.offsets[-1]) + 1
+        return None
+
+    def __len__(self) -> int:
+        return sum(self.waiting(source) for source in SOURCES)
+
+    def waiting(self, source: int) -> int:
+        """Records of one topic that wait."""
+        return sum(map(len, self._chunks[source]))
+
+    def pending(self, log_ends: Sequence[int | None]) -> tuple[Pending, Pending]:
+        """What a plan can choose from. `log_ends` says where each topic ends, None: not known."""
+        views = []
+        for source in SOURCES:
+            chunks = self._chunks[source]
+            log_end = log_ends[source]
+            views.append(
+                Pending(
+                    np.concatenate([c.offsets for c in chunks]) if chunks else _NONE,
+                    np.concatenate([c.timestamps_ms for c in chunks]) if chunks else _NONE,
+                    log_end is not None and self._next[source] >= log_end,
+                )
+            )
+        return views[0], views[1]
+
+    def take(self, plan: Plan) -> tuple[Records, Records]:
+        """The records of a plan's ranges; they leave the inbox."""
+        return self._take(0, plan.stop[0]), self._take(1, plan.stop[1])
+
+    def _take(self, source: int, stop: int) -> Records:
+        chunks = self._chunks[source]
+        taken = []
+        while chunks and chunks[0].offsets[-1] < stop:
+            taken.append(chunks.popleft())
+        if chunks and chunks[0].offsets[0] < stop:
+            cut = int(np.searchsorted(chunks[0].offsets, stop))
+            taken.append(chunks[0][:cut])
+            chunks[0] = chunks[0][cut:]
+        return Records.concat(taken)

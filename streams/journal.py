@@ -1,0 +1,116 @@
+"""The journal: one log partition per shard that says what the shard did, in order.
+
+Two kinds of record. `Takeover(owner)`: from here on this owner decides. `Step(owner, plan)`: this
+is the next step. A step counts if its owner is the one of the last takeover before it; a reader
+skips all others, which a worker wrote after it had lost the shard.
+
+The writer is fenced by the log itself: it knows the offset its next record must get. Another one
+means that somebody else has written, so the shard has a new owner; `Fenced` is raised before any
+effect of that step leaves. No clocks, no group generations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from streams.core.plan import Plan
+from streams.errors import StateError, TidelineError
+from streams.log import Log
+
+__all__ = ["Fenced", "Journal", "Step", "Takeover", "valid_steps"]
+
+
+class Takeover(msgspec.Struct, frozen=True, tag="takeover"):
+    """`owner` owns the shard from this record on."""
+
+    owner: str
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """`owner` took this step."""
+
+    owner: str
+    plan: Plan
+
+
+class Fenced(TidelineError):
+    """Another worker owns the shard now. Drop its state; nothing of the last step was sent."""
+
+
+_decoder = msgspec.msgpack.Decoder(Takeover | Step)
+
+
+def valid_steps(entries: Iterable[Takeover | Step], owner: str | None = None) -> list[Plan]:
+    """The plans that count, in order. `owner` is who owned the shard before the first entry.
+
+    Without a known owner, the first step's owner is taken to be right: the journal may begin in
+    the middle of somebody's term, but no stranger's step can come before a takeover.
+    """
+    plans = []
+    for entry in entries:
+        if isinstance(entry, Takeover):
+            owner = entry.owner
+            continue
+        if owner is None:
+            owner = entry.owner
+        if entry.owner == owner:
+            plans.append(entry.plan)
+    return plans
+
+
+class Journal:
+    """Reads and writes one shard's journal partition on behalf of one owner."""
+
+    def __init__(self, log: Log, topic: str, shard: int, owner: str) -> None:
+        self._log = log
+        self._topic = topic
+        self._shard = shard
+        self.owner = owner
+        self.next_offset = 0
+        """Where the next record must land for us still to be the owner."""
+
+    async def take_over(self) -> int:
+        """Become the owner; returns the offset of the takeover, where earlier owners end."""
+        (offset,) = await self._append(Takeover(self.owner))
+        self.next_offset = offset + 1
+        return offset
+
+    async def read(self, start: int, stop: int, owner: str | None) -> list[Plan]:
+        """The steps that count in [start, stop). Raises StateError for a record it can't read."""
+        records = await self._log.read(self._topic, self._shard, start, stop)
+        entries = []
+        for offset, value in zip(records.offsets, records.values, strict=True):
+            try:
+                entries.append(_decoder.decode(value or b""))
+            except msgspec.DecodeError as exc:
+                raise StateError(
+                    f"{self._topic}/{self._shard} offset {offset} is not a journal record: {exc}; "
+                    "was it written by another version?"
+                ) from exc
+        return valid_steps(entries, owner)
+
+    async def append(self, plan: Plan) -> None:
+        """Write one step. Raises Fenced if the record did not land where it must."""
+        (offset,) = await self._append(Step(self.owner, plan))
+        if offset != self.next_offset:
+            raise Fenced(
+                f"shard {self._shard}: wrote journal offset {offset}, expected {self.next_offset}; "
+                "another worker has taken over"
+            )
+        self.next_offset = offset + 1
+
+    async def still_ours(self) -> bool:
+        """Whether nobody has written since our last record."""
+        _, end = await self._log.ends(self._topic, self._shard)
+        return end == self.next_offset
+
+    async def first_offset(self) -> int:
+        first, _ = await self._log.ends(self._topic, self._shard)
+        return first
+
+    async def _append(self, entry: Takeover | Step) -> list[int]:
+        return await self._log.append(
+            self._topic, self._shard, [(None, msgspec.msgpack.encode(entry))]
+        )

@@ -1,0 +1,47 @@
+"""One way to reach Kafka's admin API (kafka-python 3.x), with our errors instead of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from streams.errors import BrokerUnavailable
+
+__all__ = ["connect", "partition_counts"]
+
+_TOPIC_UNKNOWN = 3  # Kafka's UNKNOWN_TOPIC_OR_PARTITION
+
+
+@contextlib.contextmanager
+def connect(brokers: Sequence[str], timeout_seconds: float = 10.0) -> Iterator[Any]:
+    """A connected admin client. Every KafkaError inside becomes BrokerUnavailable.
+
+    The client blocks its caller: never use it inline in a Faust agent.
+    """
+    where = ", ".join(brokers)
+    try:
+        with KafkaAdminClient(
+            bootstrap_servers=list(brokers),
+            bootstrap_timeout_ms=int(timeout_seconds * 1000),
+            request_timeout_ms=int(timeout_seconds * 1000),
+            client_id="tideline-admin",
+        ) as admin:
+            yield admin
+    except (KafkaError, OSError) as error:
+        raise BrokerUnavailable(
+            f"Kafka at {where} does not answer: {type(error).__name__}: {error}. "
+            "Check that it runs and that TIDELINE_BROKER_URL names it."
+        ) from error
+
+
+def partition_counts(admin: Any, names: Sequence[str]) -> dict[str, int]:
+    """Partitions of those of the topics that exist."""
+    return {
+        topic["name"]: len(topic["partitions"])
+        for topic in admin.describe_topics(list(names))
+        if topic["error_code"] != _TOPIC_UNKNOWN
+    }

@@ -1,0 +1,66 @@
+"""True end offsets, also from a broker whose ListOffsets understates them.
+
+Tansu (the local broker) answers "latest" with the first offset of the last batch plus one, so a
+batch of a thousand records hides 999 of them. The high watermark in a fetch's answer is right on
+every broker. So: ask ListOffsets, fetch from there, take the high watermark. At the true end of a
+partition a fetch brings nothing, so on Apache Kafka this costs one empty answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from types import TracebackType
+
+from kafka import KafkaConsumer, TopicPartition
+
+from streams.core.lag import Partition
+
+__all__ = ["EndOffsets"]
+
+
+class EndOffsets:
+    """Reads end offsets (the next record's offset). Blocks; kafka-python's errors pass through."""
+
+    def __init__(self, brokers: Sequence[str], timeout_seconds: float = 10.0) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=list(brokers),
+            client_id="tideline-offsets",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=10,
+            max_partition_fetch_bytes=1,  # one batch at most: only the answer's header matters
+            bootstrap_timeout_ms=int(timeout_seconds * 1000),
+        )
+
+    def of(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """The end offset of each partition; all must exist."""
+        asked = [TopicPartition(*partition) for partition in partitions]
+        if not asked:
+            return {}
+        self._consumer.assign(asked)
+        listed = self._consumer.end_offsets(asked, timeout_ms=int(self._timeout_seconds * 1000))
+        for partition in asked:
+            self._consumer.seek(partition, listed[partition])
+        silent = set(asked)
+        deadline = time.monotonic() + self._timeout_seconds
+        while silent and time.monotonic() < deadline:
+            self._consumer.poll(timeout_ms=20, max_records=1)
+            silent = {tp for tp in silent if self._consumer.highwater(tp) is None}
+        ends = {tp: max(listed[tp], self._consumer.highwater(tp) or 0) for tp in asked}
+        self._consumer.unsubscribe()  # forgets the marks, so that the next call gets new ones
+        return {(tp.topic, tp.partition): end for tp, end in ends.items()}
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def __enter__(self) -> EndOffsets:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,152 @@
+"""`tideline learner`: one Faust agent that learns from matured labels and publishes snapshots.
+
+What makes it exact over restarts: a snapshot holds everything, also the last example learned of
+each shard. So it starts from the newest snapshot, reads examples from the committed offset on, and
+drops those it knows. Offsets are committed behind the snapshot that includes them.
+
+Run one. A second one would wait: the examples topic has one partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import faust
+import msgspec
+from faust.types import TP
+
+from models.artifact import load_artifact
+from models.learner import OnlineLearner
+from models.manifest import Manifest
+from schemas.messages import Example, LearnerSnapshot
+from streams import metrics as metrics_module
+from streams.errors import RetryableError
+from streams.faust_app import Failure, app_options, execute
+from streams.follow import newest_snapshot
+from streams.log import KafkaLog, Log
+from streams.settings import Settings
+from streams.targets import artifact_directory
+from streams.transport import BatchSchema, RecordBatch
+
+__all__ = ["LearnerService", "create_app", "run"]
+
+_log = logging.getLogger(__name__)
+_decoder = msgspec.msgpack.Decoder(Example)
+SNAPSHOT_KEY = b"snapshot"
+SLICE_EXAMPLES = 500  # learned in one go, about 50 ms, before the event loop gets a turn
+
+
+class LearnerService:
+    """The learner between its two topics, without Faust."""
+
+    def __init__(self, log: Log, topic: str, manifest: Manifest) -> None:
+        self._log = log
+        self._topic = topic
+        self._manifest = manifest
+        self._learner: OnlineLearner | None = None
+        self._published_version = -1
+        self.next_offset = 0
+        """One past the newest example taken in."""
+
+    async def restore(self) -> None:
+        """Go on from the newest snapshot, or start at the champion."""
+        snapshot = await newest_snapshot(self._log, self._topic)
+        if snapshot is None:
+            self._learner = OnlineLearner(self._manifest)
+        else:
+            self._learner = OnlineLearner.restore(snapshot, self._manifest)
+            self._published_version = snapshot.version
+            _log.info("learner: snapshot %s, %s labels", snapshot.version, snapshot.labels)
+
+    async def take(self, batch: RecordBatch) -> int:
+        """Learn a batch of examples; returns how many were learned."""
+        learner = self._learner
+        assert learner is not None  # noqa: S101  (restore comes first)
+        before = learner.counts["learned"]
+        for start in range(0, len(batch.records), SLICE_EXAMPLES):
+            for value in batch.records.values[start : start + SLICE_EXAMPLES]:
+                try:
+                    learner.learn(_decoder.decode(value or b""))
+                except msgspec.DecodeError as exc:
+                    _log.warning("an example can't be read and is skipped: %s", exc)
+            await asyncio.sleep(0)
+        if len(batch.records):
+            self.next_offset = int(batch.records.offsets[-1]) + 1
+        return learner.counts["learned"] - before
+
+    async def publish(self) -> LearnerSnapshot | None:
+        """Write a snapshot if there is anything new; returns it."""
+        if self._learner is None:
+            return None
+        snapshot = self._learner.snapshot()
+        if snapshot.version == self._published_version:
+            return None
+        await self._log.append(self._topic, 0, [(SNAPSHOT_KEY, msgspec.msgpack.encode(snapshot))])
+        self._published_version = snapshot.version
+        return snapshot
+
+
+def create_app(settings: Settings, failure: Failure) -> faust.App:
+    """A Faust app around a `LearnerService`. Raises ArtifactError if the model can't be used."""
+    names = settings.topic_names
+    metrics = metrics_module.Metrics()
+    log = KafkaLog(settings.kafka.brokers)
+    manifest = load_artifact(artifact_directory(settings)).manifest
+    service = LearnerService(log, names.learner, manifest)
+
+    class App(faust.App):  # type: ignore[misc]
+        """Restores the learner before the first example can arrive."""
+
+        async def on_start(self) -> None:
+            await super().on_start()
+            await log.start()
+            await service.restore()
+            if settings.web.metrics_port:
+                metrics_module.serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
+
+        async def on_stop(self) -> None:
+            await log.stop()
+            await super().on_stop()
+
+    app = App(**app_options(settings, f"{settings.kafka.app_id}-learner"))
+    examples = app.topic(names.examples, schema=BatchSchema(), acks=False)
+    published_at = time.monotonic()
+
+    async def publish() -> None:
+        nonlocal published_at
+        published_at = time.monotonic()
+        taken = service.next_offset
+        snapshot = await service.publish()
+        if snapshot is not None:
+            metrics.learner_version.set(snapshot.version)
+            await app.consumer.commit_offsets({TP(names.examples, 0): taken})
+
+    @app.agent(examples, name="learner")  # type: ignore[untyped-decorator]
+    async def learn(batches: Any) -> None:
+        async for batch in batches.noack():
+            metrics.learner_updates.inc(await service.take(batch))
+            if time.monotonic() - published_at >= settings.model.learner_publish_seconds:
+                await publish()
+
+    @app.timer(settings.model.learner_publish_seconds)  # type: ignore[untyped-decorator]
+    async def publish_the_rest() -> None:
+        try:
+            await publish()
+        except RetryableError as exc:
+            _log.warning("learner snapshot not published yet: %s", exc)
+
+    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    async def drain(_app: Any, **_: Any) -> None:
+        await publish()
+
+    app.tideline_drain = drain  # Faust holds receivers weakly
+    return app
+
+
+def run(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status."""
+    failure = Failure()
+    return execute(create_app(settings, failure), failure)

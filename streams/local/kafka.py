@@ -1,0 +1,313 @@
+"""Run the real Apache Kafka on loopback: one KRaft node, from Maven artifacts, on Java 17 or newer.
+
+The integration and fault tests need what only the real broker does: a log on disk that survives
+SIGKILL, the group coordinator's own timing, exact end offsets.
+
+The first start fills the cache, `$TIDELINE_CACHE` or `~/.cache/tideline`, once (about 20 s, 45 MB):
+
+    kafka-<version>/jars/       the broker with its dependencies, copied by Maven (`kafka-pom.xml`)
+    kafka-<version>/formatted/  an empty formatted storage directory; every broker starts as a copy
+    kafka-<version>/classes.jsa Java's class archive; it halves the start time
+
+Later starts need no Maven and no network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from pathlib import Path
+from types import TracebackType
+from xml.etree import ElementTree
+
+from streams.errors import LocalStackError
+from streams.local.process import LOOPBACK, ChildProcess, free_port, wait_until
+
+__all__ = ["KAFKA_VERSION", "ApacheKafka", "available", "cache_dir"]
+
+_POM = Path(__file__).with_name("kafka-pom.xml")
+_READY_TIMEOUT_SECONDS = 45.0
+_STOP_TIMEOUT_SECONDS = 15.0
+_INSTALL_TIMEOUT_SECONDS = 600.0
+_MIN_JAVA = 17
+
+# One short-lived broker on a small machine: start fast, stay small.
+_JAVA_OPTIONS = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xlog:disable")
+
+_LOG4J = """\
+rootLogger.level=warn
+rootLogger.appenderRefs=stdout
+rootLogger.appenderRef.stdout.ref=STDOUT
+appender.console.type=Console
+appender.console.name=STDOUT
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d{ISO8601} %p %m (%c)%n
+"""
+
+_SERVER = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={log_dir}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# Tests wait for these: the first join is immediate, and short sessions are allowed.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+# After SIGKILL the node may register again once its old session is over; 9 s by default.
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+"""
+
+
+def _version() -> str:
+    version = ElementTree.parse(_POM).findtext(".//{*}kafka.version")  # noqa: S314  (our own file)
+    if version is None:
+        raise LocalStackError(f"{_POM.name} names no kafka.version; restore the file.")
+    return version
+
+
+KAFKA_VERSION = _version()
+"""The Kafka release that runs locally, for example `4.3.1`."""
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept: `$TIDELINE_CACHE`, else `~/.cache/tideline`."""
+    return Path(os.environ.get("TIDELINE_CACHE") or Path.home() / ".cache" / "tideline")
+
+
+def available() -> str | None:
+    """Why Apache Kafka can't run here, in words for a skipped test; None if it can.
+
+    Maven counts only until the cache is filled. Whether its repository answers shows at the start.
+    """
+    java = _java_release()
+    if java is None:
+        return f"Java is missing; install a JRE {_MIN_JAVA} or newer"
+    if java < _MIN_JAVA:
+        return f"Java {java} is too old; install a JRE {_MIN_JAVA} or newer"
+    if not (_home() / "jars").is_dir() and shutil.which("mvn") is None:
+        return "Maven (mvn) is missing and the Kafka jars are not in the cache yet; install Maven"
+    return None
+
+
+class ApacheKafka:
+    """One Kafka node whose data, settings and log live in `data_dir`.
+
+    `port` 0 picks a free one at the first start; it stays the same over restarts, so clients find
+    the broker again.
+    """
+
+    version = KAFKA_VERSION
+
+    def __init__(self, data_dir: Path, port: int = 0) -> None:
+        self.data_dir = data_dir.resolve()
+        self.port = port
+        """The TCP port; 0 until `start` has picked one."""
+        self._child: ChildProcess | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """`host:port` for Kafka clients."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process id, None when stopped."""
+        return self._child.pid if self._child else None
+
+    def start(self) -> ApacheKafka:
+        """Start on `data_dir`, new or used, and wait until the broker answers for itself.
+
+        Raises LocalStackError when Java, Maven or the broker fail.
+        """
+        if self._child is not None:
+            raise LocalStackError("Apache Kafka is already started; stop it first.")
+        home = _install()
+        self.port = self.port or free_port()
+        self._child = _launch(home, self.data_dir, self.port, ())
+        try:
+            self._child.wait_ready(lambda: _answers(self.port), _READY_TIMEOUT_SECONDS)
+        except LocalStackError:
+            self._child = None
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Shut down in order (SIGTERM). Safe to call twice."""
+        if self._child is not None:
+            self._child.stop(_STOP_TIMEOUT_SECONDS)
+            self._child = None
+
+    def kill(self) -> None:
+        """Crash (SIGKILL). `start` again recovers from the log on disk."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def restart(self) -> ApacheKafka:
+        """Stop, then start on the same data and port."""
+        self.stop()
+        return self.start()
+
+    def __enter__(self) -> ApacheKafka:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _home() -> Path:
+    return cache_dir() / f"kafka-{KAFKA_VERSION}"
+
+
+@functools.cache
+def _java_release() -> int | None:
+    if shutil.which("java") is None:
+        return None
+    answer = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    match = re.search(r'version "(\d+)', answer.stderr)
+    return int(match.group(1)) if match else None
+
+
+def _install() -> Path:
+    """Fill the cache unless it is full already; several processes may try at once."""
+    home = _home()
+    if home.is_dir():
+        return home
+    reason = available()
+    if reason is not None:
+        raise LocalStackError(f"Apache Kafka can't run here: {reason}.")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix=f"{home.name}.") as scratch:
+        partial = Path(scratch) / "home"
+        partial.mkdir()
+        _run(
+            ["mvn", "--quiet", "--batch-mode", f"--file={_POM}", "dependency:copy-dependencies",
+             "-DincludeScope=runtime", f"-DoutputDirectory={partial / 'jars'}"],
+            "Maven could not fetch Kafka. Check the network or the mirror in ~/.m2/settings.xml.",
+        )  # fmt: skip
+        (partial / "log4j2.properties").write_text(_LOG4J)
+        _format(partial)
+        with contextlib.suppress(OSError):  # someone else was faster
+            partial.rename(home)
+    _archive_classes(home)
+    return home
+
+
+def _format(home: Path) -> None:
+    """Format one storage directory with Kafka's own tool, as the template for all brokers."""
+    config = home / "format.properties"
+    template = home / "formatted"
+    config.write_text(
+        _SERVER.format(host=LOOPBACK, port=1, controller_port=2, log_dir=template.as_posix())
+    )
+    _run(
+        ["java", *_java_arguments(home), "kafka.tools.StorageTool", "format",
+         "--cluster-id", _cluster_id(), "--config", str(config)],
+        "Kafka's StorageTool failed.",
+    )  # fmt: skip
+
+
+def _cluster_id() -> str:
+    # Any 22-character base64 of a UUID is one; a leading dash would read as an option.
+    return "tideline" + uuid.uuid4().hex[:13] + "A"
+
+
+def _archive_classes(home: Path) -> None:
+    """Boot once and let Java archive the classes it loaded. Without it all works, only slower."""
+    archive, partial = home / "classes.jsa", home / f"classes.{os.getpid()}.tmp"
+    with tempfile.TemporaryDirectory(prefix="tideline-kafka-") as scratch:
+        port = free_port()
+        child = _launch(home, Path(scratch), port, (f"-XX:ArchiveClassesAtExit={partial}",))
+        if wait_until(lambda: _answers(port), _READY_TIMEOUT_SECONDS):
+            child.stop(_READY_TIMEOUT_SECONDS)
+        child.stop()
+    with contextlib.suppress(OSError):
+        partial.rename(archive)
+
+
+def _launch(home: Path, data_dir: Path, port: int, options: tuple[str, ...]) -> ChildProcess:
+    log_dir, config = data_dir / "log", data_dir / "server.properties"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if not log_dir.exists():
+        shutil.copytree(home / "formatted", log_dir)
+    controller_port = free_port()
+    config.write_text(
+        _SERVER.format(
+            host=LOOPBACK, port=port, controller_port=controller_port, log_dir=log_dir.as_posix()
+        )
+    )
+    archive = home / "classes.jsa"
+    if archive.is_file() and not options:
+        options = (f"-XX:SharedArchiveFile={archive}",)
+    child = ChildProcess(
+        "Apache Kafka",
+        ["java", *options, *_java_arguments(home), "kafka.Kafka", str(config)],
+        data_dir / "kafka.log",
+    )
+    child.start()
+    return child
+
+
+def _java_arguments(home: Path) -> list[str]:
+    # Jar by jar and sorted, not `jars/*`: the class archive is good for one exact class path.
+    jars = ":".join(str(jar) for jar in sorted((home / "jars").glob("*.jar")))
+    return [
+        *_JAVA_OPTIONS,
+        f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
+        "-cp",
+        jars,
+    ]
+
+
+def _run(command: list[str], advice: str) -> None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_INSTALL_TIMEOUT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LocalStackError(f"{error}. {advice}") from error
+    if done.returncode != 0:
+        raise LocalStackError(f"{(done.stdout + done.stderr)[-2000:]}\n{advice}")
+
+
+def _answers(port: int) -> bool:
+    """Whether the broker lists itself in its own metadata, so that it takes requests."""
+    with socket.create_connection((LOOPBACK, port), timeout=1.0):
+        pass
+    from kafka.admin import KafkaAdminClient  # noqa: PLC0415  (slow import, only for a started one)
+    from kafka.errors import KafkaError  # noqa: PLC0415
+
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=f"{LOOPBACK}:{port}", request_timeout_ms=2000)
+    except KafkaError:
+        return False
+    try:
+        return bool(admin.describe_cluster()["brokers"])
+    except KafkaError:
+        return False
+    finally:
+        admin.close()

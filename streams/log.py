@@ -1,0 +1,154 @@
+"""The log as the shards use it: append, read a range, ask for the ends. Kafka behind a small seam.
+
+Shards talk to the `Log` protocol, so that a crash test can run them on a log in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from streams.core.records import Records
+from streams.errors import BrokerUnavailable, StateError
+
+__all__ = ["KafkaLog", "KeyValue", "Log", "to_records"]
+
+KeyValue = tuple[bytes | None, bytes | None]
+
+MAX_RECORD_BYTES = 1_000_000  # just under a broker's default limit of 1 MiB
+READ_BYTES = 8 * 1024 * 1024
+FETCH_WAIT_MS = 100
+READ_STALL_SECONDS = 30.0  # a range that exists but doesn't arrive for so long is an error
+
+
+def to_records(records: Sequence[Any]) -> Records:
+    """aiokafka's records of one partition, as columns."""
+    n = len(records)
+    return Records(
+        np.fromiter((r.offset for r in records), np.int64, n),
+        np.fromiter((r.timestamp for r in records), np.int64, n),
+        [r.key for r in records],
+        [r.value for r in records],
+    )
+
+
+class Log(Protocol):
+    """An append-only log of records, by topic and partition."""
+
+    async def append(self, topic: str, partition: int, records: Sequence[KeyValue]) -> list[int]:
+        """Append in order; returns each record's offset once all are acknowledged."""
+        ...
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Records:
+        """All records with start <= offset < stop. Raises StateError if some are gone."""
+        ...
+
+    async def ends(self, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset there is, and the next one to be written."""
+        ...
+
+
+class KafkaLog:
+    """`Log` on Kafka. Uses a producer and, for reading, a consumer without a group."""
+
+    def __init__(self, brokers: Iterable[str]) -> None:
+        self._brokers = list(brokers)
+        self._producer: Any = None
+        self._consumer: Any = None
+        self._reading = asyncio.Lock()  # one consumer, so one range at a time
+
+    async def start(self) -> None:
+        """Connect. Raises BrokerUnavailable."""
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._brokers,
+            acks="all",
+            max_request_size=2 * MAX_RECORD_BYTES,
+            max_batch_size=256 * 1024,
+        )
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._brokers,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=READ_BYTES,
+            fetch_max_bytes=2 * READ_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+        )
+        try:
+            await self._producer.start()
+            await self._consumer.start()
+        except (KafkaError, OSError) as exc:
+            await self.stop()
+            raise BrokerUnavailable(
+                f"no Kafka broker answers at {', '.join(self._brokers)} ({exc}); "
+                "start it or set TIDELINE_BROKER_URL"
+            ) from exc
+
+    async def stop(self) -> None:
+        """Disconnect; what was appended and not yet acknowledged is sent first."""
+        for client in (self._producer, self._consumer):
+            if client is not None:
+                await client.stop()
+
+    async def append(self, topic: str, partition: int, records: Sequence[KeyValue]) -> list[int]:
+        try:
+            sent = [
+                await self._producer.send(topic, value, key=key, partition=partition)
+                for key, value in records
+            ]
+            return [(await future).offset for future in sent]
+        except KafkaError as exc:
+            raise BrokerUnavailable(f"could not write to {topic}/{partition}: {exc!r}") from exc
+
+    async def ends(self, topic: str, partition: int) -> tuple[int, int]:
+        tp = TopicPartition(topic, partition)
+        async with self._reading:
+            try:
+                first = (await self._consumer.beginning_offsets([tp]))[tp]
+                listed = (await self._consumer.end_offsets([tp]))[tp]
+                # The local broker lists an end that is too low after a batch of several records;
+                # the high watermark in a fetch's answer is right on every broker.
+                self._consumer.assign([tp])
+                self._consumer.seek(tp, max(first, listed - 1))
+                await self._consumer.getmany(tp, timeout_ms=FETCH_WAIT_MS, max_records=1)
+                mark = self._consumer.highwater(tp)
+            except (KafkaError, ValueError) as exc:
+                raise BrokerUnavailable(
+                    f"could not ask for the offsets of {topic}/{partition}: {exc!r}; "
+                    "does the topic exist? (`tideline topics --create`)"
+                ) from exc
+            finally:
+                self._consumer.unsubscribe()
+        return first, max(listed, mark or 0)
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Records:
+        if stop <= start:
+            return Records.empty()
+        tp = TopicPartition(topic, partition)
+        parts: list[Any] = []
+        loop = asyncio.get_running_loop()
+        async with self._reading:
+            self._consumer.assign([tp])
+            self._consumer.seek(tp, start)
+            try:
+                async with asyncio.timeout(READ_STALL_SECONDS) as stall:
+                    while await self._consumer.position(tp) < stop:
+                        got = await self._consumer.getmany(tp, timeout_ms=500)
+                        if got.get(tp):
+                            parts.extend(got[tp])
+                            stall.reschedule(loop.time() + READ_STALL_SECONDS)
+            except (TimeoutError, OffsetOutOfRangeError) as exc:
+                raise StateError(
+                    f"offsets {start} to {stop} of {topic}/{partition} are needed to recover, but "
+                    f"the broker does not have them ({exc!r}); was the topic deleted, or its "
+                    "retention too short?"
+                ) from exc
+            except KafkaError as exc:
+                raise BrokerUnavailable(f"could not read {topic}/{partition}: {exc!r}") from exc
+            finally:
+                self._consumer.unsubscribe()
+        return to_records([r for r in parts if r.offset < stop])

@@ -1,0 +1,78 @@
+"""Logging for people (text) or machines (JSON lines), on stderr, in UTC.
+
+Logs never hold user ids: code logs counts, shards and offsets, and of `extra` only the names in
+FIELDS get out, so that a whole record passed by accident does not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Final, Literal, TextIO
+
+__all__ = ["FIELDS", "configure"]
+
+FIELDS: Final = (
+    "shard",
+    "topic",
+    "partition",
+    "offset",
+    "seq",
+    "table",
+    "rows",
+    "records",
+    "seconds",
+    "reason",
+    "error_type",
+)
+"""What `extra` may carry. Numbers and short codes only."""
+
+# Chatty at INFO about every fetch and heartbeat; their warnings still matter.
+_QUIET: Final = ("aiokafka", "kafka", "clickhouse_driver", "asyncio", "mode", "faust")
+
+
+def configure(
+    level: Literal["debug", "info", "warning", "error"] = "info",
+    format_: Literal["text", "json"] = "text",
+    stream: TextIO | None = None,
+) -> None:
+    """Send all logging to `stream` (stderr if None). Replaces what was configured before."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_JsonFormatter() if format_ == "json" else _TextFormatter())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.getLevelName(level.upper()), logging.WARNING))
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+
+
+class _UtcFormatter(logging.Formatter):
+    converter = staticmethod(time.gmtime)
+
+
+class _TextFormatter(_UtcFormatter):
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+        )
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        return super().formatMessage(record) + fields
+
+
+class _JsonFormatter(_UtcFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)

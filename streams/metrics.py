@@ -1,0 +1,167 @@
+"""Every Prometheus metric of Tideline, declared once: name, unit, labels, help.
+
+Names follow prometheus.io/docs/practices/naming: one unit each, base units, `_total` for counters.
+Labels are small closed sets; there is never a user id among them. A `Metrics` owns its registry, so
+that two workers in one test process don't meet.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+__all__ = ["LAG_STATUSES", "OUTCOMES", "SHARD_STATES", "Metrics", "MetricsServer", "serve"]
+
+OUTCOMES: Final = ("scored", "duplicate", "late", "dead_letter")
+SHARD_STATES: Final = ("recovering", "running", "suspended", "stopped")
+LAG_STATUSES: Final = ("ok", "lagging", "uncommitted", "unknown")
+
+# The edges of OpenTelemetry's messaging durations, so that a later export maps one to one.
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+_LAG_LABELS: Final = ("consumer_group", "topic", "partition")
+
+
+class Metrics:
+    """All metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        # What came in and what became of it: accepted = scored + duplicate + late + dead_letter.
+        self.records_accepted = self._counter(
+            "records_accepted", "Records taken from the input topics", "shard"
+        )
+        self.events = self._counter(
+            "events", f"Records by what became of them: {', '.join(OUTCOMES)}", "shard", "outcome"
+        )
+        self.batches = self._counter("batches", "Batches finished", "shard")
+        self.batch_seconds = self._histogram(
+            "batch_seconds", "Time of a batch by stage, in seconds", "stage"
+        )
+        self.event_to_alert_seconds = self._histogram(
+            "event_to_alert_seconds",
+            "From the newest record of a batch being produced to its alerts being readable",
+        )
+
+        # What a worker holds.
+        self.users = self._gauge("users", "Users in a shard's state", "shard")
+        self.state_bytes = self._gauge(
+            "state_bytes", "Memory of a shard's state, in bytes", "shard"
+        )
+        self.shard_state = self._gauge(
+            "shard_state",
+            f"1 for the state a shard is in: {', '.join(SHARD_STATES)}",
+            "shard",
+            "state",
+        )
+        self.recovery_batches_remaining = self._gauge(
+            "recovery_batches_remaining", "Journalled batches still to replay", "shard"
+        )
+        self.last_accepted_timestamp_seconds = self._gauge(
+            "last_accepted_timestamp_seconds", "When a shard last finished a batch (Unix)", "shard"
+        )
+
+        # What went out.
+        self.alerts = self._counter("alerts", "Alerts by what happened: open, closed", "state")
+        self.segment_changes = self._counter(
+            "segment_changes", "Changes of segment by dimension", "dimension"
+        )
+        self.dead_letters = self._counter("dead_letters", "Dead letters by reason code", "reason")
+        self.sink_rows = self._counter("sink_rows", "Rows inserted into ClickHouse", "table")
+        self.sink_pending_rows = self._gauge("sink_pending_rows", "Rows waiting to be inserted")
+        self.sink_insert_seconds = self._histogram(
+            "sink_insert_seconds", "Time of one insert, in seconds", "table"
+        )
+        self.sink_retries = self._counter(
+            "sink_retries", "Inserts tried again, by error", "error_type"
+        )
+        self.checkpoint_seconds = self._histogram(
+            "checkpoint_seconds", "Time a checkpoint step holds up its shard, in seconds"
+        )
+        self.checkpoint_bytes = self._counter(
+            "checkpoint_bytes", "Bytes written to the checkpoints topic", "shard"
+        )
+
+        # The online learner.
+        self.learner_updates = self._counter("learner_updates", "Matured labels learned")
+        self.learner_version = self._gauge(
+            "learner_version", "Version of the newest learner snapshot seen"
+        )
+
+        # The lag monitor. An uncommitted or unknown lag has no sample: it is not a number.
+        self.consumer_lag_records = self._gauge(
+            "consumer_lag_records", "Records between committed and log end", *_LAG_LABELS
+        )
+        self.consumer_status = self._gauge(
+            "consumer_status",
+            f"1 for a partition's status: {', '.join(LAG_STATUSES)}",
+            *_LAG_LABELS,
+            "status",
+        )
+        self.lag_monitor_up = self._gauge(
+            "lag_monitor_up", "1 if the last poll got every answer, else 0"
+        )
+        self.lag_monitor_poll_seconds = self._gauge(
+            "lag_monitor_poll_seconds", "Time of the last poll, in seconds"
+        )
+
+    def set_shard_state(self, shard: int, state: str) -> None:
+        """1 for `state`, 0 for the others."""
+        for each in SHARD_STATES:
+            self.shard_state.labels(str(shard), each).set(each == state)
+
+    def forget_shard(self, shard: int) -> None:
+        """Drop the gauges of a shard that another worker has now; its counters stay."""
+        for gauge in (
+            self.users,
+            self.state_bytes,
+            self.recovery_batches_remaining,
+            self.last_accepted_timestamp_seconds,
+        ):
+            gauge.remove_by_labels({"shard": str(shard)})
+        self.shard_state.remove_by_labels({"shard": str(shard)})
+
+    def _counter(self, name: str, help_: str, *labels: str) -> Counter:
+        return Counter(name, help_, labels, namespace="tideline", registry=self.registry)
+
+    def _gauge(self, name: str, help_: str, *labels: str) -> Gauge:
+        return Gauge(name, help_, labels, namespace="tideline", registry=self.registry)
+
+    def _histogram(self, name: str, help_: str, *labels: str) -> Histogram:
+        return Histogram(
+            name, help_, labels, namespace="tideline", registry=self.registry, buckets=_SECONDS
+        )
+
+
+class _HttpServer(Protocol):
+    server_port: int
+
+    def shutdown(self) -> None: ...
+    def server_close(self) -> None: ...
+
+
+class MetricsServer:
+    """A running `/metrics` endpoint. `port` is the real one where 0 was asked for."""
+
+    def __init__(self, server: _HttpServer, thread: threading.Thread) -> None:
+        self._server, self._thread = server, thread
+        self.port = server.server_port
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> MetricsServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def serve(metrics: Metrics, host: str, port: int) -> MetricsServer:
+    """Serve at http://host:port/metrics from a thread. Raises OSError if it can't bind."""
+    server, thread = start_http_server(port, host, metrics.registry)
+    return MetricsServer(server, thread)

@@ -1,0 +1,72 @@
+"""Turns what shards and the sink report into metrics."""
+
+from __future__ import annotations
+
+import time
+
+from streams.core.state import ShardState
+from streams.core.step import Outputs
+from streams.metrics import Metrics
+
+__all__ = ["MetricsMonitor", "SinkMetrics"]
+
+_MEMORY_EVERY_SECONDS = 5.0  # adding up a state's arrays is cheap, but not free
+
+
+class MetricsMonitor:
+    """`streams.shard.Monitor` on Prometheus metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._memory_at: dict[int, float] = {}
+
+    def stepped(self, shard: int, outputs: Outputs, state: ShardState, seconds: float) -> None:
+        m, counts, label = self._metrics, outputs.counts, str(shard)
+        m.records_accepted.labels(label).inc(counts.accepted)
+        for outcome, count in (
+            ("scored", counts.scored),
+            ("duplicate", counts.duplicates),
+            ("late", counts.late),
+            ("dead_letter", counts.dead_letters),
+        ):
+            m.events.labels(label, outcome).inc(count)
+        m.batches.labels(label).inc()
+        m.batch_seconds.labels("step").observe(seconds)
+        for letter in outputs.dead_letters:
+            m.dead_letters.labels(letter.reason).inc()
+        for alert in outputs.alerts:
+            m.alerts.labels(alert.state).inc()
+        changes = outputs.tables.get("segment_changes")
+        if changes is not None:
+            for dimension in ("value_tier", "lifecycle"):
+                count = int((changes["dimension"] == dimension).sum())
+                m.segment_changes.labels(dimension).inc(count)
+        m.users.labels(label).set(state.n)
+        m.last_accepted_timestamp_seconds.labels(label).set_to_current_time()
+        if time.monotonic() - self._memory_at.get(shard, 0.0) > _MEMORY_EVERY_SECONDS:
+            self._memory_at[shard] = time.monotonic()
+            m.state_bytes.labels(label).set(state.nbytes)
+
+    def recovering(self, shard: int, remaining: int) -> None:
+        self._metrics.recovery_batches_remaining.labels(str(shard)).set(remaining)
+
+    def checkpointed(self, shard: int, nbytes: int, seconds: float) -> None:
+        self._metrics.checkpoint_seconds.observe(seconds)
+        self._metrics.checkpoint_bytes.labels(str(shard)).inc(nbytes)
+
+    def state(self, shard: int, name: str) -> None:
+        self._metrics.set_shard_state(shard, name)
+
+
+class SinkMetrics:
+    """`streams.sink.SinkObserver` on Prometheus metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def inserted(self, table: str, rows: int, seconds: float) -> None:
+        self._metrics.sink_rows.labels(table).inc(rows)
+        self._metrics.sink_insert_seconds.labels(table).observe(seconds)
+
+    def retry(self, error_type: str) -> None:
+        self._metrics.sink_retries.labels(error_type).inc()

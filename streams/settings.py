@@ -1,0 +1,279 @@
+"""Every setting of Tideline: its name, default, rule and help. Read once, at the edge, by `load`.
+
+    environment TIDELINE_BROKER_URL   wins over
+    TOML file   [kafka] broker_url    (TIDELINE_CONFIG or --config)  wins over
+    the default
+
+A secret can also be read from a file: TIDELINE_CLICKHOUSE_PASSWORD_FILE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from schemas.topics import TopicNames
+from streams import settings_rules as rules
+from streams.settings_checks import across
+from streams.settings_reader import (
+    CONFIG_ENV,
+    DEFAULT,
+    Secret,
+    allowed,
+    env_name,
+    read,
+    setting,
+    settings_error,
+)
+
+__all__ = [
+    "SECTIONS",
+    "AlertSettings",
+    "ClickHouseSettings",
+    "KafkaSettings",
+    "LogSettings",
+    "ModelSettings",
+    "Secret",
+    "SettingRow",
+    "Settings",
+    "StreamSettings",
+    "WebSettings",
+    "as_environ",
+    "describe",
+    "load",
+    "override",
+]
+
+
+@dataclass(frozen=True)
+class KafkaSettings:
+    """Where events come from, and what Tideline calls itself there."""
+
+    broker_url: str = setting(
+        "127.0.0.1:9092", "Kafka brokers as host:port, separated by commas", rules.BROKERS
+    )
+    app_id: str = setting(
+        "tideline", "consumer group, and the prefix of Tideline's own topics", rules.TOPIC
+    )
+    clickstream_topic: str = setting("clickstream", "topic of clickstream events", rules.TOPIC)
+    orders_topic: str = setting("orders", "topic of order events", rules.TOPIC)
+    partitions: int = setting(
+        4,
+        "partitions of both input topics, so shards; fixed once created",
+        rules.between(1, 10_000),
+    )
+    replication_factor: int = setting(
+        1, "copies of each topic that `tideline topics` creates", rules.between(1, 100)
+    )
+    session_timeout_seconds: float = setting(
+        10.0, "seconds until a silent worker loses its partitions", rules.between(1.0, 1_800.0)
+    )
+
+    @property
+    def brokers(self) -> tuple[str, ...]:
+        return rules.brokers(self.broker_url)
+
+
+@dataclass(frozen=True)
+class ClickHouseSettings:
+    """Where results go: the native protocol, not HTTP."""
+
+    clickhouse_host: str = setting("127.0.0.1", "ClickHouse host", rules.HOST)
+    clickhouse_port: int = setting(9000, "ClickHouse native port (not 8123, HTTP)", rules.PORT)
+    clickhouse_database: str = setting("tideline", "database of all tables", rules.IDENTIFIER)
+    clickhouse_user: str = setting("default", "ClickHouse user")
+    clickhouse_password: Secret = setting(Secret(""), "ClickHouse password")  # noqa: RUF009 (immutable)
+    clickhouse_secure: bool = setting(False, "true: connect with TLS")
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How events become state: the clock, lateness, batches, money."""
+
+    clock: Literal["wall", "event"] = setting(
+        "wall", "wall: the time of day; event: the newest event time, to replay old data"
+    )
+    lateness_days: float = setting(
+        7.0, "days an event may be late and still count", rules.between(0.0, 90.0)
+    )
+    max_future_seconds: float = setting(
+        300.0, "seconds an event may be ahead of the clock; beyond: dead letter", rules.NOT_NEGATIVE
+    )
+    max_batch_records: int = setting(
+        20_000, "records taken in one batch of a shard, at most", rules.between(1, 1_000_000)
+    )
+    sweep_interval_seconds: float = setting(
+        86_400.0, "seconds in which every user is rescored by the clock once", rules.POSITIVE
+    )
+    checkpoint_interval_seconds: float = setting(
+        30.0, "seconds between checkpoints, so the most that recovery replays", rules.POSITIVE
+    )
+    currency: str = setting("USD", "currency of all amounts in results", rules.CURRENCY)
+    currency_rates: str = setting(
+        "",
+        "one unit of other currencies in `currency`, like EUR=1.08,GBP=1.27; others: dead letter",
+        rules.RATES,
+    )
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Worth of one unit of each accepted currency, `currency` itself included (1.0)."""
+        return {self.currency: 1.0} | rules.rates(self.currency_rates)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The champion and the learner."""
+
+    artifact: str = setting("", "directory of the model artifact; empty: the one shipped")
+    learner_publish_seconds: float = setting(
+        1.0, "seconds between snapshots that the learner publishes, at least", rules.POSITIVE
+    )
+
+
+@dataclass(frozen=True)
+class AlertSettings:
+    """Who becomes an alert, and when it ends."""
+
+    alert_enter: float = setting(0.5, "churn probability at which an alert opens", rules.SHARE)
+    alert_leave: float = setting(0.35, "churn probability below which it closes", rules.SHARE)
+    alert_cooldown_days: float = setting(
+        14.0, "days after an alert before the same user can have another", rules.NOT_NEGATIVE
+    )
+    alert_min_orders: int = setting(
+        2, "orders a user must have had to be alerted about", rules.NOT_NEGATIVE
+    )
+    alert_active_within_days: float = setting(
+        84.0, "days since the last order after which a user counts as gone", rules.POSITIVE
+    )
+    holdout_share: float = setting(
+        0.1, "share of alerted users nobody contacts, to measure uplift", rules.SHARE
+    )
+
+
+@dataclass(frozen=True)
+class WebSettings:
+    """What a process serves over HTTP."""
+
+    metrics_host: str = setting("127.0.0.1", "address that serves Prometheus metrics", rules.HOST)
+    metrics_port: int = setting(0, "port for Prometheus metrics; 0: off", rules.LISTEN_PORT)
+    web_port: int = setting(0, "port for Faust's own pages; 0: off", rules.LISTEN_PORT)
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """Logging. Logs never hold user ids."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "least level logged")
+    log_format: Literal["text", "json"] = setting("text", "text for people, json for machines")
+
+
+SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
+    {
+        "kafka": KafkaSettings,
+        "clickhouse": ClickHouseSettings,
+        "stream": StreamSettings,
+        "model": ModelSettings,
+        "alerts": AlertSettings,
+        "web": WebSettings,
+        "log": LogSettings,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings. `Settings()` holds the defaults; `origins` says where each value came from."""
+
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    clickhouse: ClickHouseSettings = field(default_factory=ClickHouseSettings)
+    stream: StreamSettings = field(default_factory=StreamSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    web: WebSettings = field(default_factory=WebSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def topic_names(self) -> TopicNames:
+        kafka = self.kafka
+        return TopicNames(kafka.clickstream_topic, kafka.orders_topic, kafka.app_id)
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting as people see it: `value` and `default` as text, secrets masked."""
+
+    name: str
+    env: str
+    value: str
+    origin: str
+    help: str
+    table: str
+    default: str
+    allowed: str
+
+
+def load(environ: Mapping[str, str], file: Path | None = None) -> Settings:
+    """The effective settings. Raises SettingsError with every problem at once.
+
+    Without `file`, TIDELINE_CONFIG in `environ` names the TOML file; without both there is none.
+    """
+    if file is None and environ.get(CONFIG_ENV):
+        file = Path(environ[CONFIG_ENV])
+    values, origins, problems = read(SECTIONS, environ, file)
+    settings = Settings(**values, origins=origins)
+    problems += across(settings)
+    if problems:
+        raise settings_error(problems)
+    return settings
+
+
+def override(settings: Settings, *, origin: str = "command", **values: Any) -> Settings:
+    """The settings with some replaced by name, checked as if loaded.
+
+    `override(settings, origin="tideline demo", partitions=8)`
+    """
+    environ = as_environ(settings) | {env_name(name): _text(v) for name, v in values.items()}
+    origins = dict(settings.origins) | dict.fromkeys(values, origin)
+    return replace(load(environ), origins=origins)
+
+
+def as_environ(settings: Settings) -> dict[str, str]:
+    """Every setting as environment variables, secrets in clear: for a child process only."""
+    return {
+        env_name(item.name): _text(getattr(getattr(settings, table), item.name))
+        for table, section in SECTIONS.items()
+        for item in fields(section)
+    }
+
+
+def describe(settings: Settings) -> list[SettingRow]:
+    """One row per setting, in the order declared above."""
+    return [
+        SettingRow(
+            name=item.name,
+            env=env_name(item.name),
+            value=_shown(getattr(getattr(settings, table), item.name)),
+            origin=settings.origins.get(item.name, DEFAULT),
+            help=item.metadata["help"],
+            table=table,
+            default=_shown(item.default),
+            allowed=allowed(section, item),
+        )
+        for table, section in SECTIONS.items()
+        for item in fields(section)
+    ]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Secret):
+        return value.reveal()
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, Secret) else _text(value)

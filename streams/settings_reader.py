@@ -1,0 +1,263 @@
+"""Reads frozen dataclasses from the environment and a TOML file, and reports all problems at once.
+
+A section is a dataclass whose fields are made with `setting()`; field `broker_url` of the section
+read from TOML table `[kafka]` is also `TIDELINE_BROKER_URL`. The environment wins over the file,
+the file over the default. `streams.settings` says which settings there are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+from streams.errors import SettingsError
+
+__all__ = [
+    "ENV_PREFIX",
+    "Rule",
+    "Secret",
+    "allowed",
+    "env_name",
+    "read",
+    "setting",
+    "settings_error",
+]
+
+ENV_PREFIX: Final = "TIDELINE_"
+CONFIG_ENV: Final = "TIDELINE_CONFIG"
+CACHE_ENV: Final = "TIDELINE_CACHE"  # where the local stack keeps downloads
+TEST_PREFIX: Final = "TIDELINE_TEST_"  # for the test suite's own switches; never a setting
+DEFAULT: Final = "default"
+ENVIRONMENT: Final = "environment"
+
+
+class Secret:
+    """A value that never shows itself: `repr`, `str` and format are masked; `reveal()` is not."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __str__(self) -> str:
+        return "********" if self._value else ""
+
+    def __repr__(self) -> str:
+        return f"Secret('{self}')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which values are allowed: `test` decides, `allowed` says it to people."""
+
+    allowed: str
+    test: Callable[[Any], bool]
+
+
+def setting(default: Any, help: str, rule: Rule | None = None) -> Any:
+    """A dataclass field that is a setting. `help` is one line and names the unit."""
+    return field(default=default, metadata={"help": help, "rule": rule})
+
+
+def env_name(name: str) -> str:
+    """
+    >>> env_name("broker_url")
+    'TIDELINE_BROKER_URL'
+    """
+    return ENV_PREFIX + name.upper()
+
+
+def settings_error(problems: list[str]) -> SettingsError:
+    """One error for all problems, one per line."""
+    count = "1 setting is wrong" if len(problems) == 1 else f"{len(problems)} settings are wrong"
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    fix = "Correct them and start again; `tideline settings --help` tells how they are read."
+    return SettingsError(f"{count}:\n{lines}\n{fix}")
+
+
+def read(
+    sections: Mapping[str, type[Any]], environ: Mapping[str, str], file: Path | None
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """All sections (by table name), the origin of each value (by setting name), and the problems.
+
+    A setting with a problem keeps its default, so that checks across settings can still run.
+    """
+    problems: list[str] = []
+    tables = _read_toml(file, problems) if file else {}
+    _refuse_unknown(sections, environ, tables, file, problems)
+    origins: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for table, section in sections.items():
+        found: dict[str, object] = {}
+        kinds = get_type_hints(section)
+        in_file = tables.get(table)
+        for item in fields(section):
+            try:
+                value, origin = _value(
+                    item,
+                    kinds[item.name],
+                    environ,
+                    in_file if isinstance(in_file, dict) else {},
+                    file,
+                )
+            except ValueError as problem:
+                problems.append(f"{env_name(item.name)}: {problem}")
+                value, origin = item.default, DEFAULT
+            found[item.name], origins[item.name] = value, origin
+        values[table] = section(**found)
+    return values, origins, problems
+
+
+def _value(
+    item: Field[Any],
+    kind: Any,
+    environ: Mapping[str, str],
+    in_file: Mapping[str, object],
+    file: Path | None,
+) -> tuple[object, str]:
+    """The value of one setting and where it came from; ValueError says what is wrong with it."""
+    name = env_name(item.name)
+    path_name = f"{name}_FILE"
+    if kind is Secret and path_name in environ:
+        if name in environ:
+            raise ValueError(f"set together with {path_name}; set only one of them")
+        path = Path(environ[path_name])
+        try:
+            return Secret(path.read_text(encoding="utf-8").rstrip("\r\n")), f"file {path}"
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise ValueError(f"can't read {path} (from {path_name}): {why}") from None
+    raw: object
+    if name in environ:
+        raw, origin, parse = environ[name], ENVIRONMENT, _from_text
+    elif item.name in in_file:
+        raw, origin, parse = in_file[item.name], f"file {file}", _from_toml
+    else:
+        return item.default, DEFAULT
+    shown = "(secret)" if kind is Secret else repr(raw)
+    value = parse(kind, raw)
+    rule: Rule | None = item.metadata["rule"]
+    if value is None or (rule is not None and not rule.test(value)):
+        raise ValueError(f"got {shown} (from {origin}); expected {_allowed(kind, rule)}")
+    return value, origin
+
+
+_KIND_NAMES: Final[dict[Any, str]] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Secret: "text",
+}
+_BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _allowed(kind: Any, rule: Rule | None) -> str:
+    if rule is None:
+        return _KIND_NAMES.get(kind) or " or ".join(get_args(kind))
+    return rule.allowed.replace("a number", "a whole number") if kind is int else rule.allowed
+
+
+def allowed(section: type[Any], item: Field[Any]) -> str:
+    """What a setting may be, in words."""
+    return _allowed(get_type_hints(section)[item.name], item.metadata["rule"])
+
+
+def _from_text(kind: Any, raw: object) -> object | None:
+    """An environment value as `kind`, or None where it is not one."""
+    text = str(raw).strip()
+    try:
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return _finite(float(text))
+    except ValueError:
+        return None
+    if kind is bool:
+        return _BOOLEANS.get(text.lower())
+    return Secret(str(raw)) if kind is Secret else _from_toml(kind, text)
+
+
+def _from_toml(kind: Any, raw: object) -> object | None:
+    """A TOML value as `kind`, or None where it is not one. TOML has types: nothing is guessed."""
+    if get_origin(kind) is Literal:
+        return raw if raw in get_args(kind) else None
+    if kind is Secret:
+        return Secret(raw) if isinstance(raw, str) else None
+    if kind is float and isinstance(raw, int | float) and not isinstance(raw, bool):
+        return _finite(float(raw))
+    return raw if type(raw) is kind else None
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _read_toml(file: Path, problems: list[str]) -> dict[str, object]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(f"{CONFIG_ENV} / --config: can't read {file}: {error.strerror}")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(f"{CONFIG_ENV} / --config: {file} is not valid TOML: {error}")
+    else:
+        return document
+    return {}
+
+
+def _refuse_unknown(
+    sections: Mapping[str, type[Any]],
+    environ: Mapping[str, str],
+    tables: Mapping[str, object],
+    file: Path | None,
+    problems: list[str],
+) -> None:
+    home = {item.name: table for table, section in sections.items() for item in fields(section)}
+    known = {CONFIG_ENV, CACHE_ENV, *map(env_name, home), *_secret_files(sections)}
+    ours = (name for name in sorted(environ) if name.startswith(ENV_PREFIX))
+    problems.extend(
+        f"{name}: no such setting (from {ENVIRONMENT}){_near(name, known)}"
+        for name in ours
+        if name not in known and not name.startswith(TEST_PREFIX)
+    )
+    for table, entries in tables.items():
+        if table not in sections:
+            hint = f"; did you mean [{home[table]}] {table}?" if table in home else ""
+            problems.append(
+                f"[{table}]: no such table (from file {file}){hint or _near(table, sections)}"
+            )
+            continue
+        if not isinstance(entries, dict):
+            problems.append(f"[{table}]: expected a table (from file {file})")
+            continue
+        for key in entries:
+            if home.get(key) == table:
+                continue
+            hint = f"; it belongs in [{home[key]}]" if key in home else _near(key, home)
+            problems.append(f"[{table}] {key}: no such setting (from file {file}){hint}")
+
+
+def _secret_files(sections: Mapping[str, type[Any]]) -> Iterator[str]:
+    for section in sections.values():
+        for name, kind in get_type_hints(section).items():
+            if kind is Secret:
+                yield f"{env_name(name)}_FILE"
+
+
+def _near(name: str, known: Mapping[str, Any] | set[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else "; see `tideline settings`"

@@ -1,0 +1,421 @@
+"""One shard's life on its owner: recover, then step after step, with a checkpoint now and then.
+
+The commit protocol. Whatever is cut off where, the next owner's replay gives the same rows.
+
+    1. The plan (which records, what clock, which learner) goes into the journal. Its record must
+       land right behind our last one; if not, we are no longer the owner and stop here.
+    2. The step runs on the state. (Done while 1 is on its way; its effects wait for 1.)
+    3. Effects leave: rows to ClickHouse, alerts, examples and dead letters to Kafka. All have
+       deterministic ids, so a repeat replaces and does not add.
+    4. Now and then: wait until every effect so far is acknowledged; then write the changed pages
+       of the state, then the manifest that makes them count.
+    5. Commit the input offsets that the checkpoint includes.
+
+Recovery is: write a takeover into the journal, load the newest whole checkpoint, replay the
+journalled steps after it (effects included), and go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from schemas.features import FEATURE_NAMES
+from schemas.messages import LearnerSnapshot
+from schemas.topics import TopicNames
+from streams.checkpoints import CheckpointStore
+from streams.core.config import CoreConfig, Scorer
+from streams.core.plan import Clock, Plan, next_plan
+from streams.core.records import SOURCES, Records
+from streams.core.state import ShardState
+from streams.core.step import Outputs, step
+from streams.errors import StateError
+from streams.inbox import Inbox
+from streams.journal import Journal
+from streams.log import KeyValue, Log
+from streams.transport import RecordBatch
+
+__all__ = ["Monitor", "Services", "Shard", "Sink"]
+
+log = logging.getLogger(__name__)
+
+LINGER_SECONDS = 0.02  # between steps when little is waiting: fewer, fuller batches
+TICK_SECONDS = 0.2  # how often an idle shard looks at the clock
+FETCH_AHEAD_BATCHES = 3  # records waiting before the partition is paused, in full batches
+
+
+class Sink(Protocol):
+    """Where rows go; `streams.sink.ClickHouseSink` is the real one."""
+
+    def submit(self, blocks: Any) -> Any:
+        """Queue the rows of one step; the concurrent future resolves when they are stored."""
+        ...
+
+    async def wait_for_room(self) -> None: ...
+
+
+class Monitor(Protocol):
+    """Told what happens, for metrics; must not raise or block."""
+
+    def stepped(self, shard: int, outputs: Outputs, state: ShardState, seconds: float) -> None: ...
+    def recovering(self, shard: int, remaining: int) -> None: ...
+    def checkpointed(self, shard: int, nbytes: int, seconds: float) -> None: ...
+    def state(self, shard: int, name: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """What all shards of a worker share."""
+
+    log: Log
+    sink: Sink
+    topics: TopicNames
+    config: CoreConfig
+    clock: Clock
+    scorer: Callable[[str], Scorer]
+    """Champion version -> its scorer; '' is the current one. Raises ArtifactError."""
+    compute: Executor
+    """One thread: steps of all shards take turns, off the event loop."""
+    wall_ms: Callable[[], int]
+    seek: Callable[[int, int, int], Awaitable[None]]
+    """(source, shard, offset): fetch from there."""
+    log_end: Callable[[int, int], int | None]
+    """(source, shard): the partition's high watermark as of the last fetch."""
+    set_paused: Callable[[int, int, bool], None]
+    """(source, shard, paused)"""
+    commit: Callable[[int, tuple[int, int]], Awaitable[None]]
+    """(shard, next offsets of both topics)"""
+    learner: Callable[[], LearnerSnapshot | None]
+    """The newest snapshot seen."""
+    monitor: Monitor
+    max_records: int
+    checkpoint_seconds: float
+
+
+@dataclass
+class _Effects:
+    """What left for one or more steps and is not acknowledged yet."""
+
+    waiting: deque[asyncio.Future[Any]] = field(default_factory=deque)
+
+    def add(self, future: asyncio.Future[Any]) -> None:
+        while self.waiting and self.waiting[0].done() and not self.waiting[0].exception():
+            self.waiting.popleft()
+        self.waiting.append(future)
+
+    async def flushed(self) -> None:
+        """Wait for all of them; raises the first failure."""
+        while self.waiting:
+            await self.waiting[0]
+            self.waiting.popleft()
+
+
+class Shard:
+    """Runs one shard. `start` makes its task; `suspend` and `resume` frame a rebalance."""
+
+    def __init__(self, number: int, owner: str, services: Services) -> None:
+        self.number = number
+        self._s = services
+        self._journal = Journal(services.log, services.topics.journal, number, owner)
+        self._store = CheckpointStore(services.log, services.topics.checkpoints, number, owner)
+        self._state = ShardState(number, len(FEATURE_NAMES))
+        self._inbox: Inbox | None = None
+        self._effects = _Effects()
+        self._sent: asyncio.Future[None] | None = None
+        self._wake = asyncio.Event()
+        self._suspending = False
+        self._checkpoint_seq = 0
+        self._checkpoint_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._paused = [False, False]
+
+    # -- called by the engine
+
+    def start(self, on_failure: Callable[[int, BaseException], None]) -> None:
+        """Recover and run until suspended; `on_failure` hears of anything that ends it."""
+        self._suspending = False
+        self._task = asyncio.create_task(self._guarded(on_failure), name=f"shard-{self.number}")
+
+    async def offer(self, source: int, batch: RecordBatch) -> None:
+        """Take in fetched records; while recovering they are dropped, to be fetched again."""
+        if self._inbox is None:
+            return
+        missing = self._inbox.offer(source, batch.records)
+        if missing is not None:
+            log.info("shard %s: going back to offset %s of source %s", self.number, missing, source)
+            await self._s.seek(source, self.number, missing)
+        self._balance()
+        self._wake.set()
+
+    async def suspend(self, deadline_seconds: float) -> None:
+        """Finish the step under way, and checkpoint if there is time; then rest."""
+        if self._task is None:
+            return
+        self._suspending = True
+        self._wake.set()
+        done, _ = await asyncio.wait([self._task], timeout=deadline_seconds)
+        if not done:
+            # What is lost is only our share of the work: the journal has every step.
+            log.warning("shard %s: no time for a checkpoint; its next owner replays", self.number)
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._inbox = None
+        self._task = None
+
+    async def resume(self, on_failure: Callable[[int, BaseException], None]) -> None:
+        """Go on after a rebalance that left the shard with us.
+
+        If somebody else had it in between, or our last stop was cut short, the state in memory is
+        stale and is recovered anew.
+        """
+        if self._inbox is not None and await self._journal.still_ours():
+            self._inbox = Inbox(self._offsets)  # fetched records may have a gap now
+        else:
+            self._inbox = None
+        self.start(on_failure)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The next offsets to process."""
+        return self._offsets
+
+    # -- the task
+
+    async def _guarded(self, on_failure: Callable[[int, BaseException], None]) -> None:
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            self._inbox = None
+            on_failure(self.number, exc)
+
+    async def _run(self) -> None:
+        if self._inbox is None:
+            self._s.monitor.state(self.number, "recovering")
+            await self._recover()
+            for source in SOURCES:
+                await self._s.seek(source, self.number, self._offsets[source])
+        self._s.monitor.state(self.number, "running")
+        self._checkpoint_at = time.monotonic()
+        while not self._suspending:
+            await self._turn()
+        await self._checkpoint()
+        self._s.monitor.state(self.number, "suspended")
+
+    async def _turn(self) -> None:
+        """One step if there is something to do, else a short wait."""
+        inbox = self._inbox
+        assert inbox is not None  # noqa: S101  (_run set it)
+        self._wake.clear()
+        plan = next_plan(
+            self._state.meta,
+            inbox.pending([self._s.log_end(source, self.number) for source in SOURCES]),
+            clock=self._s.clock,
+            wall_ms=self._s.wall_ms(),
+            sweep_interval_ms=self._s.config.sweep_interval_ms,
+            max_records=self._s.max_records,
+            users=self._state.n,
+        )
+        if time.monotonic() - self._checkpoint_at >= self._s.checkpoint_seconds:
+            await self._checkpoint()
+        if plan is None:
+            await self._rest(TICK_SECONDS)
+            return
+        await self._s.sink.wait_for_room()
+        plan = self._complete(plan)
+        await self._step(plan, inbox.take(plan), journal=True)
+        self._balance()
+        if len(inbox) < self._s.max_records // 2 and not self._suspending:
+            await asyncio.sleep(LINGER_SECONDS)
+
+    def _complete(self, plan: Plan) -> Plan:
+        """Add what only the shell knows: the models in use, and a learner snapshot if it is new."""
+        snapshot = self._s.learner()
+        champion = self._s.scorer("").champion_version
+        current = self._state.meta.learner
+        if snapshot is None or (current is not None and current["version"] >= snapshot.version):
+            return msgspec.structs.replace(plan, champion=champion)
+        return msgspec.structs.replace(
+            plan, champion=champion, learner=msgspec.to_builtins(snapshot)
+        )
+
+    async def _step(self, plan: Plan, records: Sequence[Records], *, journal: bool) -> None:
+        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        scorer = self._s.scorer(plan.champion)
+        computed = loop.run_in_executor(
+            self._s.compute, step, self._state, plan, records, self._s.config, scorer
+        )
+        try:
+            if journal:
+                await self._journal.append(plan)
+        finally:
+            # Even when fenced: the thread must be done with the state before anyone drops it.
+            outputs = await computed
+        self._emit(outputs)
+        self._s.monitor.stepped(self.number, outputs, self._state, time.monotonic() - started)
+
+    def _emit(self, outputs: Outputs) -> None:
+        loop = asyncio.get_running_loop()
+        stored = asyncio.wrap_future(self._s.sink.submit(outputs.tables), loop=loop)
+        stored.add_done_callback(_retrieve)
+        self._effects.add(stored)
+        topics = self._s.topics
+        messages: list[tuple[str, int, list[KeyValue]]] = [
+            (
+                topics.alerts,
+                self.number,
+                [(a.user_id.encode(), msgspec.json.encode(a)) for a in outputs.alerts],
+            ),
+            (
+                topics.dead_letters,
+                self.number,
+                [(d.key, msgspec.json.encode(d)) for d in outputs.dead_letters],
+            ),
+            (topics.examples, 0, [(None, msgspec.msgpack.encode(e)) for e in outputs.examples]),
+        ]
+        if any(records for *_, records in messages):
+            # Each step's messages after the last one's: readers drop repeats by ordinal, so
+            # they must see ordinals rise.
+            self._sent = loop.create_task(self._send(self._sent, messages))
+            self._sent.add_done_callback(_retrieve)
+            self._effects.add(self._sent)
+
+    async def _send(
+        self,
+        before: asyncio.Future[None] | None,
+        messages: Sequence[tuple[str, int, list[KeyValue]]],
+    ) -> None:
+        if before is not None:
+            await before
+        for topic, partition, records in messages:
+            if records:
+                await self._s.log.append(topic, partition, records)
+
+    async def _checkpoint(self) -> None:
+        """Steps 4 and 5 of the protocol, if anything happened since the last one."""
+        meta = self._state.meta
+        if meta.seq == self._checkpoint_seq:
+            self._checkpoint_at = time.monotonic()
+            return
+        started = time.monotonic()
+        await self._effects.flushed()
+        prepared = await asyncio.get_running_loop().run_in_executor(
+            self._s.compute, self._prepare_checkpoint
+        )
+        await self._store.write(prepared)
+        await self._s.commit(self.number, self._offsets)
+        self._checkpoint_seq = meta.seq
+        self._checkpoint_at = time.monotonic()
+        self._s.monitor.checkpointed(self.number, prepared.nbytes, self._checkpoint_at - started)
+
+    def _prepare_checkpoint(self) -> Any:
+        encoded, arrays = self._state.export()
+        return self._store.prepare(self._state.meta.seq, self._journal.next_offset, encoded, arrays)
+
+    # -- recovery
+
+    async def _recover(self) -> None:
+        started = time.monotonic()
+        self._effects, self._sent = _Effects(), None  # replay sends again whatever was under way
+        taken_over = await self._journal.take_over()
+        stored = await self._store.load()
+        if stored is None:
+            plans = await self._journal.read(
+                await self._journal.first_offset(), taken_over, owner=None
+            )
+            self._state = ShardState(self.number, len(FEATURE_NAMES))
+            self._state.meta.offsets = await self._first_offsets(plans)
+        else:
+            manifest = stored.manifest
+            try:
+                self._state = ShardState.load(manifest.meta, stored.arrays, len(FEATURE_NAMES))
+            except (ValueError, KeyError, msgspec.DecodeError) as exc:
+                raise StateError(
+                    f"shard {self.number}: the checkpoint of step {manifest.seq} can't be used: "
+                    f"{exc}. Run the version that wrote it, or delete the topics "
+                    f"{self._s.topics.checkpoints} and {self._s.topics.journal} to start anew."
+                ) from exc
+            plans = await self._journal.read(
+                manifest.journal_offset, taken_over, owner=manifest.journal_owner
+            )
+        await self._replay(plans)
+        self._checkpoint_seq = -1  # so that one is written now: it makes this term's start
+        await self._checkpoint()
+        self._inbox = Inbox(self._offsets)
+        log.info(
+            "shard %s: %s users, %s steps replayed, ready in %.2f s",
+            self.number,
+            self._state.n,
+            len(plans),
+            time.monotonic() - started,
+        )
+
+    async def _first_offsets(self, plans: list[Plan]) -> list[int]:
+        """Where a shard without a checkpoint begins."""
+        if plans:
+            if plans[0].seq != 1:
+                raise StateError(
+                    f"shard {self.number}: the journal begins at step {plans[0].seq} but there is "
+                    f"no checkpoint before it. Restore {self._s.topics.checkpoints}, or delete "
+                    f"{self._s.topics.journal} to start anew from the input topics."
+                )
+            return list(plans[0].start)
+        topics = (self._s.topics.clickstream, self._s.topics.orders)
+        return [(await self._s.log.ends(topic, self.number))[0] for topic in topics]
+
+    async def _replay(self, plans: list[Plan]) -> None:
+        topics = (self._s.topics.clickstream, self._s.topics.orders)
+        reported = time.monotonic()
+        for i, plan in enumerate(plans):
+            records = [
+                await self._s.log.read(topics[s], self.number, plan.start[s], plan.stop[s])
+                for s in SOURCES
+            ]
+            await self._s.sink.wait_for_room()
+            await self._step(plan, records, journal=False)
+            self._s.monitor.recovering(self.number, len(plans) - i - 1)
+            if time.monotonic() - reported > 2:
+                reported = time.monotonic()
+                log.info("shard %s: replayed %s of %s steps", self.number, i + 1, len(plans))
+
+    # -- helpers
+
+    @property
+    def _offsets(self) -> tuple[int, int]:
+        first, second = self._state.meta.offsets
+        return first, second
+
+    def _balance(self) -> None:
+        """Pause a topic that is far ahead of the steps; resume it when they have caught up."""
+        if self._inbox is None:
+            return
+        limit = FETCH_AHEAD_BATCHES * self._s.max_records
+        for source in SOURCES:
+            waiting = self._inbox.waiting(source)
+            paused = waiting >= limit or (self._paused[source] and waiting > limit // 2)
+            if paused != self._paused[source]:
+                self._paused[source] = paused
+                self._s.set_paused(source, self.number, paused)
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Mark a failure as seen; `_Effects.flushed` raises it where it can be acted on."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,230 @@
+"""What waits to be written: micro-batches in order, bounded, between the event loop and the sink.
+
+`put` never blocks, for it runs on the event loop; when there is no room it says so, and whoever
+wants to put more awaits `wait_for_room` first. `take` blocks, on the sink's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from schemas.errors import SinkRefused, SinkUnavailable, TidelineError
+from schemas.tables import TABLES
+from streams.blocks import Column
+
+__all__ = ["Abandoned", "Blocks", "RowBuffer", "Submitted"]
+
+Blocks = Mapping[str, Mapping[str, Column]]
+"""The rows of one micro-batch: table -> column -> values; `streams.blocks.Column` has the forms."""
+
+
+class Abandoned(Exception):
+    """The sink's thread must end now, with rows left."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """One micro-batch in the buffer."""
+
+    blocks: Blocks
+    rows: Mapping[str, int]
+    """By table."""
+    at_seconds: float
+    done: Future[None]
+
+
+class RowBuffer:
+    """A bounded queue of micro-batches that counts rows.
+
+    Args:
+        max_rows: `take` returns when any table has this many rows.
+        linger_seconds: or when the oldest micro-batch has waited this long.
+        max_pending_rows: what is queued or in flight never exceeds this, or one micro-batch where
+            that alone is larger.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        max_rows: int,
+        linger_seconds: float,
+        max_pending_rows: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._max_rows = max_rows
+        self._linger_seconds = linger_seconds
+        self._max_pending_rows = max_pending_rows
+        self._clock = clock
+        self._changed = threading.Condition()
+        # The rest is guarded by the lock in `_changed`.
+        self._queue: deque[Submitted] = deque()
+        self._in_flight: list[Submitted] = []
+        self._queued_rows: Counter[str] = Counter()
+        self._pending_rows = 0
+        self._room_waiters: list[Future[None]] = []
+        self._stopped: TidelineError | None = None
+        self._closing = False
+        self._abandoned = False
+
+    # From the event loop, or any thread
+
+    def put(self, blocks: Blocks) -> Future[None]:
+        """Queue one micro-batch; the future resolves at `settle`, or fails at `stop`.
+
+        Raises:
+            SinkRefused: a table or column is unknown or missing, or lengths differ.
+            SinkUnavailable: there is no room, or the buffer is closed.
+            TidelineError: as given to `stop`.
+        """
+        rows = {name: _checked_rows(name, columns) for name, columns in blocks.items()}
+        new_rows = sum(rows.values())
+        done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # rows on their way can't be called back
+        with self._changed:
+            self._raise_if_closed()
+            if self._pending_rows and self._pending_rows + new_rows > self._max_pending_rows:
+                raise SinkUnavailable(
+                    f"{self._pending_rows} rows wait to be written; {new_rows} more would exceed "
+                    f"{self._max_pending_rows}. Await wait_for_room() before submitting."
+                )
+            self._queue.append(Submitted(blocks, rows, self._clock(), done))
+            self._queued_rows.update(rows)
+            self._pending_rows += new_rows
+            self._changed.notify_all()
+        return done
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows queued or in flight."""
+        return self._pending_rows
+
+    @property
+    def overloaded(self) -> bool:
+        """More than half of the room is taken."""
+        # Half, so that micro-batches already under way still find room after this turns true.
+        return self._pending_rows * 2 > self._max_pending_rows
+
+    async def wait_for_room(self) -> None:
+        """Return when the buffer is not overloaded, at once if it is not.
+
+        Raises:
+            SinkUnavailable, TidelineError: as `put`, also if that happens meanwhile.
+        """
+        with self._changed:
+            self._raise_if_closed()
+            if not self.overloaded:
+                return
+            room: Future[None] = Future()
+            self._room_waiters.append(room)
+        await asyncio.wrap_future(room)
+
+    def close(self) -> None:
+        """Take no more; `take` hands out what is left."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Make `take` and `pause` raise Abandoned, now or at their next call."""
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+
+    # From the sink's thread
+
+    def take(self) -> list[Submitted]:
+        """Wait until a flush is due and take its micro-batches, oldest first.
+
+        Returns: an empty list when the buffer is closed and everything was taken.
+        """
+        with self._changed:
+            while True:
+                if self._abandoned:
+                    raise Abandoned
+                if self._queue:
+                    due = self._queue[0].at_seconds + self._linger_seconds - self._clock()
+                    full = max(self._queued_rows.values(), default=0) >= self._max_rows
+                    if full or due <= 0 or self._closing:
+                        return self._take_one_flush()
+                    self._changed.wait(due)
+                elif self._closing:
+                    return []
+                else:
+                    self._changed.wait()
+
+    def _take_one_flush(self) -> list[Submitted]:
+        taken_rows: Counter[str] = Counter()
+        while self._queue and max(taken_rows.values(), default=0) < self._max_rows:
+            submitted = self._queue.popleft()
+            taken_rows.update(submitted.rows)
+            self._in_flight.append(submitted)
+        self._queued_rows.subtract(taken_rows)
+        return list(self._in_flight)
+
+    def settle(self, taken: Sequence[Submitted]) -> None:
+        """All rows of `taken` are acknowledged: resolve their futures and make room."""
+        with self._changed:
+            self._in_flight.clear()
+            self._pending_rows -= sum(sum(submitted.rows.values()) for submitted in taken)
+            waiters: list[Future[None]] = []
+            if not self.overloaded:
+                waiters, self._room_waiters = self._room_waiters, []
+        # Outside the lock: callbacks may call us.
+        for future in (*(submitted.done for submitted in taken), *waiters):
+            _resolve(future, None)
+
+    def stop(self, why: TidelineError) -> None:
+        """Fail everything that waits, and every later `put`, with `why`. Only the first counts."""
+        with self._changed:
+            if self._stopped is not None:
+                return
+            self._stopped = why
+            left = [submitted.done for submitted in (*self._in_flight, *self._queue)]
+            left += self._room_waiters
+            self._in_flight.clear()
+            self._queue.clear()
+            self._queued_rows.clear()
+            self._room_waiters = []
+            self._pending_rows = 0
+        for future in left:
+            _resolve(future, why)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but wake up and raise Abandoned as soon as `abandon` is called."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self._abandoned, seconds):
+                raise Abandoned
+
+    def _raise_if_closed(self) -> None:
+        if self._stopped is not None:
+            raise self._stopped
+        if self._closing:
+            raise SinkUnavailable("The ClickHouse sink is closed; this worker is shutting down.")
+
+
+def _resolve(future: Future[None], error: TidelineError | None) -> None:
+    # A waiter for room may have been cancelled meanwhile; the future of rows never is.
+    if future.running() or future.set_running_or_notify_cancel():
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _checked_rows(name: str, columns: Mapping[str, Column]) -> int:
+    """The number of rows. Raises SinkRefused: a mistake here is ours, and no retry mends it."""
+    table = TABLES.get(name)
+    if table is None:
+        raise SinkRefused(f"There is no table {name!r}; see schemas/tables.py.")
+    if columns.keys() != table.columns.keys():
+        odd = sorted(columns.keys() ^ table.columns.keys())
+        raise SinkRefused(f"Columns missing from {name}, or too many: {', '.join(odd)}.")
+    lengths = {column: len(values) for column, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise SinkRefused(f"Columns of {name} differ in length: {lengths}.")
+    return next(iter(lengths.values()))

@@ -1,0 +1,129 @@
+"""A Faust transport that hands an agent whole record batches: scheme `tideline://`.
+
+Faust's own consumer builds four asyncio tasks per message and pays again in the conductor, the
+stream iterator, the acks and the sensors. Here one poll of one partition is one message, whose
+value is a `RecordBatch`; all of that is then paid once per batch, and Faust still owns worker
+lifecycle, group membership, assignment, rebalancing, sensors and web.
+
+Three things differ from `kafka://`:
+- `getmany` yields a batch per partition, for every subscribed topic;
+- partitions are assigned by range, so partition p of both inputs goes to the same worker;
+- offsets are committed by `commit_offsets` only: agents must not ack (`topic(acks=False)`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import aiokafka
+import faust
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from streams.core.records import Records
+from streams.log import to_records
+
+__all__ = ["BatchSchema", "Consumer", "RecordBatch", "Transport"]
+
+FETCH_MAX_WAIT_MS = 200  # how long a fetch may wait for the first byte of any partition
+MAX_POLL_RECORDS = 50_000  # bounds one poll, so that a backlog can't fill memory in one go
+
+
+@dataclass(frozen=True)
+class RecordBatch:
+    """What one poll returned for one topic partition."""
+
+    topic: str
+    partition: int
+    records: Records
+
+
+class BatchSchema(faust.Schema):  # type: ignore[misc]
+    """Hands the batch on as the event's value: there is nothing for Faust to decode."""
+
+    def compile(self, app: Any, **_kwargs: Any) -> Any:
+        create_event = app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return create_event(None, message.value, message.headers, message)
+
+        return decode
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread that polls Kafka and keeps the group membership alive."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust offers no setting for these two; aiokafka reads both when the consumer starts.
+        consumer._partition_assignment_strategy = (RangePartitionAssignor,)  # noqa: SLF001
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
+        return consumer
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Yields one message per partition and poll; its offset is that of the batch's last record."""
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        polled, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if not polled or self.should_stop:
+            return
+        if not self.flow_active:  # a rebalance began while we were waiting
+            await self.perform_seek()
+            return
+        for tp, records in cast(Mapping[TP, list[Any]], polled).items():
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if records and (active is None or tp in active or tp in self._buffered_partitions):
+                yield tp, self._batch_message(tp, records)
+
+    def _batch_message(self, tp: TP, records: list[Any]) -> ConsumerMessage:
+        log_end = self.highwater(tp)
+        if self.app.monitor is not None and log_end is not None:
+            self.app.monitor.track_tp_end_offset(tp, log_end)
+        last = records[-1]
+        batch = RecordBatch(tp.topic, tp.partition, to_records(records))
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            (),
+            None,
+            batch,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit the next offset to read of each partition; False if a rebalance came first."""
+        return bool(await self._commit(offsets))
+
+    def log_end(self, tp: TP) -> int | None:
+        """The high watermark as of the last fetch; None before the first, or when not ours."""
+        return cast(int | None, self.highwater(tp)) if tp in self.assignment() else None
+
+    def pause(self, tps: Iterable[TP]) -> None:
+        """Stop fetching from these partitions until `resume`."""
+        self.pause_partitions(tps)
+
+    def resume(self, tps: Iterable[TP]) -> None:
+        self.resume_partitions(tps)
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """`tideline://host:port;host:port`."""
+
+    Consumer = Consumer
+    driver_version = f"aiokafka={aiokafka.__version__} (record batches)"

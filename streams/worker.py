@@ -1,0 +1,115 @@
+"""`tideline worker`: a Faust app whose one agent feeds the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from streams import metrics as metrics_module
+from streams.agents import define_agents
+from streams.artifacts import ScorerStore
+from streams.core_config import core_config
+from streams.engine import Engine
+from streams.faust_app import Failure, app_options, execute
+from streams.follow import SnapshotFollower
+from streams.log import KafkaLog
+from streams.monitor import MetricsMonitor, SinkMetrics
+from streams.settings import Settings
+from streams.shard import Services
+from streams.sink import ClickHouseSink
+from streams.targets import artifact_directory, clickhouse_target
+
+__all__ = ["create_app", "run"]
+
+# Of the session timeout: what a rebalance may wait for checkpoints before the group loses patience.
+SUSPEND_SHARE = 0.4
+
+
+def create_app(settings: Settings, failure: Failure) -> faust.App:
+    """A Faust app wired to an engine. Reads the model artifact; touches no network until started.
+
+    Raises ArtifactError if the model can't be used.
+    """
+    names = settings.topic_names
+    sources = (names.clickstream, names.orders)
+    metrics = metrics_module.Metrics()
+    log = KafkaLog(settings.kafka.brokers)
+    sink = ClickHouseSink(clickhouse_target(settings), observer=SinkMetrics(metrics))
+    scorers = ScorerStore(artifact_directory(settings))
+    follower = SnapshotFollower(settings.kafka.brokers, names.learner)
+    compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
+
+    class App(faust.App):  # type: ignore[misc]
+        """Starts and stops what the engine needs around Faust's own services."""
+
+        async def on_start(self) -> None:
+            await super().on_start()
+            await log.start()
+            sink.start()
+            self.follower = asyncio.create_task(follower.run())
+            if settings.web.metrics_port:
+                metrics_module.serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
+
+        async def on_stop(self) -> None:
+            self.follower.cancel()
+            await log.stop()
+            await asyncio.get_running_loop().run_in_executor(None, sink.close)
+            compute.shutdown()
+            await super().on_stop()
+
+    app = App(**app_options(settings, settings.kafka.app_id))
+
+    def tp(source: int, shard: int) -> TP:
+        return TP(sources[source], shard)
+
+    async def seek(source: int, shard: int, offset: int) -> None:
+        if tp(source, shard) in app.consumer.assignment():
+            await app.consumer.seek(tp(source, shard), offset)
+
+    def set_paused(source: int, shard: int, paused: bool) -> None:
+        (app.consumer.pause if paused else app.consumer.resume)({tp(source, shard)})
+
+    async def commit(shard: int, offsets: tuple[int, int]) -> None:
+        await app.consumer.commit_offsets({tp(s, shard): offsets[s] for s in (0, 1)})
+
+    engine = Engine(
+        Services(
+            log=log,
+            sink=sink,
+            topics=names,
+            config=core_config(settings),
+            clock=settings.stream.clock,
+            scorer=scorers.get,
+            compute=compute,
+            wall_ms=lambda: time.time_ns() // 1_000_000,
+            seek=seek,
+            log_end=lambda source, shard: app.consumer.log_end(tp(source, shard)),
+            set_paused=set_paused,
+            commit=commit,
+            learner=lambda: follower.newest,
+            monitor=MetricsMonitor(metrics),
+            max_records=settings.stream.max_batch_records,
+            checkpoint_seconds=settings.stream.checkpoint_interval_seconds,
+        ),
+        suspend_seconds=SUSPEND_SHARE * settings.kafka.session_timeout_seconds,
+        on_fatal=failure,
+    )
+    define_agents(app, engine, sources)
+
+    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    async def drain(_app: Any, **_: Any) -> None:
+        await engine.stop()
+
+    app.tideline_drain = drain  # Faust holds receivers weakly
+    return app
+
+
+def run(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status. Raises the error that ended it."""
+    failure = Failure()
+    return execute(create_app(settings, failure), failure)

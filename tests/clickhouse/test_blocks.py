@@ -1,0 +1,111 @@
+"""Packed columns are what clickhouse-driver itself would write, value by value."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
+from clickhouse_driver.columns.service import write_column
+
+from schemas.tables import Table
+from streams.blocks import Block, Coded, encode_column
+
+TIME = "DateTime64(3, 'UTC')"
+LOW = "LowCardinality(String)"
+
+
+def by_the_driver(kind: str, values: list[Any]) -> bytes:
+    settings = {"use_numpy": False, "strings_as_bytes": False}
+    packed = io.BytesIO()
+    writer = CompressedBufferedWriter(packed, 1 << 10)
+    write_column(SimpleNamespace(client_settings=settings, settings={}), "x", kind, values, writer)
+    writer.flush()
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        *((f"UInt{bits}", [0, 1, 2**bits - 1]) for bits in (8, 16, 32, 64)),
+        *((f"Int{bits}", [-(2 ** (bits - 1)), -1, 2 ** (bits - 1) - 1]) for bits in (8, 64)),
+        ("Float32", [0.0, -1.5, float("nan"), float("inf")]),
+        ("Float64", [0.1, -1e300]),
+        (TIME, [0, -1, 1_700_000_000_123]),
+        ("DateTime('UTC')", [0, 1_700_000_000]),
+        ("String", ["", "a", "é" * 90, "x" * 20_000, "🛒"]),
+        (LOW, ["b", "a", "b", "", "é"]),
+        (LOW, [str(i % 300) for i in range(1000)]),
+        ("Array(String)", [["a", "é"], [], ["", "x" * 200], []]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_column_is_packed_as_the_driver_packs_it(kind: str, values: list[Any]) -> None:
+    given = [value * 1000 for value in values] if kind == "DateTime('UTC')" else values
+    expected = by_the_driver(kind, list(values))
+    assert encode_column(kind, [given]) == expected
+    assert encode_column(kind, [given[:2], given[2:]]) == expected
+    if not kind.startswith("Array"):
+        dtype = object if "String" in kind else np.uint64 if kind == "UInt64" else None
+        assert encode_column(kind, [np.array(given, dtype=dtype)]) == expected
+
+
+def test_times_may_be_datetime64_of_any_unit() -> None:
+    days = np.array(["1970-01-01", "2023-11-14"], dtype="datetime64[D]")
+    nanoseconds = days.astype("datetime64[ns]")
+    milliseconds = days.astype("datetime64[ms]").view(np.int64)
+    assert len({encode_column(TIME, [v]) for v in (days, nanoseconds, milliseconds)}) == 1
+
+
+def test_coded_columns_mix_with_plain_ones() -> None:
+    coded = Coded(np.array([1, 0, 1], dtype=np.int8), ["low", "high"])
+    plain = ["none", "high"]
+    packed = encode_column(LOW, [coded, plain])
+    # The dictionary is ordered by first appearance there: low, high, none.
+    assert packed == b"".join(
+        (
+            np.array([1, 1 << 9 | 1 << 10, 3], "<i8").tobytes(),
+            b"\x03low\x04high\x04none",
+            np.array([5], "<i8").tobytes(),
+            bytes((1, 0, 1, 2, 1)),
+        )
+    )
+    assert encode_column("String", [coded]) == b"\x04high\x03low\x04high"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("UInt16", [70_000]),
+        ("UInt8", [-1]),
+        ("UInt32", [1.5]),
+        ("UInt16", np.array([70_000])),
+        ("UInt32", np.array([1.5])),
+        ("Float32", ["1"]),
+        (TIME, np.array(["NaT"], dtype="datetime64[s]")),
+        ("String", [None]),
+        ("String", [7]),
+        (LOW, [None]),
+        (LOW, Coded(np.array([2]), ["a", "b"])),
+        (LOW, Coded(np.array([-1]), ["a", "b"])),
+        ("Array(String)", ["abc"]),
+        ("Decimal(9, 2)", [1]),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_is_an_error_that_names_the_column(kind: str, values: Any) -> None:
+    with pytest.raises(ValueError, match=r"prices\.amount as"):
+        Block(Table("prices", {"amount": kind}), [{"amount": values}]).packed("amount", kind)
+
+
+def test_the_token_depends_on_content_alone() -> None:
+    table = Table("t", {"a": "String", "b": "UInt8"})
+    whole = Block(table, [{"a": ["x", "y"], "b": [1, 2]}])
+    pieces = Block(table, [{"a": ["x"], "b": [1]}, {"b": np.array([2]), "a": ["y"]}])
+    other = Block(table, [{"a": ["x", "y"], "b": [1, 3]}])
+    elsewhere = Block(Table("u", table.columns), [{"a": ["x", "y"], "b": [1, 2]}])
+    assert whole.token == pieces.token
+    assert len({whole.token, other.token, elsewhere.token}) == 3

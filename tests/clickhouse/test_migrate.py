@@ -1,0 +1,98 @@
+"""Migrations are applied in order, once, whoever runs them and however often."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import SinkRefused, SinkUnavailable
+from streams.clickhouse import ClickHouseTarget, connect
+from streams.local.process import free_port
+from streams.migrate import Migration, available, migrate, pending, split_statements
+
+pytestmark = pytest.mark.clickhouse
+
+FIRST = Migration(1, "first", "CREATE TABLE IF NOT EXISTS a (x UInt8) ENGINE = Memory;")
+SECOND = Migration(2, "second", "CREATE TABLE IF NOT EXISTS b (x UInt8) ENGINE = Memory;")
+
+
+def test_migrating_applies_everything_in_order_and_then_nothing(
+    empty_target: ClickHouseTarget,
+) -> None:
+    seen: list[Migration] = []
+    assert pending(empty_target) == available()
+    assert migrate(empty_target, progress=seen.append) == seen == available()
+    assert migrate(empty_target) == pending(empty_target) == []
+
+
+def test_a_new_file_is_applied_alone(empty_target: ClickHouseTarget) -> None:
+    migrate(empty_target, migrations=[FIRST])
+    assert pending(empty_target, [FIRST, SECOND]) == [SECOND]
+    assert migrate(empty_target, migrations=[FIRST, SECOND]) == [SECOND]
+
+
+def test_an_edited_file_is_refused_by_name(empty_target: ClickHouseTarget) -> None:
+    migrate(empty_target, migrations=[FIRST])
+    edited = replace(FIRST, sql=FIRST.sql.replace("UInt8", "UInt16"))
+    for act in (migrate, pending):
+        with pytest.raises(SinkRefused, match=r"001_first.*new migration"):
+            act(empty_target, migrations=[edited, SECOND])
+    with connect(empty_target) as client:
+        assert ("b",) not in client.execute("SHOW TABLES")
+
+
+def test_a_run_that_broke_off_is_finished_by_the_next(empty_target: ClickHouseTarget) -> None:
+    broken = replace(SECOND, sql=SECOND.sql + "CREATE TABLE IF NOT EXISTS c (x Nonsense);")
+    with pytest.raises(SinkRefused, match="applying migration 002_second"):
+        migrate(empty_target, migrations=[FIRST, broken])
+    mended = replace(SECOND, sql=broken.sql.replace("Nonsense)", "UInt8) ENGINE = Memory"))
+    assert migrate(empty_target, migrations=[FIRST, mended]) == [mended]
+
+
+def test_two_runs_at_once_both_end_well(empty_target: ClickHouseTarget) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        for run in [pool.submit(migrate, empty_target) for _ in range(2)]:
+            run.result(timeout=30)
+    assert pending(empty_target) == []
+    with connect(empty_target) as client:
+        versions = client.execute("SELECT version FROM schema_migrations FINAL ORDER BY version")
+    assert versions == [(m.version,) for m in available()]
+
+
+def test_a_database_name_is_only_a_name(empty_target: ClickHouseTarget) -> None:
+    odd = replace(empty_target, database=f"{empty_target.database} odd-name")
+    assert migrate(odd, migrations=[FIRST]) == [FIRST]
+    assert pending(odd, [FIRST]) == []
+
+
+def test_a_server_that_is_down_can_be_tried_again_later(tmp_path: Path) -> None:
+    nowhere = ClickHouseTarget("127.0.0.1", free_port())
+    for act in (migrate, pending):
+        with pytest.raises(SinkUnavailable, match="check that ClickHouse is up"):
+            act(nowhere)
+
+
+@pytest.mark.parametrize(
+    ("sql", "statements"),
+    [
+        ("", []),
+        (" ;; -- nothing; at all\n", []),
+        ("A; B", ["A", "B"]),
+        ("A ';' B; C", ["A ';' B", "C"]),
+        (r"A 'it\';s'; B", [r"A 'it\';s'", "B"]),
+        ("A 'it'';s'; B", ["A 'it'';s'", "B"]),
+        ('A `x;y` ";"; B', ['A `x;y` ";"', "B"]),
+        ("A -- it's; a comment\nB; C", ["A  \nB", "C"]),
+        ("A /* ; ' */ B; C", ["A   B", "C"]),
+        ("A '-- no comment;'; B", ["A '-- no comment;'", "B"]),
+        ("A '/*'; B '*/'", ["A '/*'", "B '*/'"]),
+        ("A /* open; end", ["A"]),
+    ],
+)
+def test_statements_split_at_semicolons_outside_strings_and_comments(
+    sql: str, statements: list[str]
+) -> None:
+    assert list(split_statements(sql)) == statements

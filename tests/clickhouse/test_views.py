@@ -1,0 +1,183 @@
+"""What people read shows each thing once, though every row here was inserted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from math import log
+from typing import Any
+
+import pytest
+from clickhouse_driver import Client
+
+pytestmark = pytest.mark.clickhouse
+
+Put = Callable[..., None]
+NOON = 1_700_000_000_000  # milliseconds; 2023-11-14
+
+
+def at(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def scored(user: str, seq: int, **values: Any) -> dict[str, Any]:
+    return {
+        "user_id": user, "seq": seq, "scored_at": NOON + seq,
+        "value_tier": "high", "lifecycle": "active", **values,
+    }  # fmt: skip
+
+
+def test_scores_live_shows_the_row_with_the_highest_seq(client: Client, put: Put) -> None:
+    put("score_history", scored("ann", 2, p_churn=0.5), scored("bob", 1))
+    put("score_history", scored("ann", 1, p_churn=0.25))  # an old row again, after a replay
+    rows = client.execute("SELECT user_id, seq, p_churn FROM scores_live ORDER BY user_id")
+    assert rows == [("ann", 2, 0.5), ("bob", 1, 0.0)]
+
+
+def test_score_history_holds_each_score_once_when_read_final(client: Client, put: Put) -> None:
+    put("score_history", scored("ann", 1), scored("ann", 2))
+    assert client.execute("SELECT count() FROM score_history") == [(4,)]
+    assert client.execute("SELECT count() FROM score_history FINAL") == [(2,)]
+
+
+def raised(alert_id: str, **values: Any) -> dict[str, Any]:
+    return {"alert_id": alert_id, "state": "open", "version": 1, "raised_at": NOON, **values}
+
+
+def test_live_alerts_are_the_open_ones_of_both_arms_by_priority(client: Client, put: Put) -> None:
+    put(
+        "alerts",
+        raised("a", priority=5.0, arm="treat", reasons=["no order for 40 days"]),
+        raised("b", priority=9.0, arm="holdout"),
+        raised("c", priority=7.0, arm="treat"),
+    )
+    put("alerts", raised("c", state="closed", version=2, closed_why="ordered"))
+    put("alerts", raised("c", priority=7.0, arm="treat"))  # replayed after it was closed
+    rows = client.execute("SELECT alert_id, arm, reasons, raised_at FROM churn_alerts_live")
+    assert rows == [
+        ("b", "holdout", [], at(NOON)),
+        ("a", "treat", ["no order for 40 days"], at(NOON)),
+    ]
+
+
+def moved(user: str, to: str, when: int, **values: Any) -> dict[str, Any]:
+    return {
+        "change_id": f"{user}-{when}", "user_id": user, "dimension": "value_tier",
+        "to_segment": to, "changed_at": NOON + when, **values,
+    }  # fmt: skip
+
+
+def test_segment_members_say_since_when(client: Client, put: Put) -> None:
+    put("score_history", scored("ann", 1, expected_spend=2.0), scored("bob", 1, value_tier="low"))
+    put(
+        "segment_changes",
+        moved("ann", "high", 1), moved("ann", "low", 2), moved("ann", "high", 3),
+    )  # fmt: skip
+    rows = client.execute(
+        "SELECT segment, user_id, expected_spend, since FROM segment_members "
+        "WHERE dimension = 'value_tier' ORDER BY user_id"
+    )
+    assert rows == [("high", "ann", 2.0, at(NOON + 3)), ("low", "bob", 0.0, at(0))]
+    assert client.execute("SELECT count() FROM segment_members") == [(4,)]
+
+
+def test_segment_sizes_count_members_and_show_empty_segments(client: Client, put: Put) -> None:
+    put("score_history", scored("ann", 1, expected_spend=2.0), scored("bob", 1, expected_spend=3.0))
+    put("score_history", scored("bob", 2, expected_spend=4.0, lifecycle="at_risk"))
+    rows = client.execute("SELECT segment, users, expected_spend FROM segment_sizes")
+    sizes = {segment: rest for segment, *rest in rows}
+    assert len(rows) == len(sizes) == 9
+    assert sizes["high"] == [2, 6.0]
+    assert sizes["at_risk"] == [1, 4.0]
+    assert sizes["active"] == [1, 2.0]
+    assert sizes["lapsed"] == [0, 0.0]
+
+
+def test_segment_flow_counts_moves_by_day(client: Client, put: Put) -> None:
+    put(
+        "segment_changes",
+        moved("ann", "high", 1, from_segment="low"), moved("bob", "high", 2, from_segment="low"),
+        moved("ann", "high", 3, from_segment="low"), moved("eve", "none", 1),
+    )  # fmt: skip
+    rows = client.execute(
+        "SELECT day, from_segment, to_segment, moves, users FROM segment_flow ORDER BY moves"
+    )
+    day = date(2023, 11, 14)
+    assert rows == [(day, "", "none", 1, 1), (day, "low", "high", 3, 2)]
+
+
+def test_model_quality_judges_champion_learner_and_blend(client: Client, put: Put) -> None:
+    put(
+        "matured_predictions",
+        {"ordinal": 1, "matured_at": NOON, "churned": 1, "p_churn": 0.5, "p_champion": 0.75,
+         "p_learner": 0.25, "spend": 3.0},
+        {"ordinal": 2, "matured_at": NOON, "churned": 0, "p_churn": 0.5, "p_champion": 0.25,
+         "p_learner": 1.0, "spend": 4.0},
+    )  # fmt: skip
+    ((day, *numbers),) = client.execute("SELECT * FROM model_quality")
+    assert day == date(2023, 11, 14)
+    certain_and_wrong = -(log(0.25) + log(1e-7)) / 2  # clipped, not infinite
+    assert numbers == pytest.approx(
+        [2, 0.5, 0.5, 0.5, 0.625, -log(0.5), -log(0.75), certain_and_wrong, 0.0, 7.0]
+    )
+
+
+def batch(seq: int, clicks: tuple[int, int], orders: tuple[int, int], **counts: int) -> dict:
+    return {
+        "shard": 3, "seq": seq, "clickstream_from": clicks[0], "clickstream_to": clicks[1],
+        "orders_from": orders[0], "orders_to": orders[1], **counts,
+    }  # fmt: skip
+
+
+FIRST = batch(1, (0, 10), (0, 0), accepted=10, scored=7, duplicates=1, late=1, dead_letters=1)
+SECOND = batch(2, (10, 15), (40, 42), accepted=7, scored=7)
+THIRD = batch(3, (15, 15), (42, 43), accepted=1, late=1)
+
+
+def test_the_ledger_balances_when_every_record_is_accounted_for_once(
+    client: Client, put: Put
+) -> None:
+    put("batches", THIRD, FIRST)
+    put("batches", SECOND)
+    ((balanced, *numbers),) = client.execute(
+        "SELECT balanced, shard, batches, accepted, scored, duplicates, late, dead_letters, "
+        "in_ranges, offset_gaps, offset_overlaps FROM ledger"
+    )
+    assert numbers == [3, 3, 18, 14, 1, 2, 1, 18, 0, 0]
+    assert balanced
+
+
+@pytest.mark.parametrize(
+    ("second", "gaps", "overlaps"),
+    [
+        ({"clickstream_from": 11, "accepted": 6, "scored": 6}, 1, 0),
+        ({"clickstream_from": 9, "accepted": 8, "scored": 8}, 0, 1),
+        ({"clickstream_to": 14, "accepted": 6, "scored": 6}, 0, 0),
+        ({"orders_to": 41, "accepted": 6, "scored": 6}, 1, 0),
+        ({"accepted": 6, "scored": 6}, 0, 0),
+        ({"scored": 6}, 0, 0),
+        ({"clickstream_from": 20, "clickstream_to": 15}, 1, 0),
+    ],
+    ids=["gap", "overlap", "end_short", "orders_gap", "not_all_accepted", "one_lost", "backwards"],
+)
+def test_the_ledger_does_not_balance_when_a_record_is_skipped_lost_or_doubled(
+    client: Client, put: Put, second: dict[str, int], gaps: int, overlaps: int
+) -> None:
+    after = batch(3, (15, 16), (42, 43), accepted=2, scored=2)
+    expected_gaps = gaps + (second.get("clickstream_to") == 14)
+    put("batches", FIRST, {**SECOND, **second}, after)
+    rows = client.execute("SELECT balanced, offset_gaps, offset_overlaps FROM ledger")
+    assert rows == [(False, expected_gaps, overlaps)]
+
+
+def test_a_missing_batch_is_a_gap(client: Client, put: Put) -> None:
+    put("batches", FIRST, batch(3, (15, 16), (42, 43), accepted=2, scored=2))
+    assert client.execute("SELECT balanced, offset_gaps FROM ledger") == [(False, 1)]
+
+
+def test_consumer_lag_live_shows_the_newest_look(client: Client, put: Put) -> None:
+    look = {"consumer_group": "g", "topic": "t", "partition": 1}
+    put("consumer_lag", {**look, "observed_at": NOON, "lag_records": 5, "status": "ok"})
+    put("consumer_lag", {**look, "observed_at": NOON + 9, "lag_records": -1, "status": "unknown"})
+    rows = client.execute("SELECT partition, lag_records, status FROM consumer_lag_live")
+    assert rows == [(1, -1, "unknown")]

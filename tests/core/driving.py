@@ -1,0 +1,270 @@
+"""Drives one shard by hand: records from events, plans, a simple scorer, a whole event-clock run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from hypothesis import HealthCheck, settings
+from numpy.typing import NDArray
+
+from schemas.features import FEATURE_NAMES
+from schemas.messages import LearnerSnapshot
+from streams.core.config import CoreConfig
+from streams.core.decode import DecodeRules
+from streams.core.plan import Clock, Pending, Plan, next_plan
+from streams.core.records import SOURCES, Records
+from streams.core.state import Meta, ShardState
+from streams.core.step import Outputs, step
+from tests.core.oracle import DAY_MS, Wire
+
+HOUR_MS = 3_600_000
+T0 = 1_600_041_600_000  # 2020-09-14 00:00 UTC: a day, hour and five-minute border
+FOREVER = 2**62
+RATES = {"USD": 1.0, "EUR": 1.08, "JPY": 0.0065}
+
+bounded = settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+"""Hypothesis settings of these tests: the same examples in every run."""
+
+
+def config(**changes: Any) -> CoreConfig:
+    rules = DecodeRules(
+        max_future_ms=changes.pop("max_future_ms", 300_000), currency="USD", rates=RATES
+    )
+    values: dict[str, Any] = {
+        "topics": ("clicks", "orders"),
+        "decode": rules,
+        "lateness_ms": 7 * DAY_MS,
+        "sweep_interval_ms": DAY_MS,
+        "alert_enter": 0.5,
+        "alert_leave": 0.35,
+        "alert_cooldown_ms": 14 * DAY_MS,
+        "min_orders": 2,
+        "active_within_ms": 84 * DAY_MS,
+        "holdout_share": 0.1,
+    }
+    return CoreConfig(**(values | changes))
+
+
+def feature(x: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    column: NDArray[np.float32] = x[:, FEATURE_NAMES.index(name)]
+    return column
+
+
+@dataclass(frozen=True)
+class FakeScores:
+    p_churn: NDArray[np.float32]
+    p_champion: NDArray[np.float32]
+    p_learner: NDArray[np.float32]
+    spend: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SilenceScorer:
+    """p rises by 1/60 a day of silence and falls by 0.1 a view of today; spend is that of 90 days.
+
+    A learner snapshot adds its intercept to p. Row by row, no randomness.
+    """
+
+    horizon_days: int = 28
+    champion_version: str = "fake-1"
+
+    def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> FakeScores:
+        silence, views = feature(x, "days_since_order"), feature(x, "view_24h")
+        p = np.clip(silence / np.float32(60) - views * np.float32(0.1), 0, 1).astype(np.float32)
+        shift = np.float32(learner.intercept if learner else 0)
+        learned = np.clip(p + shift, 0, 1).astype(np.float32)
+        return FakeScores(learned, p, learned, feature(x, "revenue_90d") + np.float32(0))
+
+    def reasons(self, x: NDArray[np.float32]) -> Sequence[Sequence[str]]:
+        return [[f"{days:.0f} days without an order"] for days in feature(x, "days_since_order")]
+
+
+def record(event: Wire, at_ms: int | None = None) -> tuple[bytes | None, bytes | None, int]:
+    """(key, value, timestamp) of a wire event; the timestamp is event time unless given."""
+    value = json.dumps(event).encode()
+    return event["user_id"].encode(), value, event["ts"] if at_ms is None else at_ms
+
+
+def to_records(
+    rows: Sequence[tuple[bytes | None, bytes | None, int]], first_offset: int = 0
+) -> Records:
+    return Records(
+        np.arange(first_offset, first_offset + len(rows), dtype=np.int64),
+        np.array([at for _, _, at in rows], np.int64),
+        [key for key, _, _ in rows],
+        [value for _, value, _ in rows],
+    )
+
+
+_IDS = iter(range(10**9))
+
+
+def click(user: str, ts: int, type: str = "view", **fields: Any) -> Wire:  # noqa: A002
+    return {"event_id": f"c{next(_IDS)}", "user_id": user, "type": type, "ts": ts, **fields}
+
+
+def order(user: str, ts: int, amount: float = 10.0, type: str = "placed", **fields: Any) -> Wire:  # noqa: A002
+    number = next(_IDS)
+    return {
+        "event_id": f"o{number}",
+        "order_id": f"order-{number}",
+        "user_id": user,
+        "type": type,
+        "ts": ts,
+        "amount": amount,
+        **fields,
+    }
+
+
+@dataclass
+class Driver:
+    """One shard, fed by hand; keeps what went in and came out."""
+
+    config: CoreConfig = field(default_factory=config)
+    scorer: Any = field(default_factory=SilenceScorer)
+    state: ShardState = field(default_factory=lambda: ShardState(3, len(FEATURE_NAMES)))
+    outputs: list[Outputs] = field(default_factory=list)
+    log: list[tuple[Plan, tuple[Records, Records]]] = field(default_factory=list)
+
+    def feed(
+        self,
+        clicks: Iterable[Wire] = (),
+        orders: Iterable[Wire] = (),
+        *,
+        clock_ms: int = 0,
+        sweep_rows: int = 0,
+        at_ms: int | None = None,
+        learner: Any = None,
+    ) -> Outputs:
+        """One step of these events. `at_ms` is the records' timestamp, else each event's own."""
+        rows = [[record(e, at_ms) for e in events] for events in (clicks, orders)]
+        return self.feed_rows(
+            rows[0], rows[1], clock_ms=clock_ms, sweep_rows=sweep_rows, learner=learner
+        )
+
+    def feed_rows(
+        self,
+        clicks: Sequence[tuple[bytes | None, bytes | None, int]],
+        orders: Sequence[tuple[bytes | None, bytes | None, int]],
+        *,
+        clock_ms: int = 0,
+        sweep_rows: int = 0,
+        learner: Any = None,
+    ) -> Outputs:
+        start = tuple(self.state.meta.offsets)
+        records = to_records(clicks, start[0]), to_records(orders, start[1])
+        plan = Plan(
+            seq=self.state.meta.seq + 1,
+            start=(start[0], start[1]),
+            stop=(start[0] + len(clicks), start[1] + len(orders)),
+            clock_ms=clock_ms,
+            sweep_rows=sweep_rows,
+            learner=learner,
+        )
+        return self.run(plan, records)
+
+    def run(self, plan: Plan, records: tuple[Records, Records]) -> Outputs:
+        outputs = step(self.state, plan, records, self.config, self.scorer)
+        self.outputs.append(outputs)
+        self.log.append((plan, records))
+        return outputs
+
+    def sweep(self, clock_ms: int) -> Outputs:
+        """Every user, at this time."""
+        return self.feed(clock_ms=clock_ms, sweep_rows=max(1, self.state.n))
+
+    def column(self, name: str, user: str) -> Any:
+        return getattr(self.state.columns, name)[self.state.rows_by_user[user]]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """All rows so far of one table, as dicts."""
+        return [row for out in self.outputs for row in table_rows(out.tables.get(table))]
+
+
+def table_rows(table: dict[str, Any] | None) -> list[dict[str, Any]]:
+    if table is None:
+        return []
+    lengths = {len(values) for values in table.values()}
+    assert len(lengths) == 1, f"columns of different lengths: {lengths}"
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+
+
+def encode(outputs: Outputs) -> bytes:
+    """Outputs as bytes, so that two runs compare bit for bit."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            if value.dtype == object:
+                return [str(v) for v in value]
+            return [value.dtype.str, value.tobytes()]
+        if isinstance(value, np.generic):
+            return value.item()
+        raise TypeError(type(value))
+
+    return msgspec.msgpack.encode(outputs, enc_hook=plain)
+
+
+def pending(
+    rows: Sequence[tuple[bytes | None, bytes | None, int]], first: int, caught_up: bool
+) -> Pending:
+    return Pending(
+        np.arange(first, first + len(rows), dtype=np.int64),
+        np.array([at for _, _, at in rows], np.int64),
+        caught_up,
+    )
+
+
+def run_log(
+    driver: Driver,
+    topics: Sequence[Sequence[tuple[bytes | None, bytes | None, int]]],
+    *,
+    clock: Clock = "event",
+    wall_ms: Callable[[], int] = lambda: 0,
+    fetched: Callable[[], int] = lambda: FOREVER,
+    max_records: int = 1_000,
+    max_steps: int = 20_000,
+    check: Callable[[Meta, tuple[Pending, Pending], Plan | None], None] = lambda *_: None,
+) -> None:
+    """The engine's loop without the engine: plans and steps until the log is processed.
+
+    `fetched` says how many more records of a topic have come in at each turn; `check` sees every
+    decision before it is carried out.
+    """
+    here = [0, 0]
+    for _ in range(max_steps):
+        for s in SOURCES:
+            here[s] = min(len(topics[s]), here[s] + fetched())
+        meta = driver.state.meta
+        waiting = [
+            pending(topics[s][meta.offsets[s] : here[s]], meta.offsets[s], here[s] == len(topics[s]))
+            for s in SOURCES
+        ]
+        plan = next_plan(
+            meta,
+            (waiting[0], waiting[1]),
+            clock=clock,
+            wall_ms=wall_ms(),
+            sweep_interval_ms=driver.config.sweep_interval_ms,
+            max_records=max_records,
+            users=driver.state.n,
+        )
+        check(meta, (waiting[0], waiting[1]), plan)
+        if plan is None:
+            if here == [len(t) for t in topics]:
+                return
+            continue
+        taken = [
+            to_records(topics[s][plan.start[s] : plan.stop[s]], plan.start[s]) for s in SOURCES
+        ]
+        driver.run(plan, (taken[0], taken[1]))
+    raise AssertionError(f"no end after {max_steps} steps: {driver.state.meta}")

@@ -1,0 +1,280 @@
+"""What a step takes: in order, bounded, never past a sweep, always going on."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from streams.core.plan import SWEEP_SLICE_ROWS, Clock, Pending, Plan, next_plan
+from streams.core.state import Meta
+from tests.core.driving import HOUR_MS, T0, Driver, bounded, click, config, order, record, run_log
+from tests.core.oracle import DAY_MS, Wire
+
+Log = list[list[tuple[bytes | None, bytes | None, int]]]
+
+
+def ask(meta: Meta, a: Pending, b: Pending, **changes: Any) -> Plan | None:
+    clock: Clock = changes.pop("clock", "event")
+    values: dict[str, Any] = {
+        "wall_ms": T0,
+        "sweep_interval_ms": DAY_MS,
+        "max_records": 100,
+        "users": 0,
+    }
+    return next_plan(meta, (a, b), clock=clock, **(values | changes))
+
+
+def waits(*timestamps: int, caught_up: bool = True, first: int = 0) -> Pending:
+    n = len(timestamps)
+    return Pending(np.arange(first, first + n), np.array(timestamps, np.int64), caught_up)
+
+
+def random_log(rng: random.Random, n: int, users: int, *, disorder: bool, empty: bool) -> Log:
+    """Two topics of n records together; times tie, jump by days, and go back if `disorder`."""
+    topics: list[list[Wire]] = [[], []]
+    now_ms = T0 - HOUR_MS
+    for _ in range(n):
+        now_ms += rng.choice([0, 0, 1, 60_000, 5 * HOUR_MS]) * (rng.random() < 0.7)
+        now_ms += rng.choice([1, 9]) * DAY_MS * (rng.random() < 0.03)
+        ts = now_ms - rng.randrange(DAY_MS) * (disorder and rng.random() < 0.2)
+        if rng.random() < 0.1:
+            ts = now_ms // DAY_MS * DAY_MS  # exactly on a sweep
+        user = f"u{rng.randrange(users)}"
+        if empty or rng.random() < 0.7:
+            topics[0].append(click(user, ts))
+        else:
+            topics[1].append(order(user, ts))
+    if not disorder:
+        for topic in topics:
+            topic.sort(key=lambda e: e["ts"])
+    logs: Log = [[record(e) for e in topic] for topic in topics]
+    return logs[::-1] if empty and rng.random() < 0.5 and False else logs
+
+
+class Checker:
+    """Properties of every single decision on the event clock."""
+
+    def __init__(self, interval_ms: int, max_records: int) -> None:
+        self.interval_ms, self.max_records = interval_ms, max_records
+        self.sweeps: list[int] = []
+
+    def __call__(self, meta: Meta, waiting: tuple[Pending, Pending], plan: Plan | None) -> None:
+        behind = [
+            int(p.timestamps_ms.max()) if len(p.timestamps_ms) else -1
+            for p in waiting
+            if not p.caught_up
+        ]
+        if plan is None:
+            # only when a topic that has more has delivered nothing, or all is done
+            assert -1 in behind or not any(len(p.offsets) for p in waiting)
+            return
+        assert plan.seq == meta.seq + 1
+        assert list(plan.start) == meta.offsets
+        taken = []
+        for p, start, stop in zip(waiting, plan.start, plan.stop, strict=True):
+            assert start <= stop <= start + len(p.offsets)
+            taken += p.timestamps_ms[: stop - start].tolist()
+        assert len(taken) <= self.max_records
+        if behind:
+            assert max(taken, default=0) <= min(behind), "past what both topics have reached"
+        if meta.next_sweep_ms:
+            assert max(taken, default=0) < meta.next_sweep_ms, "across a sweep"
+        elif taken:
+            firsts = [int(p.timestamps_ms[0]) for p in waiting if len(p.offsets)]
+            assert max(taken) // self.interval_ms <= min(firsts) // self.interval_ms
+        assert taken or plan.sweep_rows, "a step that does nothing"
+        if plan.sweep_rows:
+            assert not taken
+            assert plan.clock_ms == meta.next_sweep_ms
+            for p in waiting:
+                assert not len(p.offsets) or p.timestamps_ms[0] >= meta.next_sweep_ms
+            self.sweeps.append(plan.clock_ms)
+
+
+@bounded
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 80),
+    max_records=st.integers(1, 30),
+    disorder=st.booleans(),
+    empty=st.booleans(),
+    interval_ms=st.sampled_from([DAY_MS, 7 * HOUR_MS]),
+)
+@example(seed=3, n=300, max_records=7, disorder=True, empty=False, interval_ms=DAY_MS)
+def test_on_the_event_clock_every_log_is_processed_to_its_end(
+    seed: int, n: int, max_records: int, disorder: bool, empty: bool, interval_ms: int
+) -> None:
+    rng = random.Random(seed)
+    log = random_log(rng, n, 4, disorder=disorder, empty=empty)
+    driver = Driver(config(sweep_interval_ms=interval_ms, lateness_ms=2 * DAY_MS))
+    checker = Checker(interval_ms, max_records)
+    most = rng.choice([1, 3, 10, 1_000])
+    run_log(
+        driver, log, fetched=lambda: rng.randrange(most + 1), max_records=max_records, check=checker
+    )
+    assert driver.state.meta.offsets == [len(topic) for topic in log]
+    assert sum(o.counts.accepted for o in driver.outputs) == n
+    # Every boundary between the first and the last record had its sweep, in order.
+    times = [at for topic in log for _, _, at in topic]
+    first = driver.outputs[0].tables["batches"]["clock"][0]
+    due = range((int(first) // interval_ms + 1) * interval_ms, max(times) + 1, interval_ms)
+    assert checker.sweeps == list(due)
+
+
+@bounded
+@given(seed=st.integers(0, 2**32))
+def test_labels_do_not_depend_on_how_the_log_was_fetched(seed: int) -> None:
+    """Sweeps see exactly the records before them, so questions and answers are the log's alone."""
+    log = random_log(random.Random(seed), 150, 6, disorder=False, empty=False)
+    results = []
+    for variant in range(3):
+        rng = random.Random(variant)
+        most = [1_000, 2, 40][variant]
+        driver = Driver(config(min_orders=1), scorer=scorer_of(5))
+        run_log(
+            driver, log, fetched=lambda: rng.randrange(most + 1), max_records=[500, 3, 11][variant]
+        )
+        examples = [e for o in driver.outputs for e in o.examples]
+        users = [row["user_id"] for row in driver.rows("matured_predictions")]
+        results.append(
+            [
+                (u, e.asked_at_ms, e.matured_at_ms, e.churned, e.spend, e.p_churn)
+                for u, e in zip(users, examples, strict=True)
+            ]
+        )
+    # the rows' order may differ: users are numbered as they come
+    assert sorted(results[0]) == sorted(results[1]) == sorted(results[2])
+
+
+def scorer_of(horizon_days: int) -> Any:
+    from tests.core.driving import SilenceScorer  # noqa: PLC0415
+
+    return SilenceScorer(horizon_days=horizon_days)
+
+
+def test_more_ties_than_fit_into_one_step_go_on_over_several() -> None:
+    for source in (0, 1):
+        rows = [record((click, order)[source]("u", T0)) for _ in range(50)]
+        driver = Driver()
+        log: Log = [rows, []] if source == 0 else [[], rows]
+        run_log(driver, log, max_records=7)
+        assert sum(o.counts.scored for o in driver.outputs) == 50
+        assert all(o.counts.accepted <= 7 for o in driver.outputs)
+
+
+@pytest.mark.parametrize("max_records", [1, 2, 3])
+def test_tiny_batches_make_progress(max_records: int) -> None:
+    log: Log = [[record(click("u", T0 + i)) for i in range(9)], [record(order("u", T0))] * 9]
+    driver = Driver()
+    run_log(driver, log, max_records=max_records, max_steps=100)
+    assert driver.state.meta.offsets == [9, 9]
+
+
+def test_topics_are_taken_side_by_side_by_time() -> None:
+    """A million clicks of one hour wait while orders reach back a month: no order waits behind."""
+    log: Log = [
+        [record(click("u", T0 + i * 1_000)) for i in range(600)],
+        [record(order("u", T0 + i * 60_000)) for i in range(10)],
+    ]
+    driver = Driver()
+    run_log(driver, log, max_records=50)
+    newest = [0, 0]
+    for plan, records in driver.log:
+        for s in (0, 1):
+            if len(records[s]):
+                newest[s] = int(records[s].timestamps_ms[-1])
+        waiting = [
+            min((at for _, _, at in log[s][plan.stop[s] :]), default=2**62) for s in (0, 1)
+        ]
+        assert newest[0] <= waiting[1]
+        assert newest[1] <= waiting[0]
+
+
+def test_a_topic_that_has_delivered_nothing_yet_is_waited_for() -> None:
+    assert ask(Meta(0), waits(T0), waits(caught_up=False)) is None
+    plan = ask(Meta(0), waits(T0), waits())
+    assert plan is not None
+    assert plan.stop == (1, 0)
+
+
+def test_gaps_in_offsets_are_taken_as_they_come() -> None:
+    meta = Meta(0, offsets=[5, 0])
+    p = Pending(np.array([7, 8, 12]), np.array([T0, T0, T0]), True)
+    plan = ask(meta, p, waits())
+    assert plan is not None
+    assert (plan.start, plan.stop) == ((5, 0), (13, 0))
+
+
+def test_nothing_to_do_is_no_plan() -> None:
+    for clock in ("event", "wall"):
+        assert ask(Meta(0), waits(), waits(), clock=clock) is None
+        assert ask(Meta(0), waits(caught_up=False), waits(), clock=clock) is None
+    swept = Meta(0, clock_ms=T0, next_sweep_ms=T0 + 1)
+    assert ask(swept, waits(), waits(), users=5) is None
+
+
+def test_a_long_sweep_goes_in_slices_at_one_time() -> None:
+    meta = Meta(0, clock_ms=T0 - 1, next_sweep_ms=T0)
+    users, seen = 2 * SWEEP_SLICE_ROWS + 1, []
+    while meta.sweep_row < users:
+        plan = ask(meta, waits(T0 + 5), waits(), users=users)
+        assert plan is not None
+        assert plan.clock_ms == T0
+        assert plan.stop == (0, 0)
+        seen.append(plan.sweep_rows)
+        meta.sweep_row += plan.sweep_rows
+    assert seen == [SWEEP_SLICE_ROWS, SWEEP_SLICE_ROWS, 1]
+
+
+@bounded
+@given(seed=st.integers(0, 2**32), users=st.integers(1, 40), growing=st.booleans())
+def test_on_the_wall_clock_each_row_is_swept_once_per_interval(
+    seed: int, users: int, growing: bool
+) -> None:
+    rng = random.Random(seed)
+    interval_ms, tick_ms = 1_000_000, rng.choice([1_000, 20_000, 49_000])
+    driver = Driver(config(sweep_interval_ms=interval_ms))
+    wall_ms = T0
+    driver.feed([click(f"u{i}", T0) for i in range(users)], clock_ms=wall_ms)
+    visits: dict[int, list[int]] = defaultdict(list)
+    born = dict.fromkeys(range(users), wall_ms)
+    while wall_ms < T0 + 5 * interval_ms:
+        wall_ms += rng.randrange(1, tick_ms)
+        if growing and rng.random() < 0.02:
+            born[driver.state.n] = wall_ms
+            driver.feed([click(f"u{driver.state.n}", wall_ms)], clock_ms=wall_ms)
+        meta = driver.state.meta
+        plan = ask(
+            meta, waits(first=meta.offsets[0]), waits(), clock="wall", wall_ms=wall_ms,
+            sweep_interval_ms=interval_ms, users=driver.state.n,
+        )  # fmt: skip
+        if plan is not None:
+            assert 0 < plan.sweep_rows <= driver.state.n - meta.sweep_row
+            for row in range(meta.sweep_row, meta.sweep_row + plan.sweep_rows):
+                visits[row].append(wall_ms)
+            driver.feed(clock_ms=plan.clock_ms, sweep_rows=plan.sweep_rows)
+    for row in range(driver.state.n):
+        times = [born[row], *visits[row], wall_ms]
+        assert max(np.diff(times)) <= interval_ms + 2 * tick_ms
+        if not growing:  # spread evenly: none is visited twice in one interval
+            assert min(np.diff(visits[row][1:]), default=interval_ms) >= interval_ms - 2 * tick_ms
+    counts = [len(visits[row]) for row in range(users)]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_a_wall_clock_that_steps_back_asks_for_nothing_silly() -> None:
+    meta = Meta(0, clock_ms=T0, sweep_started_ms=T0, sweep_row=3)
+    assert ask(meta, waits(), waits(), clock="wall", wall_ms=T0 - HOUR_MS, users=10) is None
+
+
+def test_wall_sweeps_come_in_slices_when_many_rows_are_due() -> None:
+    meta = Meta(0, clock_ms=T0, sweep_started_ms=T0 - 2 * DAY_MS)
+    plan = ask(meta, waits(), waits(), clock="wall", users=10 * SWEEP_SLICE_ROWS)
+    assert plan is not None
+    assert plan.sweep_rows == SWEEP_SLICE_ROWS

@@ -1,0 +1,217 @@
+"""Features from the core equal a brute-force recount, at any clock and for any cut into batches."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from schemas.features import FEATURE_NAMES, FEATURES, WINDOWS
+from streams.core.features import features
+from streams.core.windows import WindowSums
+from tests.core.driving import HOUR_MS, RATES, T0, Driver, bounded, click, order
+from tests.core.oracle import DAY_MS, Admission, Sent, recount
+from tests.core.streams_of_events import Batch, random_batches
+
+EXACT = np.array(
+    [
+        f.unit == "count" and "decayed" not in f.name or f.name.startswith(("revenue_", "refunds_"))
+        for f in FEATURES
+    ]
+) & np.array(["decayed" not in f.name for f in FEATURES])
+
+
+def check(driver: Driver, admission: Admission, now_ms: int) -> None:
+    """All users' features now are those of a recount."""
+    users = list(driver.state.rows_by_user)
+    assert set(users) == {s.event["user_id"] for s in admission.accepted}
+    x = features(driver.state, np.arange(driver.state.n), now_ms)
+    for row, user in enumerate(users):
+        want_by_name = recount(admission.of(user), now_ms, RATES)
+        assert list(want_by_name) != []
+        want = np.array([want_by_name[name] for name in FEATURE_NAMES], np.float32)
+        same = (x[row] == want) | (np.isnan(x[row]) & np.isnan(want))
+        close = same | (~EXACT & np.isclose(x[row], want, rtol=1e-6, atol=1e-9))
+        bad = [(FEATURE_NAMES[i], x[row, i], want[i]) for i in np.flatnonzero(~close)]
+        assert not bad, f"{user} at {now_ms}: {bad}"
+
+
+def feed(driver: Driver, admission: Admission, batch: Batch, *, wall: bool) -> int:
+    """One step; returns the clock it left."""
+    before = (admission.duplicates, admission.late, len(admission.accepted))
+    admission.batch(batch.clicks, batch.orders)
+    out = driver.feed(
+        batch.clicks, batch.orders, clock_ms=batch.now_ms if wall else 0, at_ms=batch.now_ms
+    )
+    counts = out.counts
+    assert counts.accepted == len(batch.clicks) + len(batch.orders)
+    assert counts.accepted == counts.scored + counts.duplicates + counts.late + counts.dead_letters
+    assert (counts.duplicates, counts.late, counts.scored) == (
+        admission.duplicates - before[0],
+        admission.late - before[1],
+        len(admission.accepted) - before[2],
+    )
+    assert len(out.dead_letters) == counts.late
+    return driver.state.meta.clock_ms
+
+
+@bounded
+@given(
+    seed=st.integers(0, 2**32),
+    batches=st.integers(1, 12),
+    wall=st.booleans(),
+    late_share=st.sampled_from([0.0, 0.15]),
+)
+@example(seed=1, batches=40, wall=False, late_share=0.1)
+@example(seed=2, batches=40, wall=True, late_share=0.0)
+def test_features_equal_a_recount(seed: int, batches: int, wall: bool, late_share: float) -> None:
+    driver, admission = Driver(), Admission(driver_lateness())
+    rng = random.Random(seed)
+    for batch in random_batches(seed, batches, late_share=late_share):
+        now_ms = feed(driver, admission, batch, wall=wall)
+        if rng.random() < 0.5:
+            check(driver, admission, now_ms)
+        if wall and rng.random() < 0.2:  # time goes on, nobody does anything
+            driver.feed(clock_ms=now_ms + rng.randrange(40_000))
+    if not driver.state.n:
+        return
+    now_ms = driver.state.meta.clock_ms
+    for ahead in (0, 299_999, 1, HOUR_MS - 1, DAY_MS, 6 * DAY_MS, 24 * DAY_MS, 60 * DAY_MS, DAY_MS):
+        now_ms += ahead
+        driver.feed(clock_ms=now_ms)
+        check(driver, admission, now_ms)
+
+
+def driver_lateness() -> int:
+    return Driver().config.lateness_ms
+
+
+@bounded
+@given(seed=st.integers(0, 2**32))
+def test_how_a_stream_is_cut_into_batches_does_not_matter(seed: int) -> None:
+    batches = random_batches(seed, 10)
+    end = batches[-1].now_ms + DAY_MS
+    results = []
+    for per_step in (1, len(batches), random.Random(seed).randrange(2, 6)):
+        driver = Driver()
+        for start in range(0, len(batches), per_step):
+            part = batches[start : start + per_step]
+            driver.feed(
+                [e for b in part for e in b.clicks],
+                [e for b in part for e in b.orders],
+                at_ms=part[-1].now_ms,
+            )
+        driver.feed(clock_ms=end)
+        total = [sum(getattr(o.counts, f) for o in driver.outputs) for f in ("scored", "late")]
+        users = sorted(driver.state.rows_by_user)
+        rows = np.array([driver.state.rows_by_user[u] for u in users], np.int64)
+        results.append((total, users, features(driver.state, rows, end)))
+    decayed = np.array(["decayed" in name for name in FEATURE_NAMES])
+    for total, users, x in results[1:]:
+        assert (total, users) == results[0][:2]
+        np.testing.assert_array_equal(x[:, ~decayed], results[0][2][:, ~decayed])
+        np.testing.assert_allclose(x[:, decayed], results[0][2][:, decayed], rtol=1e-6)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=lambda w: w.name)
+def test_an_event_leaves_a_window_at_the_tile_border(window: object) -> None:
+    """The first and last millisecond at which an event counts, on both sides of each border."""
+    hop, length = window.hop_seconds * 1000, window.length_seconds * 1000  # type: ignore[attr-defined]
+    column = FEATURE_NAMES.index(f"view_{window.name}")  # type: ignore[attr-defined]
+    for ts in (T0, T0 + 1, T0 + hop - 1):
+        driver = Driver()
+        driver.feed([click("u", ts)])
+        leaves = T0 // hop * hop + length  # the tile's start plus the length
+        for now_ms, expected in ((max(ts, leaves - 1), 1), (leaves, 0)):
+            driver.feed(clock_ms=now_ms)
+            assert features(driver.state, np.array([0]), now_ms)[0, column] == expected
+
+
+def test_a_user_who_comes_back_after_a_hundred_days_starts_with_empty_windows() -> None:
+    driver, admission = Driver(), Admission(driver_lateness())
+    for batch in (
+        Batch(T0, [click("u", T0, item_id="a", session_id="s")], [order("u", T0)]),
+        Batch(T0 + 100 * DAY_MS, [click("u", T0 + 100 * DAY_MS, item_id="a", session_id="s")]),
+        Batch(T0 + 101 * DAY_MS, [click("u", T0 + 95 * DAY_MS, item_id="a", session_id="s")]),
+    ):
+        check(driver, admission, feed(driver, admission, batch, wall=True))
+    x = features(driver.state, np.array([0]), T0 + 101 * DAY_MS)[0]
+    assert x[FEATURE_NAMES.index("distinct_items_90d")] == 1
+    assert x[FEATURE_NAMES.index("orders_90d")] == 0
+    assert x[FEATURE_NAMES.index("lifetime_orders")] == 1
+
+
+def test_an_event_ahead_of_the_clock_counts_at_once_and_leaves_on_time() -> None:
+    driver = Driver()
+    driver.feed([click("u", T0 + 200_000)], clock_ms=T0, at_ms=T0)
+    column = FEATURE_NAMES.index("view_1h")
+    assert features(driver.state, np.array([0]), T0)[0, column] == 1
+    for now_ms, expected in ((T0 + HOUR_MS - 1, 1), (T0 + HOUR_MS, 0)):
+        driver.feed(clock_ms=now_ms)
+        assert features(driver.state, np.array([0]), now_ms)[0, column] == expected
+
+
+def test_each_row_is_the_same_bit_for_bit_whoever_else_is_asked_for() -> None:
+    driver = Driver()
+    rng = random.Random(5)
+    for batch in random_batches(11, 12, most=60, users=60):
+        driver.feed(batch.clicks, batch.orders, at_ms=batch.now_ms)
+    now_ms = driver.state.meta.clock_ms
+    n = driver.state.n
+    assert n > 40
+    every = features(driver.state, np.arange(n), now_ms).view(np.uint32)
+    for size in (1, 2, 3, 5, 7, 8, 9, 15, 17, 33):
+        rows = np.array(sorted(rng.sample(range(n), size)))
+        some = features(driver.state, rows, now_ms).view(np.uint32)
+        np.testing.assert_array_equal(some, every[rows])
+
+
+def test_many_small_batches_are_joined_and_still_leave_exactly() -> None:
+    """More chunks in one tile than are kept apart, with cells that cancel out."""
+    sums, rng = WindowSums(3, np.int32), random.Random(9)
+    sums.reserve(10)
+    sums.advance(T0)
+    want = np.zeros((10, 3), np.int64)
+    for _ in range(400):
+        k = rng.choice([1, 1, 2, 50])
+        rows = np.array([rng.randrange(10) for _ in range(k)])
+        measure = np.array([rng.randrange(3) for _ in range(k)])
+        delta = np.array([rng.choice([-1, 1, 2]) for _ in range(k)], np.int32)
+        sums.add(rows, measure, delta, np.full(k, T0 + rng.randrange(1_000)))
+        np.add.at(want, (rows, measure), delta)
+    for w in range(len(WINDOWS)):
+        np.testing.assert_array_equal(sums.sums[w], want)
+    again = WindowSums(3, np.int32)
+    again.load(T0, 10, sums.export())
+    for w in range(len(WINDOWS)):
+        np.testing.assert_array_equal(again.sums[w], sums.sums[w])
+    for both in (sums, again):
+        both.advance(T0 + 90 * DAY_MS)
+        assert not any(s.any() for s in both.sums)
+        assert not both.export()
+
+
+def test_the_recount_itself_on_a_case_worked_out_by_hand() -> None:
+    """Two orders of 10 and 30 two days apart, one view in between, seen two days later."""
+    day = DAY_MS
+    events = [
+        Sent(1, order("u", T0, 10.0, discount=10.0, coupon="C")),
+        Sent(0, click("u", T0 + day, item_id="i")),
+        Sent(1, order("u", T0 + 2 * day, 30.0, currency="EUR")),
+    ]
+    found = recount(events, T0 + 4 * day, RATES)
+    assert set(found) == set(FEATURE_NAMES)
+    assert (found["orders_1h"], found["orders_7d"], found["view_7d"]) == (0, 2, 1)
+    assert found["revenue_7d"] == pytest.approx(10 + 32.4)
+    assert found["discount_share_7d"] == pytest.approx(10 / 52.4)
+    assert (found["gap_mean_days"], found["gap_std_days"], found["silence_over_gap"]) == (2, 0, 1)
+    assert (found["days_since_order"], found["tenure_days"]) == (2, 4)
+    assert found["activity_decayed_7d"] == pytest.approx(
+        2 ** (-4 / 7) + 2 ** (-3 / 7) + 2 ** (-2 / 7)
+    )
+    assert math.isnan(found["rating_mean_90d"])
+    assert (found["coupon_orders_30d"], found["sessions_30d"]) == (1, 1)

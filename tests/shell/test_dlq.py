@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from schemas.messages import DeadLetter
+from streams.dlq import count_by_reason, not_replayable, read
+from streams.settings import Settings
+from streams.topics_admin import create_missing
+
+if TYPE_CHECKING:
+    from tests.shell.conftest import Cli
+
+PAYLOAD = b'{"event_id": \xff\x1b[31m'
+
+
+def letter(settings: Settings, offset: int, reason: str, size: int = len(PAYLOAD)) -> DeadLetter:
+    return DeadLetter(
+        topic=settings.kafka.orders_topic,
+        partition=1,
+        offset=offset,
+        reason=reason,
+        detail="for the test",
+        recorded_at_ms=1_700_000_000_000,
+        key=b"user-1",
+        payload=PAYLOAD,
+        payload_bytes=size,
+    )
+
+
+@pytest.fixture
+def letters(settings: Settings) -> Settings:
+    """Three letters, one of them truncated and one written twice, and one message of a stranger."""
+    create_missing(settings)
+    topic = settings.topic_names.dead_letters
+    producer = KafkaProducer(bootstrap_servers=settings.kafka.broker_url, linger_ms=20)
+    for partition, each in (
+        (0, letter(settings, 7, "invalid_json")),
+        (1, letter(settings, 7, "invalid_json")),
+        (1, letter(settings, 8, "invalid_json")),
+        (0, letter(settings, 9, "too_large", size=1_000_000)),
+    ):
+        producer.send(topic, msgspec.json.encode(each), partition=partition)
+    producer.send(topic, b"not one of ours", partition=0)
+    producer.flush()
+    producer.close()
+    return settings
+
+
+@pytest.mark.kafka
+def test_each_letter_is_read_once_and_strangers_are_skipped(letters: Settings) -> None:
+    found = list(read(letters))
+    assert sorted(each.offset for each in found) == [7, 8, 9]
+    orders = letters.kafka.orders_topic
+    assert count_by_reason(found) == [(orders, "invalid_json", 2), (orders, "too_large", 1)]
+    assert {each.offset for each in found if not_replayable(each)} == {9}
+
+
+@pytest.mark.kafka
+def test_list_counts_by_topic_and_reason(letters: Settings, cli: Cli) -> None:
+    listed = json.loads(cli("dlq", "list", "--json", settings=letters).stdout)
+    assert [(row["reason"], row["letters"]) for row in listed] == [
+        ("invalid_json", 2),
+        ("too_large", 1),
+    ]
+    only = cli("dlq", "list", "--reason", "too_large", settings=letters).stdout
+    assert "too_large" in only
+    assert "invalid_json" not in only
+
+
+@pytest.mark.kafka
+def test_show_prints_one_letter_safely(letters: Settings, cli: Cli) -> None:
+    origin = f"{letters.kafka.orders_topic}/1/8"
+    shown = cli("dlq", "show", origin, settings=letters)
+    assert "invalid_json" in shown.stdout
+    assert "2023-11-14T22:13:20+00:00" in shown.stdout
+    assert "\x1b[31m" not in shown.stdout, "a dead letter must not drive the terminal"
+    missing = cli("dlq", "show", f"{letters.kafka.orders_topic}/1/999", settings=letters)
+    assert missing.exit_code == 1
+    assert "tideline dlq list" in missing.stderr
+    assert cli("dlq", "show", "orders-8", settings=letters).exit_code == 2
+
+
+@pytest.mark.kafka
+def test_replay_is_dry_until_told_and_restores_key_payload_and_partition(
+    letters: Settings, cli: Cli
+) -> None:
+    dry = cli("dlq", "replay", settings=letters)
+    assert "would send 2" in dry.stdout
+    assert "not replayable: 1" in dry.stdout
+    assert records(letters) == []
+
+    done = cli("dlq", "replay", "--yes", "--reason", "invalid_json", "--json", settings=letters)
+    assert json.loads(done.stdout) == {"replayable": 2, "not_replayable": 0, "sent": 2}
+    sent = records(letters)
+    assert [(r.key, r.value, r.partition) for r in sent] == [(b"user-1", PAYLOAD, 1)] * 2
+    origins = {dict(r.headers)["tideline-replay-of"] for r in sent}
+    orders = letters.kafka.orders_topic
+    assert origins == {f"{orders}/1/7".encode(), f"{orders}/1/8".encode()}
+
+
+@pytest.mark.kafka
+def test_an_empty_topic_and_a_filter_without_matches(settings: Settings, cli: Cli) -> None:
+    create_missing(settings)
+    assert "No dead letters." in cli("dlq", "list", settings=settings).stdout
+    assert "No dead letters match." in cli("dlq", "replay", settings=settings).stdout
+    assert cli("dlq", "replay", "--yes", "--dry-run", settings=settings).exit_code == 2
+
+
+def records(settings: Settings) -> list[object]:
+    consumer = KafkaConsumer(bootstrap_servers=settings.kafka.broker_url, enable_auto_commit=False)
+    partitions = [TopicPartition(settings.kafka.orders_topic, n) for n in (0, 1)]
+    consumer.assign(partitions)
+    consumer.seek_to_beginning(*partitions)
+    found = [r for batch in consumer.poll(timeout_ms=400).values() for r in batch]
+    consumer.close()
+    return found

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.errors import SettingsError
+from streams.settings import (
+    SECTIONS,
+    Secret,
+    Settings,
+    as_environ,
+    describe,
+    load,
+    override,
+)
+
+ALL = {item.name: table for table, section in SECTIONS.items() for item in fields(section)}
+
+
+def problems(environ: dict[str, str], file: Path | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(environ, file)
+    return str(caught.value)
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "tideline.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_defaults_pass_their_own_rules() -> None:
+    assert load({}) == Settings()
+
+
+def test_describe_covers_every_setting_once_with_help_and_rule() -> None:
+    rows = describe(Settings())
+    assert {row.name: row.table for row in rows} == ALL
+    assert len(rows) == len(ALL) == sum(len(fields(section)) for section in SECTIONS.values())
+    for row in rows:
+        assert row.env == f"TIDELINE_{row.name.upper()}"
+        assert row.help
+        assert "\n" not in row.help
+        assert row.allowed
+        assert row.origin == "default"
+        assert row.value == row.default
+
+
+@pytest.mark.parametrize("kind", ["seconds", "days"])
+def test_durations_name_their_unit_in_name_and_help(kind: str) -> None:
+    for row in describe(Settings()):
+        if row.name.endswith(f"_{kind}"):
+            assert kind in row.help, row
+
+
+def test_environment_wins_over_file_over_default(tmp_path: Path) -> None:
+    file = toml(tmp_path, '[kafka]\npartitions = 8\napp_id = "shop"\n[stream]\nclock = "event"\n')
+    settings = load({"TIDELINE_PARTITIONS": "16"}, file)
+    assert settings.kafka.partitions == 16
+    assert settings.kafka.app_id == "shop"
+    assert settings.stream.clock == "event"
+    assert settings.kafka.orders_topic == "orders"
+    origins = {row.name: row.origin for row in describe(settings)}
+    assert origins["partitions"] == "environment"
+    assert origins["app_id"] == f"file {file}"
+    assert origins["orders_topic"] == "default"
+
+
+def test_config_variable_names_the_file(tmp_path: Path) -> None:
+    file = toml(tmp_path, "[stream]\nlateness_days = 3\n")
+    assert load({"TIDELINE_CONFIG": str(file)}).stream.lateness_days == 3.0
+
+
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
+    file = toml(
+        tmp_path,
+        '[kafka]\npartitons = 4\nclickhouse_host = "db"\n[kafak]\n[web]\nmetrics_port = "9"\n',
+    )
+    environ = {
+        "TIDELINE_PARTITIONS": "four",
+        "TIDELINE_CLOCK": "walk",
+        "TIDELINE_ALERT_ENTER": "1.5",
+        "TIDELINE_BROKER_URL": "kafka://one:9092",
+        "TIDELINE_LOG_LEVLE": "info",
+        "TIDELINE_SWEEP_INTERVAL_SECONDS": "nan",
+    }
+    text = problems(environ, file)
+    for expected in (
+        "TIDELINE_PARTITIONS: got 'four' (from environment); expected a whole number from 1",
+        "TIDELINE_CLOCK: got 'walk' (from environment); expected wall or event",
+        "TIDELINE_ALERT_ENTER: got '1.5'",
+        "without kafka://",
+        "TIDELINE_LOG_LEVLE: no such setting (from environment); did you mean TIDELINE_LOG_LEVEL?",
+        "[kafka] partitons: no such setting",
+        "did you mean partitions?",
+        "[kafka] clickhouse_host: no such setting",
+        "it belongs in [clickhouse]",
+        "[kafak]: no such table",
+        "did you mean kafka?",
+        f"TIDELINE_METRICS_PORT: got '9' (from file {file}); expected",
+        "TIDELINE_SWEEP_INTERVAL_SECONDS: got 'nan'",
+    ):
+        assert expected in text, (expected, text)
+    assert text.startswith("10 settings are wrong")
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"TIDELINE_ALERT_LEAVE": "0.5"}, "less than alert_enter"),
+        ({"TIDELINE_ORDERS_TOPIC": "clickstream"}, "another topic than clickstream_topic"),
+        ({"TIDELINE_ORDERS_TOPIC": "tideline-alerts"}, "not Tideline's own"),
+        ({"TIDELINE_CURRENCY_RATES": "USD=2"}, "no rate for USD itself"),
+        ({"TIDELINE_CURRENCY_RATES": "EUR=1,EUR=2"}, "a list like"),
+        ({"TIDELINE_METRICS_PORT": "80", "TIDELINE_WEB_PORT": "80"}, "another port than web_port"),
+        ({"TIDELINE_METRICS_PORT": "65536"}, "a port from 1 to 65535, or 0"),
+        ({"TIDELINE_BROKER_URL": ""}, "host:port"),
+        ({"TIDELINE_BROKER_URL": "a:1,"}, "host:port"),
+        ({"TIDELINE_CLICKHOUSE_DATABASE": "x; DROP"}, "letters, digits"),
+        ({"TIDELINE_CONFIG": "/no/such/file.toml"}, "can't read /no/such/file.toml"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_allowed(environ: dict[str, str], expected: str) -> None:
+    assert expected in problems(environ)
+
+
+def test_broken_toml_says_where(tmp_path: Path) -> None:
+    assert "line 2" in problems({}, toml(tmp_path, "[kafka]\nbroker_url = x:1\n"))
+    assert "[kafka]: expected a table" in problems({}, toml(tmp_path, "kafka = 3"))
+    assert "[kafka] broker_url?" in problems({}, toml(tmp_path, 'broker_url = "x:1"'))
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=12))
+def test_secrets_show_nowhere(password: str) -> None:
+    settings = load({"TIDELINE_CLICKHOUSE_PASSWORD": password})
+    assert settings.clickhouse.clickhouse_password.reveal() == password
+    assert password not in repr(settings)
+    assert password not in f"{settings.clickhouse.clickhouse_password}"
+    assert password not in repr(describe(settings))
+
+
+def test_secret_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("hunter2\n", encoding="utf-8")
+    environ = {"TIDELINE_CLICKHOUSE_PASSWORD_FILE": str(secret)}
+    settings = load(environ)
+    assert settings.clickhouse.clickhouse_password == Secret("hunter2")
+    assert settings.origins["clickhouse_password"] == f"file {secret}"
+    both = environ | {"TIDELINE_CLICKHOUSE_PASSWORD": "x"}
+    assert "set only one of them" in problems(both)
+    assert "can't read" in problems({"TIDELINE_CLICKHOUSE_PASSWORD_FILE": str(tmp_path / "no")})
+    assert "no such setting" in problems({"TIDELINE_BROKER_URL_FILE": "x"})
+
+
+def test_a_wrong_secret_is_not_in_the_message(tmp_path: Path) -> None:
+    text = problems({}, toml(tmp_path, "[clickhouse]\nclickhouse_password = 4711\n"))
+    assert "4711" not in text
+    assert "TIDELINE_CLICKHOUSE_PASSWORD: got (secret)" in text
+
+
+@given(
+    partitions=st.integers(1, 10_000),
+    alert_enter=st.floats(0.4, 1.0),
+    lateness_days=st.floats(0, 90),
+    clickhouse_secure=st.booleans(),
+    clock=st.sampled_from(["wall", "event"]),
+    clickhouse_password=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+)
+def test_override_and_environment_round_trip(**values: object) -> None:
+    settings = override(Settings(), **values)
+    assert load(as_environ(settings)) == settings
+    assert settings.origins["clock"] == "command"
+    assert settings.kafka.partitions == values["partitions"]
+    assert settings.stream.lateness_days == values["lateness_days"]
+
+
+def test_override_checks_values_and_names() -> None:
+    with pytest.raises(SettingsError, match="alert_enter"):
+        override(Settings(), alert_leave=0.9)
+    with pytest.raises(SettingsError, match="did you mean TIDELINE_PARTITIONS"):
+        override(Settings(), partitons=3)
+
+
+def test_rates_include_the_currency_itself() -> None:
+    settings = load({"TIDELINE_CURRENCY_RATES": "EUR=1.08, GBP=1.27"})
+    assert settings.stream.rates == {"USD": 1.0, "EUR": 1.08, "GBP": 1.27}
+
+
+def test_topic_names_and_brokers() -> None:
+    settings = load({"TIDELINE_APP_ID": "shop", "TIDELINE_BROKER_URL": "a:1, [::1]:2"})
+    assert settings.topic_names.dead_letters == "shop-dead-letters"
+    assert settings.kafka.brokers == ("a:1", "[::1]:2")
+
+
+def test_other_programs_variables_are_left_alone() -> None:
+    assert load({"PATH": "/bin", "TIDELINE_TEST_KAFKA": "1", "TIDELINE_CACHE": "x"}) == Settings()
