@@ -56,10 +56,10 @@ TABLES: Final[dict[str, Table]] = {
                 "rule": _LOW,
                 "episode": "UInt32",
                 "state": _LOW,  # open | closed
-                "version": "UInt8",  # 1 open, 2 closed: the closed row replaces the open one
+                "version": "UInt8",  # 1: the opening row, 2: the closing row
                 "raised_at": _TIME,
                 "closed_at": _TIME,  # 1970-01-01 while open
-                "closed_why": _LOW,  # '' while open, else ordered | score_fell
+                "closed_why": _LOW,  # '' in the opening row, else ordered | score_fell | lapsed
                 "p_churn": "Float32",
                 "p_champion": "Float32",
                 "p_learner": "Float32",

@@ -137,3 +137,7 @@ def tideline(ctx: click.Context, config: Path | None, debug: bool) -> None:
 def main() -> None:
     """Entry point of the console script."""
     tideline(prog_name="tideline")
+
+
+if __name__ == "__main__":
+    main()

@@ -17,6 +17,7 @@ from kafka.errors import KafkaError
 
 from schemas.messages import DeadLetter
 from streams.errors import BrokerUnavailable
+from streams.kafka_admin import require_reachable, unavailable
 from streams.kafka_offsets import EndOffsets
 from streams.settings import Settings
 
@@ -67,6 +68,7 @@ def replay(settings: Settings, letters: Sequence[DeadLetter]) -> int:
     sendable = [letter for letter in letters if not_replayable(letter) is None]
     if not sendable:
         return 0
+    require_reachable(settings.kafka.brokers)
     try:
         producer = KafkaProducer(
             bootstrap_servers=list(settings.kafka.brokers), client_id="tideline-dlq", acks="all"
@@ -87,7 +89,7 @@ def replay(settings: Settings, letters: Sequence[DeadLetter]) -> int:
         finally:
             producer.close(timeout=_QUIET_SECONDS)
     except (KafkaError, OSError) as error:
-        raise _unavailable(settings, error) from error
+        raise unavailable(settings.kafka.brokers, error) from error
     return len(sendable)
 
 
@@ -97,6 +99,7 @@ def _origin(letter: DeadLetter) -> str:
 
 def _values(settings: Settings, topic: str) -> Iterator[bytes]:
     """The values of a topic up to its end as of now."""
+    require_reachable(settings.kafka.brokers)
     try:
         consumer = KafkaConsumer(
             bootstrap_servers=list(settings.kafka.brokers),
@@ -121,11 +124,4 @@ def _values(settings: Settings, topic: str) -> Iterator[bytes]:
         finally:
             consumer.close()
     except (KafkaError, OSError) as error:
-        raise _unavailable(settings, error) from error
-
-
-def _unavailable(settings: Settings, error: Exception) -> BrokerUnavailable:
-    return BrokerUnavailable(
-        f"Kafka at {settings.kafka.broker_url} does not answer: {type(error).__name__}: {error}. "
-        "Check that it runs and that TIDELINE_BROKER_URL names it."
-    )
+        raise unavailable(settings.kafka.brokers, error) from error

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from schemas.messages import LearnerSnapshot
 from streams.log import Log
 
-__all__ = ["SnapshotFollower", "newest_snapshot", "newest_of"]
+__all__ = ["SnapshotFollower", "newest_of", "newest_snapshot"]
 
 _log = logging.getLogger(__name__)
 _decoder = msgspec.msgpack.Decoder(LearnerSnapshot)

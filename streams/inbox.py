@@ -21,26 +21,28 @@ class Inbox:
     def __init__(self, offsets: tuple[int, int]) -> None:
         self._chunks: tuple[deque[Records], deque[Records]] = (deque(), deque())
         self._next = list(offsets)
-        self._accepted_gaps: set[tuple[int, int]] = set()
+        self._gaps: dict[tuple[int, int], int] = {}
 
-    def offer(self, source: int, records: Records) -> int | None:
+    def missing_before(self, source: int, records: Records) -> tuple[int, int] | None:
+        """The offsets [start, stop) that lie between what is known and a fetched batch, if any."""
+        expected = self._next[source]
+        if len(records) and records.offsets[0] > expected:
+            return expected, int(records.offsets[0])
+        return None
+
+    def offer(self, source: int, records: Records) -> None:
         """Take in a fetched batch; what is known already is dropped.
 
-        Returns an offset to seek to when records are missing before this batch, which is then
-        not taken. Asked again for the same offset, the gap is real (transaction markers take up
-        offsets too) and the batch is accepted.
+        Offsets may have holes (transaction markers take some up), so the caller must have asked
+        `missing_before` and added what there is.
         """
         expected = self._next[source]
         if not len(records) or records.offsets[-1] < expected:
-            return None
+            return
         if records.offsets[0] < expected:
             records = records[int(np.searchsorted(records.offsets, expected)) :]
-        elif records.offsets[0] > expected and (source, expected) not in self._accepted_gaps:
-            self._accepted_gaps.add((source, expected))
-            return expected
         self._chunks[source].append(records)
         self._next[source] = int(records.offsets[-1]) + 1
-        return None
 
     def __len__(self) -> int:
         return sum(self.waiting(source) for source in SOURCES)

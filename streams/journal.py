@@ -47,15 +47,18 @@ def valid_steps(entries: Iterable[Takeover | Step], owner: str | None = None) ->
 
     Without a known owner, the first step's owner is taken to be right: the journal may begin in
     the middle of somebody's term, but no stranger's step can come before a takeover.
+
+    A step number comes once: a record that a producer sent twice because the first answer got lost
+    is a repeat. (Its writer finds the second at an offset it did not expect, and is `Fenced`.)
     """
-    plans = []
+    plans: list[Plan] = []
     for entry in entries:
         if isinstance(entry, Takeover):
             owner = entry.owner
             continue
         if owner is None:
             owner = entry.owner
-        if entry.owner == owner:
+        if entry.owner == owner and not (plans and entry.plan.seq <= plans[-1].seq):
             plans.append(entry.plan)
     return plans
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from kafka.errors import KafkaError
 
 from streams.errors import BrokerUnavailable
 
-__all__ = ["connect", "partition_counts"]
+__all__ = ["connect", "partition_counts", "require_reachable", "unavailable"]
 
 _TOPIC_UNKNOWN = 3  # Kafka's UNKNOWN_TOPIC_OR_PARTITION
 
@@ -22,7 +23,7 @@ def connect(brokers: Sequence[str], timeout_seconds: float = 10.0) -> Iterator[A
 
     The client blocks its caller: never use it inline in a Faust agent.
     """
-    where = ", ".join(brokers)
+    require_reachable(brokers, timeout_seconds)
     try:
         with KafkaAdminClient(
             bootstrap_servers=list(brokers),
@@ -32,10 +33,35 @@ def connect(brokers: Sequence[str], timeout_seconds: float = 10.0) -> Iterator[A
         ) as admin:
             yield admin
     except (KafkaError, OSError) as error:
-        raise BrokerUnavailable(
-            f"Kafka at {where} does not answer: {type(error).__name__}: {error}. "
-            "Check that it runs and that TIDELINE_BROKER_URL names it."
-        ) from error
+        raise unavailable(brokers, error) from error
+
+
+def require_reachable(brokers: Sequence[str], timeout_seconds: float = 10.0) -> None:
+    """Return if any broker accepts a connection; raise BrokerUnavailable if none does.
+
+    To be called before any kafka-python client is made: one that can't bootstrap raises, but leaves
+    its IO thread and four file descriptors behind for good, and a monitor tries every few seconds.
+    """
+    error: OSError | None = None
+    for broker in brokers:
+        host, _, port = broker.rpartition(":")
+        try:
+            address = (host.strip("[]"), int(port))
+            socket.create_connection(address, timeout_seconds / len(brokers)).close()
+        except OSError as refused:
+            error = refused
+        else:
+            return
+    if error is not None:
+        raise unavailable(brokers, error) from error
+
+
+def unavailable(brokers: Sequence[str], error: Exception) -> BrokerUnavailable:
+    """`error` as one of ours, with what to check."""
+    return BrokerUnavailable(
+        f"Kafka at {', '.join(brokers)} does not answer: {type(error).__name__}: {error}. "
+        "Check that it runs and that TIDELINE_BROKER_URL names it."
+    )
 
 
 def partition_counts(admin: Any, names: Sequence[str]) -> dict[str, int]:

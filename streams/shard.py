@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 LINGER_SECONDS = 0.02  # between steps when little is waiting: fewer, fuller batches
 TICK_SECONDS = 0.2  # how often an idle shard looks at the clock
+MAX_GAP_RECORDS = 100_000  # a longer gap in a fetch is fetched again rather than read aside
 FETCH_AHEAD_BATCHES = 3  # records waiting before the partition is paused, in full batches
 
 
@@ -124,8 +125,10 @@ class Shard:
     def __init__(self, number: int, owner: str, services: Services) -> None:
         self.number = number
         self._s = services
-        self._journal = Journal(services.log, services.topics.journal, number, owner)
-        self._store = CheckpointStore(services.log, services.topics.checkpoints, number, owner)
+        self._topics = (services.topics.clickstream, services.topics.orders)
+        self._owner = owner
+        self._terms = 0
+        self._begin_term()
         self._state = ShardState(number, len(FEATURE_NAMES))
         self._inbox: Inbox | None = None
         self._effects = _Effects()
@@ -137,6 +140,15 @@ class Shard:
         self._task: asyncio.Task[None] | None = None
         self._paused = [False, False]
 
+    def _begin_term(self) -> None:
+        """A name of its own for every recovery: what an earlier term of ours left unfinished, in
+        the journal or in pages, then can't be mistaken for this one's."""
+        self._terms += 1
+        owner = f"{self._owner}.{self._terms}"
+        topics = self._s.topics
+        self._journal = Journal(self._s.log, topics.journal, self.number, owner)
+        self._store = CheckpointStore(self._s.log, topics.checkpoints, self.number, owner)
+
     # -- called by the engine
 
     def start(self, on_failure: Callable[[int, BaseException], None]) -> None:
@@ -145,13 +157,26 @@ class Shard:
         self._task = asyncio.create_task(self._guarded(on_failure), name=f"shard-{self.number}")
 
     async def offer(self, source: int, batch: RecordBatch) -> None:
-        """Take in fetched records; while recovering they are dropped, to be fetched again."""
-        if self._inbox is None:
+        """Take in fetched records; while recovering they are dropped, to be fetched again.
+
+        A fetch that was under way when we sought elsewhere may skip records. What is missing is
+        read from the log itself, so that nothing depends on the order of fetches and seeks.
+        """
+        inbox = self._inbox
+        if inbox is None:
             return
-        missing = self._inbox.offer(source, batch.records)
+        missing = inbox.missing_before(source, batch.records)
         if missing is not None:
-            log.info("shard %s: going back to offset %s of source %s", self.number, missing, source)
-            await self._s.seek(source, self.number, missing)
+            start, stop = missing
+            if stop - start > MAX_GAP_RECORDS:
+                await self._s.seek(source, self.number, start)
+                return
+            topic = self._topics[source]
+            between = await self._s.log.read(topic, self.number, start, stop)
+            if self._inbox is not inbox:  # suspended meanwhile
+                return
+            inbox.offer(source, between)
+        inbox.offer(source, batch.records)
         self._balance()
         self._wake.set()
 
@@ -204,6 +229,9 @@ class Shard:
             await self._recover()
             for source in SOURCES:
                 await self._s.seek(source, self.number, self._offsets[source])
+                # Whoever had the shard before us here may have left it paused.
+                self._s.set_paused(source, self.number, False)
+            self._paused = [False, False]
         self._s.monitor.state(self.number, "running")
         self._checkpoint_at = time.monotonic()
         while not self._suspending:
@@ -327,6 +355,7 @@ class Shard:
     async def _recover(self) -> None:
         started = time.monotonic()
         self._effects, self._sent = _Effects(), None  # replay sends again whatever was under way
+        self._begin_term()
         taken_over = await self._journal.take_over()
         stored = await self._store.load()
         if stored is None:
@@ -337,6 +366,13 @@ class Shard:
             self._state.meta.offsets = await self._first_offsets(plans)
         else:
             manifest = stored.manifest
+            if manifest.journal_offset > taken_over:
+                raise StateError(
+                    f"shard {self.number}: the checkpoint goes on at offset "
+                    f"{manifest.journal_offset} of the journal {self._s.topics.journal}, which ends "
+                    f"at {taken_over}: the topic was made anew. Restore it, or delete "
+                    f"{self._s.topics.checkpoints} too, to start anew from the input topics."
+                )
             try:
                 self._state = ShardState.load(manifest.meta, stored.arrays, len(FEATURE_NAMES))
             except (ValueError, KeyError, msgspec.DecodeError) as exc:
@@ -370,15 +406,13 @@ class Shard:
                     f"{self._s.topics.journal} to start anew from the input topics."
                 )
             return list(plans[0].start)
-        topics = (self._s.topics.clickstream, self._s.topics.orders)
-        return [(await self._s.log.ends(topic, self.number))[0] for topic in topics]
+        return [(await self._s.log.ends(topic, self.number))[0] for topic in self._topics]
 
     async def _replay(self, plans: list[Plan]) -> None:
-        topics = (self._s.topics.clickstream, self._s.topics.orders)
         reported = time.monotonic()
         for i, plan in enumerate(plans):
             records = [
-                await self._s.log.read(topics[s], self.number, plan.start[s], plan.stop[s])
+                await self._s.log.read(self._topics[s], self.number, plan.start[s], plan.stop[s])
                 for s in SOURCES
             ]
             await self._s.sink.wait_for_room()

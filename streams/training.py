@@ -129,7 +129,7 @@ def _label(
     horizon_ms: int,
     rules: DecodeRules,
 ) -> Dataset:
-    """Orders and spend in (cut, cut + horizon] of every row."""
+    """Orders and spend in [cut, cut + horizon) of every row."""
     decoder = msgspec.json.Decoder(OrderEvent)
     orders = [
         decoder.decode(r.value) for block in blocks for r in block if r.topic_kind == "orders"
@@ -140,7 +140,7 @@ def _label(
     spend = np.array([o.amount * rules.rates[o.currency or rules.currency] for o in placed])
     x, churned, spent, as_of, users = [], [], [], [], []
     for cut_ms, rows, features_ in rows_at:
-        inside = (ts > cut_ms) & (ts <= cut_ms + horizon_ms)
+        inside = (ts >= cut_ms) & (ts < cut_ms + horizon_ms)
         count = np.bincount(row[inside], minlength=state.n)[rows]
         total = np.bincount(row[inside], spend[inside], minlength=state.n)[rows]
         x.append(features_)

@@ -71,7 +71,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        polled, active = await self._wait_next_records(timeout)
+        polled, _ = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if not polled or self.should_stop:
             return
@@ -81,7 +81,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         for tp, records in cast(Mapping[TP, list[Any]], polled).items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
-            if records and (active is None or tp in active or tp in self._buffered_partitions):
+            # Also when it was paused meanwhile: the position is past these records already, and
+            # if they were the last ones nothing would tell anyone that they are missing.
+            if records:
                 yield tp, self._batch_message(tp, records)
 
     def _batch_message(self, tp: TP, records: list[Any]) -> ConsumerMessage:
@@ -105,6 +107,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             tp,
             generation_id=self.app.consumer_generation_id,
         )
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        # Faust seeks from its own thread, under aiokafka's feet while that hands out records.
+        await self._thread.call_thread(self._thread.seek, partition, offset)
 
     async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
         """Commit the next offset to read of each partition; False if a rebalance came first."""

@@ -1,5 +1,6 @@
--- Churn alerts. An alert is one row: its closing (version 2) replaces its opening (version 1).
--- There is no partition, so that the two always meet, however far apart in time they are.
+-- Churn alerts. An alert has a row when it opens (version 1) and another when it closes (version 2),
+-- so that what was said then, the reasons above all, stays readable. A repeat of either replaces it.
+-- There is no partition, so that repeats always meet, however far apart in time they are.
 
 CREATE TABLE IF NOT EXISTS alerts
 (
@@ -9,17 +10,17 @@ CREATE TABLE IF NOT EXISTS alerts
     rule              LowCardinality(String) COMMENT 'Name of the alert rule',
     episode           UInt32 COMMENT 'The user''s episodes under this rule, counted from 1' CODEC(ZSTD(1)),
     state             LowCardinality(String) COMMENT 'open | closed',
-    version           UInt8 COMMENT '1 open, 2 closed: the highest stays' CODEC(ZSTD(1)),
+    version           UInt8 COMMENT '1: the row of the opening; 2: that of the closing' CODEC(ZSTD(1)),
     raised_at         DateTime64(3, 'UTC') COMMENT 'When it was raised, UTC' CODEC(ZSTD(1)),
     closed_at         DateTime64(3, 'UTC') COMMENT 'When it ended, UTC; 1970-01-01 while open' CODEC(ZSTD(1)),
-    closed_why        LowCardinality(String) COMMENT 'ordered | score_fell; empty while open',
+    closed_why        LowCardinality(String) COMMENT 'ordered | score_fell | lapsed; empty in the opening row',
     p_churn           Float32 COMMENT 'Probability, 0 to 1, of no order within horizon_days, when raised',
     p_champion        Float32 COMMENT 'Probability by the ONNX model alone',
     p_learner         Float32 COMMENT 'Probability by the online learner alone',
     expected_spend    Float32 COMMENT 'Expected spend within horizon_days, in the shop''s currency',
     priority          Float32 COMMENT 'p_churn x expected_spend: the spend at stake, in the shop''s currency',
     horizon_days      UInt16 COMMENT 'How far the prediction looks ahead, in days' CODEC(ZSTD(1)),
-    reasons           Array(String) COMMENT 'What moved the score most, strongest first, in words' CODEC(ZSTD(1)),
+    reasons           Array(String) COMMENT 'What raised the score most, strongest first, in words; empty in the closing row' CODEC(ZSTD(1)),
     action            LowCardinality(String) COMMENT 'Recommended action',
     arm               LowCardinality(String) COMMENT 'treat | holdout: contact nobody in the holdout',
     value_tier        LowCardinality(String) COMMENT 'none | low | medium | high, when raised',
@@ -29,8 +30,8 @@ CREATE TABLE IF NOT EXISTS alerts
     event_produced_at DateTime64(3, 'UTC') COMMENT 'When the newest record of the raising batch was produced, UTC' CODEC(ZSTD(1)),
     inserted_at       DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When the row arrived here, UTC; minus event_produced_at it is the time to alert' CODEC(ZSTD(1))
 )
-ENGINE = ReplacingMergeTree(version)
-ORDER BY alert_id
+ENGINE = ReplacingMergeTree
+ORDER BY (alert_id, version)
 SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'Churn alerts, open and closed; people read churn_alerts_live';
 
@@ -55,5 +56,27 @@ SELECT
     alert_id, user_id, priority, p_churn, expected_spend, horizon_days, reasons, action, arm,
     value_tier, rule, raised_at
 FROM alerts FINAL
-WHERE state = 'open'
+WHERE version = 1 AND alert_id NOT IN (SELECT alert_id FROM alerts WHERE version = 2)
 ORDER BY priority DESC, alert_id;
+
+CREATE VIEW IF NOT EXISTS alert_history
+(
+    alert_id       String COMMENT 'The same id in every system',
+    user_id        String COMMENT 'User id, or its pseudonym',
+    arm            LowCardinality(String) COMMENT 'treat | holdout: compare the two to measure uplift',
+    raised_at      DateTime64(3, 'UTC') COMMENT 'When it was raised, UTC',
+    closed_at      DateTime64(3, 'UTC') COMMENT 'When it ended, UTC; 1970-01-01 while open',
+    closed_why     LowCardinality(String) COMMENT 'ordered | score_fell | lapsed; empty while open',
+    p_churn        Float32 COMMENT 'Probability, 0 to 1, when raised',
+    expected_spend Float32 COMMENT 'Expected spend, in the shop''s currency, when raised',
+    reasons        Array(String) COMMENT 'What raised the score most, strongest first',
+    action         LowCardinality(String) COMMENT 'Recommended action'
+)
+COMMENT 'Every alert ever, with how it ended, one row each'
+AS
+SELECT
+    opened.alert_id, opened.user_id, opened.arm, opened.raised_at, closed.closed_at,
+    closed.closed_why, opened.p_churn, opened.expected_spend, opened.reasons, opened.action
+FROM (SELECT * FROM alerts FINAL WHERE version = 1) AS opened
+LEFT JOIN (SELECT alert_id, closed_at, closed_why FROM alerts FINAL WHERE version = 2) AS closed
+    USING (alert_id);

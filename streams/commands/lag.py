@@ -86,8 +86,9 @@ def _show(report: LagReport, as_json: bool) -> None:
         ),
     )
     for group in report.groups:
-        total = _number(group.total_records)
-        click.echo(f"{group.consumer_group}: {group.status}, {total} records behind in all")
+        total = group.total_records
+        behind = "" if total is None else f", {total:,} records behind in all"
+        click.echo(f"{group.consumer_group}: {group.status}{behind}")
     for problem in report.problems:
         click.echo(f"could not tell: {problem}", err=True)
 

@@ -156,15 +156,16 @@ def _distinct(
     if not len(key):
         return
     tile = (ts_ms[owner] // PAIR_TILE_MS).astype(np.int32)
-    # the newest sighting of each pair in this batch
-    order = np.lexsort((-tile, key))
-    newest = order[np.r_[True, key[order][1:] != key[order][:-1]]]
-    newest.sort()  # arrival order, so that map entries stand in it
-    key, owner, measure_of, tile = key[newest], owner[newest], measure_of[newest], tile[newest]
-    positions, is_new = state.pairs.find_or_add(key, tile)
-    before = state.pairs.values[positions]
+    known = len(state.pairs)
+    positions, _ = state.pairs.find_or_add(key, tile)
+    newest = state.pairs.values
+    before = newest[positions]
+    np.maximum.at(newest, positions, tile)
+    speaks = state.pairs.one_each(positions)  # one sighting speaks for all of a pair's
+    positions, owner, measure_of = positions[speaks], owner[speaks], measure_of[speaks]
+    before, tile = before[speaks], newest[positions]
+    is_new = positions >= known
     moved = ~is_new & (tile > before)
-    state.pairs.values[positions[moved]] = tile[moved]
     row = rows[owner]
     counted = is_new | moved
     one = np.ones(len(row), np.int32)
@@ -196,9 +197,10 @@ def _orders(
 ) -> None:
     """Lifetime totals, the newest order times, and the answers to open questions."""
     c = state.columns
-    # exactly (asked, asked + H]: `step` takes a question out the moment it matures
+    # exactly [asked, asked + H): a sweep runs before the records of its own time, so an order of
+    # that very time (date-only orders, midnight sweeps) was not known when the question was asked
     asked = c.asked_ms[rows]
-    open_ = (asked > 0) & (ts_ms > asked) & (ts_ms <= asked + state.horizon_ms)
+    open_ = (asked > 0) & (ts_ms >= asked) & (ts_ms < asked + state.horizon_ms)
     np.add.at(c.question_orders, rows[open_], np.int32(1))
     np.add.at(c.question_cents, rows[open_], cents[open_])
 

@@ -233,10 +233,10 @@ def _click_columns(
     rejects: list[Reject],
 ) -> Events:
     n = len(events)
-    kind = np.fromiter((_CLICK_KIND[e.type] for e in events), np.int8, n)
-    item = hashes([e.item_id for e in events])
-    category = hashes([e.category for e in events])
-    session = hashes([e.session_id for e in events])
+    kind = np.array([_CLICK_KIND[e.type] for e in events], np.int8)
+    item = hashes([e.item_id or "" for e in events])
+    category = hashes([e.category or "" for e in events])
+    session = hashes([e.session_id or "" for e in events])
     missing = session == 0
     if missing.any():
         # Any value that the user's other half hours don't share will do; real ids are hashes.
@@ -299,7 +299,7 @@ def _order_columns(
         coupon=np.fromiter((e.coupon is not None for e in events), np.bool_, n),
         order_lines=counts,
         lines=Lines(
-            owner, hashes([ln.item_id for ln in lines]), hashes([ln.category for ln in lines])
+            owner, hashes([ln.item_id for ln in lines]), hashes([ln.category or "" for ln in lines])
         ),
         positions=positions,
         rejects=rejects,

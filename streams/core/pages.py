@@ -78,7 +78,7 @@ def changed_pages(
 
 
 def assemble(manifest: Manifest, pages: Mapping[bytes, bytes]) -> dict[str, NDArray[Any]]:
-    """The arrays of a manifest from pages by key. Raises ValueError if one is missing or altered."""
+    """The arrays of a manifest, from pages by key; ValueError if one is missing or altered."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, table in manifest.arrays.items():
         parts = []

@@ -38,8 +38,11 @@ def ask(
     # A user first seen in the middle of a period waits for the next one: asking at once would
     # make the sample one of first days.
     due = (c.question_period[rows] >= 0) & (period > c.question_period[rows])
-    c.question_period[rows] = period
-    chosen = np.flatnonzero(due & eligible & (c.asked_ms[rows] == 0))
+    # Who is swept earlier in the day than last time still has the last question open: their turn
+    # comes with the next sweep, not a whole horizon later.
+    free = c.asked_ms[rows] == 0
+    c.question_period[rows[free | ~due]] = period[free | ~due]
+    chosen = np.flatnonzero(due & eligible & free)
     if not len(chosen):
         return
     at = rows[chosen]

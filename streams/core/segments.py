@@ -56,7 +56,7 @@ def update_segments(state: ShardState, rows: NDArray[np.int64], now_ms: int, sha
     """Bring both dimensions of the users in `rows` up to date; returns `segment_changes` rows."""
     c = state.columns
     orders = c.orders[rows]
-    live = (orders > 0) & (now_ms - c.recent_orders_ms[rows, 0] <= LIVE_MS)
+    live = (orders > 0) & (now_ms - c.recent_orders_ms[rows, 0] < LIVE_MS)
     _count_values(state, rows, live)
     if int(state.value_histogram.sum()) >= 2 * max(1, state.meta.tier_total):
         cut_tiers(state)  # a young shard: its first cuts mean little

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -210,12 +211,30 @@ class AskedQuestions:
     x: NDArray[np.float32]
 
 
+class RowIndex(dict[str, int]):
+    """User -> row. Looking up a user that is not known gives the next row, in one dict access."""
+
+    def __init__(self, known: Iterable[tuple[str, int]] = ()) -> None:
+        super().__init__(known)
+        self._new: list[str] = []
+
+    def __missing__(self, user: str) -> int:
+        row = self[user] = len(self)
+        self._new.append(user)
+        return row
+
+    def take_new(self) -> list[str]:
+        """The users added since the last call, in the order of their rows."""
+        new, self._new = self._new, []
+        return new
+
+
 class ShardState:
     """One shard's state. `n` users, found through `rows_of`; everything else is columns."""
 
     def __init__(self, shard: int, features: int) -> None:
         self.meta = Meta(shard)
-        self.rows_by_user: dict[str, int] = {}
+        self.rows_by_user = RowIndex()
         self.users = np.empty(256, object)
         self._names = bytearray()  # the user ids' UTF-8, one after the other, for `export`
         self._name_bytes = array("i")
@@ -238,30 +257,26 @@ class ShardState:
 
     def rows_of(self, users: list[str]) -> NDArray[np.int64]:
         """The row of each user; users not known yet get the next rows. int64 [len(users)]."""
-        get = self.rows_by_user.get
-        rows = np.array([get(u, -1) for u in users], np.int64)
-        unknown = np.flatnonzero(rows < 0)
-        if len(unknown):
-            self._add_users([users[i] for i in unknown])
-            rows[unknown] = [self.rows_by_user[users[i]] for i in unknown]
+        known = self.n
+        rows = np.fromiter(map(self.rows_by_user.__getitem__, users), np.int64, len(users))
+        if self.n > known:
+            self._make_room(known)
         return rows
 
-    def _add_users(self, users: list[str]) -> None:
-        start = self.n
-        for user in users:
-            self.rows_by_user.setdefault(user, len(self.rows_by_user))
+    def _make_room(self, known: int) -> None:
+        """Give the users that were added to the index their rows in every column."""
         if self.n > self.columns.capacity:
             capacity = max(self.n, 2 * self.columns.capacity)
             self.columns.reserve(capacity)
             self.counts.reserve(capacity)
             self.money.reserve(capacity)
             self.users = np.concatenate([self.users, np.empty(capacity - len(self.users), object)])
-        new = list(dict.fromkeys(users))
-        self.users[start : self.n] = new
+        new = self.rows_by_user.take_new()
+        self.users[known : self.n] = new
         encoded = [user.encode() for user in new]
         self._names += b"".join(encoded)
         self._name_bytes.extend(map(len, encoded))
-        self.columns.user_hash[start : self.n] = hashes(new)
+        self.columns.user_hash[known : self.n] = hashes(new)
 
     @property
     def nbytes(self) -> int:
@@ -333,7 +348,7 @@ class ShardState:
         ends = np.cumsum(lengths, dtype=np.int64).tolist()
         starts = [0, *ends[:-1]] if ends else []
         users = [names[a:b].decode() for a, b in zip(starts, ends, strict=True)]
-        self.rows_by_user = {user: row for row, user in enumerate(users)}
+        self.rows_by_user = RowIndex(zip(users, range(len(users)), strict=True))
         self.users = np.empty(max(256, len(users)), object)
         self.users[: len(users)] = users
         self._names = bytearray(names)

@@ -148,9 +148,9 @@ def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:
         )
     for source in SOURCES:
         offsets = records[source].offsets
-        if len(offsets) and (
-            offsets[0] < plan.start[source] or offsets[-1] != plan.stop[source] - 1
-        ):
+        start, stop = plan.start[source], plan.stop[source]
+        missing = stop != start and not len(offsets)
+        if missing or (len(offsets) and (offsets[0] < start or offsets[-1] != stop - 1)):
             raise ValueError(f"step {plan.seq}: the records of source {source} are not the plan's")
 
 

@@ -27,6 +27,7 @@ class U64Map:
         self._values = np.empty(1 << (_MIN_BITS - 1), np.int32)
         self._bits = _MIN_BITS
         self._index = np.full(1 << _MIN_BITS, -1, np.int32)
+        self._scratch = np.empty(0, np.int32)
 
     def __len__(self) -> int:
         return self._n
@@ -43,7 +44,7 @@ class U64Map:
 
     @property
     def nbytes(self) -> int:
-        return self._keys.nbytes + self._values.nbytes + self._index.nbytes
+        return sum(a.nbytes for a in (self._keys, self._values, self._index, self._scratch))
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The position of each key, or -1. keys: uint64 [k] -> int64 [k]."""
@@ -69,21 +70,20 @@ class U64Map:
         occurrence is added and marked. Returns positions int64 [k] and is_new bool [k].
         """
         positions = self.find(keys)
-        missing = np.flatnonzero(positions < 0)
         is_new = np.zeros(len(keys), np.bool_)
+        missing = np.flatnonzero(positions < 0)
         if len(missing):
-            new_keys, first, inverse = np.unique(
-                keys[missing], return_index=True, return_inverse=True
-            )
-            # np.unique sorts by key; number the entries by first occurrence, so that the order
-            # of entries is the order of arrival.
-            order = np.argsort(first, kind="stable")
-            rank = np.empty_like(order)
-            rank[order] = np.arange(len(order))
-            start = self._append(new_keys[order], value[missing[first[order]]])
-            positions[missing] = start + rank[inverse]
-            is_new[missing[first]] = True
+            positions[missing], is_new[missing] = self._add(keys[missing], value[missing])
         return positions, is_new
+
+    def one_each(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """One index into `positions` (int64 [k]) for every entry that occurs in it, ascending."""
+        if len(self._scratch) < len(self._keys):
+            # kept, because fresh memory would cost a page fault for nearly every entry
+            self._scratch = np.empty(len(self._keys), np.int32)
+        every = np.arange(len(positions), dtype=np.int32)
+        self._scratch[positions] = every
+        return np.flatnonzero(self._scratch[positions] == every)
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drop every entry whose mask is False; positions change, the order stays."""
@@ -95,23 +95,66 @@ class U64Map:
         """Fill an empty map with distinct keys, in order."""
         self._append(keys, values)
 
-    def _append(self, keys: NDArray[np.uint64], values: NDArray[np.int32]) -> int:
+    def _append(self, keys: NDArray[np.uint64], values: NDArray[np.int32]) -> None:
+        """Add distinct keys that are not there yet."""
         start, stop = self._n, self._n + len(keys)
-        if stop > len(self._keys):
-            size = max(stop, 2 * len(self._keys))
-            self._keys = np.resize(self._keys, size)
-            self._values = np.resize(self._values, size)
+        self._reserve(stop)
         self._keys[start:stop] = keys
         self._values[start:stop] = values
         self._n = stop
-        if 2 * stop > len(self._index):  # at most half full: about 1.5 probes a hit
-            while 2 * stop > (1 << self._bits):
-                self._bits += 1
-            self._index = np.full(1 << self._bits, -1, np.int32)
-            self._place(0, stop)
+        if 2 * stop > len(self._index):
+            self._rebuild_index(stop)
         else:
             self._place(start, stop)
-        return start
+
+    def _add(
+        self, keys: NDArray[np.uint64], values: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Add keys that are not there yet but may repeat: positions and first occurrences.
+
+        All keys race for slots at once. The first occurrence of a key wins over later ones; whoever
+        finds its own key in its slot has its position, the others move on to the next slot.
+        """
+        start, count = self._n, len(keys)
+        self._reserve(start + count)
+        if 2 * (start + count) > len(self._index):
+            self._rebuild_index(start + count)
+        self._keys[start : start + count] = keys
+        owner = np.empty(count, np.int64)  # the provisional position of each key's winner
+        slot_of = np.empty(count, np.int64)
+        left = np.arange(count)
+        slots = self._home(keys)
+        mask = len(self._index) - 1
+        while len(left):
+            free = self._index[slots] < 0
+            # reversed: of several writes to one slot the last one stays
+            self._index[slots[free][::-1]] = (start + left[free])[::-1]
+            at = self._index[slots]
+            same = self._keys[at] == keys[left]
+            owner[left[same]] = at[same]
+            slot_of[left[same]] = slots[same]
+            left = left[~same]
+            slots = (slots[~same] + 1) & mask
+        first = owner == start + np.arange(count)
+        rank = np.cumsum(first) - 1
+        self._n = start + int(first.sum())
+        self._keys[start : self._n] = keys[first]
+        self._values[start : self._n] = values[first]
+        self._index[slot_of[first]] = start + rank[first]
+        return start + rank[owner - start], first
+
+    def _reserve(self, size: int) -> None:
+        if size > len(self._keys):
+            size = max(size, 2 * len(self._keys))
+            self._keys = np.resize(self._keys, size)
+            self._values = np.resize(self._values, size)
+
+    def _rebuild_index(self, size: int) -> None:
+        """At most half full with `size` entries: about 1.5 probes a hit."""
+        while 2 * size > (1 << self._bits):
+            self._bits += 1
+        self._index = np.full(1 << self._bits, -1, np.int32)
+        self._place(0, self._n)
 
     def _place(self, start: int, stop: int) -> None:
         """Enter positions start..stop, whose keys are distinct and absent, into the index."""

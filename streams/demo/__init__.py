@@ -1,0 +1,1 @@
+"""`tideline demo`: all of Tideline on one machine, fed with a year of real orders."""

@@ -37,6 +37,11 @@ class ChdbServer:
         """The server's process id, None when stopped."""
         return self._child.pid if self._child else None
 
+    @property
+    def process(self) -> ChildProcess | None:
+        """The server's process, None when stopped."""
+        return self._child
+
     def start(self) -> ChdbServer:
         """Start and wait until it answers. Raises LocalStackError if it does not."""
         self.port = self.port or free_port()

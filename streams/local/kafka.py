@@ -133,6 +133,11 @@ class ApacheKafka:
         """The broker's process id, None when stopped."""
         return self._child.pid if self._child else None
 
+    @property
+    def process(self) -> ChildProcess | None:
+        """The server's process, None when stopped."""
+        return self._child
+
     def start(self) -> ApacheKafka:
         """Start on `data_dir`, new or used, and wait until the broker answers for itself.
 

@@ -7,6 +7,9 @@ Every event carries `simulated: true`. Each placed order gets about `rate` event
 - more often than not a *later session* within three weeks after it: reviews with ratings, views,
   wishlists, now and then a question to support.
 
+`visitors` adds people who look and never buy: that share of the orders has one passing by, with a
+buying session of about `rate` events at the same items, under a user id of their own.
+
 The later session depends on the order behind it and never on what comes next, and only a buyer
 about to buy is seen in the buying session: so browsing says nothing about who will stay that the
 orders themselves don't, an hour later. A model's gain from simulated browsing is no evidence.
@@ -19,8 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
-from math import exp, factorial
 from operator import attrgetter
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 
 from schemas.events import CLICK_TYPES, EVENT_VERSION, ClickEvent, OrderEvent
 from streams.errors import SettingsError
+from streams.replay.draws import poisson, sequences, uniform
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, Source, records
 
 __all__ = ["WithBrowsing", "with_browsing"]
@@ -54,7 +56,7 @@ _STARS: Final = np.cumsum([0.05, 0.06, 0.12, 0.30, 0.47])
 _REVIEWS: Final = ("would not buy again", "not what I expected", "does the job", "good", "love it")
 # Which draw of an event decides what; the order's own draws have their own numbers.
 _WHEN, _TYPE, _ITEM, _STAR = range(4)
-_COUNT, _LATER, _LAG = range(1_000_000, 1_000_003)
+_COUNT, _LATER, _LAG, _VISITOR = range(1_000_000, 1_000_004)
 
 _decode_order: Final = msgspec.json.Decoder(OrderEvent).decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -68,14 +70,19 @@ class WithBrowsing:
     source: Source
     rate: float
     seed: int
+    visitors: float = 0.0
 
     @property
     def expected_records(self) -> int | None:
         orders = self.source.expected_records
-        return None if orders is None else round(orders * (1 + self.rate))
+        if orders is None:
+            return None
+        return round(orders * (1 + self.rate * (1 + self.visitors)))
 
     def summary(self) -> dict[str, Any]:
         told = f"simulated around each order, about {self.rate:g} events, seed {self.seed}"
+        if self.visitors:
+            told += f"; and visitors who never buy, one per {1 / self.visitors:.0f} orders"
         return {**self.source.summary(), "browsing": told}
 
     def __iter__(self) -> Iterator[Block]:
@@ -84,7 +91,11 @@ class WithBrowsing:
         for block in self.source:
             end_ms = block[-1].timestamp_ms
             waiting += block
-            waiting += _browse(block, self.rate, self.seed)
+            orders = [_decode_order(r.value) for r in block if r.topic_kind == ORDERS]
+            orders = [o for o in orders if o.type == "placed"]
+            waiting += _browse(orders, self.rate, self.seed, _LATER_ORDERS)
+            passing = _visitors(orders, self.visitors, self.seed)
+            waiting += _browse(passing, self.rate, self.seed, later_orders=0.0)
             waiting.sort(key=_time)  # stable, and quick: two runs that are nearly sorted
             # No order still to come can bring browsing from before this.
             ready = _count_before(waiting, end_ms - _BUYING_MS)
@@ -96,14 +107,19 @@ class WithBrowsing:
             yield waiting[:ready]
 
 
-def with_browsing(source: Source, rate: float = 6.0, seed: int = 0) -> WithBrowsing:
-    """Weave about `rate` simulated events per placed order into `source`, in time order.
+def with_browsing(
+    source: Source, rate: float = 6.0, seed: int = 0, visitors: float = 0.0
+) -> WithBrowsing:
+    """Weave about `rate` simulated events per placed order into `source`, in time order, and
+    `visitors` per order who browse as much and never buy.
 
-    Raises SettingsError for a rate below 0 or above 50.
+    Raises SettingsError for a rate below 0 or above 50, and for visitors below 0 or above 1.
     """
     if not 0 <= rate <= MAX_RATE:
         raise SettingsError(f"browsing rate is {rate}; use 0 to {MAX_RATE:g} events per order.")
-    return WithBrowsing(source, rate, seed)
+    if not 0 <= visitors <= 1:
+        raise SettingsError(f"visitors is {visitors}; use 0 to 1 visitors per order.")
+    return WithBrowsing(source, rate, seed, visitors)
 
 
 def _count_before(block: Block, ts_ms: int) -> int:
@@ -117,16 +133,27 @@ def _count_before(block: Block, ts_ms: int) -> int:
     return low
 
 
-def _browse(block: Block, rate: float, seed: int) -> Block:
-    """The events around one block's orders, in no particular order."""
-    orders = [_decode_order(r.value) for r in block if r.topic_kind == ORDERS]
-    orders = [o for o in orders if o.type == "placed"]
+def _visitors(orders: list[OrderEvent], share: float, seed: int) -> list[OrderEvent]:
+    """The orders that a visitor passes by, each in that visitor's name: to be browsed around only.
+
+    Which they are depends on nothing but the order itself, as with all browsing.
+    """
+    if not orders or share == 0:
+        return []
+    chosen = np.flatnonzero(uniform(_sequences(orders, seed), _VISITOR) < share)
+    names = [(orders[i], f"visitor-{orders[i].event_id}") for i in chosen.tolist()]
+    return [msgspec.structs.replace(o, event_id=name, user_id=name) for o, name in names]
+
+
+def _browse(orders: list[OrderEvent], rate: float, seed: int, later_orders: float) -> Block:
+    """The events around placed orders, in no particular order; `later_orders` of them bring a later
+    session."""
     if not orders or rate == 0:
         return []
-    base = _bases(orders, seed)
-    count = np.searchsorted(_poisson(rate), _uniform(base, _COUNT)).astype(np.int64)
-    lag_days = 0.25 + (_LATER_MAX_DAYS - 0.5) * _uniform(base, _LAG) ** 2
-    with_later = _uniform(base, _LATER) < _LATER_ORDERS
+    base = _sequences(orders, seed)
+    count = np.searchsorted(poisson(rate), uniform(base, _COUNT)).astype(np.int64)
+    lag_days = 0.25 + (_LATER_MAX_DAYS - 0.5) * uniform(base, _LAG) ** 2
+    with_later = uniform(base, _LATER) < later_orders
     later_count = np.where(with_later, count * _LATER_EVENTS, 0).astype(np.int64)
 
     owner = np.repeat(np.arange(len(orders)), count)
@@ -137,7 +164,7 @@ def _browse(block: Block, rate: float, seed: int) -> Block:
     of = np.where(later, later_count[owner], buying_count)
 
     def draw(what: int) -> NDArray[np.float64]:
-        return _uniform(base[owner], slot * 4 + what)
+        return uniform(base[owner], slot * 4 + what)
 
     # One event in each n-th of the session, so that slots are in time order.
     share = (place + draw(_WHEN)) / of
@@ -210,28 +237,5 @@ def _query(category: str | None) -> str:
     return "offers" if category is None else category.lower()
 
 
-def _bases(orders: list[OrderEvent], seed: int) -> NDArray[np.uint64]:
-    """uint64 [n]: where each order's sequence of draws starts."""
-    key = seed.to_bytes(8, "little", signed=True)
-    digests = b"".join(
-        blake2b(o.event_id.encode(), digest_size=8, key=key).digest() for o in orders
-    )
-    return np.frombuffer(digests, "<u8").astype(np.uint64)
-
-
-def _uniform(base: NDArray[np.uint64], number: NDArray[np.int64] | int) -> NDArray[np.float64]:
-    """The draw `number` of each sequence, in [0, 1): SplitMix64 (Steele, Lea, Flood 2014)."""
-    # An array even for one number: numpy warns about scalars that wrap around, as these must.
-    step = np.atleast_1d(np.asarray(number, np.int64)).astype(np.uint64) + np.uint64(1)
-    z = base + step * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
-    uniform: NDArray[np.float64] = (z >> np.uint64(11)) * 2.0**-53
-    return uniform
-
-
-def _poisson(mean: float) -> NDArray[np.float64]:
-    """The cumulative Poisson distribution up to where nothing is left."""
-    last = int(mean + 10 * mean**0.5 + 10)
-    return np.cumsum([exp(-mean) * mean**k / factorial(k) for k in range(last)])
+def _sequences(orders: list[OrderEvent], seed: int) -> NDArray[np.uint64]:
+    return sequences([o.event_id for o in orders], seed)

@@ -16,6 +16,7 @@ from streams.commands.support import print_table as table
 from streams.errors import SettingsError
 from streams.replay import completejourney, files
 from streams.replay.browsing import with_browsing
+from streams.replay.days import Days
 from streams.replay.mapping import parse_map
 from streams.replay.parsing import time_reader
 from streams.replay.producer import InputTopics, ProduceSummary, produce
@@ -28,16 +29,6 @@ COMPLETEJOURNEY: Final = "completejourney"
 _SHARE: Final = click.FloatRange(0, 1)
 
 
-class _Days(click.ParamType):
-    name = "FROM-TO"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        start, dash, stop = str(value).partition("-")
-        if not (dash and start.isdigit() and stop.isdigit()):
-            self.fail(f"{value!r} is not like 0-30 (the first 30 days)", param, ctx)
-        return int(start), int(stop)
-
-
 @click.command()
 @click.argument("source", required=False, metavar="[completejourney|FILE]")
 @click.option("--map", "mapping", default="", metavar="FIELD=COLUMN,...",
@@ -45,9 +36,7 @@ class _Days(click.ParamType):
               "category, discount, currency. Usual names are found without.")  # fmt: skip
 @click.option("--tz", help="Zone of times in FILE that name none.  [default: UTC]")
 @click.option("--time-format", help="How FILE writes times, if not ISO 8601 or epoch (strptime).")
-@click.option(
-    "--days", type=_Days(), help="completejourney: only these days, 0-30 is the first 30."
-)
+@click.option("--days", type=Days(), help="completejourney: only these days, 0-30 is the first 30.")
 @click.option("--users", type=click.IntRange(1), help="completejourney: only that many households. "
               "--synthetic: how many users.  [default: all; 10000]")  # fmt: skip
 @click.option("--browse/--no-browse", default=True, show_default=True,

@@ -60,6 +60,22 @@ def test_live_alerts_are_the_open_ones_of_both_arms_by_priority(client: Client, 
     ]
 
 
+def test_alert_history_keeps_the_reasons_and_tells_how_an_alert_ended(
+    client: Client, put: Put
+) -> None:
+    put("alerts", raised("a", reasons=["no order for 40 days"]), raised("b"))
+    closing = raised("a", state="closed", version=2, closed_at=NOON + 5_000, closed_why="ordered")
+    put("alerts", closing)
+    put("alerts", closing)  # replayed
+    rows = client.execute(
+        "SELECT alert_id, reasons, closed_at, closed_why FROM alert_history ORDER BY alert_id"
+    )
+    assert rows == [
+        ("a", ["no order for 40 days"], at(NOON + 5_000), "ordered"),
+        ("b", [], at(0), ""),
+    ]
+
+
 def moved(user: str, to: str, when: int, **values: Any) -> dict[str, Any]:
     return {
         "change_id": f"{user}-{when}", "user_id": user, "dimension": "value_tier",

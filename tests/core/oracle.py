@@ -6,6 +6,7 @@ Written from `schemas/features.py` and the contract, not from the core: loops ov
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -131,7 +132,7 @@ def _orders(events: Sequence[Sent], now_ms: int, rates: dict[str, float]) -> dic
     times = sorted(o["ts"] for o in placed)
     revenue = sum(cents(o["amount"], o.get("currency"), rates) for o in placed) / 100
     newest = times[-GAP_ORDERS:]
-    gaps = [(b - a) / DAY_MS for a, b in zip(newest, newest[1:], strict=False)]
+    gaps = [(b - a) / DAY_MS for a, b in itertools.pairwise(newest)]
     mean = sum(gaps) / len(gaps) if gaps else NAN
     spread = math.sqrt(sum((g - mean) ** 2 for g in gaps) / len(gaps)) if gaps else NAN
     silence = _days_since(times, now_ms)

@@ -90,6 +90,8 @@ def random_batches(
             else:
                 source, event = _event(rng, users, _time(rng, now_ms, late_share))
                 event["event_id"] = f"e{len(past)}"  # by seed, not by what ran before
+                if source:
+                    event["order_id"] = event["event_id"]
                 past.append((source, event))
             (batch.orders if source else batch.clicks).append(event)
         rng.shuffle(batch.clicks)

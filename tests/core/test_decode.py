@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 
 from schemas.events import CLICK_TYPES, MAX_EVENT_BYTES, ORDER_TYPES
 from streams.core.decode import REASONS, Events, decode
@@ -154,7 +155,7 @@ BAD_ORDERS: dict[str, tuple[str, Row]] = {
     "coupon as number": ("invalid_field", changed(ORDER, coupon=5)),
     "lines as object": ("invalid_field", changed(ORDER, lines=LINE)),
     "line without item": ("invalid_field", changed(ORDER, lines=[{"amount": 1}])),
-    "line with a negative quantity": ("invalid_field", changed(ORDER, lines=[LINE | {"quantity": -1}])),
+    "negative quantity": ("invalid_field", changed(ORDER, lines=[LINE | {"quantity": -1}])),
     "null line": ("invalid_field", changed(ORDER, lines=[None])),
     "5,001 lines": ("invalid_field", changed(ORDER, lines=[LINE] * 5_001)),
     "version 2": ("unknown_version", changed(ORDER, v=2)),
@@ -268,7 +269,12 @@ def test_the_fast_path_equals_the_slow_one(source: int) -> None:
     rows = [record(e) for e in good_events(rng, 400) if ("order_id" in e) == (source == ORDERS)]
     fast = decode(to_records(rows), source, RULES)
     assert fast.positions.tolist() == list(range(len(rows)))
-    for bad in (with_value(b"{"), with_value(None), with_value(b"{}", None), BAD_CLICKS["300 KB"][1]):
+    for bad in (
+        with_value(b"{"),
+        with_value(None),
+        with_value(b"{}", None),
+        BAD_CLICKS["300 KB"][1],
+    ):
         at = rng.randrange(len(rows))
         slow = decode(to_records([*rows[:at], bad, *rows[at:]]), source, RULES)
         assert_same(fast, slow)
@@ -344,7 +350,8 @@ def test_ten_thousand_fuzzed_messages_among_good_ones() -> None:
             assert value is not None
             bad = rng.choice(MUTATIONS)(rng, value)
             odd: list[Row] = [
-                (None, bad, at), (key, None, at), (key, value + b" " * 300_000, at), (b"?", bad, at),
+                (None, bad, at), (key, None, at), (key, value + b" " * 300_000, at),
+                (b"?", bad, at),
                 (key, value, rng.choice([-1, 0, -(2**63), 2**63 - 1])),
             ]  # fmt: skip
             row = rng.choice(odd) if rng.random() < 0.1 else (key, bad, at)
@@ -358,10 +365,12 @@ def test_ten_thousand_fuzzed_messages_among_good_ones() -> None:
             refused = [r.position for r in events.rejects]
             assert sorted(positions + refused) == list(range(len(rows)))
             reasons.update(r.reason for r in events.rejects)
-            got = dict(zip(positions, zip(events.users, events.ts_ms.tolist(), strict=True), strict=True))
-            for i, (_, event) in enumerate(rows):
-                if event is not None:
-                    assert got[i] == (event["user_id"], event["ts"])
+            got = dict(
+                zip(positions, zip(events.users, events.ts_ms.tolist(), strict=True), strict=True)
+            )
+            for i, (_, wire) in enumerate(rows):
+                if wire is not None:
+                    assert got[i] == (wire["user_id"], wire["ts"])
         if part % 5 == 0:  # and all the way through a step
             out = driver.feed_rows([r for r, _ in topics[0]], [r for r, _ in topics[1]])
             counts = out.counts
@@ -385,7 +394,8 @@ def test_ten_thousand_fuzzed_messages_among_good_ones() -> None:
 def test_money_is_in_cents_of_the_shops_currency() -> None:
     cases = [
         (12.34, None, 1234), (12.34, "USD", 1234), (10.0, "EUR", 1080), (1_000, "JPY", 650),
-        (0.29, None, 29), (1.1, None, 110), (0.0, "EUR", 0), (1e9, None, 100_000_000_000), (5, None, 500),
+        (0.29, None, 29), (1.1, None, 110), (0.0, "EUR", 0), (1e9, None, 100_000_000_000),
+        (5, None, 500),
     ]  # fmt: skip
     events = [order("u", T0, a, currency=c, discount=a) for a, c, _ in cases]
     decoded = decode(to_records([record(e) for e in events]), ORDERS, RULES)
@@ -407,7 +417,7 @@ def test_lines_of_placed_orders_and_clicks_are_touched() -> None:
     decoded = decode(to_records([record(e) for e in orders]), ORDERS, RULES)
     assert decoded.lines.event.tolist() == [0, 0]
     assert decoded.lines.item.tolist() == hashes(["i", "j"]).tolist()
-    assert decoded.lines.category.tolist() == hashes([None, "k"]).tolist()
+    assert decoded.lines.category.tolist() == hashes(["", "k"]).tolist()
     clicks = [click("u", T0), click("u", T0, item_id="i"), click("u", T0, category="k")]
     decoded = decode(to_records([record(e) for e in clicks]), CLICKSTREAM, RULES)
     assert decoded.lines.event.tolist() == [1, 2]
@@ -426,10 +436,14 @@ def test_hashes_have_not_changed() -> None:
 
     The first value is xxh3-64 of the empty string as its specification has it.
     """
-    assert hashes(["", "a", "user-1", "é😀", None, "a\0"]).tolist() == [
-        3244421341483603138, 16629034431890738719, 8968379626967066057,
-        11397830984755988081, 0, 970730967732026843,
-    ]  # fmt: skip
+    assert xxhash.xxh3_64_intdigest(b"") == 0x2D06800538D394C2
+    assert hashes(["", "a", "user-1", "é😀", "a\0"]).tolist() == [
+        0,
+        16629034431890738719,
+        8968379626967066057,
+        11397830984755988081,
+        970730967732026843,
+    ]
     assert mix(hashes(["user-1"]), hashes(["item-1"])).tolist() == [6479536896879935156]
     assert stable_id("user-1", "churn", 1) == "c9922d69f192263b916a431ed0a70f76"
     assert stable_share("arm", "user-1") == 0.19339736690744758

@@ -116,3 +116,32 @@ def test_no_browsing_at_rate_zero_and_a_negative_rate_is_refused(month: Complete
     assert list(chain.from_iterable(with_browsing(month, 0))) == list(chain.from_iterable(month))
     with pytest.raises(SettingsError, match="-1"):
         with_browsing(month, -1)
+
+
+def test_visitors_browse_and_never_order(
+    month: CompleteJourney, records: Block, schemas: Any
+) -> None:
+    with_visitors = list(chain.from_iterable(with_browsing(month, visitors=0.05)))
+    theirs = [r for r in with_visitors if (r.key or b"").startswith(b"visitor-")]
+    # Nothing else changes, and nobody else's events are in their name.
+    assert [r for r in with_visitors if r not in set(theirs)] == records
+    assert all(a.timestamp_ms <= b.timestamp_ms for a, b in pairwise(with_visitors))
+    for record in theirs:
+        event = schemas.check(record)
+        assert event["simulated"] is True
+        assert event["type"] != "review"  # of what they never bought
+    visitors = {r.key for r in theirs}
+    assert 0.03 < len(visitors) / month.expected_records < 0.07
+    assert len(theirs) > 3 * len(visitors)
+    ids = [json.loads(r.value)["event_id"] for r in with_visitors]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_summary_counts_visitors_and_a_share_above_one_is_refused(
+    month: CompleteJourney,
+) -> None:
+    browsing = with_browsing(month, visitors=0.05)
+    assert "one per 20 orders" in browsing.summary()["browsing"]
+    assert browsing.expected_records == round(month.expected_records * (1 + 6 * 1.05))
+    with pytest.raises(SettingsError, match="visitors is 2"):
+        with_browsing(month, visitors=2)

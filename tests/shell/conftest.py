@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streams.cli import tideline
+from streams.local.process import free_port
 from streams.local.tansu import TansuBroker
 from streams.settings import Settings, as_environ, override
 
@@ -42,6 +43,12 @@ def settings(broker: TansuBroker) -> Settings:
         orders_topic=f"orders{n}",
         partitions=2,
     )
+
+
+@pytest.fixture
+def dead_broker() -> str:
+    """`host:port` where nothing listens."""
+    return f"127.0.0.1:{free_port()}"
 
 
 @pytest.fixture(autouse=True)

@@ -132,10 +132,10 @@ def test_settings_show_value_origin_and_no_secret(
         assert row["env"] in shown.stdout
 
 
-def test_doctor_goes_on_after_a_failure_and_names_fixes(cli: Cli) -> None:
+def test_doctor_goes_on_after_a_failure_and_names_fixes(cli: Cli, dead_broker: str) -> None:
     here = override(
         Settings(),
-        broker_url=f"127.0.0.1:{free_port()}",
+        broker_url=dead_broker,
         clickhouse_port=free_port(),
         artifact="/no/such/artifact",
     )

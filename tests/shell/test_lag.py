@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,6 @@ from streams.errors import BrokerUnavailable
 from streams.kafka_admin import connect
 from streams.kafka_offsets import EndOffsets
 from streams.lag_monitor import poll, poll_once, publish, reports, table_columns, watched
-from streams.local.process import free_port
 from streams.metrics import LAG_STATUSES, Metrics
 from streams.settings import Settings, override
 from streams.topics_admin import create_missing
@@ -130,15 +130,17 @@ def test_one_bad_answer_leaves_the_others(settings: Settings) -> None:
     )
 
 
-def test_no_broker_is_an_unknown_report_not_an_end() -> None:
-    settings = override(Settings(), broker_url=f"127.0.0.1:{free_port()}")
+def test_no_broker_is_an_unknown_report_not_an_end(dead_broker: str) -> None:
+    settings = override(Settings(), broker_url=dead_broker)
     with pytest.raises(BrokerUnavailable, match="TIDELINE_BROKER_URL"):
         poll_once(settings, timeout_seconds=0.3)
     endless = reports(settings, interval_seconds=0.01, timeout_seconds=0.3)
-    for _ in range(2):
+    threads = threading.active_count()
+    for _ in range(3):
         report = next(endless)
         assert report.problems == ("Kafka does not answer",)
         assert {group.status for group in report.groups} == {"unknown"}
+    assert threading.active_count() == threads, "an outage of hours must not pile up threads"
     endless.close()
 
 

@@ -9,7 +9,6 @@ from kafka.admin import NewTopic
 from schemas.topics import Topic, TopicNames, topics
 from streams.errors import BrokerUnavailable, FatalError
 from streams.kafka_admin import connect
-from streams.local.process import free_port
 from streams.settings import Settings, override
 from streams.topics_admin import _report, check, create_missing, require, wanted
 
@@ -83,7 +82,7 @@ def test_inputs_that_are_not_co_partitioned_are_refused(settings: Settings) -> N
     assert set(states.values()) == {"ok"}
 
 
-def test_no_broker_is_one_clear_error() -> None:
-    settings = override(Settings(), broker_url=f"127.0.0.1:{free_port()}")
+def test_no_broker_is_one_clear_error(dead_broker: str) -> None:
+    settings = override(Settings(), broker_url=dead_broker)
     with pytest.raises(BrokerUnavailable, match=settings.kafka.broker_url):
         check(settings, timeout_seconds=0.3)

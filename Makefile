@@ -1,0 +1,82 @@
+# Every command a contributor needs. `make` alone lists them.
+#
+# What runs in .venv is made on first use, and again when pyproject.toml or the lock has changed.
+# Chatter goes to stderr: the stdout of `make demo ARGS="--until-done --json"` is the JSON alone.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+EXTRAS := local,train,test
+LOCKED := requirements.lock deploy/requirements.lock
+
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test check format train bench docs lock clean
+
+help: ## List the commands
+	@echo "Usage: make COMMAND [ARGS=\"...\"]   (arguments for the program behind it)"; echo
+	@sed -n 's/^\([a-z]*\):.*## /  \1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
+	  printf '%-10s  %s\n' "$$name" "$$what"; done
+
+setup: $(READY) ## Make .venv with everything in it (the others do it by themselves)
+	@:
+
+demo: $(READY) ## See it all run on this machine; BROKER=kafka for Apache Kafka
+	@$(BIN)/tideline demo $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+
+test: $(READY) ## Run all tests; ARGS="-k windows" for some
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## Lint, formatting, types, layers; silent when all is well
+	@failed=0; \
+	$(BIN)/ruff check --quiet . || failed=1; \
+	$(BIN)/ruff format --check --quiet . \
+	  || { echo "Formatting differs; run: make format" >&2; failed=1; }; \
+	$(BIN)/mypy --no-error-summary || failed=1; \
+	out=$$($(BIN)/python -m pytest -q tests/test_layers.py tests/test_package.py 2>&1) \
+	  || { echo "$$out"; failed=1; }; \
+	exit $$failed
+
+format: $(READY) ## Format the code and fix what ruff can fix
+	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
+
+train: $(READY) ## Train a champion from a year of real orders
+	@$(BIN)/tideline train $(ARGS)
+
+bench: $(READY) ## Measure a worker's events per second
+	@$(BIN)/python -m tests.bench.worker_throughput $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+
+docs: $(READY) ## Rewrite the README's generated tables
+	@$(BIN)/python -m tests.docs.generated
+
+# Pins stay as they are where they still fit; ARGS=--upgrade takes the newest of all, and
+# ARGS="--upgrade-package NAME" of one.
+lock: ## Rewrite the lock files from pyproject.toml
+	@tool=$$(mktemp -d); trap 'rm -rf "$$tool"' EXIT; \
+	$(PYTHON) -m venv "$$tool" && "$$tool/bin/pip" install --quiet uv; \
+	compile() { "$$tool/bin/uv" pip compile pyproject.toml --quiet --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+	  --custom-compile-command "make lock" "$$@"; }; \
+	compile --all-extras --output-file requirements.lock $(ARGS); \
+	compile --constraints requirements.lock --output-file deploy/requirements.lock
+
+clean: ## Remove .venv, caches and local data (.tideline)
+	@rm -rf $(VENV) .tideline build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find schemas models streams tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --require-hashes takes only what the lock names. The project itself is then installed with
+# --no-index: pip checks that the lock satisfies every extra, and can't fetch anything else.
+$(READY): pyproject.toml requirements.lock
+	@{ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "Tideline needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || true)"; \
+	    echo "Install one and name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }; \
+	  echo "Setting up $(VENV) with $$($(PYTHON) --version) (once; a minute or two) ..."; \
+	  $(PYTHON) -m venv $(VENV) || { \
+	    echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }; \
+	  $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock; \
+	  $(BIN)/python -m pip install --quiet --no-index --no-build-isolation --editable '.[$(EXTRAS)]'; \
+	  touch $@; } >&2

@@ -1,0 +1,91 @@
+"""Replays the source and follows the learner, in a thread with an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+
+from schemas.messages import LearnerSnapshot
+from streams.follow import SnapshotFollower
+from streams.replay.producer import InputTopics, ProduceSummary, produce
+from streams.replay.records import Source
+from streams.settings import Settings
+
+__all__ = ["Backstage"]
+
+_STOP_SECONDS = 3.0
+
+
+class Backstage:
+    """Reads from any thread: `sent` and `learner` as of now, `done` once all is acknowledged."""
+
+    def __init__(self, settings: Settings, source: Source, speed: float) -> None:
+        self._settings = settings
+        self._source = source
+        self._speed = speed
+        self._follower = SnapshotFollower(settings.kafka.brokers, settings.topic_names.learner)
+        self._thread = threading.Thread(target=self._run, name="backstage", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+        self.sent = ProduceSummary()
+        """What was acknowledged so far."""
+        self.started_at: float | None = None
+        """When the first record was on its way (time.monotonic)."""
+        self.done = False
+
+    @property
+    def learner(self) -> LearnerSnapshot | None:
+        """The newest snapshot that the learner has published."""
+        return self._follower.newest
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what ended the replay, if it failed."""
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Stop sending and following; waits a few seconds at most."""
+        loop, main = self._loop, self._main
+        if loop is not None and main is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                loop.call_soon_threadsafe(main.cancel)
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._work())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:
+            self._error = error
+
+    async def _work(self) -> None:
+        self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+        following = asyncio.create_task(self._follower.run())
+        try:
+            names = self._settings.topic_names
+            self.sent = await produce(
+                self._source,
+                self._settings.kafka.broker_url,
+                InputTopics(names.clickstream, names.orders),
+                speed=self._speed,
+                check_retention=True,
+                progress=self._progress,
+            )
+            self.done = True
+            await following
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    def _progress(self, sent: ProduceSummary) -> None:
+        if self.started_at is None:
+            self.started_at = time.monotonic() - sent.seconds
+        self.sent = sent

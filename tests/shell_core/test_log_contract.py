@@ -1,0 +1,149 @@
+"""What every `streams.log.Log` must do: the one in memory, and Kafka's on both brokers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from streams import log as log_module
+from streams.errors import BrokerUnavailable, StateError
+from streams.local.process import free_port
+from streams.log import KafkaLog, Log
+from tests.shell_core.memory import MemoryLog
+
+_NUMBERS = itertools.count(1)
+Check = Callable[[Log, str], Awaitable[None]]
+
+
+class OnMemory:
+    def run(self, check: Check) -> None:
+        asyncio.run(check(MemoryLog(), "topic"))  # type: ignore[arg-type]
+
+
+class OnKafka:
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+
+    def run(self, check: Check) -> None:
+        async def go() -> None:
+            topic = f"contract-{next(_NUMBERS)}"
+            admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+            await admin.start()
+            await admin.create_topics([NewTopic(topic, 2, 1)])
+            await admin.close()
+            log = KafkaLog([self._bootstrap])
+            await log.start()
+            try:
+                await check(log, topic)
+            finally:
+                await log.stop()
+
+        asyncio.run(go())
+
+
+@pytest.fixture(params=["memory", "apache_kafka", "tansu"])
+def system(request: pytest.FixtureRequest) -> Any:
+    if request.param == "memory":
+        return OnMemory()
+    return OnKafka(request.getfixturevalue(request.param).bootstrap)
+
+
+@pytest.fixture(autouse=True)
+def short_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "READ_STALL_SECONDS", 1.5)
+
+
+def test_offsets_count_up_from_zero_by_partition(system: Any) -> None:
+    async def check(log: Log, topic: str) -> None:
+        assert await log.append(topic, 0, [(b"a", b"1"), (b"b", b"2")]) == [0, 1]
+        assert await log.append(topic, 0, [(None, b"3")]) == [2]
+        assert await log.append(topic, 1, [(b"c", None)]) == [0]
+        assert await log.append(topic, 1, []) == []
+
+    system.run(check)
+
+
+def test_ends_are_exact_from_the_empty_log_on(system: Any) -> None:
+    async def check(log: Log, topic: str) -> None:
+        assert await log.ends(topic, 0) == (0, 0)
+        await log.append(topic, 0, [(None, b"x")] * 7)
+        assert await log.ends(topic, 0) == (0, 7)
+        await log.append(topic, 0, [(None, b"x")])
+        assert await log.ends(topic, 0) == (0, 8)
+        assert await log.ends(topic, 1) == (0, 0)
+
+    system.run(check)
+
+
+def test_a_range_comes_back_as_it_was_written(system: Any) -> None:
+    async def check(log: Log, topic: str) -> None:
+        written = [(None, b"0"), (b"k", None), (b"", b""), (b"k", b"3"), (b"l", b"4")]
+        await log.append(topic, 0, written[:3])
+        await log.append(topic, 0, written[3:])
+        whole = await log.read(topic, 0, 0, 5)
+        assert whole.offsets.tolist() == [0, 1, 2, 3, 4]
+        assert list(zip(whole.keys, whole.values, strict=True)) == written
+        part = await log.read(topic, 0, 1, 4)
+        assert part.offsets.tolist() == [1, 2, 3]
+        assert list(part.values) == [None, b"", b"3"]
+        assert len(await log.read(topic, 0, 3, 3)) == 0
+
+    system.run(check)
+
+
+def test_appends_of_one_client_land_in_the_order_of_the_calls(system: Any) -> None:
+    async def check(log: Log, topic: str) -> None:
+        calls = [log.append(topic, 0, [(None, b"%d" % i)] * 2) for i in range(50)]
+        offsets = await asyncio.gather(*calls)
+        assert [offset for pair in offsets for offset in pair] == list(range(100))
+        records = await log.read(topic, 0, 0, 100)
+        assert list(records.values) == [b"%d" % (i // 2) for i in range(100)]
+
+    system.run(check)
+
+
+def test_megabytes_of_pages_come_back_whole(system: Any) -> None:
+    async def check(log: Log, topic: str) -> None:
+        pages = [(b"page/%d" % i, bytes([i]) * 262_144) for i in range(48)]
+        offsets = await log.append(topic, 0, pages)
+        assert offsets == list(range(48))
+        records = await log.read(topic, 0, 0, 48)
+        assert list(zip(records.keys, records.values, strict=True)) == pages
+
+    system.run(check)
+
+
+def test_ranges_can_be_asked_for_at_the_same_time(system: Any) -> None:
+    async def check(log: Log, topic: str) -> None:
+        for p in (0, 1):
+            await log.append(topic, p, [(None, b"%d" % p)] * 20)
+        parts = await asyncio.gather(*(log.read(topic, i % 2, i, 20) for i in range(6)))
+        ends = await asyncio.gather(*(log.ends(topic, i % 2) for i in range(4)))
+        assert [len(part) for part in parts] == [20, 19, 18, 17, 16, 15]
+        assert [set(part.values) for part in parts] == [{b"0"}, {b"1"}] * 3
+        assert ends == [(0, 20)] * 4
+
+    system.run(check)
+
+
+def test_a_range_that_the_log_does_not_have_is_a_state_error(system: Any) -> None:
+    async def check(log: Log, topic: str) -> None:
+        await log.append(topic, 0, [(None, b"x")] * 3)
+        with pytest.raises(StateError, match=topic):
+            await log.read(topic, 0, 1, 9)
+
+    system.run(check)
+
+
+def test_no_broker_is_a_broker_error_that_names_the_address() -> None:
+    async def go() -> None:
+        address = f"127.0.0.1:{free_port()}"
+        with pytest.raises(BrokerUnavailable, match=address):
+            await KafkaLog([address]).start()
+
+    asyncio.run(go())

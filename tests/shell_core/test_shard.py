@@ -1,0 +1,314 @@
+"""A shard on a log and a sink in memory: crashed, failed and paused at every call it makes.
+
+What holds after any of it (`Rig.check`): batch cuts may differ from a clean run's, because a new
+owner finds other records waiting. But the rows are exactly those of the journalled steps, and the
+state is exactly the journal's replay. Where the same records wait at every turn (all of the input
+is there), the cuts are the same too, and so is everything else: rows and state equal a clean run's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import cache
+
+import pytest
+
+from streams.errors import BrokerUnavailable, StateError
+from streams.journal import Fenced
+from tests.shell_core.memory import MemoryLog, MemorySink
+from tests.shell_core.oracle import assert_same_state
+from tests.shell_core.rig import (
+    FETCH_ALL,
+    SHARD,
+    TOPICS,
+    CrashAt,
+    Crashed,
+    FailAt,
+    PauseAt,
+    Process,
+    Rig,
+    quick_shards,
+    running,
+    script,
+)
+
+__all__ = ["quick_shards"]
+
+pytestmark = pytest.mark.usefixtures("quick_shards")
+
+TRICKLE = 17  # records per fetch: fewer than a batch holds
+ENOUGH_POINTS = 60  # a run makes at least so many calls, or the enumeration missed its aim
+
+
+@cache
+def script_log() -> MemoryLog:
+    rig = Rig()
+    rig.load(script())
+    return rig.log
+
+
+def loaded() -> Rig:
+    return Rig(script_log().copy())
+
+
+async def clean_run(fetch: int = FETCH_ALL) -> tuple[Rig, Process]:
+    rig = loaded()
+    process = rig.process("clean", fetch=fetch)
+    await process.run()
+    return rig, process
+
+
+def every_point(attempt: Callable[[int], Awaitable[bool]]) -> int:
+    """Run `attempt(n)` for n = 1, 2, ... until it says that the run ended before the n-th call.
+
+    Returns how many points there were.
+    """
+
+    async def go() -> int:
+        n = 1
+        while await attempt(n):
+            n += 1
+        return n - 1
+
+    return asyncio.run(go())
+
+
+async def crashes(rig: Rig, n: int, owner: str, fetch: int = FETCH_ALL) -> CrashAt | None:
+    """Run a process that dies at its n-th call; None if it ended before."""
+    crash = CrashAt(n)
+    try:
+        await rig.process(owner, crash, fetch).run()
+    except Crashed:
+        return crash
+    return None
+
+
+@pytest.mark.parametrize("fetch", [FETCH_ALL, TRICKLE])
+def test_a_clean_run_makes_everything_that_can_be_made(fetch: int) -> None:
+    async def go() -> None:
+        rig, process = await clean_run(fetch)
+        oracle = await rig.check(process.shard)
+        assert oracle.ignored == 0
+        assert set(oracle.rows) == {
+            "score_history", "segment_changes", "alerts", "matured_predictions", "dead_letters",
+            "batches",
+        }  # fmt: skip
+        assert rig.committed == rig.ends
+        assert oracle.state.meta.learner["version"] == 7
+
+    asyncio.run(go())
+
+
+def test_a_crash_at_every_call_leaves_the_rows_and_the_state_of_a_clean_run() -> None:
+    clean, first = asyncio.run(clean_run())
+
+    async def attempt(n: int) -> bool:
+        rig = loaded()
+        crash = await crashes(rig, n, "first")
+        if crash is None:
+            return False
+        process = rig.process("second")
+        await process.run()
+        assert rig.sink.rows == clean.sink.rows, crash.where
+        assert rig.sink.changed == []
+        assert_same_state(process.shard._state, first.shard._state)
+        return True
+
+    assert every_point(attempt) > ENOUGH_POINTS
+
+
+def test_a_crash_at_every_call_and_another_in_the_recovery_keep_rows_and_journal_one() -> None:
+    """The input trickles in, so that the cuts of the three owners differ."""
+
+    async def attempt(n: int) -> bool:
+        rig = loaded()
+        if await crashes(rig, n, "first", TRICKLE) is None:
+            return False
+        await crashes(rig, 1 + n % 29, "second", TRICKLE + 5)
+        process = rig.process("third", fetch=TRICKLE)
+        await process.run()
+        await rig.check(process.shard)
+        return True
+
+    assert every_point(attempt) > ENOUGH_POINTS
+
+
+def test_a_worker_paused_at_every_call_is_fenced_and_changes_nothing_when_it_wakes() -> None:
+    async def attempt(n: int) -> bool:
+        rig, pause = loaded(), PauseAt(n)
+        zombie = rig.process("zombie", pause, TRICKLE)
+        work = asyncio.create_task(zombie.run())
+        stopped = asyncio.create_task(pause.paused.wait())
+        await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not pause.paused.is_set():
+            stopped.cancel()
+            work.result()
+            return False
+        successor = rig.process("successor", fetch=TRICKLE)
+        await successor.run()
+        before = await rig.oracle()
+        pause.go_on.set()
+        await asyncio.wait([work])
+        error = work.exception()
+        # It may have nothing left to write; if it has, it finds out that it lost the shard.
+        assert error is None or isinstance(error, Fenced), (pause.where, error)
+        after = await rig.check(successor.shard)
+        assert len(after.plans) == len(before.plans)
+        return True
+
+    assert every_point(attempt) > ENOUGH_POINTS
+
+
+def test_an_error_at_every_call_starts_the_shard_anew_and_loses_nothing() -> None:
+    """Before or after its effect: a time-out leaves open whether the record is in the log."""
+
+    async def attempt(n: int) -> bool:
+        rig, fault = loaded(), FailAt(n, BrokerUnavailable("away"))
+        process = rig.process("", fault, TRICKLE)
+        await process.run_engine()
+        if fault.calls < n:
+            return False
+        # If it was the last effect of all that failed, the worker stopped without it, and without
+        # a checkpoint behind it: the next one makes up for that.
+        await rig.process("next").run()
+        await rig.check()
+        return True
+
+    assert every_point(attempt) > ENOUGH_POINTS
+
+
+def test_a_worker_that_comes_back_to_a_shard_that_others_had_recovers_it_anew() -> None:
+    """The same `Shard`, resumed after a rebalance that it did not see in between."""
+
+    async def go() -> None:
+        rig = loaded()
+        a = rig.process("a", fetch=TRICKLE)
+        a.shard.start(a.failed)
+        async with running(a.pump()):
+            while sum(a.at) < 30:
+                await asyncio.sleep(0)
+            await a.shard.suspend(30)
+            assert await crashes(rig, 60, "b", TRICKLE) is not None
+            await a.shard.resume(a.failed)
+            while sum(a.at) < 100:
+                await asyncio.sleep(0)
+            await a.shard.suspend(30)
+            await a.shard.resume(a.failed)  # nobody else came: it just goes on
+            while not a.done:
+                await asyncio.sleep(0)
+            await a.shard.suspend(30)
+        assert a.failure is None
+        await rig.check(a.shard)
+
+    asyncio.run(go())
+
+
+def test_a_shard_whose_partitions_were_paused_when_it_failed_fetches_again() -> None:
+    async def go() -> None:
+        rig, fault = loaded(), FailAt(10**9, BrokerUnavailable("away"))
+        process = rig.process("", fault, FETCH_ALL)
+        process.max_records = 8  # far more waits than three batches: the topics are paused at once
+        task = asyncio.create_task(process.run_engine())
+        while not any(process.paused):
+            await asyncio.sleep(0)
+        fault.n = fault.calls + 1
+        await asyncio.wait_for(task, 20)
+        await rig.check()
+
+    asyncio.run(go())
+
+
+def test_a_suspension_without_time_loses_the_steps_of_nobody() -> None:
+    async def go() -> None:
+        rig, pause = loaded(), PauseAt(40)
+        process = rig.process("a", pause, TRICKLE)
+        process.shard.start(process.failed)
+        async with running(process.pump()):
+            await pause.paused.wait()
+            await process.shard.suspend(0.01)  # its broker does not answer
+            pause.go_on.set()
+            await process.shard.resume(process.failed)
+            while not process.done:
+                await asyncio.sleep(0)
+            await process.shard.suspend(30)
+        assert process.failure is None
+        await rig.check(process.shard)
+
+    asyncio.run(go())
+
+
+def test_a_sink_that_never_answers_holds_back_checkpoints_and_commits() -> None:
+    from concurrent.futures import Future  # noqa: PLC0415
+
+    class Stuck(MemorySink):
+        def submit(self, blocks: object) -> Future[None]:
+            return Future()
+
+    async def go() -> None:
+        rig = loaded()
+        process = rig.process("a")
+        process.shard._s = process.shard._s.__class__(
+            **{**process.shard._s.__dict__, "sink": Stuck()}
+        )
+        process.shard.start(process.failed)
+        async with running(process.pump()):
+            while len(rig.log.records(TOPICS.journal, SHARD)) < 3:
+                await asyncio.sleep(0)
+            await process.shard.suspend(0.1)
+        assert rig.committed == (0, 0)
+        manifests = [k for _, k, _ in rig.log.records(TOPICS.checkpoints, SHARD) if b"manifest" in k]
+        assert len(manifests) == 1  # that of the empty state, from the start
+        successor = rig.process("b")
+        await successor.run()
+        await rig.check(successor.shard)
+
+    asyncio.run(go())
+
+
+def test_a_damaged_journal_record_stops_the_shard_and_names_the_place() -> None:
+    async def go() -> None:
+        rig = loaded()
+        assert await crashes(rig, 60, "first", TRICKLE) is not None
+        end = rig.log.ends_now(TOPICS.journal, SHARD)[1]
+        rig.log.replace(TOPICS.journal, SHARD, end - 1, b"\xff\xff not a record")
+        with pytest.raises(StateError, match=f"{TOPICS.journal}/{SHARD} offset {end - 1}"):
+            await rig.process("second").run()
+
+    asyncio.run(go())
+
+
+def test_a_journal_that_was_deleted_and_made_anew_is_noticed() -> None:
+    async def go() -> None:
+        rig, _ = await clean_run()
+        rig.log.cut(TOPICS.journal, SHARD, 0)
+        with pytest.raises(StateError, match="journal"):
+            await rig.process("second").run()
+
+    asyncio.run(go())
+
+
+def test_input_that_retention_took_before_it_was_replayed_is_noticed() -> None:
+    async def go() -> None:
+        rig = loaded()
+        assert await crashes(rig, 60, "first", TRICKLE) is not None
+        oracle = await rig.oracle()
+        assert oracle.plans
+        rig.log.expire(TOPICS.clickstream, SHARD, rig.ends[0] - 1)
+        with pytest.raises(StateError, match=TOPICS.clickstream):
+            await rig.process("second").run()
+
+    asyncio.run(go())
+
+
+def test_compaction_of_the_checkpoint_topic_between_owners_changes_nothing() -> None:
+    async def go() -> None:
+        rig = loaded()
+        for n in range(8):
+            await crashes(rig, 45 + 5 * n, f"owner-{n}", TRICKLE)
+            rig.log.compact(TOPICS.checkpoints, SHARD)
+        process = rig.process("last", fetch=TRICKLE)
+        await process.run()
+        await rig.check(process.shard)
+
+    asyncio.run(go())

@@ -1,0 +1,258 @@
+"""docker-compose.yml and the image run what the local stack runs: services, topics, settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from schemas.topics import topics
+from streams.cli import COMMANDS
+from streams.local import kafka as local_kafka
+from streams.settings import Settings, load
+from streams.topics_admin import wanted
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = ROOT / "docker-compose.yml"
+DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+RUNTIME_LOCK = ROOT / "deploy" / "requirements.lock"
+
+# service -> the CLI command that is the same part of the local stack
+PARTS = {"worker": ["worker"], "learner": ["learner"], "lag": ["lag", "--serve"]}
+SERVERS = {"kafka", "clickhouse"}
+ONE_SHOT = "init"
+# Hosts and ports differ from the local stack; these name things and must not.
+NAMES = (
+    "app_id", "clickstream_topic", "orders_topic", "partitions", "replication_factor",
+    "clickhouse_database", "clock", "currency",
+)  # fmt: skip
+# What both brokers need set, as Kafka itself names it.
+BROKER_SETTINGS = (
+    "process.roles",
+    "auto.create.topics.enable",
+    "offsets.topic.replication.factor",
+    "transaction.state.log.replication.factor",
+    "transaction.state.log.min.isr",
+    "share.coordinator.state.topic.replication.factor",
+    "share.coordinator.state.topic.min.isr",
+    "group.initial.rebalance.delay.ms",
+)
+
+
+def interpolated(text: str, environ: dict[str, str]) -> str:
+    """Compose's `${NAME:-default}`; a variable without a default must be in `environ`."""
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match[1], match[2]
+        return environ.get(name) or default if default is not None else environ[name]
+
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
+
+
+def services(**environ: str) -> dict[str, dict[str, Any]]:
+    document = yaml.safe_load(interpolated(COMPOSE.read_text(), environ))
+    found: dict[str, dict[str, Any]] = document["services"]
+    return found
+
+
+def settings_of(service: dict[str, Any]) -> Settings:
+    """The settings of a container: the image's, then the service's. Unknown names are refused."""
+    environ = image_environment() | {k: str(v) for k, v in service["environment"].items()}
+    return load({k: v for k, v in environ.items() if k.startswith("TIDELINE_")})
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile as (instruction, arguments), continuation lines joined."""
+    text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines) if word]
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    found: list[list[tuple[str, str]]] = []
+    for word, rest in instructions():
+        if word == "FROM":
+            found.append([])
+        if found:
+            found[-1].append((word, rest))
+    return found
+
+
+def image_environment() -> dict[str, str]:
+    pairs = [rest.split() for word, rest in stages()[-1] if word == "ENV"]
+    return dict(pair.split("=", 1) for line in pairs for pair in line)
+
+
+def test_the_services_are_the_parts_of_the_local_stack() -> None:
+    assert set(services()) == set(PARTS) | SERVERS | {ONE_SHOT}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_service_runs_the_command_of_its_part(name: str) -> None:
+    command = services()[name]["command"]
+    assert command == PARTS[name]
+    assert command[0] in COMMANDS
+
+
+def test_init_creates_topics_and_tables_with_commands_that_exist() -> None:
+    script = services()[ONE_SHOT]["entrypoint"][-1]
+    commands = [step.split() for step in script.split(" && ")]
+    assert commands == [["tideline", "topics", "--create"], ["tideline", "migrate"]]
+    assert all(command[1] in COMMANDS for command in commands)
+    assert services()[ONE_SHOT]["restart"] == "no"
+
+
+@pytest.mark.parametrize("name", [*PARTS, ONE_SHOT])
+def test_settings_name_what_the_defaults_name(name: str) -> None:
+    ours, default = settings_of(services()[name]), Settings()
+    for setting in NAMES:
+        section = next(s for s in vars(default).values() if hasattr(s, setting))
+        table = next(t for t, s in vars(default).items() if s is section)
+        assert getattr(getattr(ours, table), setting) == getattr(section, setting), setting
+    assert wanted(ours) == topics(default.topic_names, default.kafka.partitions)
+
+
+def test_all_parts_have_the_same_settings() -> None:
+    environments = [services()[name]["environment"] for name in [*PARTS, ONE_SHOT]]
+    assert all(environment == environments[0] for environment in environments)
+
+
+def test_an_unknown_setting_would_be_refused() -> None:
+    service = services()["worker"]
+    service["environment"] = {**service["environment"], "TIDELINE_APPID": "x"}
+    with pytest.raises(Exception, match="TIDELINE_APPID: no such setting"):
+        settings_of(service)
+
+
+def test_settings_can_be_set_from_the_environment() -> None:
+    there = settings_of(services(TIDELINE_PARTITIONS="12", TIDELINE_APP_ID="shop")["worker"])
+    assert (there.kafka.partitions, there.kafka.app_id) == (12, "shop")
+    for name in re.findall(r"\$\{(\w+)", COMPOSE.read_text()):
+        assert name == "TIDELINE_IMAGE_TAG" or name in services()["worker"]["environment"], name
+
+
+def test_one_password_for_server_and_clients_which_can_be_set() -> None:
+    found = services(TIDELINE_CLICKHOUSE_PASSWORD="s3cret", TIDELINE_CLICKHOUSE_USER="shop")
+    server, client = found["clickhouse"]["environment"], settings_of(found["worker"]).clickhouse
+    assert server["CLICKHOUSE_PASSWORD"] == client.clickhouse_password.reveal() == "s3cret"
+    assert server["CLICKHOUSE_USER"] == client.clickhouse_user == "shop"
+
+
+def test_addresses_are_those_of_the_servers() -> None:
+    found, ours = services(), settings_of(services()["worker"])
+    host, port = ours.kafka.brokers[0].split(":")
+    assert host in found
+    kafka = found["kafka"]["environment"]
+    assert f"INSIDE://{host}:{port}" in kafka["KAFKA_ADVERTISED_LISTENERS"]
+    assert f"INSIDE://:{port}" in kafka["KAFKA_LISTENERS"]
+    assert ours.clickhouse.clickhouse_host in found
+    assert f"127.0.0.1:9000:{ours.clickhouse.clickhouse_port}" in found["clickhouse"]["ports"]
+
+
+def test_the_broker_is_the_local_one_in_version_and_settings() -> None:
+    kafka = services()["kafka"]
+    assert kafka["image"] == f"apache/kafka:{local_kafka.KAFKA_VERSION}"
+    local = dict(
+        line.split("=", 1) for line in local_kafka._SERVER.splitlines() if "=" in line[:60]
+    )
+    for name in BROKER_SETTINGS:
+        key = "KAFKA_" + name.upper().replace(".", "_")
+        theirs, ours = kafka["environment"][key], local[name]
+        assert sorted(theirs.split(",")) == sorted(ours.split(",")), name
+
+
+def test_every_image_is_pinned() -> None:
+    for name in SERVERS:
+        assert re.fullmatch(r"[\w/.-]+:\d+\.\d+(\.\d+)*", services()[name]["image"]), name
+
+
+def test_every_port_is_on_loopback() -> None:
+    for name, service in services().items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), f"{name}: {port}"
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_has_a_health_check(name: str) -> None:
+    assert services()[name]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_parts_wait_for_init_and_init_for_healthy_servers() -> None:
+    found = services()
+    for name in PARTS:
+        needs = found[name]["depends_on"]
+        assert needs == {ONE_SHOT: {"condition": "service_completed_successfully"}}
+        assert "healthcheck" not in found[name]  # the image's own
+    needs = found[ONE_SHOT]["depends_on"]
+    assert needs == {name: {"condition": "service_healthy"} for name in SERVERS}
+
+
+@pytest.mark.parametrize("name", [*PARTS, ONE_SHOT])
+def test_parts_run_without_rights_on_a_read_only_disk(name: str) -> None:
+    service = services()[name]
+    assert service["read_only"]
+    assert service["tmpfs"] == ["/tmp"]  # noqa: S108  (in the container)
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_published_metrics_are_where_the_settings_serve_them() -> None:
+    for name in PARTS:
+        web = settings_of(services()[name]).web
+        assert web.metrics_host == "0.0.0.0"
+        assert services()[name]["ports"][0].endswith(f":{web.metrics_port}")
+
+
+def test_the_image_is_built_here_in_two_stages() -> None:
+    build = services()["worker"]["build"]
+    assert (ROOT / build["context"] / build["dockerfile"]).resolve() == DOCKERFILE
+    assert len(stages()) == 2
+    copied = [rest for word, rest in stages()[-1] if word == "COPY"]
+    assert copied == ["--from=build /opt/tideline /opt/tideline"]
+
+
+def test_the_image_copies_what_there_is_and_its_context_lets_through() -> None:
+    allowed = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
+    for word, rest in stages()[0]:
+        if word == "COPY":
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists(), source
+                assert f"!{source}" in allowed, source
+
+
+def test_the_image_runs_as_nobody_in_particular() -> None:
+    users = [rest for word, rest in stages()[-1] if word == "USER"]
+    assert users == ["10001:10001"]
+
+
+def test_the_image_installs_no_system_package_and_only_wheels() -> None:
+    text = "\n".join(rest for word, rest in instructions() if word == "RUN")
+    assert not re.search(r"apt|apk|gcc|build-essential", text)
+    assert "--require-hashes --only-binary :all: --requirement locks/runtime.lock" in text
+
+
+def test_the_image_has_neither_training_nor_test_packages() -> None:
+    locked = set(re.findall(r"^([\w.-]+)==", RUNTIME_LOCK.read_text(), re.MULTILINE))
+    assert {"onnxruntime", "faust-streaming", "river"} <= locked
+    assert not locked & {"onnx", "lightgbm", "pandas", "pyarrow", "chdb", "pytest", "mypy", "pip"}
+
+
+def test_the_image_starts_a_command_and_checks_its_health() -> None:
+    last = dict(stages()[-1])
+    assert json.loads(last["ENTRYPOINT"]) == ["tideline"]
+    assert json.loads(last["CMD"])[0] in COMMANDS
+    check = last["HEALTHCHECK"]
+    program = json.loads(check[check.index("CMD ") + 4 :])
+    assert program[:2] == ["python", "-c"]
+    compile(program[2], "HEALTHCHECK", "exec")
+    named = set(re.findall(r"TIDELINE_\w+", program[2]))
+    assert named <= set(image_environment())
+
+
+def test_the_image_s_settings_are_settings() -> None:
+    environ = {k: v for k, v in image_environment().items() if k.startswith("TIDELINE_")}
+    assert load(environ).log.log_format == "json"

