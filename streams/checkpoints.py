@@ -52,6 +52,9 @@ class CheckpointStore:
     topic: str
     shard: int
     writer: str
+    takeover: int = 0
+    """Offset of the takeover that made `writer` the owner. It is part of all keys: what an owner
+    before us left is swept away, what one after us writes is not ours to touch."""
     _complete: dict[str, ArrayPages] = field(default_factory=dict)
     _stale_keys: set[bytes] = field(default_factory=set)
 
@@ -69,7 +72,7 @@ class CheckpointStore:
             (_manifest(v) for k, v in newest.items() if k.startswith(b"manifest/")),
             key=lambda m: m.journal_offset,
         )
-        self._stale_keys = set(newest)
+        self._stale_keys = {key for key in newest if _takeover_of(key) < self.takeover}
         problems = []
         for manifest in reversed(manifests):
             try:
@@ -92,14 +95,14 @@ class CheckpointStore:
     ) -> Prepared:
         """Copy what changed. Call it between steps, where the state is at rest."""
         tables, pages = changed_pages(arrays, self._complete)
-        manifest = Manifest(self.writer, self.writer, journal_offset, seq, meta, tables)
+        manifest = Manifest(self._name, self.writer, journal_offset, seq, meta, tables)
         return Prepared(manifest, pages)
 
     async def write(self, prepared: Prepared) -> None:
         """Make the checkpoint durable; returns when it counts."""
         manifest = prepared.manifest
         records: list[KeyValue] = [
-            (page_key(self.writer, name, index, slot), page)
+            (page_key(self._name, name, index, slot), page)
             for name, index, slot, page in prepared.pages
         ]
         for start in range(0, len(records), _PARALLEL_PAGES):
@@ -116,15 +119,25 @@ class CheckpointStore:
         for name, table in self._complete.items():
             kept = len(manifest.arrays[name].slots) if name in manifest.arrays else 0
             for index in range(kept, len(table.slots)):
-                gone |= {page_key(self.writer, name, index, slot) for slot in (0, 1)}
+                gone |= {page_key(self._name, name, index, slot) for slot in (0, 1)}
         gone.discard(self._manifest_key)
         if gone:
             await self.log.append(self.topic, self.shard, [(key, None) for key in sorted(gone)])
         self._stale_keys = set()
 
     @property
+    def _name(self) -> str:
+        return f"{self.takeover}.{self.writer}"
+
+    @property
     def _manifest_key(self) -> bytes:
-        return f"manifest/{self.writer}".encode()
+        return f"manifest/{self._name}".encode()
+
+
+def _takeover_of(key: bytes) -> int:
+    """Of whoever wrote the record: `page/<takeover>.<writer>/...`, `manifest/<takeover>....`."""
+    number = key.split(b"/")[1].split(b".")[0]
+    return int(number) if number.isdigit() else -1
 
 
 def _manifest(value: bytes) -> Manifest:

@@ -21,7 +21,6 @@ class Inbox:
     def __init__(self, offsets: tuple[int, int]) -> None:
         self._chunks: tuple[deque[Records], deque[Records]] = (deque(), deque())
         self._next = list(offsets)
-        self._gaps: dict[tuple[int, int], int] = {}
 
     def missing_before(self, source: int, records: Records) -> tuple[int, int] | None:
         """The offsets [start, stop) that lie between what is known and a fetched batch, if any."""

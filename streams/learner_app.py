@@ -108,8 +108,12 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
                 metrics_module.serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
 
         async def on_stop(self) -> None:
-            await log.stop()
+            try:
+                await publish()  # while the consumer still takes commits
+            except RetryableError as exc:
+                _log.warning("learner snapshot not published: %s", exc)
             await super().on_stop()
+            await log.stop()
 
     app = App(**app_options(settings, f"{settings.kafka.app_id}-learner"))
     examples = app.topic(names.examples, schema=BatchSchema(), acks=False)
@@ -138,11 +142,6 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
         except RetryableError as exc:
             _log.warning("learner snapshot not published yet: %s", exc)
 
-    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
-    async def drain(_app: Any, **_: Any) -> None:
-        await publish()
-
-    app.tideline_drain = drain  # Faust holds receivers weakly
     return app
 
 

@@ -39,7 +39,7 @@ from streams.core.state import ShardState
 from streams.core.step import Outputs, step
 from streams.errors import StateError
 from streams.inbox import Inbox
-from streams.journal import Journal
+from streams.journal import Fenced, Journal
 from streams.log import KeyValue, Log
 from streams.transport import RecordBatch
 
@@ -357,6 +357,7 @@ class Shard:
         self._effects, self._sent = _Effects(), None  # replay sends again whatever was under way
         self._begin_term()
         taken_over = await self._journal.take_over()
+        self._store.takeover = taken_over
         stored = await self._store.load()
         if stored is None:
             plans = await self._journal.read(
@@ -367,10 +368,12 @@ class Shard:
         else:
             manifest = stored.manifest
             if manifest.journal_offset > taken_over:
+                if not await self._journal.still_ours():
+                    raise Fenced(f"shard {self.number}: another worker took over meanwhile")
                 raise StateError(
                     f"shard {self.number}: the checkpoint goes on at offset "
-                    f"{manifest.journal_offset} of the journal {self._s.topics.journal}, which ends "
-                    f"at {taken_over}: the topic was made anew. Restore it, or delete "
+                    f"{manifest.journal_offset} of the journal {self._s.topics.journal}, which "
+                    f"ends at {taken_over}: the topic was made anew. Restore it, or delete "
                     f"{self._s.topics.checkpoints} too, to start anew from the input topics."
                 )
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import faust
 from faust.types import TP
@@ -56,11 +55,13 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
                 metrics_module.serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
 
         async def on_stop(self) -> None:
+            # While the consumer, the log and the sink still work: they are what a checkpoint needs.
+            await engine.stop()
+            await super().on_stop()
             self.follower.cancel()
             await log.stop()
             await asyncio.get_running_loop().run_in_executor(None, sink.close)
             compute.shutdown()
-            await super().on_stop()
 
     app = App(**app_options(settings, settings.kafka.app_id))
 
@@ -100,12 +101,6 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
         on_fatal=failure,
     )
     define_agents(app, engine, sources)
-
-    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
-    async def drain(_app: Any, **_: Any) -> None:
-        await engine.stop()
-
-    app.tideline_drain = drain  # Faust holds receivers weakly
     return app
 
 

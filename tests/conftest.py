@@ -66,7 +66,5 @@ def tansu(pytestconfig: pytest.Config) -> Iterator[TansuBroker]:
 def kafka_broker(request: pytest.FixtureRequest) -> ApacheKafka | TansuBroker:
     """Apache Kafka where it can run, else the local broker."""
     real = kafka.available() is None or _in_ci()
-    broker: ApacheKafka | TansuBroker = request.getfixturevalue(
-        "apache_kafka" if real else "tansu"
-    )
+    broker: ApacheKafka | TansuBroker = request.getfixturevalue("apache_kafka" if real else "tansu")
     return broker

@@ -62,6 +62,7 @@ def _show(
         system.start(screen.say)
         backstage = Backstage(system.settings, source.records, options.speed)
         stack.callback(backstage.stop)
+        stack.callback(screen.say, "Stopping")
         stack.callback(screen.close)
         client = stack.enter_context(connect(clickhouse_target(system.settings)))
         backstage.start()

@@ -102,17 +102,18 @@ def _progress(view: View, width: int) -> Table:
 
 
 def _speed(view: View, width: int) -> Table:
-    cells = (
-        (f"{view.figures.ledger.scored:,}", "scored"),
-        (f"{view.events_per_second:,.0f}", "events/s"),
-        ("-" if view.lag_records is None else f"{view.lag_records:,}", "records lag"),
-        (f"{view.figures.users:,}", "users"),
+    lag = "-" if view.lag_records is None else f"{view.lag_records:,}"
+    cells = (  # with their shares of the width
+        (f"{view.figures.ledger.scored:,}", "scored", 0.22),
+        (f"{view.events_per_second:,.0f}", "events/s", 0.24),
+        (lag, "records lag", 0.31),
+        (f"{view.figures.users:,}", "users", 0.23),
     )
     row = Table.grid(expand=False)
-    for _ in cells:
-        row.add_column(width=width // len(cells), no_wrap=True)
+    for _, _, share in cells:
+        row.add_column(width=int(width * share), no_wrap=True)
     row.add_row(*(Text.assemble((number, "bold"), " ", (unit, "bright_black"))
-                  for number, unit in cells))  # fmt: skip
+                  for number, unit, _ in cells))  # fmt: skip
     return row
 
 
@@ -143,28 +144,30 @@ def _bars(dimension: str, sizes: Mapping[str, int], width: int) -> Table:
 
 
 def _learner(learner: LearnerSnapshot | None) -> tuple[Text, Text]:
-    head = Text("learner   ", "bold")
     if learner is None or not learner.labels:
-        return head + Text("no label has matured yet: the champion scores alone"), Text()
-    first = f"{learner.labels:,} labels, version {learner.version:,}; "
+        return _line("learner", "no label has matured yet: the champion scores alone"), Text()
     share = f"its say in the scores is {learner.blend_weight:.0%}"
+    head = _line("learner", f"{learner.labels:,} labels, version {learner.version:,}; {share}")
     losses = (learner.log_loss_learner, learner.log_loss_champion, learner.log_loss_blend)
     if None in losses:
-        return head + Text(first + share), Text()
+        return head, Text()
     told = "log loss: learner {:.4f}, champion {:.4f}, blend {:.4f}".format(*losses)
-    return head + Text(first + share), Text(f"          {told}")
+    return head, _line("", told)
 
 
 def _ledger(view: View) -> Text:
     ledger = view.figures.ledger
     parts = ((ledger.duplicates, "dup"), (ledger.late, "late"), (ledger.dead_letters, "dead"))
     told = "".join(f" + {n:,} {name}" for n, name in parts)
-    state = ("balanced", "green") if ledger.balanced else ("NOT BALANCED", "bold red")
-    return Text.assemble(
-        ("ledger    ", "bold"),
-        f"{ledger.accepted:,} in = {ledger.scored:,} scored{told}  ",
-        state if ledger.accepted else "",
-    )
+    line = _line("ledger", f"{ledger.accepted:,} in = {ledger.scored:,} scored{told}  ")
+    if ledger.accepted:
+        line.append(*(("balanced", "green") if ledger.balanced else ("NOT BALANCED", "bold red")))
+    return line
+
+
+def _line(name: str, told: str) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    return line.append(f"{name:<10}", "bold").append(told)
 
 
 def alert_lines(alerts: tuple[Alert, ...], width: int) -> Table:

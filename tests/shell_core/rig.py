@@ -156,9 +156,7 @@ class Rig:
         ends = [self.log.ends_now(topic, SHARD)[1] for topic in (TOPICS.clickstream, TOPICS.orders)]
         return ends[0], ends[1]
 
-    def process(
-        self, owner: str, faults: Faults | None = None, fetch: int = FETCH_ALL
-    ) -> Process:
+    def process(self, owner: str, faults: Faults | None = None, fetch: int = FETCH_ALL) -> Process:
         return Process(self, owner, faults or NoFaults(), fetch)
 
     async def oracle(self) -> Oracle:

@@ -20,7 +20,8 @@ ITEMS = PAGE_BYTES // 8  # int64 per page
 
 
 def store(log: MemoryLog, writer: str) -> CheckpointStore:
-    return CheckpointStore(log, TOPIC, SHARD, writer)  # type: ignore[arg-type]
+    """Writers took the shard over in the order of their names."""
+    return CheckpointStore(log, TOPIC, SHARD, writer, takeover=ord(writer[0]))  # type: ignore[arg-type]
 
 
 def states() -> list[Arrays]:
@@ -45,7 +46,7 @@ async def write(kept: CheckpointStore, seq: int, arrays: Arrays, journal_offset:
 
 
 async def loaded(log: MemoryLog) -> tuple[int, Arrays] | None:
-    found = await store(log, "reader").load()
+    found = await store(log, "~").load()
     return None if found is None else (found.manifest.seq, found.arrays)
 
 
@@ -159,7 +160,7 @@ def test_any_damaged_page_is_noticed_and_the_one_before_is_used_where_there_is_o
     async def go() -> None:
         whole, _ = await history("aaaaab")
         records = [(o, k or b"", v) for o, k, v in whole.records(TOPIC, SHARD)]
-        newest = [(o, v) for o, k, v in records if k.startswith(b"page/b/") and v]
+        newest = [(o, v) for o, k, v in records if k.startswith(b"page/98.b/") and v]
         assert len(newest) >= 4
         for offset, value in newest:
             log = whole.copy()
@@ -173,7 +174,7 @@ def test_any_damaged_page_is_noticed_and_the_one_before_is_used_where_there_is_o
             with pytest.raises(StateError, match=f"{damage}.*{TOPIC}|{TOPIC}.*{damage}"):
                 await loaded(log)  # `b` has swept `a` away: there is nothing older
             # Before the sweep the older one is still there, and is taken instead.
-            end = max(o for o, k, v in records if k == b"manifest/b") + 1
+            end = max(o for o, k, v in records if k == b"manifest/98.b") + 1
             log.cut(TOPIC, SHARD, end)
             found = await loaded(log)
             assert found is not None
@@ -186,7 +187,7 @@ def test_any_damaged_page_is_noticed_and_the_one_before_is_used_where_there_is_o
 def test_a_manifest_of_another_version_is_a_state_error() -> None:
     async def go() -> None:
         log, _ = await history("aaaaaa")
-        offset = max(o for o, k, _ in log.records(TOPIC, SHARD) if k == b"manifest/a")
+        offset = max(o for o, k, _ in log.records(TOPIC, SHARD) if k == b"manifest/97.a")
         log.replace(TOPIC, SHARD, offset, b"\x81\xa1x\x01")
         with pytest.raises(StateError, match="another version"):
             await loaded(log)
@@ -199,7 +200,7 @@ def test_of_two_writers_the_one_further_on_in_the_journal_counts() -> None:
 
     async def go() -> None:
         log = MemoryLog()
-        old, new = store(log, "old"), store(log, "new")
+        old, new = store(log, "a"), store(log, "b")
         await write(old, 1, states()[0], 10)
         late = old.prepare(2, 20, b"", states()[1])
         await new.load()
@@ -210,11 +211,31 @@ def test_of_two_writers_the_one_further_on_in_the_journal_counts() -> None:
         assert found[0] == 3
         assert same(found[1], states()[2])
         # The next owner sweeps what both left.
-        third = store(log, "third")
+        third = store(log, "c")
         await third.load()
         await write(third, 4, states()[3], 40)
         newest = {k or b"": v for _, k, v in log.records(TOPIC, SHARD)}
-        assert {k.split(b"/")[1] for k, v in newest.items() if v is not None} == {b"third"}
+        assert {k.split(b"/")[1] for k, v in newest.items() if v is not None} == {b"99.c"}
+
+    asyncio.run(go())
+
+
+def test_a_worker_that_lost_the_shard_while_it_recovered_sweeps_nothing_of_its_successor() -> None:
+    async def go() -> None:
+        log = MemoryLog()
+        first = store(log, "a")
+        await write(first, 1, states()[0], 10)
+        late, successor = store(log, "b"), store(log, "c")
+        await successor.load()
+        await write(successor, 2, states()[1], 30)
+        await late.load()  # it was paused behind its takeover, and reads what its successor wrote
+        await write(late, 1, states()[0], 20)
+        assert (await loaded(log) or (0,))[0] == 2
+        await write(successor, 3, states()[2], 40)
+        found = await loaded(log)
+        assert found is not None
+        assert found[0] == 3
+        assert same(found[1], states()[2])
 
     asyncio.run(go())
 

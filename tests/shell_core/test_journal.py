@@ -18,7 +18,9 @@ TOPIC, SHARD = "journal", 2
 
 
 def plan(seq: int) -> Plan:
-    return Plan(seq, (seq - 1, 0), (seq, 0), 1000 + seq, 0, "v1", {"version": seq, "weights": [0.5]})
+    return Plan(
+        seq, (seq - 1, 0), (seq, 0), 1000 + seq, 0, "v1", {"version": seq, "weights": [0.5]}
+    )
 
 
 def journal(log: MemoryLog, owner: str) -> Journal:
@@ -94,9 +96,7 @@ def test_exactly_one_of_two_that_write_at_the_same_time_wins() -> None:
         a, b = journal(log, "a"), journal(log, "b")
         await a.take_over()
         await b.take_over()
-        results = await asyncio.gather(
-            a.append(plan(1)), b.append(plan(1)), return_exceptions=True
-        )
+        results = await asyncio.gather(a.append(plan(1)), b.append(plan(1)), return_exceptions=True)
         # `a` wrote first, so even `b`, the owner, finds its record elsewhere: it is fenced too and
         # recovers. That costs a recovery, but never lets two think that they own the shard.
         assert isinstance(results[0], Fenced)
@@ -138,7 +138,9 @@ def test_a_reader_in_the_middle_needs_the_owner_only_where_strangers_wrote() -> 
     assert valid_steps([Takeover("a"), stray]) == []
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xc1", b"\x93abc", msgspec.msgpack.encode({"type": "x"})])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\xc1", b"\x93abc", msgspec.msgpack.encode({"type": "x"})]
+)
 def test_a_record_that_is_none_of_ours_is_a_state_error_that_names_it(damage: bytes) -> None:
     async def go() -> None:
         log = MemoryLog()

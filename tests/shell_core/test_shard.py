@@ -257,7 +257,9 @@ def test_a_sink_that_never_answers_holds_back_checkpoints_and_commits() -> None:
                 await asyncio.sleep(0)
             await process.shard.suspend(0.1)
         assert rig.committed == (0, 0)
-        manifests = [k for _, k, _ in rig.log.records(TOPICS.checkpoints, SHARD) if b"manifest" in k]
+        manifests = [
+            k for _, k, _ in rig.log.records(TOPICS.checkpoints, SHARD) if b"manifest" in k
+        ]
         assert len(manifests) == 1  # that of the empty state, from the start
         successor = rig.process("b")
         await successor.run()

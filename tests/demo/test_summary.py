@@ -1,0 +1,48 @@
+"""The summary balances only if every produced record is accounted for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from streams.demo.figures import Figures
+from streams.demo.summary import Summary, summarise
+
+PROMISED = {
+    "events_in", "scored", "duplicates", "late", "dead_letters", "users", "alerts",
+    "segment_changes", "learner_updates", "seconds", "events_per_second", "ledger_balanced",
+}  # fmt: skip
+
+
+def _summary(figures: Figures, **values: Any) -> Summary:
+    given = {"sent": 1_000, "labels": 40, "seconds": 8.0, "broker": "Tansu", "broker_version": "1"}
+    return summarise(figures, **{**given, **values})
+
+
+def test_it_has_what_was_promised_and_is_json(figures: Figures) -> None:
+    told = json.loads(json.dumps(_summary(figures).as_dict()))
+    assert told.keys() >= PROMISED
+    assert told["events_in"] == 1_000
+    assert told["events_per_second"] == 125
+    assert told["users"] == 100
+    assert told["segments"]["lifecycle"]["lapsed"] == 3
+    assert told["ledger_balanced"] is True
+    assert _summary(figures).problem == ""
+
+
+def test_a_lost_record_is_a_problem_though_the_ledger_itself_balances(figures: Figures) -> None:
+    lost = _summary(figures, sent=1_001)
+    assert not lost.ledger_balanced
+    assert "1,001 records were produced and 1,000 accepted" in lost.problem
+
+
+def test_an_unbalanced_ledger_is_a_problem(figures: Figures) -> None:
+    ledger = replace(figures.ledger, scored=980, balanced=False)
+    summary = _summary(replace(figures, ledger=ledger))
+    assert not summary.ledger_balanced
+    assert "980 were scored" in summary.problem
+
+
+def test_nothing_sent_divides_by_nothing(figures: Figures) -> None:
+    assert _summary(figures, seconds=0.0).events_per_second == 0

@@ -1,0 +1,33 @@
+"""A ClickHouse for all tests, and a world of its own for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.local.clickhouse import ChdbServer
+from tests.integration.world import World
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChdbServer]:
+    with ChdbServer(tmp_path_factory.mktemp("integration") / "clickhouse") as server:
+        yield server
+
+
+@pytest.fixture
+def world(
+    kafka_broker: Any, clickhouse: ChdbServer, tmp_path: Path
+) -> Iterator[Callable[..., World]]:
+    """world(setting=value, ...) makes one; `broker` and `server` choose others than the usual."""
+    with ExitStack() as stack:
+
+        def make(broker: Any = None, server: ChdbServer | None = None, **changes: Any) -> World:
+            bootstrap = (broker or kafka_broker).bootstrap
+            return stack.enter_context(World(bootstrap, server or clickhouse, tmp_path, **changes))
+
+        yield make

@@ -1,0 +1,75 @@
+"""`streams.fetch` hands out exactly what aiokafka's own `getmany` would."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from streams.core.records import Records
+from streams.fetch import fetched_columns
+from streams.local.tansu import TansuBroker
+from streams.log import to_records
+
+pytestmark = pytest.mark.kafka
+TOPIC = "fetched"
+TPS = [TopicPartition(TOPIC, p) for p in range(2)]
+
+
+async def fill(bootstrap: str, compression: str | None, count: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(TOPIC, 2, 1)])
+    await admin.close()
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, compression_type=compression)
+    await producer.start()
+    for i in range(count):
+        key = None if i % 7 == 0 else b"k%d" % i
+        value = None if i % 11 == 0 and key else b"v%d" % i * (i % 50)
+        await producer.send(TOPIC, value, key=key, partition=i % 2, timestamp_ms=1_000 + i)
+    await producer.stop()
+
+
+async def read(bootstrap: str, start: int, columns: bool, count: int) -> dict[Any, Records]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, enable_auto_commit=False, fetch_max_wait_ms=100
+    )
+    await consumer.start()
+    consumer.assign(TPS)
+    for tp in TPS:
+        consumer.seek(tp, start)
+    parts: dict[Any, list[Records]] = {tp: [] for tp in TPS}
+    async with asyncio.timeout(20):
+        while sum(len(r) for part in parts.values() for r in part) < count - 2 * start:
+            if columns:
+                got = await fetched_columns(consumer._fetcher, TPS, 0.5)
+            else:
+                polled = await consumer.getmany(timeout_ms=500)
+                got = {tp: to_records(records) for tp, records in polled.items()}
+            for tp, records in got.items():
+                parts[tp].append(records)
+    positions = {tp: await consumer.position(tp) for tp in TPS}
+    await consumer.stop()
+    assert positions == dict.fromkeys(TPS, count // 2)
+    return {tp: Records.concat(part) for tp, part in parts.items()}
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("start", [0, 137])
+def test_columns_are_what_getmany_returns(compression: str | None, start: int) -> None:
+    async def both(bootstrap: str) -> None:
+        await fill(bootstrap, compression, 1_000)
+        ours = await read(bootstrap, start, True, 1_000)
+        theirs = await read(bootstrap, start, False, 1_000)
+        for tp in TPS:
+            assert ours[tp].offsets.tolist() == theirs[tp].offsets.tolist()
+            assert ours[tp].offsets.tolist() == list(range(start, 500))
+            assert ours[tp].timestamps_ms.tolist() == theirs[tp].timestamps_ms.tolist()
+            assert list(ours[tp].keys) == list(theirs[tp].keys)
+            assert list(ours[tp].values) == list(theirs[tp].values)
+
+    with TansuBroker() as broker:
+        asyncio.run(both(broker.bootstrap))
