@@ -11,7 +11,7 @@ VALUE_TIERS: Final = ("none", "low", "medium", "high")
 30 %, `low` the rest; `none` has never ordered (too little is known for a value)."""
 
 LIFECYCLE: Final = ("visitor", "new", "active", "at_risk", "lapsed")
-"""visitor: no order yet. new: one order, within the horizon. at_risk: in an open churn alert.
+"""visitor: no order yet. new: one order, less than 90 days ago. at_risk: in an open churn alert.
 lapsed: no order for 90 days or more. active: everyone else."""
 
 DIMENSIONS: Final[dict[str, tuple[str, ...]]] = {

@@ -56,7 +56,7 @@ def update_alerts(
     p = c.p_churn[rows]
     fit = enough_data(state, rows, now_ms, config)
     open_ = c.at_risk[rows]
-    ordered = open_ & (c.recent_orders_ms[rows, 0] > c.alert_opened_ms[rows])
+    ordered = open_ & (c.orders[rows] > c.alert_orders[rows])
     fell = open_ & ~ordered & (p < config.alert_leave)
     lapsed = open_ & ~ordered & ~fell & ~fit
     closing = np.flatnonzero(ordered | fell | lapsed)
@@ -72,6 +72,7 @@ def update_alerts(
     c.at_risk[opened] = True
     c.episode[opened] += 1
     c.alert_opened_ms[opened] = now_ms
+    c.alert_orders[opened] = c.orders[opened]
     for kept, score in (
         (c.alert_p, c.p_churn),
         (c.alert_champion, c.p_champion),

@@ -30,6 +30,7 @@ _MONEY_OF_KIND: Final = np.array(
     [0] * KIND_PLACED + [_MONEY["revenue_cents"], _MONEY["refund_cents"], _MONEY["refund_cents"]]
 )
 _ITEM, _CATEGORY, _SESSION = (np.uint64(s) for s in (1, 2, 3))
+_NOT_YET: Final = np.iinfo(np.int64).max  # later than any time, for a running minimum
 _FORGET_AT = 1 << 16  # entries a map must have before it is worth looking for expired ones
 
 
@@ -65,6 +66,8 @@ def apply(state: ShardState, events: Events, fresh: NDArray[np.int64]) -> NDArra
 
     The windows' clock must have been advanced to the step's clock before.
     """
+    if not len(fresh):
+        return fresh
     users = events.users
     if len(fresh) != len(users):
         users = [users[i] for i in fresh]
@@ -79,8 +82,7 @@ def apply(state: ShardState, events: Events, fresh: NDArray[np.int64]) -> NDArra
     if len(placed):
         _orders(state, rows[placed], ts_ms[placed], cents[placed])
     _decay(state, rows, ts_ms, kind == KIND_PLACED, cents)
-    if len(ts_ms):
-        state.meta.watermark_ms = max(state.meta.watermark_ms, int(ts_ms.max()))
+    state.meta.watermark_ms = max(state.meta.watermark_ms, int(ts_ms.max()))
     return rows
 
 
@@ -185,7 +187,7 @@ def _remember_times(
     np.maximum.at(last, rows * c.last_seen_ms.shape[1] + kind, ts_ms)
     np.maximum.at(c.last_activity_ms, rows, ts_ms)
     never = c.first_seen_ms[rows] == 0
-    c.first_seen_ms[rows[never]] = np.iinfo(np.int64).max
+    c.first_seen_ms[rows[never]] = _NOT_YET
     np.minimum.at(c.first_seen_ms, rows, ts_ms)
 
 
@@ -207,7 +209,7 @@ def _orders(
     np.add.at(c.orders, rows, np.int32(1))
     np.add.at(c.revenue_cents, rows, cents)
     never = c.first_order_ms[rows] == 0
-    c.first_order_ms[rows[never]] = np.iinfo(np.int64).max
+    c.first_order_ms[rows[never]] = _NOT_YET
     np.minimum.at(c.first_order_ms, rows, ts_ms)
 
     order = np.lexsort((-ts_ms, rows))  # by user, newest first
@@ -234,8 +236,6 @@ def _decay(
     """Exponentially decayed sums: bring each to its newest event's time, then add the batch."""
     c = state.columns
     users, which = np.unique(rows, return_inverse=True)
-    if not len(users):
-        return
     at = c.decayed_at_ms[users].copy()
     np.maximum.at(at, which, ts_ms)
     age = (at - c.decayed_at_ms[users])[:, None]

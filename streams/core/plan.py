@@ -72,6 +72,7 @@ def next_plan(
     users: int,
 ) -> Plan | None:
     """The next step, or None when there is nothing to do yet. Pure; `wall_ms` is given."""
+    wall_ms = max(wall_ms, meta.clock_ms)  # a clock that was set back stands still for us
     reached = _reached(pending)
     sweep_due = clock == "event" and 0 < meta.next_sweep_ms <= reached
     bound = meta.next_sweep_ms - 1 if sweep_due else reached

@@ -58,7 +58,7 @@ def update_segments(state: ShardState, rows: NDArray[np.int64], now_ms: int, sha
     orders = c.orders[rows]
     live = (orders > 0) & (now_ms - c.recent_orders_ms[rows, 0] < LIVE_MS)
     _count_values(state, rows, live)
-    if int(state.value_histogram.sum()) >= 2 * max(1, state.meta.tier_total):
+    if int(state.value_histogram.sum()) >= 2 * state.meta.tier_total:
         cut_tiers(state)  # a young shard: its first cuts mean little
     medium, high = state.meta.tier_cuts
     bins = c.value_bin[rows]
@@ -116,16 +116,13 @@ def _change(
         "dimension": np.full(len(at), dimension, object),
         "from_segment": names[before],
         "to_segment": names[after],
-        "why": _why(state, at, dimension, after),
+        "why": _why(dimension, before, after),
     }
 
 
-def _why(
-    state: ShardState, rows: NDArray[np.int64], dimension: str, after: NDArray[np.int8]
-) -> NDArray[np.object_]:
+def _why(dimension: str, before: NDArray[np.int8], after: NDArray[np.int8]) -> NDArray[np.object_]:
     if dimension == "value_tier":
-        first = state.columns.orders[rows] == 1
-        return np.where(first, "first order", "expected spend moved").astype(object)
+        return np.where(before == _NONE, "first order", "expected spend moved").astype(object)
     words = {
         _VISITOR: "no order yet",
         _NEW: "first order",

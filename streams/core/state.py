@@ -64,6 +64,7 @@ class Columns:
         # scores as last written to ClickHouse
         "written_p": ("f4", 0),
         "written_spend": ("f4", 0),
+        "written_orders": ("i4", 0),
         "written_at_ms": ("i8", 0),
         # segments and alerts
         "lifecycle": ("i1", 0),
@@ -73,6 +74,7 @@ class Columns:
         "at_risk": ("?", 0),
         "episode": ("i4", 0),
         "alert_opened_ms": ("i8", 0),
+        "alert_orders": ("i4", 0),  # orders when it opened: one more closes it
         "alert_closed_ms": ("i8", 0),
         "alert_p": ("f4", 0),  # as raised, so that the closing row repeats them
         "alert_champion": ("f4", 0),
@@ -111,6 +113,7 @@ class Columns:
     expected_spend: NDArray[np.float32]
     written_p: NDArray[np.float32]
     written_spend: NDArray[np.float32]
+    written_orders: NDArray[np.int32]
     written_at_ms: NDArray[np.int64]
     lifecycle: NDArray[np.int8]
     value_tier: NDArray[np.int8]
@@ -119,6 +122,7 @@ class Columns:
     at_risk: NDArray[np.bool_]
     episode: NDArray[np.int32]
     alert_opened_ms: NDArray[np.int64]
+    alert_orders: NDArray[np.int32]
     alert_closed_ms: NDArray[np.int64]
     alert_p: NDArray[np.float32]
     alert_champion: NDArray[np.float32]

@@ -229,6 +229,7 @@ def _score_rows(
             (np.abs(p - c.written_p[rows]) < WRITE_P_CHANGE)
             & (np.abs(spend - c.written_spend[rows]) <= WRITE_SPEND_CHANGE * spend)
         ) | (np.isnan(p) & (c.written_at_ms[rows] > 0))
+    told &= c.orders[rows] == c.written_orders[rows]
     told &= now_ms - c.written_at_ms[rows] < WRITE_AFTER_MS
     if len(changes["user_id"]):
         moved = np.array([state.rows_by_user[u] for u in changes["user_id"]], np.int64)
@@ -236,7 +237,7 @@ def _score_rows(
     at = rows[~told]
     k = len(at)
     c.written_p[at], c.written_spend[at] = c.p_churn[at], c.expected_spend[at]
-    c.written_at_ms[at] = now_ms
+    c.written_orders[at], c.written_at_ms[at] = c.orders[at], now_ms
     return {
         "user_id": state.users[at],
         "shard": np.full(k, state.meta.shard, np.uint16),

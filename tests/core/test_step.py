@@ -550,12 +550,13 @@ def test_a_change_of_segment_writes_a_score_row() -> None:
     assert driver.rows("score_history")[-1]["lifecycle"] == "active"
 
 
-def test_a_change_of_spend_writes_a_score_row() -> None:
+def test_an_order_writes_a_score_row_so_that_its_order_columns_are_fresh() -> None:
     driver = customer()
-    driver.feed([], [order("u", T0 + 1, 0.5)])  # 20.5 after 20
-    assert len(score_times(driver)) == 1
-    driver.feed([], [order("u", T0 + 2, 2.0)])
-    assert score_times(driver) == [T0, T0 + 2]
+    driver.feed([], [order("u", T0 + 1, 0.0)])  # neither p nor spend nor segment changes
+    assert score_times(driver) == [T0, T0 + 1]
+    newest = driver.rows("score_history")[-1]
+    assert newest["lifetime_orders"] == driver.column("orders", "u")
+    assert newest["last_order_at"] == T0 + 1
 
 
 def test_a_learner_stays_in_use_until_the_next() -> None:
