@@ -1,0 +1,1 @@
+"""Scoring and training: champion, learner, blend, reasons. No Kafka, no ClickHouse."""

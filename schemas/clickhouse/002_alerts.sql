@@ -75,8 +75,10 @@ CREATE VIEW IF NOT EXISTS alert_history
 COMMENT 'Every alert ever, with how it ended, one row each'
 AS
 SELECT
-    opened.alert_id, opened.user_id, opened.arm, opened.raised_at, closed.closed_at,
-    closed.closed_why, opened.p_churn, opened.expected_spend, opened.reasons, opened.action
+    opened.alert_id AS alert_id, user_id, arm, raised_at, closed.at AS closed_at,
+    closed.why AS closed_why, p_churn, expected_spend, reasons, action
 FROM (SELECT * FROM alerts FINAL WHERE version = 1) AS opened
-LEFT JOIN (SELECT alert_id, closed_at, closed_why FROM alerts FINAL WHERE version = 2) AS closed
-    USING (alert_id);
+LEFT JOIN
+(
+    SELECT alert_id, closed_at AS at, closed_why AS why FROM alerts FINAL WHERE version = 2
+) AS closed USING (alert_id);

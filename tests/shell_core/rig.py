@@ -351,9 +351,9 @@ async def running(work: Any) -> AsyncIterator[asyncio.Task[Any]]:
 def script() -> Synthetic:
     """Five days of a small shop: every kind of good and bad record."""
     return Synthetic(
-        users=9, events=130, order_share=0.4, late_share=0.04, duplicate_share=0.05,
+        users=6, events=80, order_share=0.45, late_share=0.04, duplicate_share=0.05,
         out_of_order_share=0.05, malformed_share=0.07, seed=5, span_days=5.0, lateness_days=1.0,
-        settle_events=60,
+        settle_events=40,
     )  # fmt: skip
 
 

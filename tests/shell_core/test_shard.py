@@ -189,9 +189,9 @@ def test_a_worker_that_comes_back_to_a_shard_that_others_had_recovers_it_anew() 
             while sum(a.at) < 30:
                 await asyncio.sleep(0)
             await a.shard.suspend(30)
-            assert await crashes(rig, 60, "b", TRICKLE) is not None
+            assert await crashes(rig, 45, "b", TRICKLE) is not None
             await a.shard.resume(a.failed)
-            while sum(a.at) < 100:
+            while sum(a.at) < 60:
                 await asyncio.sleep(0)
             await a.shard.suspend(30)
             await a.shard.resume(a.failed)  # nobody else came: it just goes on
@@ -221,7 +221,7 @@ def test_a_shard_whose_partitions_were_paused_when_it_failed_fetches_again() -> 
 
 def test_a_suspension_without_time_loses_the_steps_of_nobody() -> None:
     async def go() -> None:
-        rig, pause = loaded(), PauseAt(40)
+        rig, pause = loaded(), PauseAt(35)
         process = rig.process("a", pause, TRICKLE)
         process.shard.start(process.failed)
         async with running(process.pump()):
@@ -271,7 +271,7 @@ def test_a_sink_that_never_answers_holds_back_checkpoints_and_commits() -> None:
 def test_a_damaged_journal_record_stops_the_shard_and_names_the_place() -> None:
     async def go() -> None:
         rig = loaded()
-        assert await crashes(rig, 60, "first", TRICKLE) is not None
+        assert await crashes(rig, 50, "first", TRICKLE) is not None
         end = rig.log.ends_now(TOPICS.journal, SHARD)[1]
         rig.log.replace(TOPICS.journal, SHARD, end - 1, b"\xff\xff not a record")
         with pytest.raises(StateError, match=f"{TOPICS.journal}/{SHARD} offset {end - 1}"):
@@ -293,7 +293,7 @@ def test_a_journal_that_was_deleted_and_made_anew_is_noticed() -> None:
 def test_input_that_retention_took_before_it_was_replayed_is_noticed() -> None:
     async def go() -> None:
         rig = loaded()
-        assert await crashes(rig, 60, "first", TRICKLE) is not None
+        assert await crashes(rig, 50, "first", TRICKLE) is not None
         oracle = await rig.oracle()
         assert oracle.plans
         rig.log.expire(TOPICS.clickstream, SHARD, rig.ends[0] - 1)
@@ -307,7 +307,7 @@ def test_compaction_of_the_checkpoint_topic_between_owners_changes_nothing() -> 
     async def go() -> None:
         rig = loaded()
         for n in range(8):
-            await crashes(rig, 45 + 5 * n, f"owner-{n}", TRICKLE)
+            await crashes(rig, 40 + 3 * n, f"owner-{n}", TRICKLE)
             rig.log.compact(TOPICS.checkpoints, SHARD)
         process = rig.process("last", fetch=TRICKLE)
         await process.run()
