@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 
 from schemas.topics import TopicNames
 from streams.core.records import CLICKSTREAM, ORDERS
-from streams.errors import RetryableError
+from streams.errors import RetryableError, TidelineError
 from streams.journal import Fenced
-from streams.shard import Services, Shard
+from streams.services import Services
+from streams.shard import Shard
 from streams.transport import RecordBatch
 
 __all__ = ["Engine"]
@@ -59,8 +60,16 @@ class Engine:
     async def offer(self, batch: RecordBatch) -> None:
         """Pass fetched records to their shard; those of a shard we don't have are dropped."""
         shard = self._shards.get(batch.partition)
-        if shard is not None:
+        if shard is None:
+            return
+        try:
             await shard.offer(self._sources[batch.topic], batch)
+        except TidelineError as exc:
+            # Records are missing before this batch and the log could not give them. Faust would
+            # only restart its agent.
+            await shard.suspend(0)
+            if self._shards.get(batch.partition) is shard:
+                self._failed(batch.partition, exc)
 
     async def revoked(self) -> None:
         """A rebalance begins: every shard finishes its step, checkpoints if it can, and rests."""

@@ -57,6 +57,9 @@ class MetricsMonitor:
     def state(self, shard: int, name: str) -> None:
         self._metrics.set_shard_state(shard, name)
 
+    def alert_readable(self, seconds: float) -> None:
+        self._metrics.event_to_alert_seconds.observe(seconds)
+
 
 class SinkMetrics:
     """`streams.sink.SinkObserver` on Prometheus metrics."""

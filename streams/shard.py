@@ -21,29 +21,26 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from schemas.features import FEATURE_NAMES
-from schemas.messages import LearnerSnapshot
-from schemas.topics import TopicNames
 from streams.checkpoints import CheckpointStore
-from streams.core.config import CoreConfig, Scorer
-from streams.core.plan import Clock, Plan, next_plan
+from streams.core.plan import Plan, next_plan
 from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
 from streams.core.step import Outputs, step
 from streams.errors import StateError
 from streams.inbox import Inbox
 from streams.journal import Fenced, Journal
-from streams.log import KeyValue, Log
+from streams.log import KeyValue
+from streams.services import Services
 from streams.transport import RecordBatch
 
-__all__ = ["Monitor", "Services", "Shard", "Sink"]
+__all__ = ["Shard"]
 
 log = logging.getLogger(__name__)
 
@@ -51,54 +48,6 @@ LINGER_SECONDS = 0.02  # between steps when little is waiting: fewer, fuller bat
 TICK_SECONDS = 0.2  # how often an idle shard looks at the clock
 MAX_GAP_RECORDS = 100_000  # a longer gap in a fetch is fetched again rather than read aside
 FETCH_AHEAD_BATCHES = 3  # records waiting before the partition is paused, in full batches
-
-
-class Sink(Protocol):
-    """Where rows go; `streams.sink.ClickHouseSink` is the real one."""
-
-    def submit(self, blocks: Any) -> Any:
-        """Queue the rows of one step; the concurrent future resolves when they are stored."""
-        ...
-
-    async def wait_for_room(self) -> None: ...
-
-
-class Monitor(Protocol):
-    """Told what happens, for metrics; must not raise or block."""
-
-    def stepped(self, shard: int, outputs: Outputs, state: ShardState, seconds: float) -> None: ...
-    def recovering(self, shard: int, remaining: int) -> None: ...
-    def checkpointed(self, shard: int, nbytes: int, seconds: float) -> None: ...
-    def state(self, shard: int, name: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class Services:
-    """What all shards of a worker share."""
-
-    log: Log
-    sink: Sink
-    topics: TopicNames
-    config: CoreConfig
-    clock: Clock
-    scorer: Callable[[str], Scorer]
-    """Champion version -> its scorer; '' is the current one. Raises ArtifactError."""
-    compute: Executor
-    """One thread: steps of all shards take turns, off the event loop."""
-    wall_ms: Callable[[], int]
-    seek: Callable[[int, int, int], Awaitable[None]]
-    """(source, shard, offset): fetch from there."""
-    log_end: Callable[[int, int], int | None]
-    """(source, shard): the partition's high watermark as of the last fetch."""
-    set_paused: Callable[[int, int, bool], None]
-    """(source, shard, paused)"""
-    commit: Callable[[int, tuple[int, int]], Awaitable[None]]
-    """(shard, next offsets of both topics)"""
-    learner: Callable[[], LearnerSnapshot | None]
-    """The newest snapshot seen."""
-    monitor: Monitor
-    max_records: int
-    checkpoint_seconds: float
 
 
 @dataclass
@@ -139,6 +88,7 @@ class Shard:
         self._checkpoint_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._paused = [False, False]
+        self._sought: dict[int, tuple[int, int]] = {}
 
     def _begin_term(self) -> None:
         """A name of its own for every recovery: what an earlier term of ours left unfinished, in
@@ -168,7 +118,8 @@ class Shard:
         missing = inbox.missing_before(source, batch.records)
         if missing is not None:
             start, stop = missing
-            if stop - start > MAX_GAP_RECORDS:
+            if stop - start > MAX_GAP_RECORDS and self._sought.get(source) != missing:
+                self._sought[source] = missing  # coming back the same, it must be read all the same
                 await self._s.seek(source, self.number, start)
                 return
             topic = self._topics[source]
@@ -227,11 +178,12 @@ class Shard:
         if self._inbox is None:
             self._s.monitor.state(self.number, "recovering")
             await self._recover()
-            for source in SOURCES:
-                await self._s.seek(source, self.number, self._offsets[source])
-                # Whoever had the shard before us here may have left it paused.
-                self._s.set_paused(source, self.number, False)
-            self._paused = [False, False]
+        for source in SOURCES:
+            # Whatever was fetched before is gone, and whoever had the shard here may have left it
+            # paused.
+            await self._s.seek(source, self.number, self._offsets[source])
+            self._s.set_paused(source, self.number, False)
+        self._paused = [False, False]
         self._s.monitor.state(self.number, "running")
         self._checkpoint_at = time.monotonic()
         while not self._suspending:
@@ -297,6 +249,9 @@ class Shard:
         stored = asyncio.wrap_future(self._s.sink.submit(outputs.tables), loop=loop)
         stored.add_done_callback(_retrieve)
         self._effects.add(stored)
+        if outputs.alerts and self._s.clock == "wall":
+            produced_ms = int(outputs.tables["alerts"]["event_produced_at"].max())
+            stored.add_done_callback(lambda done: self._tell_latency(done, produced_ms))
         topics = self._s.topics
         messages: list[tuple[str, int, list[KeyValue]]] = [
             (
@@ -317,6 +272,10 @@ class Shard:
             self._sent = loop.create_task(self._send(self._sent, messages))
             self._sent.add_done_callback(_retrieve)
             self._effects.add(self._sent)
+
+    def _tell_latency(self, stored: asyncio.Future[Any], produced_ms: int) -> None:
+        if not stored.cancelled() and stored.exception() is None:
+            self._s.monitor.alert_readable((self._s.wall_ms() - produced_ms) / 1000)
 
     async def _send(
         self,

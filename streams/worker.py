@@ -18,8 +18,8 @@ from streams.faust_app import Failure, app_options, execute
 from streams.follow import SnapshotFollower
 from streams.log import KafkaLog
 from streams.monitor import MetricsMonitor, SinkMetrics
+from streams.services import Services
 from streams.settings import Settings
-from streams.shard import Services
 from streams.sink import ClickHouseSink
 from streams.targets import artifact_directory, clickhouse_target
 
@@ -39,6 +39,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     metrics = metrics_module.Metrics()
     log = KafkaLog(settings.kafka.brokers)
     sink = ClickHouseSink(clickhouse_target(settings), observer=SinkMetrics(metrics))
+    metrics.sink_pending_rows.set_function(lambda: sink.status.pending_rows)
     scorers = ScorerStore(artifact_directory(settings))
     follower = SnapshotFollower(settings.kafka.brokers, names.learner)
     compute = ThreadPoolExecutor(1, thread_name_prefix="compute")

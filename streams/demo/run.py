@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import click
 from clickhouse_driver import Client
@@ -81,7 +81,7 @@ def _report(summary: Summary, options: Options) -> None:
         print_json(summary.as_dict())
     elif options.until_done:
         rows = [
-            (name.replace("_", " "), f"{value:,}" if isinstance(value, int | float) else str(value))
+            (name.replace("_", " "), _told(value))
             for name, value in summary.as_dict().items()
             if name != "segments"
         ]
@@ -91,6 +91,12 @@ def _report(summary: Summary, options: Options) -> None:
         print_table(("RESULT", ""), rows)
     if summary.problem:
         click.echo(f"Error: {summary.problem}", err=True)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def _stay_up(system: System, interrupts: Interrupts) -> None:
@@ -185,7 +191,7 @@ class _Watch:
             title=f"Tideline on {name} {broker_version(self._options.broker)} and ClickHouse",
             notice=NOTICE,
             elapsed_seconds=self._elapsed_seconds,
-            done_share=reached / (stop - start) if stop > start else 1.0,
+            done_share=1.0 if state == _DONE else reached / max(1, stop - start),
             sent=self._backstage.sent.records,
             events_per_second=self._rate(figures.ledger.scored, done=state == _DONE),
             lag_records=group.lag_records if group and not group.unknown else None,

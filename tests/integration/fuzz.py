@@ -1,4 +1,4 @@
-"""Messages that no shop should send, seeded: what each is, and the reason it must be refused for."""
+"""Messages that no shop should send, seeded, and the reason each must be refused for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _event(rng: random.Random, n: int, order: bool, at_ms: int) -> dict[str, Any
     event = {"event_id": f"fuzz-{n}", "user_id": f"victim-{rng.randrange(50)}", "ts": at_ms, "v": 1}
     if order:
         return event | {"type": "placed", "order_id": f"fuzz-order-{n}", "amount": 9.5,
-                        "lines": [{"item_id": "i1", "quantity": 1}]}  # fmt: skip
+                        "lines": [{"item_id": "i1", "amount": 9.5}]}  # fmt: skip
     return event | {"type": "view", "item_id": "i1"}
 
 
@@ -112,7 +112,8 @@ def _null_value(rng: random.Random, event: dict[str, Any]) -> Answer:
 
 
 def _stranger(rng: random.Random, event: dict[str, Any]) -> Answer:
-    return rng.choice([b"", b"\xff\xfe", b"victim", rng.randbytes(9)]), _bytes(event), "key_mismatch"
+    key = rng.choice([b"", b"\xff\xfe", b"victim", rng.randbytes(9)])
+    return key, _bytes(event), "key_mismatch"
 
 
 def _version(rng: random.Random, event: dict[str, Any]) -> Answer:
@@ -121,9 +122,8 @@ def _version(rng: random.Random, event: dict[str, Any]) -> Answer:
 
 
 def _absurd(rng: random.Random, event: dict[str, Any]) -> Answer:
-    ts = rng.choice(
-        [-1, 0, 1, event["ts"] * 1000, event["ts"] + 10**9, 2**62, 946_684_799_999, 4_102_444_800_000]
-    )
+    borders = [946_684_799_999, 4_102_444_800_000]  # just outside 2000 to 2099
+    ts = rng.choice([-1, 0, 1, event["ts"] * 1000, event["ts"] + 10**10, 2**62, *borders])
     return _key(event), _bytes(event | {"ts": ts}), "absurd_timestamp"
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from streams.kafka_admin import connect as connect_admin
-from streams.kafka_offsets import committed_offsets
 from streams.local.clickhouse import ChdbServer
 from streams.replay.synthetic import Synthetic
 from tests.integration.world import SESSION_SECONDS, World
@@ -42,11 +41,8 @@ def balanced(here: World, source: Synthetic) -> None:
     here.check_views()
 
 
-@pytest.mark.parametrize("which", ["kafka_broker", "tansu"])
-def test_two_workers_share_the_shards_one_dies_others_join_and_leave(
-    world: Worlds, which: str, request: pytest.FixtureRequest
-) -> None:
-    here = world(request.getfixturevalue(which))
+def test_two_workers_share_the_shards_one_dies_others_join_and_leave(world: Worlds) -> None:
+    here = world()
     a, b = here.worker("a"), here.worker("b")
     here.own(a, b)
     source = traffic(16_000, seed=1)
@@ -68,10 +64,12 @@ def test_two_workers_share_the_shards_one_dies_others_join_and_leave(
     assert sum(o.takeovers for o in oracles.values()) >= 4 + 2 + 2 + 2  # start, death, join, leave
 
 
+@pytest.mark.parametrize("which", ["kafka_broker", "tansu"])
 def test_sigterm_under_load_stops_in_time_behind_a_checkpoint_and_the_next_goes_on(
-    world: Worlds,
+    world: Worlds, which: str, request: pytest.FixtureRequest
 ) -> None:
-    here = world(checkpoint_interval_seconds=600)  # so that it is the one at the end that counts
+    # The interval is long, so that it is the checkpoint at the end that counts.
+    here = world(request.getfixturevalue(which), checkpoint_interval_seconds=600)
     source = traffic(8_000, seed=2)
     first = here.worker("first")
     here.own(first)
@@ -106,8 +104,10 @@ def test_sigterm_under_load_stops_in_time_behind_a_checkpoint_and_the_next_goes_
 def committed(here: World, places: Any) -> dict[tuple[str, int], int]:
     """What the group has committed, of these (topic, partition)."""
     with connect_admin(here.settings.kafka.brokers) as admin:
-        found = committed_offsets(admin, here.settings.kafka.app_id)
-    return {(topic, partition): found[topic, partition] for topic, partition in places}
+        group = here.settings.kafka.app_id
+        found = admin.list_group_offsets(group)[group]
+    told = {(tp.topic, tp.partition): at.offset for tp, at in found.items()}
+    return {place: told[place] for place in places}
 
 
 def test_a_frozen_worker_is_replaced_and_harmless_when_it_wakes(world: Worlds) -> None:

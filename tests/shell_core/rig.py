@@ -26,7 +26,8 @@ from streams.core.records import SOURCES
 from streams.engine import Engine
 from streams.replay.records import CLICKSTREAM
 from streams.replay.synthetic import Synthetic
-from streams.shard import Services, Shard
+from streams.services import Services
+from streams.shard import Shard
 from streams.transport import RecordBatch
 from tests.core.driving import SilenceScorer, config
 from tests.shell_core.memory import Faults, MemoryLog, MemorySink, NoFaults
@@ -125,6 +126,7 @@ class Silent:
     def stepped(self, *_: Any) -> None: ...
     def recovering(self, *_: Any) -> None: ...
     def checkpointed(self, *_: Any) -> None: ...
+    def alert_readable(self, seconds: float) -> None: ...
     def state(self, shard: int, name: str) -> None:
         self.states.append(name)
 
@@ -295,23 +297,27 @@ class Process:
     def done(self) -> bool:
         return self.at == self.rig.ends
 
-    async def run_engine(self, turns: int = 200_000) -> None:
+    async def run_engine(self) -> None:
         """As `run`, under an engine, which starts the shard again after passing errors."""
         self.engine = Engine(self.services(), suspend_seconds=30, on_fatal=self._fatal)
         async with running(self.pump(self.engine.offer)):
             await self.engine.assigned([SHARD])
-            for _ in range(turns):
-                if self.done or self.failure is not None:
-                    break
-                await asyncio.sleep(0)
-            else:
-                raise AssertionError(f"no end: {self.at} of {self.rig.ends}, {self.monitor.states}")
+            await self.until(lambda: self.done or self.failure is not None)
             last = self.engine._shards.get(SHARD)
             await self.engine.stop()
         if self.failure is not None:
             raise self.failure
         assert last is not None
         self.shard = last
+
+    async def until(self, reached: Callable[[], bool], turns: int = 100_000) -> None:
+        """Let everything run until `reached`; an error if it is not in so many turns."""
+        for _ in range(turns):
+            if reached():
+                return
+            await asyncio.sleep(0)
+        told = f"{self.at} of {self.rig.ends}, fetched {self.position}, paused {self.paused}"
+        raise AssertionError(f"no end: {told}, {self.monitor.states}")
 
     def _fatal(self, error: BaseException) -> None:
         self.failure = error
@@ -322,8 +328,7 @@ class Process:
         task = self.shard._task
         assert task is not None
         async with running(self.pump()):
-            while not (self.done or task.done()):
-                await asyncio.sleep(0)
+            await self.until(lambda: self.done or task.done())
             if not task.done():
                 await self.shard.suspend(30)
         # A crash may show in a task that sends, while the shard itself has ended well or waits.

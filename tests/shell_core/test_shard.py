@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
+from streams import shard as shard_module
+from streams.engine import Engine
 from streams.errors import BrokerUnavailable, StateError
 from streams.journal import Fenced
+from streams.transport import RecordBatch
 from tests.shell_core.memory import MemoryLog, MemorySink
 from tests.shell_core.oracle import assert_same_state
 from tests.shell_core.rig import (
@@ -186,17 +191,14 @@ def test_a_worker_that_comes_back_to_a_shard_that_others_had_recovers_it_anew() 
         a = rig.process("a", fetch=TRICKLE)
         a.shard.start(a.failed)
         async with running(a.pump()):
-            while sum(a.at) < 30:
-                await asyncio.sleep(0)
+            await a.until(lambda: sum(a.at) >= 30)
             await a.shard.suspend(30)
             assert await crashes(rig, 45, "b", TRICKLE) is not None
             await a.shard.resume(a.failed)
-            while sum(a.at) < 60:
-                await asyncio.sleep(0)
+            await a.until(lambda: sum(a.at) >= 60)
             await a.shard.suspend(30)
             await a.shard.resume(a.failed)  # nobody else came: it just goes on
-            while not a.done:
-                await asyncio.sleep(0)
+            await a.until(lambda: a.done)
             await a.shard.suspend(30)
         assert a.failure is None
         await rig.check(a.shard)
@@ -210,8 +212,7 @@ def test_a_shard_whose_partitions_were_paused_when_it_failed_fetches_again() -> 
         process = rig.process("", fault, FETCH_ALL)
         process.max_records = 8  # far more waits than three batches: the topics are paused at once
         task = asyncio.create_task(process.run_engine())
-        while not any(process.paused):
-            await asyncio.sleep(0)
+        await process.until(lambda: any(process.paused))
         fault.n = fault.calls + 1
         await asyncio.wait_for(task, 20)
         await rig.check()
@@ -229,8 +230,7 @@ def test_a_suspension_without_time_loses_the_steps_of_nobody() -> None:
             await process.shard.suspend(0.01)  # its broker does not answer
             pause.go_on.set()
             await process.shard.resume(process.failed)
-            while not process.done:
-                await asyncio.sleep(0)
+            await process.until(lambda: process.done)
             await process.shard.suspend(30)
         assert process.failure is None
         await rig.check(process.shard)
@@ -239,8 +239,6 @@ def test_a_suspension_without_time_loses_the_steps_of_nobody() -> None:
 
 
 def test_a_sink_that_never_answers_holds_back_checkpoints_and_commits() -> None:
-    from concurrent.futures import Future  # noqa: PLC0415
-
     class Stuck(MemorySink):
         def submit(self, blocks: object) -> Future[None]:
             return Future()
@@ -248,13 +246,10 @@ def test_a_sink_that_never_answers_holds_back_checkpoints_and_commits() -> None:
     async def go() -> None:
         rig = loaded()
         process = rig.process("a")
-        process.shard._s = process.shard._s.__class__(
-            **{**process.shard._s.__dict__, "sink": Stuck()}
-        )
+        process.shard._s = replace(process.shard._s, sink=Stuck())
         process.shard.start(process.failed)
         async with running(process.pump()):
-            while len(rig.log.records(TOPICS.journal, SHARD)) < 3:
-                await asyncio.sleep(0)
+            await process.until(lambda: len(rig.log.records(TOPICS.journal, SHARD)) >= 3)
             await process.shard.suspend(0.1)
         assert rig.committed == (0, 0)
         manifests = [
@@ -292,13 +287,70 @@ def test_a_journal_that_was_deleted_and_made_anew_is_noticed() -> None:
 
 def test_input_that_retention_took_before_it_was_replayed_is_noticed() -> None:
     async def go() -> None:
-        rig = loaded()
-        assert await crashes(rig, 50, "first", TRICKLE) is not None
-        oracle = await rig.oracle()
-        assert oracle.plans
+        n = 30  # the next step that is in the journal and in no checkpoint
+        while True:
+            rig = loaded()
+            crash = await crashes(rig, n, "first", TRICKLE)
+            assert crash is not None
+            if crash.where == "append to app-journal: after":
+                break
+            n += 1
         rig.log.expire(TOPICS.clickstream, SHARD, rig.ends[0] - 1)
         with pytest.raises(StateError, match=TOPICS.clickstream):
             await rig.process("second").run()
+
+    asyncio.run(go())
+
+
+async def started(process: Process) -> Engine:
+    """An engine whose shard has recovered and gets nothing by itself."""
+    process.engine = Engine(process.services(), suspend_seconds=30, on_fatal=process._fatal)
+    await process.engine.assigned([SHARD])
+    await process.until(lambda: process.monitor.states[-1:] == ["running"])
+    return process.engine
+
+
+async def fetched(rig: Rig, start: int) -> RecordBatch:
+    topic = TOPICS.clickstream
+    records = await rig.log.read(topic, SHARD, start, rig.ends[0])
+    return RecordBatch(topic, SHARD, records)
+
+
+@pytest.mark.parametrize("longest", [10**6, 5])
+def test_what_a_fetch_skipped_is_read_from_the_log(
+    longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or fetched again, if it is much; if that shows the same hole, it is read all the same."""
+    monkeypatch.setattr(shard_module, "MAX_GAP_RECORDS", longest)
+
+    async def go() -> None:
+        rig = loaded()
+        process = rig.process("")
+        engine = await started(process)
+        await engine.offer(await fetched(rig, 20))
+        await engine.offer(await fetched(rig, 20))
+        assert process.position == [0, 0]
+        async with running(process.pump(engine.offer)):
+            process.position[0] = rig.ends[0]  # nothing more comes of the clicks
+            await process.until(lambda: process.done)
+            await engine.stop()
+        await rig.check()
+
+    asyncio.run(go())
+
+
+def test_records_that_are_gone_before_they_were_fetched_stop_the_worker() -> None:
+    """Retention passed the position: that is a loss, and must not go by in silence."""
+
+    async def go() -> None:
+        rig = loaded()
+        process = rig.process("")
+        engine = await started(process)
+        rig.log.expire(TOPICS.clickstream, SHARD, 10)
+        await engine.offer(await fetched(rig, 10))
+        assert isinstance(process.failure, StateError)
+        assert TOPICS.clickstream in str(process.failure)
+        await engine.stop()
 
     asyncio.run(go())
 
