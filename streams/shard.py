@@ -144,6 +144,7 @@ class Shard:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._inbox = None
+            self._s.monitor.state(self.number, "suspended")
         self._task = None
 
     async def resume(self, on_failure: Callable[[int, BaseException], None]) -> None:
@@ -172,6 +173,7 @@ class Shard:
             raise
         except Exception as exc:
             self._inbox = None
+            self._s.monitor.state(self.number, "suspended")
             on_failure(self.number, exc)
 
     async def _run(self) -> None:

@@ -193,7 +193,7 @@ class World:
             owned = [worker.shards for worker in expected]
             return all(owned) and sorted(n for shards in owned for n in shards) == every
 
-        if not wait_until(shared, timeout_seconds, 0.1):
+        if not wait_until(shared, timeout_seconds, 0.3):
             told = [f"{w.name}: {w.shards}\n{tail(w.log_path, 15)}" for w in expected]
             raise AssertionError("the shards are not shared:\n" + "\n".join(told))
 
@@ -237,9 +237,15 @@ class World:
         """Records that ClickHouse knows as taken in."""
         return int(self.one("SELECT sum(accepted) FROM batches FINAL"))
 
-    def wait(self, what: str, probe: Callable[[], bool], timeout_seconds: float = 40) -> None:
+    def wait(
+        self,
+        what: str,
+        probe: Callable[[], bool],
+        timeout_seconds: float = 40,
+        interval_seconds: float = 0.3,
+    ) -> None:
         """Wait until `probe` holds; the logs' ends are shown if it never does."""
-        if wait_until(probe, timeout_seconds, 0.05):
+        if wait_until(probe, timeout_seconds, interval_seconds):
             return
         logs = "\n".join(f"--- {w.name}\n{tail(w.log_path, 20)}" for w in self._workers)
         ledger = "\n".join(map(str, self.sql("SELECT * FROM ledger")))

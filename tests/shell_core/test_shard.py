@@ -350,6 +350,7 @@ def test_records_that_are_gone_before_they_were_fetched_stop_the_worker() -> Non
         await engine.offer(await fetched(rig, 10))
         assert isinstance(process.failure, StateError)
         assert TOPICS.clickstream in str(process.failure)
+        assert process.monitor.states[-1] == "suspended"
         await engine.stop()
 
     asyncio.run(go())
