@@ -92,17 +92,19 @@ def drain(result: FetchResult) -> Records:
 def _columns(batch: Any, first_wanted: int) -> Records:
     """One record batch. It may begin before the offset that was asked for."""
     try:
-        records = [r for r in batch if r.offset >= first_wanted]
+        records = list(batch)
     except ValueError as exc:  # what the parser raises for lengths that don't fit
         raise KafkaError(f"a record batch can't be parsed: {exc}") from exc
     n = len(records)
-    return (
-        Records(
-            np.array([r.offset for r in records], np.int64),
-            np.array([r.timestamp for r in records], np.int64),
-            [r.key for r in records],
-            [r.value for r in records],
-        )
-        if n
-        else Records.empty()
+    base = batch.base_offset
+    if batch.next_offset - base == n:
+        offsets = np.arange(base, base + n)
+    else:  # compacted: some offsets are gone
+        offsets = np.array([r.offset for r in records], np.int64)
+    columns = Records(
+        offsets,
+        np.array([r.timestamp for r in records], np.int64),
+        [r.key for r in records],
+        [r.value for r in records],
     )
+    return columns if base >= first_wanted else columns[int(offsets.searchsorted(first_wanted)) :]

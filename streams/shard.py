@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 LINGER_SECONDS = 0.02  # between steps when little is waiting: fewer, fuller batches
 TICK_SECONDS = 0.2  # how often an idle shard looks at the clock
-MAX_GAP_RECORDS = 100_000  # a longer gap in a fetch is fetched again rather than read aside
+MAX_GAP_RECORDS = 1_000  # a longer gap is fetched again first: reading aside is slow
 FETCH_AHEAD_BATCHES = 3  # records waiting before the partition is paused, in full batches
 
 
@@ -107,13 +107,15 @@ class Shard:
         self._task = asyncio.create_task(self._guarded(on_failure), name=f"shard-{self.number}")
 
     async def offer(self, source: int, batch: RecordBatch) -> None:
-        """Take in fetched records; while recovering they are dropped, to be fetched again.
+        """Take in fetched records. While recovering they are dropped, and no more are fetched
+        until the shard knows where it goes on.
 
         A fetch that was under way when we sought elsewhere may skip records. What is missing is
         read from the log itself, so that nothing depends on the order of fetches and seeks.
         """
         inbox = self._inbox
         if inbox is None:
+            self._s.set_paused(source, self.number, True)
             return
         missing = inbox.missing_before(source, batch.records)
         if missing is not None:

@@ -68,7 +68,7 @@ def measure(
             time.sleep(6)  # past the start-up and the join
             subprocess.Popen(
                 ["py-spy", "record", "-p", str(worker.pid), "-d", "8", "-r", "200", "-f", "raw",
-                 "-t", "-n", "-o", profile]
+                 "-t", "-g", "-o", profile]
             )  # fmt: skip
 
         def finished() -> bool:
