@@ -87,7 +87,8 @@ class ClickHouseSink:
     Args:
         target: where the tables are.
         max_rows: a flush starts when any table has this many rows.
-        linger_seconds: or when the oldest rows have waited this long.
+        linger_seconds: or when the oldest rows have waited this long: within the second that an
+            alert may take, and long enough that small inserts don't cost ClickHouse a core.
         max_pending_rows: what is queued or in flight never exceeds this, or one micro-batch where
             that alone is larger.
         observer: is told of inserts and retries.
@@ -101,7 +102,7 @@ class ClickHouseSink:
         target: ClickHouseTarget,
         *,
         max_rows: int = 50_000,
-        linger_seconds: float = 0.1,
+        linger_seconds: float = 0.3,
         max_pending_rows: int = 500_000,
         observer: SinkObserver | None = None,
         backoff: Backoff | None = None,

@@ -33,7 +33,7 @@ from schemas.events import (
     ClickEvent,
     OrderEvent,
 )
-from streams.core.hashing import hashes
+from streams.core.hashing import HashMemo, hashes
 from streams.core.records import CLICKSTREAM, Records
 
 __all__ = ["REASONS", "DecodeRules", "Events", "Lines", "Reject", "decode"]
@@ -119,6 +119,7 @@ class _Version(msgspec.Struct):
 _click_decoder: Final = msgspec.json.Decoder(ClickEvent)
 _order_decoder: Final = msgspec.json.Decoder(OrderEvent)
 _version_decoder: Final = msgspec.json.Decoder(_Version)
+_known: Final = HashMemo()  # a memo of a pure function: what it holds changes no result
 
 
 def decode(records: Records, source: int, rules: DecodeRules) -> Events:
@@ -234,8 +235,8 @@ def _click_columns(
 ) -> Events:
     n = len(events)
     kind = np.array([_CLICK_KIND[e.type] for e in events], np.int8)
-    item = hashes([e.item_id or "" for e in events])
-    category = hashes([e.category or "" for e in events])
+    item = _known.hashes([e.item_id or "" for e in events])
+    category = _known.hashes([e.category or "" for e in events])
     session = hashes([e.session_id or "" for e in events])
     missing = session == 0
     if missing.any():
@@ -299,7 +300,9 @@ def _order_columns(
         coupon=np.fromiter((e.coupon is not None for e in events), np.bool_, n),
         order_lines=counts,
         lines=Lines(
-            owner, hashes([ln.item_id for ln in lines]), hashes([ln.category or "" for ln in lines])
+            owner,
+            _known.hashes([ln.item_id for ln in lines]),
+            _known.hashes([ln.category or "" for ln in lines]),
         ),
         positions=positions,
         rejects=rejects,

@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-__all__ = ["hashes", "mix", "stable_id", "stable_share"]
+__all__ = ["HashMemo", "hashes", "mix", "stable_id", "stable_share"]
 
 _hash64: Callable[[bytes], int] = xxhash.xxh3_64_intdigest
 _EMPTY: Final = np.uint64(_hash64(b""))
@@ -28,6 +28,26 @@ def hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
     found = np.fromiter(map(_hash64, map(str.encode, texts)), np.uint64, len(texts))
     found[found == _EMPTY] = 0
     return found
+
+
+class HashMemo(dict[str, int]):
+    """Remembers `hashes` of texts that come again and again, such as items and categories."""
+
+    _LIMIT: Final = 1 << 16
+
+    def __missing__(self, text: str) -> int:
+        if len(self) >= self._LIMIT:
+            self.clear()
+        found = self[text] = _hash64(text.encode()) if text else 0
+        return found
+
+    def hashes(self, texts: Sequence[str]) -> NDArray[np.uint64]:
+        """What `hashes` returns, with one dict access per known text.
+
+        >>> HashMemo().hashes(["a", "", "a"]).tolist()
+        [16629034431890738719, 0, 16629034431890738719]
+        """
+        return np.fromiter(map(self.__getitem__, texts), np.uint64, len(texts))
 
 
 def mix(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint64]:
