@@ -64,6 +64,9 @@ def measure(
         client = connect(target)
         started = time.monotonic()
         worker.start()
+        _pin(worker.pid, {0})
+        for server in (stack.broker.process, stack.clickhouse.process):
+            _pin(server.pid, {(os.cpu_count() or 1) - 1})
         if profile:
             time.sleep(6)  # past the start-up and the join
             subprocess.Popen(
@@ -107,6 +110,13 @@ def measure(
         "score_rows": scores,
         "broker": broker,
     }
+
+
+def _pin(pid: int, cores: set[int]) -> None:
+    """Keep a process to some cores: the worker is one core's work, and moving costs it time."""
+    if hasattr(os, "sched_setaffinity"):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def _cpu_seconds(pid: int) -> float:
