@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import logging
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,6 @@ import faust
 from streams.settings import Settings
 
 __all__ = ["Failure", "app_options", "execute"]
-
-_log = logging.getLogger(__name__)
 
 
 class Failure:
@@ -62,7 +58,7 @@ def app_options(settings: Settings, app_id: str) -> dict[str, Any]:
     }
 
 
-def execute(app: faust.App, failure: Failure, on_ready: Callable[[], None] | None = None) -> int:
+def execute(app: faust.App, failure: Failure) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status. Raises what `failure` remembers."""
     failure.watch(app)
     _calm_gc()
