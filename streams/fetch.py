@@ -1,7 +1,7 @@
 """Takes fetched records out of aiokafka as columns, without an object per record.
 
 aiokafka turns each record into a `ConsumerRecord` through three Python generators; that took nearly
-half of a worker's time. Here the parsed batches are drained directly. It reaches into aiokafka's
+half of a worker's time. Here the fetched bytes are read directly. It reaches into aiokafka's
 fetcher, so its version is pinned, and a test compares with what `getmany` returns.
 """
 # ruff: noqa: SLF001  (the fetcher's insides are the point; see above)
@@ -12,14 +12,16 @@ import asyncio
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
+import aiokafka.consumer.fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
-from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
 
+from streams.batches import is_v2, read_batches
 from streams.core.records import Records
 from streams.log import to_records
 
-__all__ = ["drain", "fetched_columns"]
+__all__ = ["drain", "fetched_columns", "keep_fetched_bytes"]
 
 
 async def fetched_columns(
@@ -72,39 +74,30 @@ def drain(result: FetchResult) -> Records:
     if not result.check_assignment(result._topic_partition) or not result.has_more():
         return Records.empty()
     partition = result._partition_records
-    if partition._isolation_level == READ_COMMITTED:  # aborted transactions: aiokafka's own way
+    fetched = getattr(partition._records, "fetched", None)
+    # Aborted transactions and formats before v2 are read in aiokafka's own way.
+    if fetched is None or partition._isolation_level == READ_COMMITTED or not is_v2(fetched):
         return to_records(result.getall())
-    parts: list[Records] = []
-    while partition._records.has_next():
-        batch = partition._records.next_batch()
-        if partition._check_crcs and not batch.validate_crc():
-            if parts:
-                break  # hand out what is good; the next fetch starts at the bad one
-            raise CorruptRecordException(f"Invalid CRC in {result._topic_partition}")
-        if not batch.is_control_batch:
-            parts.append(_columns(batch, partition.next_fetch_offset))
-        partition.next_fetch_offset = batch.next_offset
+    try:
+        records, next_offset = read_batches(
+            fetched, partition.next_fetch_offset, check_crcs=partition._check_crcs
+        )
+    except ValueError as why:
+        raise CorruptRecordException(f"{result._topic_partition}: {why}") from why
+    partition.next_fetch_offset = next_offset
     result._update_position()
     result._partition_records = None
-    return Records.concat([part for part in parts if len(part)])
+    return records
 
 
-def _columns(batch: Any, first_wanted: int) -> Records:
-    """One record batch. It may begin before the offset that was asked for."""
-    try:
-        records = list(batch)
-    except ValueError as exc:  # what the parser raises for lengths that don't fit
-        raise KafkaError(f"a record batch can't be parsed: {exc}") from exc
-    n = len(records)
-    base = batch.base_offset
-    if batch.next_offset - base == n:
-        offsets = np.arange(base, base + n)
-    else:  # compacted: some offsets are gone
-        offsets = np.array([r.offset for r in records], np.int64)
-    columns = Records(
-        offsets,
-        np.array([r.timestamp for r in records], np.int64),
-        [r.key for r in records],
-        [r.value for r in records],
-    )
-    return columns if base >= first_wanted else columns[int(offsets.searchsorted(first_wanted)) :]
+class _KeptRecords(MemoryRecords):  # type: ignore[misc]
+    """aiokafka's view of what was fetched, which lets go of the bytes otherwise."""
+
+    def __init__(self, fetched: bytes) -> None:
+        super().__init__(fetched)
+        self.fetched = fetched
+
+
+def keep_fetched_bytes() -> None:
+    """Let aiokafka's fetchers keep the bytes that `drain` reads. Changes nothing else for them."""
+    aiokafka.consumer.fetcher.MemoryRecords = _KeptRecords

@@ -29,7 +29,7 @@ READ_STALL_SECONDS = 30.0  # a range that exists but doesn't arrive for so long 
 def to_records(records: Sequence[Any]) -> Records:
     """aiokafka's records of one partition, as columns."""
     n = len(records)
-    return Records(
+    return Records.of(
         np.fromiter((r.offset for r in records), np.int64, n),
         np.fromiter((r.timestamp for r in records), np.int64, n),
         [r.key for r in records],

@@ -18,7 +18,8 @@ from models.dataset import Dataset
 from schemas.events import CLICK_TYPES, OrderEvent
 from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply
-from streams.core.decode import DecodeRules, decode
+from streams.core.decode import decode
+from streams.core.events import DecodeRules
 from streams.core.features import DAY_MS, features
 from streams.core.records import CLICKSTREAM, ORDERS, Records
 from streams.core.state import ShardState
@@ -99,7 +100,7 @@ def _feed(state: ShardState, part: Block, rules: DecodeRules) -> None:
         n = len(chosen)
         times = np.array([r.timestamp_ms for r in chosen], np.int64)
         events = decode(
-            Records(np.arange(n), times, [r.key for r in chosen], [r.value for r in chosen]),
+            Records.of(np.arange(n), times, [r.key for r in chosen], [r.value for r in chosen]),
             source,
             rules,
         )

@@ -25,7 +25,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.core.records import Records
-from streams.fetch import fetched_columns
+from streams.fetch import fetched_columns, keep_fetched_bytes
 
 __all__ = ["BatchSchema", "Consumer", "RecordBatch", "Transport"]
 
@@ -58,6 +58,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that polls Kafka and keeps the group membership alive."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
+        keep_fetched_bytes()
         consumer = super()._create_worker_consumer(transport)
         # Faust offers no setting for these two; aiokafka reads both when the consumer starts.
         consumer._partition_assignment_strategy = (RangePartitionAssignor,)  # noqa: SLF001

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.events import CLICK_TYPES
 from schemas.features import COUNT_MEASURES, GAP_ORDERS, MONEY_MEASURES
-from streams.core.decode import KIND_PLACED, Events
+from streams.core.events import KIND_PLACED, Events
 from streams.core.features import DAY_MS, HALF_LIVES_MS
 from streams.core.hashing import mix
 from streams.core.state import DECAYED, ShardState

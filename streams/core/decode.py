@@ -16,12 +16,10 @@ Reasons (the codes that dead letters carry):
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, Final
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,11 +30,25 @@ from schemas.events import (
     ORDER_TYPES,
     ClickEvent,
     OrderEvent,
+    OrderLine,
 )
-from streams.core.hashing import HashMemo, hashes
+from streams.core.events import (
+    EARLIEST_MS,
+    KIND_OF_CLICK,
+    KIND_PLACED,
+    LATEST_MS,
+    SESSION_SLOT_MS,
+    DecodeRules,
+    Events,
+    Lines,
+    merged,
+)
+from streams.core.kernels.events import read_events
+from streams.core.kernels.fields import Fields
+from streams.core.parse import parse
 from streams.core.records import CLICKSTREAM, Records
 
-__all__ = ["REASONS", "DecodeRules", "Events", "Lines", "Reject", "decode"]
+__all__ = ["REASONS", "decode"]
 
 REASONS: Final = (
     "null_key",
@@ -49,270 +61,153 @@ REASONS: Final = (
     "absurd_timestamp",
     "unknown_currency",
 )
-EARLIEST_MS: Final = 946_684_800_000  # 2000-01-01: no shop's clickstream is older
-LATEST_MS: Final = 4_102_444_800_000  # 2100-01-01: a producer that sends microseconds is refused
-SESSION_SLOT_MS: Final = 30 * 60_000  # a visitor's half hour, when the shop sends no session ids
-KIND_PLACED: Final = len(CLICK_TYPES)
-_CLICK_KIND: Final = {name: i for i, name in enumerate(CLICK_TYPES)}
-_ORDER_KIND: Final = {name: KIND_PLACED + i for i, name in enumerate(ORDER_TYPES)}
-_REVIEW: Final = _CLICK_KIND["review"]
 
-
-@dataclass(frozen=True)
-class DecodeRules:
-    """What decides, besides the schema: `rates` maps a currency to the value of one unit in the
-    shop's own currency (which must be in it, at 1.0); a missing currency means the shop's own."""
-
-    max_future_ms: int
-    currency: str
-    rates: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A record that can't be used: its position in the run, a reason code and the details."""
-
-    position: int
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Lines:
-    """What an order or a click touched: event int32 [m] indexes the events; hashes uint64 [m]."""
-
-    event: NDArray[np.int32]
-    item: NDArray[np.uint64]
-    category: NDArray[np.uint64]
-    """0 means there is none."""
-
-
-@dataclass(frozen=True)
-class Events:
-    """Decoded events as columns of length n. Kinds 0 to 7 are `CLICK_TYPES`, 8 to 10 orders."""
-
-    users: list[str]
-    kind: NDArray[np.int8]
-    ts_ms: NDArray[np.int64]
-    id_hash: NDArray[np.uint64]
-    session: NDArray[np.uint64]
-    """0 for orders."""
-    rating_tenths: NDArray[np.int32]
-    """0 when not rated."""
-    amount_cents: NDArray[np.int64]
-    discount_cents: NDArray[np.int64]
-    coupon: NDArray[np.bool_]
-    order_lines: NDArray[np.int32]
-    lines: Lines
-    positions: NDArray[np.int64]
-    """Where each event stood in its run of records."""
-    rejects: list[Reject] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-
-class _Version(msgspec.Struct):
-    v: int = EVENT_VERSION
-
-
-_click_decoder: Final = msgspec.json.Decoder(ClickEvent)
-_order_decoder: Final = msgspec.json.Decoder(OrderEvent)
-_version_decoder: Final = msgspec.json.Decoder(_Version)
-_known: Final = HashMemo()  # a memo of a pure function: what it holds changes no result
+# where the kernel puts what it reads
+_EVENT_ID, _USER, _SESSION, _ITEM, _CATEGORY = range(5)  # hashes
+_COUPON: Final = 2
+_TYPE, _TS, _CURRENCY, _LINE_COUNT = range(4)  # integers
+_RATING: Final = 0  # numbers
+_AMOUNT, _DISCOUNT = range(2)
+_ONE_LINE: Final = Fields.of(OrderLine, slots={"item_id": 0, "category": 1})
+_CLICK: Final = Fields.of(
+    ClickEvent,
+    slots={
+        "event_id": _EVENT_ID, "user_id": _USER, "session_id": _SESSION, "item_id": _ITEM,
+        "category": _CATEGORY, "type": _TYPE, "ts": _TS, "rating": _RATING,
+    },
+    user="user_id",
+    version=("v", EVENT_VERSION),
+    names={"type": CLICK_TYPES},
+)  # fmt: skip
+_MIN_LINE_BYTES: Final = len('{"item_id":"i","amount":1},')
 
 
 def decode(records: Records, source: int, rules: DecodeRules) -> Events:
-    """Decode one run of records of `source` (CLICKSTREAM or ORDERS). Never raises for bad input."""
-    rejects: list[Reject] = []
-    decoder: msgspec.json.Decoder[Any] = _click_decoder if source == CLICKSTREAM else _order_decoder
-    events, positions = _parse(records, decoder, rejects)
-    users = [e.user_id for e in events]
-    ts_ms = _int64([e.ts for e in events])
-    keep = _acceptable(records, events, users, ts_ms, positions, rules, rejects)
-    if not keep.all():
-        chosen = np.flatnonzero(keep)
-        events = [events[i] for i in chosen]
-        users = [users[i] for i in chosen]
-        ts_ms, positions = ts_ms[keep], positions[keep]
-    build = _click_columns if source == CLICKSTREAM else _order_columns
-    return build(events, users, ts_ms, positions, rules, rejects)
+    """Decode one run of records of `source` (CLICKSTREAM or ORDERS). Never raises for bad input.
+
+    The kernels read the records that are plainly right; the others go through msgspec.
+    """
+    read = _clicks if source == CLICKSTREAM else _orders
+    ok, events = read(records, rules)
+    left = np.flatnonzero(~ok)
+    if not len(left):
+        return events
+    others = parse(records[left], source, rules)
+    rejects = [replace(r, position=int(left[r.position])) for r in others.rejects]
+    others = replace(others, positions=left[others.positions], rejects=rejects)
+    return merged(events.at(np.flatnonzero(ok)), others)
 
 
-def _parse(
-    records: Records, decoder: msgspec.json.Decoder[Any], rejects: list[Reject]
-) -> tuple[list[Any], NDArray[np.int64]]:
-    """Every value that is valid JSON of the right shape, and its position."""
-    values = records.values
-    # One pass in C when all is well, which is nearly always; record by record when not.
-    # A huge or null value makes the fast pass fail its check or raise.
-    try:
-        if max(map(len, values), default=0) <= MAX_EVENT_BYTES and None not in records.keys:  # type: ignore[arg-type]
-            return list(map(decoder.decode, values)), np.arange(len(values))  # type: ignore[arg-type]
-    except (TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    events: list[Any] = []
-    positions: list[int] = []
-    for i, (key, value) in enumerate(zip(records.keys, values, strict=True)):
-        if key is None:
-            rejects.append(Reject(i, "null_key", "events must be keyed by user id"))
-        elif value is None:
-            rejects.append(Reject(i, "null_value", "the record has no value"))
-        elif len(value) > MAX_EVENT_BYTES:
-            detail = f"{len(value)} bytes; at most {MAX_EVENT_BYTES} are read"
-            rejects.append(Reject(i, "too_large", detail))
-        else:
-            try:
-                events.append(decoder.decode(value))
-                positions.append(i)
-            except msgspec.ValidationError as why:
-                rejects.append(Reject(i, *_classify(value, why)))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
-                rejects.append(Reject(i, "invalid_json", str(why)))
-    return events, _int64(positions)
+def _read(
+    records: Records, fields: Fields, rules: DecodeRules, lines: int
+) -> tuple[_Read, NDArray[np.bool_]]:
+    """Run the kernel with room for so many lines: what it read, and where that may be used."""
+    n = len(records)
+    # One buffer is read-only and another is not; to the compiler these are different types.
+    data = records.data.view()
+    data.flags.writeable = False
+    found = _Read(
+        np.zeros((n, 5), np.uint64),
+        np.zeros((n, 4), np.int64),
+        np.zeros((n, 2), np.float64),
+        np.empty((lines, 2), np.uint64),
+        np.empty(lines, np.int32),
+    )
+    ok = np.zeros(n, np.bool_)
+    written = read_events(
+        data, records.key_at, records.key_bytes, records.value_at, records.value_bytes,
+        fields, _ONE_LINE, np.empty(MAX_EVENT_BYTES, np.uint8), ok, *found,
+    )  # fmt: skip
+    latest = np.minimum(records.timestamps_ms + rules.max_future_ms, LATEST_MS - 1)
+    ts_ms = found.integers[:, _TS]
+    ok &= (ts_ms >= EARLIEST_MS) & (ts_ms <= latest)
+    found.numbers[~ok] = 0.0  # whatever was in them may not even fit an integer
+    return found._replace(lines=found.lines[:written], owner=found.owner[:written]), ok
 
 
-def _classify(value: bytes, why: Exception) -> tuple[str, str]:
-    """An event of a version to come fails validation too; say that rather than name a field."""
-    try:
-        version = _version_decoder.decode(value).v
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "invalid_field", str(why)
-    if version != EVENT_VERSION:
-        return "unknown_version", f"v is {version}; this build reads version {EVENT_VERSION}"
-    return "invalid_field", str(why)
+class _Read(NamedTuple):
+    """What the kernel fills: see `read_events`."""
+
+    hashes: NDArray[np.uint64]
+    integers: NDArray[np.int64]
+    numbers: NDArray[np.float64]
+    lines: NDArray[np.uint64]
+    owner: NDArray[np.int32]
 
 
-def _acceptable(
-    records: Records,
-    events: Sequence[Any],
-    users: list[str],
-    ts_ms: NDArray[np.int64],
-    positions: NDArray[np.int64],
-    rules: DecodeRules,
-    rejects: list[Reject],
-) -> NDArray[np.bool_]:
-    """Which parsed events may enter; the others are added to `rejects`, one reason each."""
-    n = len(events)
-    keep = np.ones(n, np.bool_)
-
-    def refuse(i: int, reason: str, detail: str) -> None:
-        if keep[i]:
-            keep[i] = False
-            rejects.append(Reject(int(positions[i]), reason, detail))
-
-    versions = [e.v for e in events]
-    if versions.count(EVENT_VERSION) != n:
-        for i, version in enumerate(versions):
-            if version != EVENT_VERSION:
-                detail = f"v is {version}; this build reads version {EVENT_VERSION}"
-                refuse(i, "unknown_version", detail)
-    encoded = [u.encode() for u in users]
-    keys = records.keys if n == len(records) else [records.keys[i] for i in positions]
-    if encoded != keys:
-        for i, (ours, key) in enumerate(zip(encoded, keys, strict=True)):
-            if ours != key:
-                refuse(i, "key_mismatch", "the record's key is not the event's user_id")
-    latest = np.minimum(records.timestamps_ms[positions] + rules.max_future_ms, LATEST_MS - 1)
-    for i in np.flatnonzero((ts_ms < EARLIEST_MS) | (ts_ms > latest)).tolist():
-        detail = f"ts {ts_ms[i]} is not between {EARLIEST_MS} and {latest[i]} (milliseconds)"
-        refuse(i, "absurd_timestamp", detail)
-    if events and isinstance(events[0], OrderEvent):
-        for i, event in enumerate(events):
-            if event.currency is not None and event.currency not in rules.rates:
-                detail = f"{event.currency} has no rate; set currency_rates"
-                refuse(i, "unknown_currency", detail)
-    return keep
+def _users(records: Records) -> list[str]:
+    """The record keys as text; only right where a kernel has found them to be."""
+    return [(key or b"").decode(errors="replace") for key in records.keys]
 
 
-def _click_columns(
-    events: list[ClickEvent],
-    users: list[str],
-    ts_ms: NDArray[np.int64],
-    positions: NDArray[np.int64],
-    _rules: DecodeRules,
-    rejects: list[Reject],
-) -> Events:
-    n = len(events)
-    kind = np.array([_CLICK_KIND[e.type] for e in events], np.int8)
-    item = _known.hashes([e.item_id or "" for e in events])
-    category = _known.hashes([e.category or "" for e in events])
-    session = hashes([e.session_id or "" for e in events])
+def _clicks(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Events]:
+    n = len(records)
+    found, ok = _read(records, _CLICK, rules, 0)
+    kind, ts_ms = found.integers[:, _TYPE].astype(np.int8), found.integers[:, _TS].copy()
+    session, item, category = found.hashes[:, [_SESSION, _ITEM, _CATEGORY]].T.copy()
     missing = session == 0
-    if missing.any():
-        # Any value that the user's other half hours don't share will do; real ids are hashes.
-        session[missing] = (ts_ms[missing] // SESSION_SLOT_MS).astype(np.uint64)
-    rating = np.zeros(n, np.int32)
-    for i in np.flatnonzero(kind == _REVIEW):
-        stars = events[i].rating
-        if stars is not None:
-            rating[i] = round(stars * 10)
-    touched = (item != 0) | (category != 0)
-    which = np.flatnonzero(touched).astype(np.int32)
-    zeros = np.zeros(n, np.int64)
-    return Events(
-        users=users,
+    # Any value that the user's other half hours don't share will do; real ids are hashes.
+    session[missing] = (ts_ms[missing] // SESSION_SLOT_MS).astype(np.uint64)
+    rating = np.where(kind == KIND_OF_CLICK["review"], found.numbers[:, _RATING], 0.0)
+    touched = np.flatnonzero((item != 0) | (category != 0)).astype(np.int32)
+    return ok, Events(
+        users=_users(records),
         kind=kind,
         ts_ms=ts_ms,
-        id_hash=hashes([e.event_id for e in events]),
+        id_hash=found.hashes[:, _EVENT_ID].copy(),
         session=session,
-        rating_tenths=rating,
-        amount_cents=zeros,
-        discount_cents=zeros,
+        rating_tenths=np.rint(rating * 10).astype(np.int32),
+        amount_cents=np.zeros(n, np.int64),
+        discount_cents=np.zeros(n, np.int64),
         coupon=np.zeros(n, np.bool_),
         order_lines=np.zeros(n, np.int32),
-        lines=Lines(which, item[which], category[which]),
-        positions=positions,
-        rejects=rejects,
+        lines=Lines(touched, item[touched], category[touched]),
+        positions=np.arange(n),
     )
 
 
-def _order_columns(
-    events: list[OrderEvent],
-    users: list[str],
-    ts_ms: NDArray[np.int64],
-    positions: NDArray[np.int64],
-    rules: DecodeRules,
-    rejects: list[Reject],
-) -> Events:
-    n = len(events)
-    kind = np.fromiter((_ORDER_KIND[e.type] for e in events), np.int8, n)
-    rate = np.fromiter((rules.rates[e.currency or rules.currency] for e in events), np.float64, n)
-    amount = np.fromiter((e.amount for e in events), np.float64, n)
-    discount = np.fromiter((e.discount for e in events), np.float64, n)
-    counts = np.fromiter((len(e.lines) for e in events), np.int32, n)
+@lru_cache(maxsize=8)
+def _order_fields(currencies: tuple[str, ...]) -> Fields:
+    return Fields.of(
+        OrderEvent,
+        slots={
+            "event_id": _EVENT_ID, "user_id": _USER, "coupon": _COUPON, "type": _TYPE, "ts": _TS,
+            "currency": _CURRENCY, "lines": _LINE_COUNT, "amount": _AMOUNT, "discount": _DISCOUNT,
+        },
+        user="user_id",
+        version=("v", EVENT_VERSION),
+        names={"type": ORDER_TYPES, "currency": currencies},
+    )  # fmt: skip
+
+
+def _orders(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Events]:
+    n = len(records)
+    # the shop's own currency comes first: it is also what a missing one means
+    currencies = (rules.currency, *(c for c in rules.rates if c != rules.currency))
+    rates = np.array([rules.rates[c] for c in currencies])
+    room = int(np.maximum(records.value_bytes, 0).sum()) // _MIN_LINE_BYTES + 1
+    found, ok = _read(records, _order_fields(currencies), rules, room)
+    kind = found.integers[:, _TYPE]
+    rate = rates[found.integers[:, _CURRENCY]]
+    amount, discount = found.numbers[:, _AMOUNT], found.numbers[:, _DISCOUNT]
     # Only what was bought counts as touched; giving it back is not new interest.
-    bought = [e.lines if e.type == "placed" else [] for e in events]
-    lines = list(chain.from_iterable(bought))
-    owner = np.repeat(
-        np.arange(n, dtype=np.int32), np.fromiter((len(b) for b in bought), np.int64, n)
-    )
-    return Events(
-        users=users,
-        kind=kind,
-        ts_ms=ts_ms,
+    bought = np.flatnonzero(kind[found.owner] == 0)
+    return ok, Events(
+        users=_users(records),
+        kind=(kind + KIND_PLACED).astype(np.int8),
+        ts_ms=found.integers[:, _TS].copy(),
         # a shop may number orders and clicks alike: keep the two apart
-        id_hash=~hashes([e.event_id for e in events]),
+        id_hash=~found.hashes[:, _EVENT_ID],
         session=np.zeros(n, np.uint64),
         rating_tenths=np.zeros(n, np.int32),
         amount_cents=np.rint(amount * rate * 100).astype(np.int64),
         discount_cents=np.rint(discount * rate * 100).astype(np.int64),
-        coupon=np.fromiter((e.coupon is not None for e in events), np.bool_, n),
-        order_lines=counts,
+        coupon=found.hashes[:, _COUPON] != 0,
+        order_lines=found.integers[:, _LINE_COUNT].astype(np.int32),
         lines=Lines(
-            owner,
-            _known.hashes([ln.item_id for ln in lines]),
-            _known.hashes([ln.category or "" for ln in lines]),
+            found.owner[bought],
+            found.lines[bought, 0],
+            found.lines[bought, 1],
         ),
-        positions=positions,
-        rejects=rejects,
+        positions=np.arange(n),
     )
-
-
-def _int64(values: Sequence[int]) -> NDArray[np.int64]:
-    # Clipped rather than overflowing: such a time is absurd either way, and is refused as one.
-    try:
-        return np.array(values, np.int64)
-    except OverflowError:
-        bound = 2**62
-        return np.array([max(-bound, min(bound, v)) for v in values], np.int64)

@@ -44,7 +44,7 @@ class Columns:
 
     # name: (dtype, width or 0 for a plain column)
     _SPEC: Final[dict[str, tuple[str, int]]] = {
-        "user_hash": ("u8", 0),  # xxh3-64 of the user id: staggers questions, mixes pair keys
+        "user_hash": ("u8", 0),  # xxh64 of the user id: staggers questions, mixes pair keys
         "first_seen_ms": ("i8", 0),
         "last_seen_ms": ("i8", len(RECENCY_KINDS)),
         "last_activity_ms": ("i8", 0),

@@ -19,7 +19,8 @@ from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.alerts import enough_data, update_alerts
 from streams.core.apply import Applied, admit, apply, forget
 from streams.core.config import CoreConfig, Scorer
-from streams.core.decode import Events, decode
+from streams.core.decode import decode
+from streams.core.events import Events
 from streams.core.features import DAY_MS, features
 from streams.core.plan import Plan
 from streams.core.questions import ask, mature

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
 from streams.core.config import CoreConfig
-from streams.core.decode import DecodeRules
+from streams.core.events import DecodeRules
 from streams.core.plan import Clock, Pending, Plan, next_plan
 from streams.core.records import SOURCES, Records
 from streams.core.state import Meta, ShardState
@@ -99,7 +99,7 @@ def record(event: Wire, at_ms: int | None = None) -> tuple[bytes | None, bytes |
 def to_records(
     rows: Sequence[tuple[bytes | None, bytes | None, int]], first_offset: int = 0
 ) -> Records:
-    return Records(
+    return Records.of(
         np.arange(first_offset, first_offset + len(rows), dtype=np.int64),
         np.array([at for _, _, at in rows], np.int64),
         [key for key, _, _ in rows],

@@ -650,7 +650,7 @@ def test_records_with_gaps_balance() -> None:
     """Transaction markers take up offsets but are not records."""
     driver = Driver(config())
     rows = to_records([record(click("u", T0 + i)) for i in range(3)])
-    gappy = Records(np.array([2, 3, 9]), rows.timestamps_ms, rows.keys, rows.values)
+    gappy = Records.of(np.array([2, 3, 9]), rows.timestamps_ms, rows.keys, rows.values)
     counts = driver.run(Plan(1, (0, 0), (10, 0), 0, 0), (gappy, Records.empty())).counts
     assert (counts.accepted, counts.scored) == (3, 3)
     assert driver.state.meta.offsets == [10, 0]

@@ -79,7 +79,7 @@ def test_malformed_kinds_become_the_dead_letters_they_are_named_for() -> None:
     found: Counter[str] = Counter()
     for index, kind in enumerate((CLICKSTREAM, ORDERS)):
         run = [r for r in records if r.topic_kind == kind]
-        columns = Records(
+        columns = Records.of(
             np.arange(len(run)),
             np.array([r.timestamp_ms for r in run]),
             [r.key for r in run],

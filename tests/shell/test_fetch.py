@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.core.records import Records
-from streams.fetch import fetched_columns
+from streams.fetch import fetched_columns, keep_fetched_bytes
 from streams.local.tansu import TansuBroker
 from streams.log import to_records
 
@@ -34,6 +34,7 @@ async def fill(bootstrap: str, compression: str | None, count: int) -> None:
 
 
 async def read(bootstrap: str, start: int, columns: bool, count: int) -> dict[Any, Records]:
+    keep_fetched_bytes()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, enable_auto_commit=False, fetch_max_wait_ms=100
     )
@@ -57,7 +58,7 @@ async def read(bootstrap: str, start: int, columns: bool, count: int) -> dict[An
     return {tp: Records.concat(part) for tp, part in parts.items()}
 
 
-@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
 @pytest.mark.parametrize("start", [0, 137])
 def test_columns_are_what_getmany_returns(compression: str | None, start: int) -> None:
     async def both(bootstrap: str) -> None:

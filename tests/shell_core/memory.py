@@ -93,7 +93,7 @@ class MemoryLog:
                 f"{here.first} to {here.end}"
             )
         found = [entry for entry in here.entries if start <= entry[0] < stop]
-        return Records(
+        return Records.of(
             np.array([e[0] for e in found], np.int64),
             np.array([e[1] for e in found], np.int64),
             [e[2] for e in found],

@@ -11,7 +11,7 @@ from streams.inbox import Inbox
 
 
 def run(*offsets: int) -> Records:
-    return Records(
+    return Records.of(
         np.array(offsets, np.int64),
         np.array([1000 + o for o in offsets], np.int64),
         [b"k%d" % o for o in offsets],

@@ -1,0 +1,136 @@
+"""Fetched bytes of one topic partition to `Records`: batch headers, checksums, decompression."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+import numpy as np
+from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
+from aiokafka.record.util import calc_crc32c
+from numpy.typing import NDArray
+
+from streams.core.kernels.batches import read_batch
+from streams.core.records import Records
+
+__all__ = ["is_v2", "read_batches"]
+
+_HEADER: Final = struct.Struct(">qiibIhiqqqhii")
+_LENGTH_ENDS: Final = 12  # the batch's length counts what follows it
+_MAGIC_AT: Final = 16
+_CRC_ENDS: Final = 21  # what follows the checksum is what it covers
+_CODECS: Final = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
+
+
+class _Header(NamedTuple):
+    base_offset: int
+    length: int
+    leader_epoch: int
+    magic: int
+    crc: int
+    attributes: int
+    last_offset_delta: int
+    base_ms: int
+    max_ms: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    records: int
+
+    @property
+    def codec(self) -> int:
+        return self.attributes & 0x07
+
+    @property
+    def appended_ms(self) -> int:
+        """The log's own time of all records, or -1 when each has its producer's."""
+        return self.max_ms if self.attributes & 0x08 else -1
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & 0x20)
+
+
+def is_v2(fetched: bytes) -> bool:
+    """Whether the batches are of format v2; brokers convert, so all of a fetch are, or none."""
+    return len(fetched) > _MAGIC_AT and fetched[_MAGIC_AT] == 2
+
+
+def read_batches(fetched: bytes, first_wanted: int, *, check_crcs: bool) -> tuple[Records, int]:
+    """The records from offset `first_wanted` on, and the next offset to fetch.
+
+    A fetch may begin before the wanted offset and end within a batch. Raises ValueError for bytes
+    that are damaged, unless good batches come before them: then these are returned, and the next
+    fetch begins at the damage.
+    """
+    whole = np.frombuffer(fetched, np.uint8)
+    parts: list[Records] = []
+    at, next_offset = 0, first_wanted
+    try:
+        while at + _HEADER.size <= len(fetched):
+            header = _Header(*_HEADER.unpack_from(fetched, at))
+            start, stop = at + _HEADER.size, at + _LENGTH_ENDS + header.length
+            if stop > len(fetched):
+                break
+            _check(fetched, at, stop, header, check_crcs)
+            if not header.is_control:
+                if header.codec:
+                    unpacked = np.frombuffer(_unpack(fetched[start:stop], header.codec), np.uint8)
+                    parts.append(_read(unpacked, 0, len(unpacked), header))
+                else:
+                    parts.append(_read(whole, start, stop, header))
+            at = stop
+            next_offset = max(next_offset, header.base_offset + header.last_offset_delta + 1)
+    except ValueError:
+        if not parts:
+            raise
+    records = _joined(parts)
+    if len(records) and records.offsets[0] < first_wanted:
+        records = records[int(records.offsets.searchsorted(first_wanted)) :]
+    return records, next_offset
+
+
+def _check(fetched: bytes, at: int, stop: int, header: _Header, check_crcs: bool) -> None:
+    if stop < at + _HEADER.size or header.magic != 2 or header.records < 0:
+        raise ValueError(f"no record batch at byte {at}")
+    if check_crcs and calc_crc32c(memoryview(fetched)[at + _CRC_ENDS : stop]) != header.crc:
+        raise ValueError(f"wrong checksum of the batch at offset {header.base_offset}")
+
+
+def _unpack(packed: bytes, codec: int) -> bytes:
+    if codec not in _CODECS:
+        raise ValueError(f"unknown compression {codec}")
+    try:
+        return bytes(_CODECS[codec](packed))
+    except Exception as why:  # each codec has errors of its own
+        raise ValueError(f"a batch can't be unpacked: {why}") from why
+
+
+def _read(data: NDArray[np.uint8], start: int, stop: int, header: _Header) -> Records:
+    n = min(header.records, stop - start)  # a record takes more than a byte
+    columns = Records(
+        np.empty(n, np.int64), np.empty(n, np.int64), data,
+        np.empty(n, np.int64), np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int32),
+    )  # fmt: skip
+    if not read_batch(
+        data, start, stop, header.base_offset, header.base_ms, header.appended_ms,
+        columns.offsets, columns.timestamps_ms,
+        columns.key_at, columns.key_bytes, columns.value_at, columns.value_bytes,
+    ):  # fmt: skip
+        raise ValueError(f"the batch at offset {header.base_offset} can't be read")
+    return columns
+
+
+def _joined(parts: list[Records]) -> Records:
+    """One run of all parts. Those of one buffer keep it: nothing is copied but the columns."""
+    if not parts or any(part.data is not parts[0].data for part in parts):
+        return Records.concat(parts)
+    return Records(
+        np.concatenate([p.offsets for p in parts]),
+        np.concatenate([p.timestamps_ms for p in parts]),
+        parts[0].data,
+        np.concatenate([p.key_at for p in parts]),
+        np.concatenate([p.key_bytes for p in parts]),
+        np.concatenate([p.value_at for p in parts]),
+        np.concatenate([p.value_bytes for p in parts]),
+    )

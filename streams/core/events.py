@@ -1,0 +1,141 @@
+"""Decoded events as columns, the rules for decoding, and what a bad record becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import CLICK_TYPES, ORDER_TYPES
+
+__all__ = [
+    "EARLIEST_MS",
+    "KIND_OF_CLICK",
+    "KIND_OF_ORDER",
+    "KIND_PLACED",
+    "LATEST_MS",
+    "SESSION_SLOT_MS",
+    "DecodeRules",
+    "Events",
+    "Lines",
+    "Reject",
+    "merged",
+]
+
+EARLIEST_MS: Final = 946_684_800_000  # 2000-01-01: no shop's clickstream is older
+LATEST_MS: Final = 4_102_444_800_000  # 2100-01-01: a producer that sends microseconds is refused
+SESSION_SLOT_MS: Final = 30 * 60_000  # a visitor's half hour, when the shop sends no session ids
+KIND_PLACED: Final = len(CLICK_TYPES)
+KIND_OF_CLICK: Final = {name: i for i, name in enumerate(CLICK_TYPES)}
+KIND_OF_ORDER: Final = {name: KIND_PLACED + i for i, name in enumerate(ORDER_TYPES)}
+
+
+@dataclass(frozen=True)
+class DecodeRules:
+    """What decides, besides the schema: `rates` maps a currency to the value of one unit in the
+    shop's own currency (which must be in it, at 1.0); a missing currency means the shop's own."""
+
+    max_future_ms: int
+    currency: str
+    rates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A record that can't be used: its position in the run, a reason code and the details."""
+
+    position: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What an order or a click touched: event int32 [m] indexes the events; hashes uint64 [m]."""
+
+    event: NDArray[np.int32]
+    item: NDArray[np.uint64]
+    category: NDArray[np.uint64]
+    """0 means there is none."""
+
+
+@dataclass(frozen=True)
+class Events:
+    """Decoded events as columns of length n. Kinds 0 to 7 are `CLICK_TYPES`, 8 to 10 orders."""
+
+    users: list[str]
+    kind: NDArray[np.int8]
+    ts_ms: NDArray[np.int64]
+    id_hash: NDArray[np.uint64]
+    session: NDArray[np.uint64]
+    """0 for orders."""
+    rating_tenths: NDArray[np.int32]
+    """0 when not rated."""
+    amount_cents: NDArray[np.int64]
+    discount_cents: NDArray[np.int64]
+    coupon: NDArray[np.bool_]
+    order_lines: NDArray[np.int32]
+    lines: Lines
+    positions: NDArray[np.int64]
+    """Where each event stood in its run of records."""
+    rejects: list[Reject] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def at(self, chosen: NDArray[np.int64]) -> Events:
+        """The events at these positions, ascending int64 [k], with what they touched."""
+        index = np.full(len(self), -1, np.int32)
+        index[chosen] = np.arange(len(chosen), dtype=np.int32)
+        owner = index[self.lines.event]
+        kept = owner >= 0
+        columns = {name: getattr(self, name)[chosen] for name in _COLUMNS}
+        return Events(
+            users=[self.users[i] for i in chosen.tolist()],
+            lines=Lines(owner[kept], self.lines.item[kept], self.lines.category[kept]),
+            rejects=self.rejects,
+            **columns,
+        )
+
+    def _sorted(self) -> Events:
+        """By position, lines by their event."""
+        order = np.argsort(self.positions, kind="stable")
+        rank = np.empty(len(order), np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        owner = rank[self.lines.event]
+        by_event = np.argsort(owner, kind="stable")
+        columns = {name: getattr(self, name)[order] for name in _COLUMNS}
+        return Events(
+            users=[self.users[i] for i in order.tolist()],
+            lines=Lines(owner[by_event], self.lines.item[by_event], self.lines.category[by_event]),
+            rejects=self.rejects,
+            **columns,
+        )
+
+
+_COLUMNS: Final = (
+    "kind", "ts_ms", "id_hash", "session", "rating_tenths", "amount_cents", "discount_cents",
+    "coupon", "order_lines", "positions",
+)  # fmt: skip
+
+
+def merged(one: Events, other: Events) -> Events:
+    """The events of two runs of the same records, in the order of the records."""
+    n = len(one)
+    columns = {
+        name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in _COLUMNS
+    }
+    both = Events(
+        users=one.users + other.users,
+        lines=Lines(
+            np.concatenate([one.lines.event, other.lines.event + np.int32(n)]),
+            np.concatenate([one.lines.item, other.lines.item]),
+            np.concatenate([one.lines.category, other.lines.category]),
+        ),
+        rejects=one.rejects + other.rejects,
+        **columns,
+    )
+    return both._sorted()  # noqa: SLF001

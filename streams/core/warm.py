@@ -1,0 +1,35 @@
+"""Runs every kernel once on a small example, so that it is compiled and kept."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from schemas.events import ClickEvent, OrderEvent, OrderLine
+from streams.core.decode import decode
+from streams.core.events import DecodeRules
+from streams.core.kernels.batches import read_batch
+from streams.core.records import CLICKSTREAM, ORDERS, Records
+
+__all__ = ["compile_kernels"]
+
+_AT_MS: Final = 1_700_000_000_000
+# one record without key, value and headers: length, attributes, two deltas, two lengths, headers
+_BATCH: Final = bytes([12, 0, 0, 0, 1, 1, 0])
+
+
+def compile_kernels() -> None:
+    """Takes a second when they have been compiled on this machine before, else about ten."""
+    rules = DecodeRules(0, "EUR", {"EUR": 1.0})
+    order = OrderEvent("o", "u", "placed", _AT_MS, "o", 1.0, lines=[OrderLine("i", 1.0)])
+    for source, event in ((CLICKSTREAM, ClickEvent("c", "u", "view", _AT_MS)), (ORDERS, order)):
+        value = msgspec.json.encode(event)
+        at = np.array([_AT_MS])
+        decode(Records.of(np.zeros(1, np.int64), at, [b"u"], [value]), source, rules)
+    longs, ints = np.zeros((4, 1), np.int64), np.zeros((2, 1), np.int32)
+    read_batch(
+        np.frombuffer(_BATCH, np.uint8), 0, len(_BATCH), 0, 0, -1,
+        longs[0], longs[1], longs[2], ints[0], longs[3], ints[1],
+    )  # fmt: skip
