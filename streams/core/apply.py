@@ -70,8 +70,8 @@ def apply(state: ShardState, events: Events, fresh: NDArray[np.int64]) -> NDArra
         return fresh
     users = events.users
     if len(fresh) != len(users):
-        users = [users[i] for i in fresh]
-    rows = state.rows_of(users)
+        users = users[fresh]
+    rows = state.rows_of(users.tolist())
     kind = events.kind[fresh].astype(np.int64)
     ts_ms = events.ts_ms[fresh]
     _count(state, events, fresh, rows, kind, ts_ms)

@@ -47,6 +47,7 @@ from streams.core.kernels.events import read_events
 from streams.core.kernels.fields import Fields
 from streams.core.parse import parse
 from streams.core.records import CLICKSTREAM, Records
+from streams.core.texts import Texts
 
 __all__ = ["REASONS", "decode"]
 
@@ -135,9 +136,10 @@ class _Read(NamedTuple):
     owner: NDArray[np.int32]
 
 
-def _users(records: Records) -> list[str]:
-    """The record keys as text; only right where a kernel has found them to be."""
-    return [(key or b"").decode(errors="replace") for key in records.keys]
+def _users(records: Records, found: _Read) -> Texts:
+    """The record keys: where the kernel has read an event, they are its user."""
+    size = np.maximum(records.key_bytes, 0)
+    return Texts(records.data, records.key_at, size, found.hashes[:, _USER].copy())
 
 
 def _clicks(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Events]:
@@ -151,7 +153,7 @@ def _clicks(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Ev
     rating = np.where(kind == KIND_OF_CLICK["review"], found.numbers[:, _RATING], 0.0)
     touched = np.flatnonzero((item != 0) | (category != 0)).astype(np.int32)
     return ok, Events(
-        users=_users(records),
+        users=_users(records, found),
         kind=kind,
         ts_ms=ts_ms,
         id_hash=found.hashes[:, _EVENT_ID].copy(),
@@ -193,7 +195,7 @@ def _orders(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Ev
     # Only what was bought counts as touched; giving it back is not new interest.
     bought = np.flatnonzero(kind[found.owner] == 0)
     return ok, Events(
-        users=_users(records),
+        users=_users(records, found),
         kind=(kind + KIND_PLACED).astype(np.int8),
         ts_ms=found.integers[:, _TS].copy(),
         # a shop may number orders and clicks alike: keep the two apart

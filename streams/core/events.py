@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import CLICK_TYPES, ORDER_TYPES
+from streams.core.texts import Texts
 
 __all__ = [
     "EARLIEST_MS",
@@ -66,7 +67,7 @@ class Lines:
 class Events:
     """Decoded events as columns of length n. Kinds 0 to 7 are `CLICK_TYPES`, 8 to 10 orders."""
 
-    users: list[str]
+    users: Texts
     kind: NDArray[np.int8]
     ts_ms: NDArray[np.int64]
     id_hash: NDArray[np.uint64]
@@ -94,7 +95,7 @@ class Events:
         kept = owner >= 0
         columns = {name: getattr(self, name)[chosen] for name in _COLUMNS}
         return Events(
-            users=[self.users[i] for i in chosen.tolist()],
+            users=self.users[chosen],
             lines=Lines(owner[kept], self.lines.item[kept], self.lines.category[kept]),
             rejects=self.rejects,
             **columns,
@@ -109,7 +110,7 @@ class Events:
         by_event = np.argsort(owner, kind="stable")
         columns = {name: getattr(self, name)[order] for name in _COLUMNS}
         return Events(
-            users=[self.users[i] for i in order.tolist()],
+            users=self.users[order],
             lines=Lines(owner[by_event], self.lines.item[by_event], self.lines.category[by_event]),
             rejects=self.rejects,
             **columns,
@@ -129,7 +130,7 @@ def merged(one: Events, other: Events) -> Events:
         name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in _COLUMNS
     }
     both = Events(
-        users=one.users + other.users,
+        users=Texts.concat(one.users, other.users),
         lines=Lines(
             np.concatenate([one.lines.event, other.lines.event + np.int32(n)]),
             np.concatenate([one.lines.item, other.lines.item]),

@@ -28,6 +28,7 @@ from streams.core.events import (
 )
 from streams.core.hashing import hashes
 from streams.core.records import CLICKSTREAM, Records
+from streams.core.texts import Texts
 
 __all__ = ["parse"]
 
@@ -170,7 +171,7 @@ def _click_columns(
     which = np.flatnonzero(touched).astype(np.int32)
     zeros = np.zeros(n, np.int64)
     return Events(
-        users=users,
+        users=Texts.of(users),
         kind=kind,
         ts_ms=ts_ms,
         id_hash=hashes([e.event_id for e in events]),
@@ -207,7 +208,7 @@ def _order_columns(
         np.arange(n, dtype=np.int32), np.fromiter((len(b) for b in bought), np.int64, n)
     )
     return Events(
-        users=users,
+        users=Texts.of(users),
         kind=kind,
         ts_ms=ts_ms,
         # a shop may number orders and clicks alike: keep the two apart

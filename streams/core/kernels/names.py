@@ -1,0 +1,103 @@
+"""The loops of `streams.core.directory`: user ids to rows, by hash and then byte for byte.
+
+Open addressing with linear probing (Knuth, vol. 3, 6.4). `index` is int32 [slots], a power of two:
+1 + row, 0 where free, -1 where somebody was removed. Ids are pieces of one buffer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.core.kernels.jit import kernel
+from streams.core.kernels.memory import address, load64, store8, word
+
+__all__ = ["REMOVED", "find_or_add", "place", "same"]
+
+REMOVED: Final = -1
+
+
+@kernel
+def same(one: int, other: int, length: int) -> bool:
+    """Whether `length` bytes at two addresses are equal."""
+    while length > 8:
+        if load64(one) != load64(other):
+            return False
+        one += 8
+        other += 8
+        length -= 8
+    return bool(word(one, length) == word(other, length))
+
+
+@kernel
+def _home(found: np.uint64, mask: int) -> Any:
+    return np.int64(found & np.uint64(mask))
+
+
+@kernel
+def place(index: NDArray[np.int32], hashes: NDArray[np.uint64], sizes: NDArray[np.int32]) -> None:
+    """Enter all rows whose id is not empty into an index that is free."""
+    mask = len(index) - 1
+    for row in range(len(hashes)):
+        if sizes[row] == 0:
+            continue
+        slot = _home(hashes[row], mask)
+        while index[slot] != 0:
+            slot = (slot + 1) & mask
+        index[slot] = row + 1
+
+
+@kernel
+def find_or_add(
+    data: NDArray[np.uint8],
+    at: NDArray[np.int64],
+    size: NDArray[np.int32],
+    hashed: NDArray[np.uint64],
+    index: NDArray[np.int32],
+    hashes: NDArray[np.uint64],
+    starts: NDArray[np.int64],
+    sizes: NDArray[np.int32],
+    names: NDArray[np.uint8],
+    known: int,
+    used: int,
+    add: bool,
+    rows: NDArray[np.int64],
+) -> tuple[int, int]:
+    """rows[i]: the row of id i, which lies in data at `at` and hashes to `hashed`.
+
+    Ids that are not known get the next rows if `add`, else -1. The caller has made room in all
+    arrays. Returns the rows and bytes of `names` that are then in use.
+    """
+    mask = len(index) - 1
+    given, kept = address(data), address(names)
+    for i in range(len(at)):
+        slot = _home(hashed[i], mask)
+        free = -1
+        row = -1
+        while True:
+            entry = index[slot]
+            if entry == 0:
+                break
+            if entry < 0:
+                if free < 0:
+                    free = slot
+            elif (
+                hashes[entry - 1] == hashed[i]
+                and sizes[entry - 1] == size[i]
+                and same(kept + starts[entry - 1], given + at[i], size[i])
+            ):
+                row = entry - 1
+                break
+            slot = (slot + 1) & mask
+        if row < 0 and add:
+            row = known
+            index[slot if free < 0 else free] = row + 1
+            hashes[row], starts[row], sizes[row] = hashed[i], used, size[i]
+            for byte in range(size[i]):
+                store8(kept + used + byte, data[at[i] + byte])
+            used += size[i]
+            known += 1
+        rows[i] = row
+    return known, used
