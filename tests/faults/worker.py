@@ -5,9 +5,9 @@
 Everything else is the real command: only what the shards use is wrapped, by this process, for this
 process. Death is SIGKILL from itself, so nothing is closed, flushed or said goodbye to.
 
-Options (JSON): `die` one of `POINTS`, at its `nth` passing (from 1); `jumps` as [[passing, ms], ...]
-shifts the wall clock by `ms` from that reading on; `old_clickhouse` leaves out the one insert
-setting that a ClickHouse of 2018 does not know.
+Options (JSON): `die` at one of `POINTS`, at its `nth` passing (from 1); `jumps` as
+[[reading, ms], ...] shifts the wall clock by `ms` from that reading on; `old_clickhouse` leaves out
+the insert settings that a ClickHouse of 2018 does not know.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class DyingLog:
         names = self._topics
         key, value = records[0] if records else (None, None)
         if topic == names.journal:
-            return "takeover" if isinstance(self._entry.decode(value or b""), Takeover) else "journal"
+            return (
+                "takeover" if isinstance(self._entry.decode(value or b""), Takeover) else "journal"
+            )
         if topic == names.checkpoints and key is not None and value is not None:
             return "manifest" if key.startswith(b"manifest/") else "page"
         return "messages" if topic in (names.alerts, names.dead_letters, names.examples) else ""
