@@ -32,6 +32,7 @@ from tests.shell_core.oracle import Oracle
 
 __all__ = ["Drill", "Result", "traffic"]
 
+DAY_MS = 86_400_000
 RECOVERY_SECONDS = 60.0  # whatever was broken, by then the next records are in
 
 
@@ -92,6 +93,9 @@ class Drill:
 
     def load(self, events: int, rate: float, **changes: Any) -> Load:
         """Send so many records at so many a second, beside the test."""
+        if self.sources:  # where the last one ended, or all of it would be late
+            before = self.sources[-1]
+            changes |= {"start_ms": before.start_ms + int((before.span_days + 1) * DAY_MS)}
         source = traffic(events, self.seed + len(self.sources), **changes)
         self.sources.append(source)
         return self.world.load(source, rate)
