@@ -105,12 +105,14 @@ class Drill:
         self.world.wait("some of the load", lambda: self.world.accepted >= records)
 
     @contextmanager
-    def recovery(self) -> Iterator[None]:
+    def recovery(self, before: int | None = None) -> Iterator[None]:
         """Around what ends a fault, a new worker for instance: how long until new records are in.
 
-        The clock runs from the beginning of the block.
+        The clock runs from the beginning of the block. `before`: what was accepted until then, if
+        it can't be asked for any more.
         """
-        before, started = self.world.accepted, time.monotonic()
+        started = time.monotonic()
+        before = self.world.accepted if before is None else before
         yield
         self.world.wait(
             "records after the fault", lambda: self.world.accepted > before, RECOVERY_SECONDS, 0.1

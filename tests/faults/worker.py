@@ -7,7 +7,8 @@ process. Death is SIGKILL from itself, so nothing is closed, flushed or said goo
 
 Options (JSON): `die` at one of `POINTS`, at its `nth` passing (from 1); `jumps` as
 [[reading, ms], ...] shifts the wall clock by `ms` from that reading on; `old_clickhouse` leaves out
-the insert settings that a ClickHouse of 2018 does not know.
+the insert settings that a ClickHouse of 2018 does not know; `answer_seconds` is how long it waits
+for an answer of ClickHouse.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ import msgspec
 from streams import cli
 from streams import sink as sink_module
 from streams import worker as worker_module
+from streams.clickhouse import ClickHouseTarget
 from streams.engine import Engine
 from streams.insert import insert_block
 from streams.journal import Step, Takeover
 from streams.log import KeyValue, Log
 from streams.services import Services
+from streams.settings import Settings
+from streams.targets import clickhouse_target
 
 __all__ = ["POINTS", "Options"]
 
@@ -54,6 +58,7 @@ class Options:
     nth: int = 1
     jumps: list[tuple[int, int]] = field(default_factory=list)
     old_clickhouse: bool = False
+    answer_seconds: float = 0.0
 
 
 class Reaper:
@@ -147,6 +152,12 @@ def main(argv: Sequence[str]) -> None:
     def engine(services: Services, **rest: Any) -> Engine:
         return make(adapt(services, options), **rest)
 
+    def target(settings: Settings) -> ClickHouseTarget:
+        seconds = options.answer_seconds
+        found = clickhouse_target(settings)
+        return replace(found, send_receive_timeout_seconds=seconds) if seconds else found
+
+    worker_module.clickhouse_target = target
     worker_module.Engine = engine  # type: ignore[assignment, misc]
     sys.argv = ["tideline", "worker"]
     cli.main()
