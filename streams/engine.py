@@ -31,7 +31,9 @@ class Engine:
     Args:
         services: what shards share.
         suspend_seconds: how long a rebalance may wait for checkpoints: well below the session
-            timeout, or the group would give this worker up.
+            timeout, or the group would give this worker up. Also how long a shard that somebody
+            else wrote to is left alone: if the group has dropped us, it tells us sooner than that
+            (by a heartbeat), and the new owner is not disturbed.
         on_fatal: called once with the error that the worker must stop for.
     """
 
@@ -90,6 +92,8 @@ class Engine:
             else:
                 self._shards[number] = shard
                 await shard.resume(self._failed)
+        for number in resting.keys() - self._shards.keys():
+            self._services.monitor.forget(number)
 
     async def stop(self) -> None:
         """Finish what is under way, checkpoint and commit."""
@@ -105,17 +109,18 @@ class Engine:
     def _failed(self, number: int, exc: BaseException) -> None:
         self._shards.pop(number, None)
         if isinstance(exc, RetryableError | Fenced):
-            _log.warning("shard %s: %s; recovering it anew in %s s", number, exc, RETRY_SECONDS)
-            task = asyncio.create_task(self._retry(number))
+            seconds = RETRY_SECONDS if isinstance(exc, RetryableError) else self._suspend_seconds
+            _log.warning("shard %s: %s; recovering it anew in %s s", number, exc, seconds)
+            task = asyncio.create_task(self._retry(number, seconds))
             self._retries.add(task)
             task.add_done_callback(self._retries.discard)
         else:
             _log.error("shard %s stopped: %s", number, exc, exc_info=exc)
             self._on_fatal(exc)
 
-    async def _retry(self, number: int) -> None:
+    async def _retry(self, number: int, seconds: float) -> None:
         """Unless a rebalance takes it away meanwhile (that cancels us), the shard is still ours."""
-        await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.sleep(seconds)
         if number not in self._shards:
             self._start(number)
 

@@ -117,6 +117,9 @@ class Shard:
         if inbox is None:
             self._s.set_paused(source, self.number, True)
             return
+        if inbox.has_passed(source, batch.records):
+            await self._check_input(source, inbox.next_offset(source))
+            return
         missing = inbox.missing_before(source, batch.records)
         if missing is not None:
             start, stop = missing
@@ -350,6 +353,9 @@ class Shard:
             plans = await self._journal.read(
                 manifest.journal_offset, taken_over, owner=manifest.journal_owner
             )
+        for source in SOURCES:
+            stop = plans[-1].stop[source] if plans else self._offsets[source]
+            await self._check_input(source, stop)
         await self._replay(plans)
         self._checkpoint_seq = -1  # so that one is written now: it makes this term's start
         await self._checkpoint()
@@ -374,6 +380,27 @@ class Shard:
             return list(plans[0].start)
         return [(await self._s.log.ends(topic, self.number))[0] for topic in self._topics]
 
+    async def _check_input(self, source: int, at: int) -> None:
+        """Raise StateError if an input topic can't be gone on with from offset `at`.
+
+        A consumer alone would not notice: it is sent to the beginning of the topic, whose offsets
+        then read like records that the shard has had.
+        """
+        topic = self._topics[source]
+        first, end = await self._s.log.ends(topic, self.number)
+        if first <= at <= end:
+            return
+        was = (
+            "the topic was made anew, and what it holds was not read"
+            if at > end
+            else f"retention took {first - at} records before they were read"
+        )
+        raise StateError(
+            f"shard {self.number} goes on at offset {at} of {topic}, which has {first} to {end}: "
+            f"{was}. Restore the topic; or start anew from what there is, with another "
+            "TIDELINE_APP_ID and TIDELINE_CLICKHOUSE_DATABASE."
+        )
+
     async def _replay(self, plans: list[Plan]) -> None:
         reported = time.monotonic()
         for i, plan in enumerate(plans):
@@ -382,7 +409,14 @@ class Shard:
                 for s in SOURCES
             ]
             await self._s.sink.wait_for_room()
-            await self._step(plan, records, journal=False)
+            try:
+                await self._step(plan, records, journal=False)
+            except ValueError as exc:  # it does not follow, or its records are not all there
+                raise StateError(
+                    f"shard {self.number}: {self._s.topics.journal} can't be replayed: {exc}. "
+                    f"Restore it, or delete it and {self._s.topics.checkpoints} to start anew from "
+                    "the input topics."
+                ) from exc
             self._s.monitor.recovering(self.number, len(plans) - i - 1)
             if time.monotonic() - reported > 2:
                 reported = time.monotonic()

@@ -163,7 +163,8 @@ _LOWERINGS: Final = tuple(
         (r"\nTTL [^\n]*", ""),
         (r"\nSETTINGS non_replicated_deduplication_window[^\n]*", ""),
         (r"\nCOMMENT '(?:[^']|'')*'", ""),
-        # A view's columns follow from its query.
+        # A materialized view must name every column of its table, and a view none of its own.
+        (r"(CREATE MATERIALIZED VIEW .*?\bSELECT)\b", r"\1 now() AS inserted_at,"),
         (r"(CREATE VIEW IF NOT EXISTS \w+)\s*\(.*?\n\)", r"\1"),
     )
 )

@@ -10,7 +10,7 @@ from tests.faults.worker import POINTS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(120)]
 
-QUICK = ("after journal", "between inserts", "mid-checkpoint")
+QUICK = ("after journal", "mid-checkpoint")
 NTH = {
     "after takeover": (1, 4), "before messages": (3, 20),
     "between inserts": (2, 7), "after insert": (2, 7),

@@ -64,6 +64,10 @@ class Worker:
         return self._child.running
 
     @property
+    def pid(self) -> int | None:
+        return self._child.pid
+
+    @property
     def shards(self) -> set[int]:
         """The shards that run here, as its metrics tell; none before they answer."""
         return {
