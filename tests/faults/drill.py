@@ -133,7 +133,7 @@ class Drill:
                 total.malformed[kind] += count
         return total
 
-    def finish(self, *workers: Worker, timeout_seconds: float = 60) -> dict[int, Oracle]:
+    def finish(self, *workers: Worker, timeout_seconds: float = 120) -> dict[int, Oracle]:
         """Wait until everything is in, stop these workers in order, and judge."""
         self.world.wait_accepted(self.sent.total + self.extra_sent, timeout_seconds)
         for worker in workers:

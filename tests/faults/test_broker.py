@@ -13,7 +13,7 @@ from streams.local.kafka import ApacheKafka
 from tests.faults.drill import Drill
 
 pytestmark = [
-    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(240),
+    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(300),
 ]  # fmt: skip
 
 
@@ -46,4 +46,4 @@ def test_a_broker_that_goes_and_comes_back_loses_and_doubles_nothing(
         own_kafka.start()
         fault.load(2_000, rate=2_000).join()
     assert worker.running
-    fault.finish(worker, timeout_seconds=120)
+    fault.finish(worker)

@@ -14,7 +14,7 @@ from tests.faults.drill import Drill
 from tests.faults.old_clickhouse import OldClickHouse
 from tests.faults.proxy import Proxy
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from streams.local.process import wait_until
 from tests.faults.drill import Drill
 from tests.faults.worker import POINTS
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(300)]
 
 QUICK = ("after journal", "mid-checkpoint")
 NTH = {

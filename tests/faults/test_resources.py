@@ -13,7 +13,7 @@ from tests.faults.proxy import Proxy
 from tests.integration.world import Worker
 
 pytestmark = [
-    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(180),
+    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(300),
     pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of others need Linux"),
 ]  # fmt: skip
 
@@ -39,7 +39,7 @@ def test_a_worker_without_memory_ends_and_its_successor_recovers(fault: Drill) -
     assert wait_until(lambda: not starved.running, 60), "it lives on without memory"
     with fault.recovery():
         second = fault.worker("second")
-    fault.finish(second, timeout_seconds=90)
+    fault.finish(second)
 
 
 @pytest.mark.fault("out of file descriptors while ClickHouse is reconnected")

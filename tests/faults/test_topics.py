@@ -17,7 +17,7 @@ from tests.faults.drill import Drill
 from tests.integration.world import Worker, World
 
 pytestmark = [
-    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(180),
+    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(300),
 ]  # fmt: skip
 
 

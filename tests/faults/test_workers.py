@@ -12,7 +12,7 @@ from streams.kafka_admin import connect as connect_admin
 from tests.faults.drill import Drill
 from tests.integration.world import SESSION_SECONDS, World
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(300)]
 
 
 @pytest.mark.fault("a worker dies, another joins and leaves")
