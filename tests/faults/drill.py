@@ -27,13 +27,12 @@ from streams.replay.synthetic import Generated, Synthetic
 from streams.targets import artifact_directory
 from tests.faults.plain import differences, plain_run
 from tests.integration.verdict import Verdict, compare_views
-from tests.integration.world import Load, Worker, World
+from tests.integration.world import WAIT_SECONDS, Load, Worker, World
 from tests.shell_core.oracle import Oracle
 
 __all__ = ["Drill", "Result", "traffic"]
 
 DAY_MS = 86_400_000
-RECOVERY_SECONDS = 60.0  # whatever was broken, by then the next records are in
 
 
 @dataclass
@@ -115,7 +114,7 @@ class Drill:
         before = self.world.accepted if before is None else before
         yield
         self.world.wait(
-            "records after the fault", lambda: self.world.accepted > before, RECOVERY_SECONDS, 0.1
+            "records after the fault", lambda: self.world.accepted > before, WAIT_SECONDS, 0.1
         )
         seconds = time.monotonic() - started
         self.result.recovery_seconds = max(self.result.recovery_seconds, seconds)
@@ -133,7 +132,7 @@ class Drill:
                 total.malformed[kind] += count
         return total
 
-    def finish(self, *workers: Worker, timeout_seconds: float = 120) -> dict[int, Oracle]:
+    def finish(self, *workers: Worker, timeout_seconds: float = WAIT_SECONDS) -> dict[int, Oracle]:
         """Wait until everything is in, stop these workers in order, and judge."""
         self.world.wait_accepted(self.sent.total + self.extra_sent, timeout_seconds)
         for worker in workers:

@@ -168,7 +168,7 @@ def soak(minutes: float, seed: int, rate: int, directory: Path) -> dict[str, Any
             drill.build()
             anchor = drill.worker("anchor")
             trouble = Trouble(drill, kafka, clickhouse, rng)
-            world.own(anchor, trouble.second)
+            world.own(anchor, trouble.second, timeout_seconds=180)
             assert anchor.pid is not None
             feeder, memory = Feeder(world, seed, rate), Memory(anchor.pid)
             feeder.start()

@@ -13,7 +13,7 @@ from streams.local.kafka import ApacheKafka
 from tests.faults.drill import Drill
 
 pytestmark = [
-    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(300),
+    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(600),
 ]  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from streams.local.process import wait_until
 from tests.faults.drill import Drill
 from tests.faults.old_clickhouse import OldClickHouse
 from tests.faults.proxy import Proxy
+from tests.integration.world import WAIT_SECONDS
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_a_server_that_hangs(fault: Drill, proxy: Proxy, old_clickhouse: OldClic
     before = fault.world.accepted
     old_clickhouse.send(signal.SIGSTOP)
     load.join()
-    assert wait_until(lambda: "SocketTimeoutError" in worker.log, 30)
+    assert wait_until(lambda: "SocketTimeoutError" in worker.log, WAIT_SECONDS)
     with fault.recovery(before):
         old_clickhouse.send(signal.SIGCONT)
     fault.finish(worker)
@@ -85,7 +86,7 @@ def test_a_server_that_refuses_to_write_stops_the_worker_with_the_reason(
     fault.load(6_000, rate=1_000)
     fault.under_load(1_000)
     old_clickhouse.set_readonly(True)
-    assert wait_until(lambda: not worker.running, 60), "it goes on without a place to write to"
+    assert wait_until(lambda: not worker.running, WAIT_SECONDS), "it goes on, with nowhere to write"
     assert "readonly" in worker.log
     assert "give the user a profile that is not readonly" in worker.log
     assert worker.stop()[0] == 1

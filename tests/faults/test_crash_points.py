@@ -7,8 +7,9 @@ import pytest
 from streams.local.process import wait_until
 from tests.faults.drill import Drill
 from tests.faults.worker import POINTS
+from tests.integration.world import WAIT_SECONDS
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
 QUICK = ("after journal", "mid-checkpoint")
 NTH = {
@@ -33,7 +34,7 @@ def test_a_worker_that_dies_at_a_point_of_the_protocol_loses_and_doubles_nothing
     nth = first + fault.seed % (last - first + 1)
     doomed = fault.worker("doomed", die=point, nth=nth)
     fault.load(6_000, rate=1_500)
-    assert wait_until(lambda: not doomed.running, 40), f"it never came to {point} number {nth}"
+    assert wait_until(lambda: not doomed.running, WAIT_SECONDS), f"never came to it: {nth}"
     assert f"dies {point}" in doomed.log
     with fault.recovery():
         successor = fault.worker("successor")

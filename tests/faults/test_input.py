@@ -15,7 +15,7 @@ from streams.kafka_admin import connect as connect_admin
 from tests.faults.drill import Drill
 from tests.integration.world import Worker, World
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
 DAY_MS = 86_400_000
 

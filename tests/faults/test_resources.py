@@ -10,10 +10,10 @@ import pytest
 from streams.local.process import wait_until
 from tests.faults.drill import Drill
 from tests.faults.proxy import Proxy
-from tests.integration.world import Worker
+from tests.integration.world import WAIT_SECONDS, Worker
 
 pytestmark = [
-    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(300),
+    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(600),
     pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of others need Linux"),
 ]  # fmt: skip
 
@@ -36,7 +36,7 @@ def test_a_worker_without_memory_ends_and_its_successor_recovers(fault: Drill) -
     size = int(Path(f"/proc/{starved.pid}/statm").read_text().split()[0]) * 4096
     limit(starved, resource.RLIMIT_AS, size + 2**20)
     fault.load(40_000, rate=0)
-    assert wait_until(lambda: not starved.running, 60), "it lives on without memory"
+    assert wait_until(lambda: not starved.running, WAIT_SECONDS), "it lives on without memory"
     with fault.recovery():
         second = fault.worker("second")
     fault.finish(second)
@@ -50,7 +50,7 @@ def test_a_worker_without_file_descriptors_waits_and_goes_on(fault: Drill, proxy
     fault.under_load(1_000)
     before = limit(worker, resource.RLIMIT_NOFILE, 3)
     proxy.cut()
-    assert wait_until(lambda: "Too many open files" in worker.log, 30), worker.log[-2000:]
+    assert wait_until(lambda: "Too many open files" in worker.log, WAIT_SECONDS), worker.log[-2000:]
     with fault.recovery():
         limit(worker, resource.RLIMIT_NOFILE, before[0])
     assert worker.running

@@ -14,10 +14,10 @@ from streams.kafka_admin import connect as connect_admin
 from streams.local.process import wait_until
 from streams.log import KafkaLog
 from tests.faults.drill import Drill
-from tests.integration.world import Worker, World
+from tests.integration.world import WAIT_SECONDS, Worker, World
 
 pytestmark = [
-    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(300),
+    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(600),
 ]  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def settled(fault: Drill) -> World:
 
 def refused(worker: Worker, *told: str) -> None:
     """The worker ends by itself with status 1, and says why."""
-    assert wait_until(lambda: not worker.running, 60), worker.log[-2000:]
+    assert wait_until(lambda: not worker.running, WAIT_SECONDS), worker.log[-2000:]
     assert worker.stop()[0] == 1
     for text in told:
         assert text in worker.log, worker.log[-3000:]

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.drill import Drill
 from tests.faults.proxy import Fault, Proxy
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
 INSERT = b"INSERT INTO "
 MOMENTS = {

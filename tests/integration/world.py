@@ -38,8 +38,9 @@ __all__ = ["Load", "Worker", "World"]
 
 _NUMBERS = itertools.count(1)
 SESSION_SECONDS = 3.0
+WAIT_SECONDS = 120.0  # for what takes a few on a machine that has nothing else to do
 COMMAND = ("-m", "streams.cli", "worker")
-STOP_SECONDS = 10.0  # a worker that is asked to stop has stopped by then
+STOP_SECONDS = 30.0  # a worker that is asked to stop has stopped by then, on a busy machine
 
 
 class Worker:
@@ -216,7 +217,7 @@ class World:
         child.start()
         return child
 
-    def own(self, *expected: Worker, timeout_seconds: float = 40) -> None:
+    def own(self, *expected: Worker, timeout_seconds: float = WAIT_SECONDS) -> None:
         """Wait until these workers share all shards, each with some, none with two owners."""
         every = sorted(range(self.settings.kafka.partitions))
 
@@ -277,17 +278,18 @@ class World:
         self,
         what: str,
         probe: Callable[[], bool],
-        timeout_seconds: float = 40,
+        timeout_seconds: float = WAIT_SECONDS,
         interval_seconds: float = 0.3,
     ) -> None:
         """Wait until `probe` holds; the logs' ends are shown if it never does."""
         if wait_until(probe, timeout_seconds, interval_seconds):
             return
         logs = "\n".join(f"--- {w.name}\n{tail(w.log_path, 20)}" for w in self._workers)
-        ledger = "\n".join(map(str, self.sql("SELECT * FROM ledger")))
+        books = "batches" if "ledger" in self.without_views else "ledger"
+        ledger = "\n".join(map(str, self.sql(f"SELECT * FROM {books} LIMIT 20")))
         raise AssertionError(f"not within {timeout_seconds} s: {what}\n{ledger}\n{logs}")
 
-    def wait_accepted(self, records: int, timeout_seconds: float = 40) -> None:
+    def wait_accepted(self, records: int, timeout_seconds: float = WAIT_SECONDS) -> None:
         def there() -> bool:
             accepted = self.accepted
             assert accepted <= records, f"{accepted} accepted of {records} sent"
