@@ -472,3 +472,22 @@ def test_a_shard_that_went_to_another_worker_is_forgotten() -> None:
         assert engine.shards == []
 
     asyncio.run(go())
+
+
+def test_a_shard_that_goes_on_failing_is_tried_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While dead letters can't be written, each recovery would send its alerts again."""
+    now = [0.0]
+    monkeypatch.setattr("streams.engine.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("streams.engine.RETRY_SECONDS", 1.0)
+    process = loaded().process("")
+    engine = Engine(process.services(), suspend_seconds=7.0, on_fatal=process._fatal)
+    waits = []
+    for _ in range(6):
+        waits.append(engine._wait_seconds(SHARD))
+        now[0] += waits[-1] + 5
+    assert waits == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
+    assert engine._wait_seconds(SHARD + 1) == 1.0
+    now[0] += 61
+    assert engine._wait_seconds(SHARD) == 1.0
