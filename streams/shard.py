@@ -35,6 +35,7 @@ from streams.core.state import ShardState
 from streams.core.step import Outputs, step
 from streams.errors import StateError
 from streams.inbox import Inbox
+from streams.inputs import check_input
 from streams.journal import Fenced, Journal
 from streams.log import KeyValue
 from streams.services import Services
@@ -118,7 +119,9 @@ class Shard:
             self._s.set_paused(source, self.number, True)
             return
         if inbox.has_passed(source, batch.records):
-            await self._check_input(source, inbox.next_offset(source))
+            await check_input(
+                self._s.log, self._topics[source], self.number, inbox.next_offset(source)
+            )
             return
         missing = inbox.missing_before(source, batch.records)
         if missing is not None:
@@ -380,27 +383,6 @@ class Shard:
             return list(plans[0].start)
         return [(await self._s.log.ends(topic, self.number))[0] for topic in self._topics]
 
-    async def _check_input(self, source: int, at: int) -> None:
-        """Raise StateError if an input topic can't be gone on with from offset `at`.
-
-        A consumer alone would not notice: it is sent to the beginning of the topic, whose offsets
-        then read like records that the shard has had.
-        """
-        topic = self._topics[source]
-        first, end = await self._s.log.ends(topic, self.number)
-        if first <= at <= end:
-            return
-        was = (
-            "the topic was made anew, and what it holds was not read"
-            if at > end
-            else f"retention took {first - at} records before they were read"
-        )
-        raise StateError(
-            f"shard {self.number} goes on at offset {at} of {topic}, which has {first} to {end}: "
-            f"{was}. Restore the topic; or start anew from what there is, with another "
-            "TIDELINE_APP_ID and TIDELINE_CLICKHOUSE_DATABASE."
-        )
-
     async def _replay(self, plans: list[Plan]) -> None:
         reported = time.monotonic()
         for i, plan in enumerate(plans):
@@ -423,6 +405,9 @@ class Shard:
                 log.info("shard %s: replayed %s of %s steps", self.number, i + 1, len(plans))
 
     # -- helpers
+
+    async def _check_input(self, source: int, at: int) -> None:
+        await check_input(self._s.log, self._topics[source], self.number, at)
 
     @property
     def _offsets(self) -> tuple[int, int]:
