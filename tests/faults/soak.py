@@ -138,6 +138,8 @@ class Trouble:
         self.second = self._new_worker()
 
     def _stop(self) -> None:
+        second = self.second  # before it is up, SIGTERM would simply end it
+        self._drill.world.wait("the second worker has shards", lambda: bool(second.shards))
         status, _ = self.second.stop(20)
         assert status == 0, f"{self.second.name} ended with {status}"
         self.second = self._new_worker()
