@@ -15,7 +15,7 @@ LOCKED := requirements.lock deploy/requirements.lock
 .DELETE_ON_ERROR:
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check format train bench docs lock clean
+.PHONY: help setup demo test faults soak check format train bench docs lock clean
 
 help: ## List the commands
 	@echo "Usage: make COMMAND [ARGS=\"...\"]   (arguments for the program behind it)"; echo
@@ -30,6 +30,12 @@ demo: $(READY) ## See it all run on this machine; BROKER=kafka for Apache Kafka
 
 test: $(READY) ## Run all tests; ARGS="-k windows" for some
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: $(READY) ## Break everything on purpose, and count what was lost; ARGS="--seed 7"
+	@$(BIN)/python -m pytest --faults -rs tests/faults $(ARGS)
+
+soak: $(READY) ## Load with random faults; MINUTES=30
+	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
 check: $(READY) ## Lint, formatting, types, layers; silent when all is well
 	@failed=0; \

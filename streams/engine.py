@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterable
 
@@ -22,7 +23,11 @@ __all__ = ["Engine"]
 
 _log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 1.0
+RETRY_SECONDS = (
+    1.0  # before a shard that failed is recovered anew; doubled while it goes on failing
+)
+RETRY_CAP_SECONDS = 15.0  # each recovery replays, and sends its alerts to Kafka once more
+CALM_SECONDS = 60.0  # a failure so long after the last one counts as the first
 
 
 class Engine:
@@ -31,7 +36,9 @@ class Engine:
     Args:
         services: what shards share.
         suspend_seconds: how long a rebalance may wait for checkpoints: well below the session
-            timeout, or the group would give this worker up.
+            timeout, or the group would give this worker up. Also how long a shard that somebody
+            else wrote to is left alone: if the group has dropped us, it tells us sooner than that
+            (by a heartbeat), and the new owner is not disturbed.
         on_fatal: called once with the error that the worker must stop for.
     """
 
@@ -51,6 +58,7 @@ class Engine:
         self._shards: dict[int, Shard] = {}
         self._resting: dict[int, Shard] = {}
         self._retries: set[asyncio.Task[None]] = set()
+        self._failures: dict[int, tuple[int, float]] = {}  # in a row, and when the last one was
 
     @property
     def shards(self) -> list[int]:
@@ -90,6 +98,8 @@ class Engine:
             else:
                 self._shards[number] = shard
                 await shard.resume(self._failed)
+        for number in resting.keys() - self._shards.keys():
+            self._services.monitor.forget(number)
 
     async def stop(self) -> None:
         """Finish what is under way, checkpoint and commit."""
@@ -105,17 +115,26 @@ class Engine:
     def _failed(self, number: int, exc: BaseException) -> None:
         self._shards.pop(number, None)
         if isinstance(exc, RetryableError | Fenced):
-            _log.warning("shard %s: %s; recovering it anew in %s s", number, exc, RETRY_SECONDS)
-            task = asyncio.create_task(self._retry(number))
+            retryable = isinstance(exc, RetryableError)
+            seconds = self._wait_seconds(number) if retryable else self._suspend_seconds
+            _log.warning("shard %s: %s; recovering it anew in %s s", number, exc, seconds)
+            task = asyncio.create_task(self._retry(number, seconds))
             self._retries.add(task)
             task.add_done_callback(self._retries.discard)
         else:
             _log.error("shard %s stopped: %s", number, exc, exc_info=exc)
             self._on_fatal(exc)
 
-    async def _retry(self, number: int) -> None:
+    def _wait_seconds(self, number: int) -> float:
+        now = time.monotonic()
+        count, at = self._failures.get(number, (0, -CALM_SECONDS))
+        count = count if now - at < CALM_SECONDS else 0
+        self._failures[number] = count + 1, now
+        return min(RETRY_SECONDS * 2.0**count, RETRY_CAP_SECONDS)
+
+    async def _retry(self, number: int, seconds: float) -> None:
         """Unless a rebalance takes it away meanwhile (that cancels us), the shard is still ours."""
-        await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.sleep(seconds)
         if number not in self._shards:
             self._start(number)
 

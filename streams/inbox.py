@@ -22,6 +22,14 @@ class Inbox:
         self._chunks: tuple[deque[Records], deque[Records]] = (deque(), deque())
         self._next = list(offsets)
 
+    def next_offset(self, source: int) -> int:
+        """The first offset that is not known yet."""
+        return self._next[source]
+
+    def has_passed(self, source: int, records: Records) -> bool:
+        """Whether all of a fetched batch lies before what is known already."""
+        return bool(len(records)) and int(records.offsets[-1]) < self._next[source]
+
     def missing_before(self, source: int, records: Records) -> tuple[int, int] | None:
         """The offsets [start, stop) that lie between what is known and a fetched batch, if any."""
         expected = self._next[source]

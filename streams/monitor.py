@@ -57,6 +57,10 @@ class MetricsMonitor:
     def state(self, shard: int, name: str) -> None:
         self._metrics.set_shard_state(shard, name)
 
+    def forget(self, shard: int) -> None:
+        self._memory_at.pop(shard, None)
+        self._metrics.forget_shard(shard)
+
     def alert_readable(self, seconds: float) -> None:
         self._metrics.event_to_alert_seconds.observe(seconds)
 

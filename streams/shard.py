@@ -35,6 +35,7 @@ from streams.core.state import ShardState
 from streams.core.step import Outputs, step
 from streams.errors import StateError
 from streams.inbox import Inbox
+from streams.inputs import check_input
 from streams.journal import Fenced, Journal
 from streams.log import KeyValue
 from streams.services import Services
@@ -116,6 +117,11 @@ class Shard:
         inbox = self._inbox
         if inbox is None:
             self._s.set_paused(source, self.number, True)
+            return
+        if inbox.has_passed(source, batch.records):
+            await check_input(
+                self._s.log, self._topics[source], self.number, inbox.next_offset(source)
+            )
             return
         missing = inbox.missing_before(source, batch.records)
         if missing is not None:
@@ -350,6 +356,9 @@ class Shard:
             plans = await self._journal.read(
                 manifest.journal_offset, taken_over, owner=manifest.journal_owner
             )
+        for source in SOURCES:
+            stop = plans[-1].stop[source] if plans else self._offsets[source]
+            await self._check_input(source, stop)
         await self._replay(plans)
         self._checkpoint_seq = -1  # so that one is written now: it makes this term's start
         await self._checkpoint()
@@ -382,13 +391,23 @@ class Shard:
                 for s in SOURCES
             ]
             await self._s.sink.wait_for_room()
-            await self._step(plan, records, journal=False)
+            try:
+                await self._step(plan, records, journal=False)
+            except ValueError as exc:  # it does not follow, or its records are not all there
+                raise StateError(
+                    f"shard {self.number}: {self._s.topics.journal} can't be replayed: {exc}. "
+                    f"Restore it, or delete it and {self._s.topics.checkpoints} to start anew from "
+                    "the input topics."
+                ) from exc
             self._s.monitor.recovering(self.number, len(plans) - i - 1)
             if time.monotonic() - reported > 2:
                 reported = time.monotonic()
                 log.info("shard %s: replayed %s of %s steps", self.number, i + 1, len(plans))
 
     # -- helpers
+
+    async def _check_input(self, source: int, at: int) -> None:
+        await check_input(self._s.log, self._topics[source], self.number, at)
 
     @property
     def _offsets(self) -> tuple[int, int]:

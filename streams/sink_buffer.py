@@ -17,7 +17,7 @@ from schemas.errors import SinkRefused, SinkUnavailable, TidelineError
 from schemas.tables import TABLES
 from streams.blocks import Column
 
-__all__ = ["Abandoned", "Blocks", "RowBuffer", "Submitted"]
+__all__ = ["Abandoned", "Blocks", "RowBuffer", "Submitted", "checked_rows"]
 
 Blocks = Mapping[str, Mapping[str, Column]]
 """The rows of one micro-batch: table -> column -> values; `streams.blocks.Column` has the forms."""
@@ -81,7 +81,7 @@ class RowBuffer:
             SinkUnavailable: there is no room, or the buffer is closed.
             TidelineError: as given to `stop`.
         """
-        rows = {name: _checked_rows(name, columns) for name, columns in blocks.items()}
+        rows = {name: checked_rows(name, columns) for name, columns in blocks.items()}
         new_rows = sum(rows.values())
         done: Future[None] = Future()
         done.set_running_or_notify_cancel()  # rows on their way can't be called back
@@ -216,7 +216,7 @@ def _resolve(future: Future[None], error: TidelineError | None) -> None:
             future.set_exception(error)
 
 
-def _checked_rows(name: str, columns: Mapping[str, Column]) -> int:
+def checked_rows(name: str, columns: Mapping[str, Column]) -> int:
     """The number of rows. Raises SinkRefused: a mistake here is ours, and no retry mends it."""
     table = TABLES.get(name)
     if table is None:

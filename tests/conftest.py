@@ -18,6 +18,19 @@ from streams.local.tansu import TansuBroker
 _USED = pytest.StashKey[dict[str, str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tideline")
+    group.addoption("--faults", action="store_true", help="every fault, not only the quick ones")
+    group.addoption("--seed", type=int, default=1, help="of the faults' loads and moments")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--faults"):
+        full = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if item not in set(full)]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_USED] = {}
 

@@ -17,6 +17,7 @@ import numpy as np
 from schemas.errors import StateError
 from streams.core.records import Records
 from streams.log import KeyValue
+from streams.sink_buffer import checked_rows
 
 __all__ = ["SORTING_KEYS", "Faults", "MemoryLog", "MemorySink", "NoFaults", "rows_of"]
 
@@ -190,6 +191,8 @@ class MemorySink:
         return other
 
     def submit(self, blocks: Mapping[str, Mapping[str, Any]]) -> Future[None]:
+        for name, table in blocks.items():
+            checked_rows(name, table)
         self._faults.at_once("submit: before")
         for name, table in blocks.items():
             for row in rows_of(table):

@@ -130,6 +130,9 @@ class Silent:
     def state(self, shard: int, name: str) -> None:
         self.states.append(name)
 
+    def forget(self, shard: int) -> None:
+        self.states.append("forgotten")
+
 
 @dataclass
 class Rig:

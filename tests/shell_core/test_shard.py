@@ -367,3 +367,127 @@ def test_compaction_of_the_checkpoint_topic_between_owners_changes_nothing() -> 
         await rig.check(process.shard)
 
     asyncio.run(go())
+
+
+def test_input_topics_that_were_made_anew_stop_the_shard_at_its_start() -> None:
+    """A consumer would begin at their start, and all of it would pass for records had before."""
+
+    async def go() -> None:
+        rig, _ = await clean_run()
+        rig.log.cut(TOPICS.orders, SHARD, 5)
+        with pytest.raises(StateError, match=f"{TOPICS.orders}, which has 0 to 5.*made anew"):
+            await rig.process("second").run()
+
+    asyncio.run(go())
+
+
+def test_an_input_topic_that_is_made_anew_under_a_running_shard_stops_the_worker() -> None:
+    async def go() -> None:
+        rig = loaded()
+        process = rig.process("")
+        engine = await started(process)
+        await engine.offer(await fetched(rig, 0))
+        assert process.failure is None
+        await engine.offer(await fetched(rig, 3))  # again, as after a seek: nothing is wrong
+        assert process.failure is None
+        rig.log.cut(TOPICS.clickstream, SHARD, 7)
+        again = await rig.log.read(TOPICS.clickstream, SHARD, 0, 7)
+        await engine.offer(RecordBatch(TOPICS.clickstream, SHARD, again))
+        assert isinstance(process.failure, StateError)
+        assert "made anew" in str(process.failure)
+        await engine.stop()
+
+    asyncio.run(go())
+
+
+def test_retention_that_took_all_that_was_unread_is_noticed_without_a_new_record() -> None:
+    async def go() -> None:
+        rig = loaded()
+        assert await crashes(rig, 50, "first", TRICKLE) is not None
+        end = rig.ends[0]
+        rig.log.expire(TOPICS.clickstream, SHARD, end)
+        with pytest.raises(StateError, match=TOPICS.clickstream):
+            await rig.process("second").run()
+
+    asyncio.run(go())
+
+
+def test_a_journal_with_a_step_missing_is_a_state_error_that_names_it() -> None:
+    async def go() -> None:
+        n = 30  # until there are two steps behind the last checkpoint
+        while True:
+            rig = loaded()
+            crash = await crashes(rig, n, "first", TRICKLE)
+            assert crash is not None
+            entries = rig.log.records(TOPICS.journal, SHARD)[-3:]
+            steps = [offset for offset, _, value in entries if b"step" in (value or b"")]
+            if len(steps) == 3 and crash.where == "append to app-journal: after":
+                break
+            n += 1
+        rig.log.replace(TOPICS.journal, SHARD, steps[1], entries[0][2] or b"")  # a repeat
+        with pytest.raises(StateError, match=f"{TOPICS.journal} can't be replayed"):
+            await rig.process("second").run()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(("error", "waits"), [(Fenced("lost"), 7.0), (BrokerUnavailable("x"), 0.0)])
+def test_a_shard_that_was_lost_is_left_to_its_new_owner_for_longer(
+    error: Exception, waits: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the group has dropped us, a heartbeat says so before that time is up."""
+
+    async def go() -> None:
+        rig, slept = loaded(), []
+        process = rig.process("")
+        sleep = asyncio.sleep
+
+        async def sleeping(seconds: float) -> None:
+            slept.append(seconds)
+            await sleep(0)
+
+        engine = Engine(process.services(), suspend_seconds=7.0, on_fatal=process._fatal)
+        with monkeypatch.context() as patch:
+            patch.setattr("streams.engine.asyncio.sleep", sleeping)
+            engine._failed(SHARD, error)
+            await asyncio.gather(*engine._retries)
+        assert slept[0] == waits
+        assert engine.shards == [SHARD]
+        await engine.stop()
+
+    asyncio.run(go())
+
+
+def test_a_shard_that_went_to_another_worker_is_forgotten() -> None:
+    async def go() -> None:
+        process = loaded().process("")
+        engine = await started(process)
+        await engine.revoked()
+        await engine.assigned([SHARD])
+        await process.until(lambda: process.monitor.states[-1:] == ["running"])
+        assert "forgotten" not in process.monitor.states
+        await engine.revoked()
+        await engine.assigned([])
+        assert process.monitor.states[-1] == "forgotten"
+        assert engine.shards == []
+
+    asyncio.run(go())
+
+
+def test_a_shard_that_goes_on_failing_is_tried_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While dead letters can't be written, each recovery would send its alerts again."""
+    now = [0.0]
+    monkeypatch.setattr("streams.engine.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("streams.engine.RETRY_SECONDS", 1.0)
+    process = loaded().process("")
+    engine = Engine(process.services(), suspend_seconds=7.0, on_fatal=process._fatal)
+    waits = []
+    for _ in range(6):
+        waits.append(engine._wait_seconds(SHARD))
+        now[0] += waits[-1] + 5
+    assert waits == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
+    assert engine._wait_seconds(SHARD + 1) == 1.0
+    now[0] += 61
+    assert engine._wait_seconds(SHARD) == 1.0

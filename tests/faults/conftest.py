@@ -1,0 +1,119 @@
+"""A drill for each test, and the table at the end of `make faults`."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from streams.local.clickhouse import ChdbServer
+from streams.local.kafka import ApacheKafka
+from tests.faults.drill import Drill, Result
+from tests.faults.old_clickhouse import NOT_THERE, OldClickHouse, missing, prepare
+from tests.faults.proxy import Proxy
+from tests.integration.world import World
+
+RESULTS = pytest.StashKey[list[Result]]()
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChdbServer]:
+    with ChdbServer(tmp_path_factory.mktemp("faults") / "clickhouse") as server:
+        yield server
+
+
+@pytest.fixture
+def old_clickhouse(tmp_path: Path) -> Iterator[OldClickHouse]:
+    """A real server, Debian's, of the test's own. Skips where it is not installed."""
+    why = missing()
+    if why is not None:
+        pytest.skip(why)
+    with OldClickHouse(tmp_path / "clickhouse-server") as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(old_clickhouse: OldClickHouse) -> Iterator[Proxy]:
+    """A way to that server that can be spoiled."""
+    with Proxy((old_clickhouse.host, old_clickhouse.port)) as running:
+        yield running
+
+
+@pytest.fixture
+def fault(
+    request: pytest.FixtureRequest, apache_kafka: ApacheKafka, tmp_path: Path
+) -> Iterator[Drill]:
+    """A drill on Apache Kafka and the local ClickHouse, unless `build` is given others.
+
+    The name in the table is the marker's: `@pytest.mark.fault("SIGKILL before journal")`.
+    """
+    marker = request.node.get_closest_marker("fault")
+    callspec = getattr(request.node, "callspec", None)
+    values = callspec.params if callspec else {}
+    name = (marker.args[0] if marker else request.node.name).format(**values)
+    seed = request.config.getoption("--seed") * 1000 + zlib.crc32(request.node.name.encode()) % 1000
+    result = Result(name, seed)
+    print(f"fault: {name}, seed {seed}")
+    request.config.stash.setdefault(RESULTS, []).append(result)
+    with ExitStack() as stack:
+
+        def make(broker: Any = None, server: Any = None, **options: Any) -> World:
+            if server is None:
+                server = request.getfixturevalue("clickhouse")
+            if isinstance(server, Proxy):
+                old = request.getfixturevalue("old_clickhouse")
+                options = {
+                    "prepare": prepare, "without_views": NOT_THERE, "milliseconds": False,
+                    "direct_port": old.port,
+                } | options  # fmt: skip
+            world = World((broker or apache_kafka).bootstrap, server, tmp_path, **options)
+            return stack.enter_context(world)
+
+        yield Drill(result, make)
+        report = request.node.stash.get(_OUTCOME, None)
+        result.failed = report != "passed"
+
+
+_OUTCOME = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    report = yield
+    if report.when == "call":
+        item.stash[_OUTCOME] = report.outcome
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    config = terminalreporter.config
+    results = config.stash.get(RESULTS, [])
+    if not results or not config.getoption("--faults"):
+        return
+    grouped: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        grouped[result.fault].append(result)
+    table = Table("fault", title="Faults", title_justify="left")
+    for heading in ("runs", "failed", "lost", "doubled", "recovery s", "seeds"):
+        table.add_column(heading, justify="right")
+    for name, runs in grouped.items():
+        judged = [run for run in runs if run.lost is not None]
+        table.add_row(
+            name, str(len(runs)), str(sum(run.failed for run in runs)),
+            *((str(sum(getattr(run, what) or 0 for run in judged)) if judged else "?")
+              for what in ("lost", "doubled")),
+            f"{max(run.recovery_seconds for run in runs):.1f}",
+            " ".join(str(run.seed) for run in runs),
+        )  # fmt: skip
+    terminalreporter.ensure_newline()
+    Console(width=120).print(table)
+
+
+Drills = Callable[..., Drill]

@@ -1,0 +1,196 @@
+"""One fault on one Tideline: load it, break something, and judge what is in ClickHouse at the end.
+
+Every drill ends with `Drill.judge`, when all workers have stopped:
+
+1. The state that the next owner would load is the journal's replay, bit for bit.
+2. Each table, read as people read it, holds exactly the rows of the journalled steps.
+3. The views hold one row each, and the ledger adds up: what was sent was accepted, and
+   accepted = scored + duplicates + late + dead letters, as the generator counted them.
+4. What may not depend on where batches were cut equals a plain run of the core over the same input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.artifacts import ScorerStore
+from streams.core.records import Records
+from streams.core_config import core_config
+from streams.log import KafkaLog
+from streams.replay.synthetic import Generated, Synthetic
+from streams.targets import artifact_directory
+from tests.faults.plain import differences, plain_run
+from tests.integration.verdict import Verdict, compare_views
+from tests.integration.world import WAIT_SECONDS, Load, Worker, World
+from tests.shell_core.oracle import Oracle
+
+__all__ = ["Drill", "Result", "traffic"]
+
+DAY_MS = 86_400_000
+
+
+@dataclass
+class Result:
+    """A line of the table."""
+
+    fault: str
+    seed: int
+    lost: int | None = None
+    """None: it did not come to a judgement."""
+    doubled: int | None = None
+    recovery_seconds: float = 0.0
+    failed: bool = True
+
+
+def traffic(events: int, seed: int, **changes: Any) -> Synthetic:
+    """A shop with a little of everything that goes wrong."""
+    options: dict[str, Any] = {
+        "users": 500, "order_share": 0.2, "skew": 0.8, "span_days": 30.0, "late_share": 0.005,
+        "duplicate_share": 0.02, "out_of_order_share": 0.05, "malformed_share": 0.01,
+        "settle_events": min(2_000, events // 3),
+    } | changes  # fmt: skip
+    return Synthetic(events=events, seed=seed, **options)
+
+
+@dataclass
+class Drill:
+    """What a test does its damage with."""
+
+    result: Result
+    make_world: Callable[..., World]
+    sources: list[Synthetic] = field(default_factory=list)
+    extra_sent: int = 0
+    """Records that a test sent by itself, all of them dead letters."""
+    _world: World | None = None
+
+    @property
+    def seed(self) -> int:
+        return self.result.seed
+
+    @property
+    def world(self) -> World:
+        assert self._world is not None, "call build first"
+        return self._world
+
+    def build(self, **options: Any) -> World:
+        """Make the world; see `World` for the options."""
+        self._world = self.make_world(**options)
+        return self._world
+
+    # -- doing
+
+    def worker(self, name: str, **options: Any) -> Worker:
+        """A worker; with options one that `tests.faults.worker` makes fragile."""
+        program = ("-m", "tests.faults.worker", json.dumps(options))
+        return self.world.worker(name, program) if options else self.world.worker(name)
+
+    def load(self, events: int, rate: float, **changes: Any) -> Load:
+        """Send so many records at so many a second, beside the test."""
+        if self.sources:  # where the last one ended, or all of it would be late
+            before = self.sources[-1]
+            changes |= {"start_ms": before.start_ms + int((before.span_days + 1) * DAY_MS)}
+        source = traffic(events, self.seed + len(self.sources), **changes)
+        self.sources.append(source)
+        return self.world.load(source, rate)
+
+    def under_load(self, records: int = 1_000) -> None:
+        """Wait until so many records are in."""
+        self.world.wait("some of the load", lambda: self.world.accepted >= records)
+
+    @contextmanager
+    def recovery(self, before: int | None = None) -> Iterator[None]:
+        """Around what ends a fault, a new worker for instance: how long until new records are in.
+
+        The clock runs from the beginning of the block. `before`: what was accepted until then, if
+        it can't be asked for any more.
+        """
+        started = time.monotonic()
+        before = self.world.accepted if before is None else before
+        yield
+        self.world.wait(
+            "records after the fault", lambda: self.world.accepted > before, WAIT_SECONDS, 0.1
+        )
+        seconds = time.monotonic() - started
+        self.result.recovery_seconds = max(self.result.recovery_seconds, seconds)
+
+    # -- judging
+
+    @property
+    def sent(self) -> Generated:
+        """What all loads together were."""
+        total = Generated()
+        for tally in (source.tally for source in self.sources):
+            for name in ("good", "duplicate", "late", "clickstream", "orders"):
+                setattr(total, name, getattr(total, name) + getattr(tally, name))
+            for kind, count in tally.malformed.items():
+                total.malformed[kind] += count
+        return total
+
+    def finish(self, *workers: Worker, timeout_seconds: float = WAIT_SECONDS) -> dict[int, Oracle]:
+        """Wait until everything is in, stop these workers in order, and judge."""
+        self.world.wait_accepted(self.sent.total + self.extra_sent, timeout_seconds)
+        for worker in workers:
+            metrics = worker.ledger_metric()
+            assert metrics["accepted"] == metrics["outcomes"], metrics
+            status, _ = worker.stop()
+            assert status == 0, f"{worker.name} ended with {status}"
+        return self.judge()
+
+    def judge(self) -> dict[int, Oracle]:
+        """The four checks; fills the table's line and raises AssertionError if anything is off."""
+        world = self.world
+        oracles = asyncio.run(world.replayed())
+        verdict = world.compare(oracles)
+        compare_views(world.sql, verdict, world.without_views)
+        self._check_ledger(verdict)
+        if world.settings.stream.clock == "event":
+            self._check_plain(verdict, oracles)
+        self.result.lost, self.result.doubled = verdict.lost, verdict.doubled
+        verdict.check()
+        return oracles
+
+    def _check_ledger(self, verdict: Verdict) -> None:
+        sent = self.sent
+        wanted = {
+            "accepted": sent.total + self.extra_sent, "scored": sent.good,
+            "duplicates": sent.duplicate, "late": sent.late,
+            "dead_letters": sum(sent.malformed.values()) + self.extra_sent,
+        }  # fmt: skip
+        sums = ", ".join(f"sum({name})" for name in wanted)
+        ((*found,),) = self.world.sql(f"SELECT {sums} FROM batches FINAL")
+        for (name, count), there in zip(wanted.items(), found, strict=True):
+            verdict.missing(f"ledger: {name}", max(0, count - there))
+            verdict.surplus(f"ledger: {name}", max(0, there - count))
+        if "ledger" not in self.world.without_views:
+            unbalanced = self.world.sql("SELECT * FROM ledger WHERE NOT balanced")
+            verdict.missing("shards that balance", len(unbalanced), unbalanced)
+
+    def _check_plain(self, verdict: Verdict, oracles: dict[int, Oracle]) -> None:
+        config = core_config(self.world.settings)
+        scorer = ScorerStore(artifact_directory(self.world.settings)).get("")
+        for shard, inputs in asyncio.run(self._inputs()).items():
+            plain = plain_run(shard, inputs, config, scorer.horizon_days)
+            found = differences(plain, oracles[shard])
+            verdict.problems += [f"shard {shard} and a plain run differ: {what}" for what in found]
+
+    async def _inputs(self) -> dict[int, tuple[Records, Records]]:
+        kafka = self.world.settings.kafka
+        log = KafkaLog(kafka.brokers)
+        await log.start()
+        try:
+            found = {}
+            for shard in range(kafka.partitions):
+                parts = [
+                    await log.read(topic, shard, *(await log.ends(topic, shard)))
+                    for topic in (kafka.clickstream_topic, kafka.orders_topic)
+                ]
+                found[shard] = parts[0], parts[1]
+            return found
+        finally:
+            await log.stop()

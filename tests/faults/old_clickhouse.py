@@ -1,0 +1,195 @@
+"""A real ClickHouse server over real TCP: Debian's package, which is of 2018 (18.16).
+
+The local front (chDB) has no server of its own, so what happens between a client and a real one
+when a connection breaks can only be seen here. Our DDL is lowered mechanically to what this server
+knows. What it can't do, and so is not tested on it:
+
+- insert deduplication tokens (2021): what is repeated is dropped by the table's key alone, which is
+  the harder case of the two;
+- milliseconds (DateTime64, 2019): times are cut to seconds;
+- the views `ledger` (window functions) and `model_quality`; all others are the released ones.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import signal
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from clickhouse_driver.settings import available as driver_settings
+
+from streams.clickhouse import ClickHouseTarget, connect
+from streams.local.process import LOOPBACK, ChildProcess, free_port
+from streams.migrate import available, split_statements
+
+__all__ = [
+    "NOT_THERE",
+    "OldClickHouse",
+    "forget_new_settings",
+    "lowered",
+    "missing",
+    "prepare",
+]
+
+_READY_SECONDS = 15.0
+_STOP_SECONDS = 5.0
+
+NOT_THERE: Final = ("ledger", "model_quality")
+"""Views that this server can't have."""
+
+_CONFIG = """\
+<?xml version="1.0"?>
+<yandex>
+  <logger><level>warning</level><console>1</console></logger>
+  <listen_host>{host}</listen_host>
+  <tcp_port>{port}</tcp_port>
+  <path>{path}/data/</path>
+  <tmp_path>{path}/tmp/</tmp_path>
+  <user_files_path>{path}/user_files/</user_files_path>
+  <users_config>users.xml</users_config>
+  <default_profile>default</default_profile>
+  <default_database>default</default_database>
+  <mark_cache_size>67108864</mark_cache_size>
+  <timezone>UTC</timezone>
+</yandex>
+"""
+_USERS = """\
+<?xml version="1.0"?>
+<yandex>
+  <profiles><default><readonly>{readonly}</readonly></default><admin></admin></profiles>
+  <users>
+    <default>
+      <password></password><networks><ip>{host}</ip></networks>
+      <profile>default</profile><quota>default</quota>
+    </default>
+    <admin>
+      <password></password><networks><ip>{host}</ip></networks>
+      <profile>admin</profile><quota>default</quota>
+    </admin>
+  </users>
+  <quotas><default></default></quotas>
+</yandex>
+"""
+
+
+def missing() -> str | None:
+    """Why the server can't run here, in words for a skipped test; None if it can."""
+    if shutil.which("clickhouse-server") is None:
+        return "clickhouse-server is missing; on Debian: apt-get install clickhouse-server"
+    return None
+
+
+class OldClickHouse:
+    """The server, with settings and data in `directory`. `port` stays the same over restarts."""
+
+    host = LOOPBACK
+    version = "18.16"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.resolve()
+        self._child: ChildProcess | None = None
+        self.port = 0
+
+    def start(self) -> OldClickHouse:
+        """Start on the same data. Raises LocalStackError if it does not answer."""
+        self.port = self.port or free_port()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        config = self._directory / "config.xml"
+        config.write_text(_CONFIG.format(host=LOOPBACK, port=self.port, path=self._directory))
+        self.set_readonly(False)
+        program = shutil.which("clickhouse-server") or "clickhouse-server"
+        self._child = ChildProcess(
+            "clickhouse-server",
+            [program, f"--config-file={config}"],
+            self._directory / "server.log",
+        )
+        self._child.start()
+        self._child.wait_ready(self._answers, _READY_SECONDS)
+        return self
+
+    def set_readonly(self, readonly: bool) -> None:
+        """Let the worker's user only read, or write again; the server notices within seconds.
+        The user `admin` may always do everything."""
+        text = _USERS.format(host=LOOPBACK, readonly=int(readonly))
+        (self._directory / "users.xml").write_text(text)
+
+    def stop(self) -> None:
+        """SIGTERM. Safe to call twice."""
+        if self._child is not None:
+            self._child.stop(_STOP_SECONDS)
+            self._child = None
+
+    def kill(self) -> None:
+        """SIGKILL; `start` again serves what was written."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def send(self, which: signal.Signals) -> None:
+        """Freeze it, or let it go on."""
+        assert self._child is not None
+        popen: Any = self._child._popen
+        popen.send_signal(which)
+
+    def __enter__(self) -> OldClickHouse:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _answers(self) -> bool:
+        with socket.create_connection((LOOPBACK, self.port), timeout=1.0):
+            return True
+
+
+_LOWERINGS: Final = tuple(
+    (re.compile(pattern, re.DOTALL), by)
+    for pattern, by in (
+        (r" COMMENT '(?:[^']|'')*'", ""),
+        (r" CODEC\((?:[^()]|\([^()]*\))*\)", ""),
+        (r"LowCardinality\((\w+)\)", r"\1"),
+        (r"DateTime64\(3, *'UTC'\)", "DateTime('UTC')"),
+        (r"\bnow64\(3\)", "now()"),
+        (r"\nTTL [^\n]*", ""),
+        (r"\nSETTINGS non_replicated_deduplication_window[^\n]*", ""),
+        (r"\nCOMMENT '(?:[^']|'')*'", ""),
+        # A materialized view must name every column of its table, and a view none of its own.
+        (r"(CREATE MATERIALIZED VIEW .*?\bSELECT)\b", r"\1 now() AS inserted_at,"),
+        (r"(CREATE VIEW IF NOT EXISTS \w+)\s*\(.*?\n\)", r"\1"),
+    )
+)
+
+
+def lowered(statement: str) -> str:
+    """A statement of ours in this server's words."""
+    for pattern, by in _LOWERINGS:
+        statement = pattern.sub(by, statement)
+    return statement
+
+
+def prepare(target: ClickHouseTarget) -> None:
+    """As `migrate`, lowered."""
+    with connect(target, database="") as client:
+        client.execute(f"CREATE DATABASE IF NOT EXISTS {target.database}")
+    with connect(target) as client:
+        for migration in available():
+            for statement in split_statements(migration.sql):
+                if not any(f"CREATE VIEW IF NOT EXISTS {name}" in statement for name in NOT_THERE):
+                    client.execute(lowered(statement))
+
+
+def forget_new_settings() -> None:
+    """Make clickhouse-driver, in this process, leave out what this server refuses to hear of."""
+    # It sends a setting to servers this old only if it knows its type, and warns of the others.
+    driver_settings.settings.pop("deduplicate_blocks_in_dependent_materialized_views", None)
+    logging.getLogger("clickhouse_driver.settings.writer").setLevel(logging.ERROR)

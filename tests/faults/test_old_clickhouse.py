@@ -1,0 +1,56 @@
+"""The old server takes our DDL, lowered, and our inserts; what it can't do is what we say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clickhouse_driver.errors import ServerException
+
+from schemas.tables import TABLES
+from streams.clickhouse import ClickHouseTarget, connect
+from streams.migrate import available, split_statements
+from tests.faults import old_clickhouse as old_module
+from tests.faults.old_clickhouse import NOT_THERE, OldClickHouse, lowered, missing, prepare
+
+pytestmark = pytest.mark.clickhouse
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[ClickHouseTarget]:
+    why = missing()
+    if why is not None:
+        pytest.skip(why)
+    with OldClickHouse(tmp_path / "server") as server:
+        found = ClickHouseTarget(server.host, server.port, database="lowered")
+        prepare(found)
+        yield found
+
+
+def test_every_table_and_nearly_every_view_is_there_and_answers(target: ClickHouseTarget) -> None:
+    ddl = "".join(migration.sql for migration in available())
+    tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", ddl))
+    views = set(re.findall(r"CREATE VIEW IF NOT EXISTS (\w+)", ddl))
+    assert tables >= set(TABLES)
+    with connect(target) as client:
+        for name in tables | views - set(NOT_THERE):
+            client.execute(f"SELECT * FROM {name}")
+
+
+@pytest.mark.parametrize("view", NOT_THERE)
+def test_a_view_that_is_left_out_can_not_be_made(target: ClickHouseTarget, view: str) -> None:
+    (statement,) = (
+        statement
+        for migration in available()
+        for statement in split_statements(migration.sql)
+        if f"CREATE VIEW IF NOT EXISTS {view}\n" in statement
+    )
+    with connect(target) as client, pytest.raises(ServerException):
+        client.execute(lowered(statement))
+
+
+def test_a_server_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(old_module.shutil, "which", lambda _: None)
+    assert "apt-get install clickhouse-server" in (missing() or "")

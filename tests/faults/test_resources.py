@@ -1,0 +1,57 @@
+"""The machine runs out of something: memory, file descriptors."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from streams.local.process import wait_until
+from tests.faults.drill import Drill
+from tests.faults.proxy import Proxy
+from tests.integration.world import WAIT_SECONDS, Worker
+
+pytestmark = [
+    pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(600),
+    pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of others need Linux"),
+]  # fmt: skip
+
+
+def limit(worker: Worker, what: int, soft: int) -> tuple[int, int]:
+    """Set a limit of a running process; returns what it was."""
+    assert worker.pid is not None
+    before = resource.prlimit(worker.pid, what)
+    resource.prlimit(worker.pid, what, (soft, before[1]))
+    return before
+
+
+@pytest.mark.fault("out of memory: crash, then another goes on")
+def test_a_worker_without_memory_ends_and_its_successor_recovers(fault: Drill) -> None:
+    here = fault.build(max_batch_records=20_000)
+    starved = fault.worker("starved")
+    here.own(starved)
+    fault.load(1_000, rate=500, span_days=1.0).join()
+    here.wait_accepted(1_000)
+    size = int(Path(f"/proc/{starved.pid}/statm").read_text().split()[0]) * 4096
+    limit(starved, resource.RLIMIT_AS, size + 2**20)
+    fault.load(40_000, rate=0)
+    assert wait_until(lambda: not starved.running, WAIT_SECONDS), "it lives on without memory"
+    with fault.recovery():
+        second = fault.worker("second")
+    fault.finish(second)
+
+
+@pytest.mark.fault("out of file descriptors while ClickHouse is reconnected")
+def test_a_worker_without_file_descriptors_waits_and_goes_on(fault: Drill, proxy: Proxy) -> None:
+    fault.build(server=proxy, max_batch_records=500)
+    worker = fault.worker("worker", old_clickhouse=True)
+    fault.load(6_000, rate=800)
+    fault.under_load(1_000)
+    before = limit(worker, resource.RLIMIT_NOFILE, 3)
+    proxy.cut()
+    assert wait_until(lambda: "Too many open files" in worker.log, WAIT_SECONDS), worker.log[-2000:]
+    with fault.recovery():
+        limit(worker, resource.RLIMIT_NOFILE, before[0])
+    assert worker.running
+    fault.finish(worker)

@@ -1,0 +1,167 @@
+"""`tideline worker`, but it dies at a named point of the commit protocol, or its clock jumps.
+
+    python -m tests.faults.worker '{"die": "after journal", "nth": 7}'
+
+Everything else is the real command: only what the shards use is wrapped, by this process, for this
+process. Death is SIGKILL from itself, so nothing is closed, flushed or said goodbye to.
+
+Options (JSON): `die` at one of `POINTS`, at its `nth` passing (from 1); `jumps` as
+[[reading, ms], ...] shifts the wall clock by `ms` from that reading on; `old_clickhouse` leaves out
+the insert settings that a ClickHouse of 2018 does not know; `answer_seconds` is how long it waits
+for an answer of ClickHouse.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from streams import cli
+from streams import sink as sink_module
+from streams import worker as worker_module
+from streams.clickhouse import ClickHouseTarget
+from streams.engine import Engine
+from streams.insert import insert_block
+from streams.journal import Step, Takeover
+from streams.log import KeyValue, Log
+from streams.services import Services
+from streams.settings import Settings
+from streams.targets import clickhouse_target
+
+__all__ = ["POINTS", "Options"]
+
+POINTS = (
+    "after takeover",
+    "before journal",
+    "after journal",
+    "before insert",
+    "between inserts",
+    "after insert",
+    "before messages",
+    "mid-checkpoint",
+    "after manifest",
+    "before commit",
+    "after commit",
+)
+
+
+@dataclass
+class Options:
+    die: str = ""
+    nth: int = 1
+    jumps: list[tuple[int, int]] = field(default_factory=list)
+    old_clickhouse: bool = False
+    answer_seconds: float = 0.0
+
+
+class Reaper:
+    """Counts how often the chosen point was passed, and ends the process there."""
+
+    def __init__(self, options: Options) -> None:
+        assert not options.die or options.die in POINTS, options.die
+        self._point, self._left = options.die, options.nth
+
+    def at(self, point: str) -> None:
+        if point == self._point:
+            self._left -= 1
+            if self._left == 0:
+                print(f"dies {point}", flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingLog:
+    """The log, with the points that are appends."""
+
+    def __init__(self, log: Log, services: Services, reaper: Reaper) -> None:
+        self._log, self._topics, self._reaper = log, services.topics, reaper
+        self._entry = msgspec.msgpack.Decoder(Takeover | Step)
+
+    async def append(self, topic: str, partition: int, records: Sequence[KeyValue]) -> list[int]:
+        kind = self._kind(topic, records)
+        if kind in ("journal", "messages"):
+            self._reaper.at(f"before {kind}")
+        elif kind == "manifest":  # all its pages are written
+            self._reaper.at("mid-checkpoint")
+        offsets = await self._log.append(topic, partition, records)
+        if kind in ("journal", "manifest", "takeover"):
+            self._reaper.at(f"after {kind}")
+        return offsets
+
+    def _kind(self, topic: str, records: Sequence[KeyValue]) -> str:
+        names = self._topics
+        key, value = records[0] if records else (None, None)
+        if topic == names.journal:
+            return (
+                "takeover" if isinstance(self._entry.decode(value or b""), Takeover) else "journal"
+            )
+        if topic == names.checkpoints and key is not None and value is not None:
+            return "manifest" if key.startswith(b"manifest/") else "page"
+        return "messages" if topic in (names.alerts, names.dead_letters, names.examples) else ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+def adapt(services: Services, options: Options) -> Services:
+    """The services of a worker, with the points in them."""
+    reaper = Reaper(options)
+    readings = 0
+
+    async def commit(shard: int, offsets: tuple[int, int]) -> None:
+        reaper.at("before commit")
+        await services.commit(shard, offsets)
+        reaper.at("after commit")
+
+    def wall_ms() -> int:
+        nonlocal readings
+        readings += 1
+        shift = next((ms for at, ms in reversed(options.jumps) if readings >= at), 0)
+        return services.wall_ms() + shift
+
+    def insert(client: Any, block: Any) -> None:
+        if block.table.name == "batches":  # the last of a flush: the others are in already
+            reaper.at("between inserts")
+        else:
+            reaper.at("before insert")
+        insert_block(client, block)
+        if block.table.name == "batches":  # acknowledged, and no future has heard of it yet
+            reaper.at("after insert")
+
+    sink_module.insert_block = insert
+    return replace(
+        services, log=DyingLog(services.log, services, reaper), commit=commit, wall_ms=wall_ms
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the real command with `adapt` around what its engine gets."""
+    options = msgspec.convert(json.loads(argv[0]) if argv else {}, Options)
+    if options.old_clickhouse:
+        from tests.faults.old_clickhouse import forget_new_settings  # noqa: PLC0415
+
+        forget_new_settings()
+    make: Callable[..., Engine] = Engine
+
+    def engine(services: Services, **rest: Any) -> Engine:
+        return make(adapt(services, options), **rest)
+
+    def target(settings: Settings) -> ClickHouseTarget:
+        seconds = options.answer_seconds
+        found = clickhouse_target(settings)
+        return replace(found, send_receive_timeout_seconds=seconds) if seconds else found
+
+    worker_module.clickhouse_target = target
+    worker_module.Engine = engine  # type: ignore[assignment, misc]
+    sys.argv = ["tideline", "worker"]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,124 @@
+"""Compares ClickHouse with the journal's replay: which rows were lost, which are too many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tests.shell_core.oracle import Oracle
+
+__all__ = ["Verdict", "compare_rows", "compare_views"]
+
+Sql = Callable[[str], list[tuple[Any, ...]]]
+
+
+@dataclass
+class Verdict:
+    """What is wrong, in words and numbers; nothing, if all is well."""
+
+    lost: int = 0
+    """Rows or records that should be there and are not."""
+    doubled: int = 0
+    """Rows or records that are there and should not be."""
+    problems: list[str] = field(default_factory=list)
+
+    def missing(self, what: str, count: int, example: object = "") -> None:
+        if count:
+            self.lost += count
+            self.problems.append(f"{what}: {count} missing {example}")
+
+    def surplus(self, what: str, count: int, example: object = "") -> None:
+        if count:
+            self.doubled += count
+            self.problems.append(f"{what}: {count} too many {example}")
+
+    def check(self) -> None:
+        assert not self.problems, "\n".join(self.problems)
+
+
+# What is compared of each table, oracle column -> its kind: keys, and what a reader acts on.
+_COMPARED: Mapping[str, Mapping[str, str]] = {
+    "batches": dict.fromkeys(
+        (
+            "shard", "seq", "clickstream_from", "clickstream_to", "orders_from", "orders_to",
+            "accepted", "scored", "duplicates", "late", "dead_letters", "users_scored",
+        ),
+        "",
+    ),
+    "score_history": {
+        "user_id": "", "seq": "", "shard": "", "scored_at": "ms", "p_churn": "float",
+        "expected_spend": "float", "value_tier": "", "lifecycle": "", "at_risk": "",
+        "learner_version": "",
+    },
+    "segment_changes": {
+        "change_id": "", "user_id": "", "dimension": "", "from_segment": "", "to_segment": "",
+        "changed_at": "ms",
+    },
+    "alerts": {
+        "alert_id": "", "version": "", "user_id": "", "arm": "", "raised_at": "ms",
+        "closed_why": "", "p_churn": "float",
+    },
+    "matured_predictions": {
+        "shard": "", "ordinal": "", "user_id": "", "churned": "", "p_churn": "float",
+    },
+    "dead_letters": {"topic": "", "partition": "", "offset": "", "reason": ""},
+}  # fmt: skip
+
+
+def compare_rows(sql: Sql, oracles: Iterable[Oracle], *, milliseconds: bool = True) -> Verdict:
+    """Every table against the rows of the journal's steps, read as people read: each row once.
+
+    `milliseconds`: whether the server knows them; if not, times are compared in seconds.
+    """
+    wanted: dict[str, Counter[tuple[Any, ...]]] = {name: Counter() for name in _COMPARED}
+    for oracle in oracles:
+        for table, rows in oracle.rows.items():
+            kinds = _COMPARED[table]
+            wanted[table].update(
+                tuple(_plain(row[name], kind, milliseconds) for name, kind in kinds.items())
+                for row in rows.values()
+            )
+    verdict = Verdict()
+    for table, kinds in _COMPARED.items():
+        columns = ", ".join(_expression(name, kind, milliseconds) for name, kind in kinds.items())
+        found = Counter(sql(f"SELECT {columns} FROM {table} FINAL"))
+        missing, extra = wanted[table] - found, found - wanted[table]
+        verdict.missing(f"rows of {table}", missing.total(), next(iter(missing), ""))
+        verdict.surplus(f"rows of {table}", extra.total(), next(iter(extra), ""))
+    return verdict
+
+
+def compare_views(sql: Sql, verdict: Verdict, without: Iterable[str] = ()) -> None:
+    """One row each in every view that people read."""
+    for view, key in (
+        ("churn_alerts_live", "alert_id"),
+        ("alert_history", "alert_id"),
+        ("scores_live", "user_id"),
+        ("segment_members", "dimension, user_id"),
+        ("ledger", "shard"),
+    ):
+        if view not in without:
+            rows, different = sql(f"SELECT count(), uniqExact({key}) FROM {view}")[0]
+            verdict.surplus(f"rows of {view}", rows - different)
+
+
+def _expression(name: str, kind: str, milliseconds: bool) -> str:
+    if kind == "ms":
+        return f"toUnixTimestamp{'64Milli' if milliseconds else ''}({name})"
+    if kind == "float":
+        # By its bits; a NaN has many.
+        return f"if(isNaN({name}), 0, 1 + reinterpretAsUInt32(reinterpretAsString({name})))"
+    return f"`{name}`"
+
+
+def _plain(value: Any, kind: str, milliseconds: bool) -> Any:
+    if kind == "ms":
+        return value if milliseconds else value // 1000
+    if kind == "float":  # the bits, see `rows_of`
+        nan = np.isnan(np.frombuffer(value, np.float32)[0])
+        return 0 if nan else 1 + int(np.frombuffer(value, np.uint32)[0])
+    return value
