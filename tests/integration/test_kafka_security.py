@@ -79,18 +79,18 @@ def tideline(here: World, *arguments: str, **changes: Any) -> subprocess.Complet
 def test_a_worker_and_all_its_helpers_run_over_tls_with_a_password(
     world: Worlds, secure: SecureKafka
 ) -> None:
-    here = world(secure.broker, **secure.login)
+    here = world(secure.broker, **secure.login, session_timeout_seconds=10)
     here.learner()
     worker = here.worker()
     # a real `tideline replay`, malformed events included, so that there are dead letters
     sent = tideline(
         here, "replay", "--synthetic", "--events", "3000", "--users", "100",
-        "--malformed-share", "0.01", "--span-days", "60", "--json",
+        "--malformed-share", "0.01", "--span-days", "9", "--json",
     )  # fmt: skip
     assert sent.returncode == 0, sent.stderr
-    here.wait_accepted(3_000)
+    here.wait_accepted(3_000, 90)
     more = here.produce(Synthetic(users=100, events=2_000, order_share=0.3, seed=3)).records
-    here.wait_accepted(3_000 + more)
+    here.wait_accepted(3_000 + more, 90)
 
     lag = poll_once(here.settings)
     assert lag.problems == ()
@@ -99,8 +99,10 @@ def test_a_worker_and_all_its_helpers_run_over_tls_with_a_password(
     assert letters.returncode == 0, letters.stderr
     assert here.ledger()["dead_letters"] > 0
     assert "invalid_json" in letters.stdout
+    broken = here.one("SELECT count() FROM dead_letters FINAL WHERE reason = 'invalid_json'")
     replayed = tideline(here, "dlq", "replay", "--reason", "invalid_json", "--yes")
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    here.wait_accepted(3_000 + more + broken, 90)
     doctor = tideline(here, "doctor")
     assert f"{secure.broker.bootstrap} answers" in doctor.stdout
 
