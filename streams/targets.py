@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streams.clickhouse import ClickHouseTarget
 from streams.kafka_access import KafkaAccess
 from streams.settings import Settings
 
-__all__ = ["artifact_directory", "clickhouse_target", "kafka_access"]
+if TYPE_CHECKING:
+    from streams.pseudonyms import Pseudonyms
+
+__all__ = ["artifact_directory", "clickhouse_target", "kafka_access", "pseudonyms"]
 
 
 def kafka_access(settings: Settings) -> KafkaAccess:
@@ -39,6 +43,16 @@ def clickhouse_target(settings: Settings) -> ClickHouseTarget:
         secure=here.clickhouse_secure,
         ca_file=here.clickhouse_ca_file,
     )
+
+
+def pseudonyms(settings: Settings) -> Pseudonyms | None:
+    """What replaces user ids in results; None where no key is set."""
+    key = settings.privacy.pseudonym_key
+    if not key.reveal():
+        return None
+    from streams.pseudonyms import Pseudonyms  # noqa: PLC0415  (loads the core)
+
+    return Pseudonyms(key)
 
 
 def artifact_directory(settings: Settings) -> Path:

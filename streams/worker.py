@@ -22,7 +22,7 @@ from streams.monitor import MetricsMonitor, SinkMetrics
 from streams.services import Services
 from streams.settings import Settings
 from streams.sink import ClickHouseSink
-from streams.targets import artifact_directory, clickhouse_target, kafka_access
+from streams.targets import artifact_directory, clickhouse_target, kafka_access, pseudonyms
 
 __all__ = ["create_app", "run"]
 
@@ -98,6 +98,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             monitor=MetricsMonitor(metrics),
             max_records=settings.stream.max_batch_records,
             checkpoint_seconds=settings.stream.checkpoint_interval_seconds,
+            pseudonyms=pseudonyms(settings),
         ),
         suspend_seconds=SUSPEND_SHARE * settings.kafka.session_timeout_seconds,
         on_fatal=failure,

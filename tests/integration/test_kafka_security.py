@@ -106,8 +106,10 @@ def test_a_worker_and_all_its_helpers_run_over_tls_with_a_password(
     doctor = tideline(here, "doctor")
     assert f"{secure.broker.bootstrap} answers" in doctor.stdout
 
+    debugging = [tideline(here, "--debug", name).stderr for name in ("topics", "lag")]
     assert worker.stop()[0] == 0
     here.check_oracle()
+    assert PASSWORD not in "".join(debugging)
     assert PASSWORD not in worker.log + doctor.stdout + letters.stdout + sent.stderr
 
 
