@@ -89,7 +89,9 @@ def test_a_worker_and_all_its_helpers_run_over_tls_with_a_password(
     )  # fmt: skip
     assert sent.returncode == 0, sent.stderr
     here.wait_accepted(3_000, 90)
-    more = here.produce(Synthetic(users=100, events=2_000, order_share=0.3, seed=3)).records
+    more = here.produce(
+        Synthetic(users=100, events=2_000, order_share=0.3, span_days=9.0, seed=3)
+    ).records
     here.wait_accepted(3_000 + more, 90)
 
     lag = poll_once(here.settings)

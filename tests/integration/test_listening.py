@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ pytestmark = [
 ]
 
 LISTEN = "0A"
+STARTED = {"worker": "ready in", "learner": "Starting", "lag": "monitor started"}
 
 
 def listening(pid: int) -> set[tuple[str, int]]:
@@ -81,18 +83,23 @@ def test_a_process_listens_where_it_was_told_and_on_loopback_if_it_was_not(
             pid = child.pid
             assert pid is not None
             if wanted:
-                assert wait_until(lambda pid=pid: listening(pid) >= wanted, 60, 0.2), (  # type: ignore[misc]
-                    listening(pid), log.read_text()[-2000:],
-                )  # fmt: skip
-                assert listening(pid) == wanted
+                if not wait_until(partial(_all_listen, pid, wanted), 60, 0.2):
+                    pytest.fail(f"{listening(pid)} {log.read_text()[-2000:]}")
             else:
-                ready = {"worker": "ready in", "learner": "Starting", "lag": "monitor started"}
-                assert wait_until(lambda log=log: ready[command[0]] in log.read_text(), 60, 0.2)  # type: ignore[misc]
-                assert listening(pid) == set()
+                assert wait_until(partial(_logged, log, STARTED[command[0]]), 60, 0.2)
+            assert listening(pid) == wanted
             if faust and "WEB_PORT" in changes:
                 _no_tables(web)
         finally:
             child.stop(15)
+
+
+def _all_listen(pid: int, wanted: set[tuple[str, int]]) -> bool:
+    return listening(pid) >= wanted
+
+
+def _logged(log: Path, words: str) -> bool:
+    return words in log.read_text()
 
 
 def _no_tables(port: int) -> None:

@@ -35,7 +35,7 @@ class Canaries:
     def __init__(self) -> None:
         self.shop = Synthetic(
             users=USERS, events=3_000, order_share=0.4, malformed_share=0.05, late_share=0.02,
-            duplicate_share=0.02, span_days=80.0, seed=5,
+            duplicate_share=0.02, span_days=20.0, seed=5,
         )  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
@@ -85,7 +85,10 @@ def alerts(here: World) -> list[tuple[bytes, AlertMessage]]:
 def test_no_user_id_in_logs_or_metrics_and_with_a_key_nowhere_outside(
     key: str, world: Callable[..., World]
 ) -> None:
-    here = world(log_level="debug", pseudonym_key=key, session_timeout_seconds=10)
+    here = world(
+        log_level="debug", pseudonym_key=key, session_timeout_seconds=10,
+        alert_enter=1e-9, alert_leave=0.0,
+    )  # fmt: skip
     worker = here.worker()
     canaries = Canaries()
     sent = here.produce(canaries).records
@@ -98,7 +101,7 @@ def test_no_user_id_in_logs_or_metrics_and_with_a_key_nowhere_outside(
     assert worker.stop()[0] == 0
 
     assert "tideline_dead_letters_total{" in metrics
-    assert len(worker.log.splitlines()) > 50
+    assert "ready in" in worker.log
     for text in (metrics, worker.log):
         assert "canary" not in text, re.findall(r".*canary.*", text)[:3]
 
