@@ -72,6 +72,7 @@ def lock_problems(text: str) -> Iterator[str]:
 
 def installed_problems(locked: Iterable[tuple[str, str, str]]) -> Iterator[str]:
     """Installed packages that are another version than locked, or whose files were changed."""
+    owned: dict[Path, dict[str, str]] = {}  # file -> package -> digest; some share files
     for name, version, marker in sorted(locked):
         if marker and not Marker(marker).evaluate():
             continue
@@ -83,11 +84,12 @@ def installed_problems(locked: Iterable[tuple[str, str, str]]) -> Iterator[str]:
             yield f"{name}: {found.version} is installed, {version} is locked"
         for file in found.files or ():
             path = Path(str(found.locate_file(file)))
-            if file.hash is None or file.hash.mode != "sha256" or not path.is_file():
-                continue
-            digest = hashlib.sha256(path.read_bytes()).digest()
-            if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
-                yield f"{name}: {file} is not what was installed"
+            if file.hash is not None and file.hash.mode == "sha256" and path.is_file():
+                owned.setdefault(path, {})[name] = file.hash.value
+    for path, digests in owned.items():
+        raw = hashlib.sha256(path.read_bytes()).digest()
+        if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() not in digests.values():
+            yield f"{', '.join(digests)}: {path.name} is not what was installed ({path})"
 
 
 def advisories(source: Path) -> Iterator[dict[str, Any]]:
