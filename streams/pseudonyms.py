@@ -93,11 +93,15 @@ class Pseudonyms:
     @staticmethod
     def _column(column: Any, way: Callable[[str], str]) -> Any:
         if isinstance(column, Coded):
-            return Coded(column.codes, [way(str(name)) for name in column.names])
+            return Coded(column.codes, [way(_text(name)) for name in column.names])
         values = column.tolist() if isinstance(column, np.ndarray) else column
-        return [way(str(value)) for value in values]
+        return [way(_text(value)) for value in values]
 
     def _alert(self, alert: AlertMessage) -> AlertMessage:
         return msgspec.structs.replace(
             alert, alert_id=self._ways["row"](alert.alert_id), user_id=self.user(alert.user_id)
         )
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

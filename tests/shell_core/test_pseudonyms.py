@@ -67,9 +67,9 @@ def outputs(users: Any) -> Outputs:
 
 @pytest.mark.parametrize(
     "users",
-    [["u1", "u2"], np.array(["u1", "u2"], object), np.array(["u1", "u2"]),
+    [["u1", "u2"], [b"u1", b"u2"], np.array(["u1", "u2"], object), np.array(["u1", "u2"]),
      Coded(np.array([0, 1]), ["u1", "u2"])],
-    ids=["list", "object", "U", "coded"],
+    ids=["list", "bytes", "object", "U", "coded"],
 )  # fmt: skip
 def test_every_way_out_is_covered_and_the_rest_is_untouched(users: Any) -> None:
     before = outputs(users)
