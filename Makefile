@@ -15,7 +15,7 @@ LOCKED := requirements.lock deploy/requirements.lock
 .DELETE_ON_ERROR:
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test faults soak check format train bench docs lock clean
+.PHONY: help setup demo test faults soak check format train bench docs lock audit clean
 
 help: ## List the commands
 	@echo "Usage: make COMMAND [ARGS=\"...\"]   (arguments for the program behind it)"; echo
@@ -69,6 +69,9 @@ lock: ## Rewrite the lock files from pyproject.toml
 	  --custom-compile-command "make lock" "$$@"; }; \
 	compile --all-extras --output-file requirements.lock $(ARGS); \
 	compile --constraints requirements.lock --output-file deploy/requirements.lock
+
+audit: $(READY) ## Check the locks and what is installed; ARGS="--known all.zip" for advisories
+	@$(BIN)/python -m tests.audit $(ARGS)
 
 clean: ## Remove .venv, caches and local data (.tideline)
 	@rm -rf $(VENV) .tideline build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -47,6 +47,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     "settings": _Command(
         "streams.commands.settings", "settings", "Every setting: its value and where it came from."
     ),
+    "pseudonyms": _Command(
+        "streams.commands.pseudonyms", "pseudonyms", "Which pseudonym belongs to which user."
+    ),
     "doctor": _Command(
         "streams.commands.doctor", "doctor", "Check this installation, line by line."
     ),

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
+from clickhouse_driver.errors import NetworkError
 
-from schemas.errors import SinkRefused, SinkUnavailable
+from schemas.errors import SettingsError, SinkRefused, SinkUnavailable
 
 __all__ = ["RETRYABLE_CODES", "ClickHouseTarget", "classify", "connect", "sink_error"]
 
@@ -90,7 +91,9 @@ class ClickHouseTarget:
     user: str = "default"
     password: str = field(default="", repr=False)
     secure: bool = False
-    """TLS, with the server's certificate checked."""
+    """TLS, with the server's certificate and its name checked; that can't be switched off."""
+    ca_file: str = ""
+    """PEM file of the authorities that may have signed it; '': the system's."""
     connect_timeout_seconds: float = 5.0
     send_receive_timeout_seconds: float = 60.0
 
@@ -101,8 +104,17 @@ class ClickHouseTarget:
 def connect(target: ClickHouseTarget, database: str | None = None) -> Client:
     """A client for one thread; it dials on its first query, and again after an error.
 
-    `database` overrides the target's; '' is the server's default, which always exists.
+    `database` overrides the target's; '' is the server's default, which always exists. Raises
+    SettingsError if the file of authorities can't be used.
     """
+    if target.secure and target.ca_file:
+        try:
+            ssl.create_default_context(cafile=target.ca_file)
+        except (OSError, ValueError) as error:  # the driver would take it for a network's error
+            raise SettingsError(
+                f"TIDELINE_CLICKHOUSE_CA_FILE: can't use {target.ca_file}: {error}. "
+                "Name a PEM file."
+            ) from None
     return Client(
         target.host,
         port=target.port,
@@ -110,6 +122,8 @@ def connect(target: ClickHouseTarget, database: str | None = None) -> Client:
         user=target.user,
         password=target.password,
         secure=target.secure,
+        verify=True,
+        ca_certs=target.ca_file or None,
         client_name="tideline",
         connect_timeout=target.connect_timeout_seconds,
         send_receive_timeout=target.send_receive_timeout_seconds,
@@ -128,16 +142,30 @@ def classify(exc: BaseException) -> type[SinkUnavailable] | type[SinkRefused]:
     """
     if isinstance(exc, SinkUnavailable):
         return SinkUnavailable
+    if _tls_refused(exc):
+        return SinkRefused  # a wrong certificate stays wrong
     if isinstance(exc, DriverError):
         return SinkUnavailable if exc.code in RETRYABLE_CODES else SinkRefused
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return SinkRefused  # a wrong certificate stays wrong
     # EOFError: the server went away in the middle; whether the insert counts is unknown.
     if isinstance(exc, EOFError | OSError):
         return SinkUnavailable
     return SinkRefused
 
 
+def _tls_refused(exc: BaseException) -> bool:
+    """Whether we did not trust the server, or it does not speak TLS at all. The driver keeps no
+    more of OpenSSL's error than its text."""
+    told = isinstance(exc, ssl.SSLError | NetworkError)
+    return told and any(reason in str(exc) for reason in _TLS_REASONS)
+
+
+_TLS_REASONS: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
+_TLS_REMEDY: Final = (
+    "TIDELINE_CLICKHOUSE_CA_FILE must name the authority that signed the server's certificate, "
+    "TIDELINE_CLICKHOUSE_HOST the host as the certificate has it, and TIDELINE_CLICKHOUSE_PORT a "
+    "TLS port, usually 9440"
+)
+_LOGIN: Final = "check TIDELINE_CLICKHOUSE_USER and TIDELINE_CLICKHOUSE_PASSWORD"
 _REMEDIES: Final[dict[int, str]] = {
     16: "run `tideline migrate`",  # NO_SUCH_COLUMN_IN_TABLE
     47: "run `tideline migrate`",  # UNKNOWN_IDENTIFIER
@@ -145,10 +173,10 @@ _REMEDIES: Final[dict[int, str]] = {
     60: "run `tideline migrate`",  # UNKNOWN_TABLE
     81: "run `tideline migrate`",  # UNKNOWN_DATABASE
     164: "give the user a profile that is not readonly",  # READONLY
-    192: "check the ClickHouse user and password",  # UNKNOWN_USER
-    193: "check the ClickHouse user and password",  # WRONG_PASSWORD
-    497: "grant the user what the message names",  # ACCESS_DENIED
-    516: "check the ClickHouse user and password",  # AUTHENTICATION_FAILED
+    192: _LOGIN,  # UNKNOWN_USER
+    193: _LOGIN,  # WRONG_PASSWORD
+    497: "grant the user what the message names, as deploy/clickhouse/ does",  # ACCESS_DENIED
+    516: _LOGIN,  # AUTHENTICATION_FAILED
 }
 
 
@@ -167,7 +195,9 @@ def sink_error(
     lines = str(exc).replace("DB::Exception: ", "").split("Stack trace:")[0].split()
     reason = " ".join(lines)[:500] or type(exc).__name__
     code: Any = getattr(exc, "code", None)
-    if kind is SinkUnavailable:
+    if _tls_refused(exc):
+        remedy = _TLS_REMEDY
+    elif kind is SinkUnavailable:
         remedy = "waiting and trying again; check that ClickHouse is up and reachable"
     else:
         remedy = _REMEDIES.get(code, "fix the cause and start again; nothing is lost meanwhile")

@@ -20,6 +20,7 @@ from streams.errors import BrokerUnavailable
 from streams.kafka_admin import require_reachable, unavailable
 from streams.kafka_offsets import EndOffsets
 from streams.settings import Settings
+from streams.targets import kafka_access
 
 __all__ = ["count_by_reason", "not_replayable", "read", "replay"]
 
@@ -68,10 +69,14 @@ def replay(settings: Settings, letters: Sequence[DeadLetter]) -> int:
     sendable = [letter for letter in letters if not_replayable(letter) is None]
     if not sendable:
         return 0
-    require_reachable(settings.kafka.brokers)
+    access = kafka_access(settings)
+    require_reachable(access)
     try:
         producer = KafkaProducer(
-            bootstrap_servers=list(settings.kafka.brokers), client_id="tideline-dlq", acks="all"
+            bootstrap_servers=list(access.brokers),
+            client_id="tideline-dlq",
+            acks="all",
+            **access.client_options(),
         )
         try:
             sent = [
@@ -89,7 +94,7 @@ def replay(settings: Settings, letters: Sequence[DeadLetter]) -> int:
         finally:
             producer.close(timeout=_QUIET_SECONDS)
     except (KafkaError, OSError) as error:
-        raise unavailable(settings.kafka.brokers, error) from error
+        raise unavailable(access, error) from error
     return len(sendable)
 
 
@@ -99,16 +104,18 @@ def _origin(letter: DeadLetter) -> str:
 
 def _values(settings: Settings, topic: str) -> Iterator[bytes]:
     """The values of a topic up to its end as of now."""
-    require_reachable(settings.kafka.brokers)
+    access = kafka_access(settings)
+    require_reachable(access)
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=list(settings.kafka.brokers),
+            bootstrap_servers=list(access.brokers),
             client_id="tideline-dlq",
             enable_auto_commit=False,
+            **access.client_options(),
         )
         try:
             partitions = [(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
-            with EndOffsets(settings.kafka.brokers) as reader:
+            with EndOffsets(access) as reader:
                 ends = {TopicPartition(*p): end for p, end in reader.of(partitions).items()}
             consumer.assign(list(ends))
             consumer.seek_to_beginning(*ends)
@@ -124,4 +131,4 @@ def _values(settings: Settings, topic: str) -> Iterator[bytes]:
         finally:
             consumer.close()
     except (KafkaError, OSError) as error:
-        raise unavailable(settings.kafka.brokers, error) from error
+        raise unavailable(access, error) from error

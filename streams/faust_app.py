@@ -10,6 +10,7 @@ from typing import Any
 import faust
 
 from streams.settings import Settings
+from streams.targets import kafka_access
 
 __all__ = ["Failure", "app_options", "execute"]
 
@@ -35,7 +36,7 @@ def app_options(settings: Settings, app_id: str) -> dict[str, Any]:
     session = settings.kafka.session_timeout_seconds
     return {
         "id": app_id,
-        "broker": "tideline://" + ";".join(settings.kafka.brokers),
+        **kafka_access(settings).faust_options(),
         "broker_session_timeout": session,
         "broker_heartbeat_interval": min(3.0, session / 4),
         "broker_request_timeout": max(90.0, session * 2),

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.messages import LearnerSnapshot
+from streams.kafka_access import KafkaAccess
 from streams.log import Log
 
 __all__ = ["SnapshotFollower", "newest_of", "newest_snapshot"]
@@ -42,8 +43,8 @@ class SnapshotFollower:
     """Reads the topic as it grows; `newest` is the last good snapshot, without the state that
     only the learner needs."""
 
-    def __init__(self, brokers: Iterable[str], topic: str) -> None:
-        self._brokers = list(brokers)
+    def __init__(self, where: KafkaAccess | Iterable[str], topic: str) -> None:
+        self._access = KafkaAccess.of(where)
         self._topic = topic
         self.newest: LearnerSnapshot | None = None
 
@@ -51,9 +52,10 @@ class SnapshotFollower:
         """Follow until cancelled. A broker that is away keeps the last snapshot in use."""
         while True:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._brokers,
+                bootstrap_servers=list(self._access.brokers),
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
+                **self._access.client_options(),
             )
             try:
                 await consumer.start()

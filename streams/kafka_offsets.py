@@ -15,6 +15,7 @@ from types import TracebackType
 from kafka import KafkaConsumer, TopicPartition
 
 from streams.core.lag import Partition
+from streams.kafka_access import KafkaAccess
 
 __all__ = ["EndOffsets"]
 
@@ -22,15 +23,17 @@ __all__ = ["EndOffsets"]
 class EndOffsets:
     """Reads end offsets (the next record's offset). Blocks; kafka-python's errors pass through."""
 
-    def __init__(self, brokers: Sequence[str], timeout_seconds: float = 10.0) -> None:
+    def __init__(self, where: KafkaAccess | Sequence[str], timeout_seconds: float = 10.0) -> None:
+        access = KafkaAccess.of(where)
         self._timeout_seconds = timeout_seconds
         self._consumer = KafkaConsumer(
-            bootstrap_servers=list(brokers),
+            bootstrap_servers=list(access.brokers),
             client_id="tideline-offsets",
             enable_auto_commit=False,
             fetch_max_wait_ms=10,
             max_partition_fetch_bytes=1,  # one batch at most: only the answer's header matters
             bootstrap_timeout_ms=int(timeout_seconds * 1000),
+            **access.client_options(),
         )
 
     def of(self, partitions: Collection[Partition]) -> dict[Partition, int]:

@@ -21,6 +21,7 @@ from streams.kafka_admin import connect, partition_counts
 from streams.kafka_offsets import EndOffsets
 from streams.metrics import LAG_STATUSES, Metrics
 from streams.settings import Settings
+from streams.targets import kafka_access
 
 __all__ = [
     "LagReport",
@@ -60,8 +61,8 @@ def watched(settings: Settings) -> dict[str, dict[str, int]]:
 
 def poll_once(settings: Settings, timeout_seconds: float = 10.0) -> LagReport:
     """Connect, poll, disconnect. Raises BrokerUnavailable only if no broker can be reached."""
-    brokers = settings.kafka.brokers
-    with connect(brokers, timeout_seconds) as admin, EndOffsets(brokers, timeout_seconds) as ends:
+    access = kafka_access(settings)
+    with connect(access, timeout_seconds) as admin, EndOffsets(access, timeout_seconds) as ends:
         return poll(admin, ends, watched(settings))
 
 
@@ -132,12 +133,12 @@ def reports(
     settings: Settings, interval_seconds: float, timeout_seconds: float = 10.0
 ) -> Iterator[LagReport]:
     """A report every `interval_seconds`, for ever; reconnects by itself."""
-    brokers = settings.kafka.brokers
+    access = kafka_access(settings)
     while True:
         with (
             contextlib.suppress(BrokerUnavailable),
-            connect(brokers, timeout_seconds) as admin,
-            EndOffsets(brokers, timeout_seconds) as ends,
+            connect(access, timeout_seconds) as admin,
+            EndOffsets(access, timeout_seconds) as ends,
         ):
             while True:
                 started = time.monotonic()

@@ -26,9 +26,10 @@ from streams import metrics as metrics_module
 from streams.errors import RetryableError
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import newest_snapshot
+from streams.kafka_admin import require_reachable
 from streams.log import KafkaLog, Log
 from streams.settings import Settings
-from streams.targets import artifact_directory
+from streams.targets import artifact_directory, kafka_access
 from streams.transport import BatchSchema, RecordBatch
 
 __all__ = ["LearnerService", "create_app", "run"]
@@ -93,7 +94,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     """A Faust app around a `LearnerService`. Raises ArtifactError if the model can't be used."""
     names = settings.topic_names
     metrics = metrics_module.Metrics()
-    log = KafkaLog(settings.kafka.brokers)
+    log = KafkaLog(kafka_access(settings))
     manifest = load_artifact(artifact_directory(settings)).manifest
     service = LearnerService(log, names.learner, manifest)
 
@@ -147,5 +148,6 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
 
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status."""
+    require_reachable(kafka_access(settings))  # before Faust, which buries the reason
     failure = Failure()
     return execute(create_app(settings, failure), failure)

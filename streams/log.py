@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.core.records import Records
 from streams.errors import BrokerUnavailable, StateError
+from streams.kafka_access import KafkaAccess, probe
 
 __all__ = ["KafkaLog", "KeyValue", "Log", "to_records"]
 
@@ -56,27 +57,32 @@ class Log(Protocol):
 class KafkaLog:
     """`Log` on Kafka. Uses a producer and, for reading, a consumer without a group."""
 
-    def __init__(self, brokers: Iterable[str]) -> None:
-        self._brokers = list(brokers)
+    def __init__(self, where: KafkaAccess | Iterable[str]) -> None:
+        self._access = KafkaAccess.of(where)
         self._producer: Any = None
         self._consumer: Any = None
         self._reading = asyncio.Lock()  # one consumer, so one range at a time
 
     async def start(self) -> None:
-        """Connect. Raises BrokerUnavailable."""
+        """Connect. Raises BrokerUnavailable, or SettingsError if TLS or the login is refused."""
+        brokers, options = list(self._access.brokers), self._access.client_options()
+        if self._access.security != "plaintext":
+            await probe(self._access)
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._brokers,
+            bootstrap_servers=brokers,
             acks="all",
             max_request_size=2 * MAX_RECORD_BYTES,
             max_batch_size=256 * 1024,
+            **options,
         )
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers,
+            bootstrap_servers=brokers,
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=READ_BYTES,
             fetch_max_bytes=2 * READ_BYTES,
             fetch_max_wait_ms=FETCH_WAIT_MS,
+            **options,
         )
         try:
             await self._producer.start()
@@ -84,7 +90,7 @@ class KafkaLog:
         except (KafkaError, OSError) as exc:
             await self.stop()
             raise BrokerUnavailable(
-                f"no Kafka broker answers at {', '.join(self._brokers)} ({exc}); "
+                f"no Kafka broker answers at {self._access} ({exc}); "
                 "start it or set TIDELINE_BROKER_URL"
             ) from exc
 

@@ -14,6 +14,7 @@ from streams.core.plan import Clock
 from streams.core.state import ShardState
 from streams.core.step import Outputs
 from streams.log import Log
+from streams.pseudonyms import Pseudonyms
 
 __all__ = ["Monitor", "Services", "Sink"]
 
@@ -71,3 +72,5 @@ class Services:
     monitor: Monitor
     max_records: int
     checkpoint_seconds: float
+    pseudonyms: Pseudonyms | None = None
+    """What replaces user ids in results; None: nothing does."""

@@ -4,7 +4,8 @@
     TOML file   [kafka] broker_url    (TIDELINE_CONFIG or --config)  wins over
     the default
 
-A secret can also be read from a file: TIDELINE_CLICKHOUSE_PASSWORD_FILE.
+A secret can also be read from a file: TIDELINE_CLICKHOUSE_PASSWORD_FILE names the one that holds
+TIDELINE_CLICKHOUSE_PASSWORD, without its last newline.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = [
     "KafkaSettings",
     "LogSettings",
     "ModelSettings",
+    "PrivacySettings",
     "Secret",
     "SettingRow",
     "Settings",
@@ -71,6 +73,24 @@ class KafkaSettings:
     session_timeout_seconds: float = setting(
         10.0, "seconds until a silent worker loses its partitions", rules.between(1.0, 1_800.0)
     )
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting(
+        "plaintext", "the listener's protocol: plaintext, ssl (TLS), sasl_plaintext or sasl_ssl"
+    )
+    kafka_ca_file: str = setting(
+        "", "PEM file of who signs the brokers' certificates; empty: the system's authorities"
+    )
+    kafka_client_cert_file: str = setting("", "PEM file of our own certificate, if brokers want it")
+    kafka_client_key_file: str = setting(
+        "", "PEM file of its private key; empty: in the same file as the certificate"
+    )
+    kafka_client_key_password: Secret = setting(  # noqa: RUF009 (immutable)
+        Secret(""), "password of that private key, if it has one"
+    )
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = setting(
+        "SCRAM-SHA-512", "how to log in with sasl_ssl: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN"
+    )
+    kafka_username: str = setting("", "Kafka user, for sasl_ssl and sasl_plaintext")
+    kafka_password: Secret = setting(Secret(""), "Kafka password")  # noqa: RUF009 (immutable)
 
     @property
     def brokers(self) -> tuple[str, ...]:
@@ -86,7 +106,12 @@ class ClickHouseSettings:
     clickhouse_database: str = setting("tideline", "database of all tables", rules.IDENTIFIER)
     clickhouse_user: str = setting("default", "ClickHouse user")
     clickhouse_password: Secret = setting(Secret(""), "ClickHouse password")  # noqa: RUF009 (immutable)
-    clickhouse_secure: bool = setting(False, "true: connect with TLS")
+    clickhouse_secure: bool = setting(
+        False, "true: connect with TLS (port 9440) and check the certificate"
+    )
+    clickhouse_ca_file: str = setting(
+        "", "PEM file of who signs ClickHouse's certificate; empty: the system's authorities"
+    )
 
 
 @dataclass(frozen=True)
@@ -164,6 +189,17 @@ class WebSettings:
 
 
 @dataclass(frozen=True)
+class PrivacySettings:
+    """What ClickHouse and the alerts topic get to see of users."""
+
+    pseudonym_key: Secret = setting(  # noqa: RUF009 (immutable)
+        Secret(""),
+        "key that turns user ids into pseudonyms in all results (HMAC); empty: user ids stay",
+        rules.KEY,
+    )
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """Logging. Logs never hold user ids."""
 
@@ -178,6 +214,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "stream": StreamSettings,
         "model": ModelSettings,
         "alerts": AlertSettings,
+        "privacy": PrivacySettings,
         "web": WebSettings,
         "log": LogSettings,
     }
@@ -193,6 +230,7 @@ class Settings:
     stream: StreamSettings = field(default_factory=StreamSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     web: WebSettings = field(default_factory=WebSettings)
     log: LogSettings = field(default_factory=LogSettings)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

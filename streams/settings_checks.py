@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streams import settings_rules as rules
-from streams.settings_reader import DEFAULT, env_name
+from streams.settings_reader import DEFAULT, Secret, env_name
 
 if TYPE_CHECKING:
-    from streams.settings import Settings
+    from streams.settings import ClickHouseSettings, KafkaSettings, Settings
 
 __all__ = ["across"]
 
@@ -43,4 +43,45 @@ def across(settings: Settings) -> list[str]:
         wrong("currency_rates", "currency", f"no rate for {stream.currency} itself: it is 1")
     if web.metrics_port and web.metrics_port == web.web_port:
         wrong("metrics_port", "web_port", f"another port than web_port ({web.web_port})")
+    problems += _kafka_security(kafka) + _clickhouse_tls(settings.clickhouse)
     return problems
+
+
+def _kafka_security(kafka: KafkaSettings) -> list[str]:
+    """TLS and login: nothing half given, and nothing given in vain."""
+    tls = kafka.kafka_security in ("ssl", "sasl_ssl")
+    sasl = kafka.kafka_security in ("sasl_plaintext", "sasl_ssl")
+    now = f"TIDELINE_KAFKA_SECURITY is {kafka.kafka_security}"
+    problems = []
+    for name in ("kafka_username", "kafka_password"):
+        given = bool(_plain(getattr(kafka, name)))
+        if sasl and not given:
+            problems.append(f"{env_name(name)}: missing, as {now}")
+        elif given and not sasl:
+            problems.append(f"{env_name(name)}: of no use while {now}; set it to sasl_ssl")
+    problems += [
+        f"{env_name(name)}: of no use while {now}; set it to ssl or sasl_ssl"
+        for name in ("kafka_ca_file", "kafka_client_cert_file", "kafka_client_key_file")
+        if getattr(kafka, name) and not tls
+    ]
+    if kafka.kafka_client_key_file and not kafka.kafka_client_cert_file:
+        problems.append("TIDELINE_KAFKA_CLIENT_CERT_FILE: missing, as a key for it is given")
+    if kafka.kafka_security == "sasl_plaintext" and kafka.kafka_sasl_mechanism == "PLAIN":
+        problems.append(
+            "TIDELINE_KAFKA_SASL_MECHANISM: PLAIN sends the password readable without TLS; use "
+            "TIDELINE_KAFKA_SECURITY=sasl_ssl, or SCRAM-SHA-512"
+        )
+    return problems
+
+
+def _clickhouse_tls(clickhouse: ClickHouseSettings) -> list[str]:
+    if clickhouse.clickhouse_ca_file and not clickhouse.clickhouse_secure:
+        return [
+            "TIDELINE_CLICKHOUSE_CA_FILE: of no use while TIDELINE_CLICKHOUSE_SECURE is false; "
+            "set it to true"
+        ]
+    return []
+
+
+def _plain(value: str | Secret) -> str:
+    return value.reveal() if isinstance(value, Secret) else value

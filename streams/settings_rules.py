@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from streams.settings_reader import Rule
+from streams.settings_reader import Rule, Secret
 
 __all__ = [
     "BROKERS",
     "CURRENCY",
     "HOST",
     "IDENTIFIER",
+    "KEY",
     "LISTEN_PORT",
     "NOT_NEGATIVE",
     "PORT",
@@ -88,6 +89,11 @@ PORT: Final = Rule("a port from 1 to 65535", lambda port: 1 <= port <= 65_535)
 LISTEN_PORT: Final = Rule("a port from 1 to 65535, or 0 for off", lambda port: 0 <= port <= 65_535)
 POSITIVE: Final = Rule("a number above 0", lambda number: number > 0)
 NOT_NEGATIVE: Final = Rule("0 or a number above it", lambda number: number >= 0)
+# HMAC is as strong as its key, and user ids are easy to guess: a short one could be searched for.
+KEY: Final = Rule(
+    "32 characters or more, such as `openssl rand -hex 32` prints, or nothing",
+    lambda secret: isinstance(secret, Secret) and len(secret.reveal()) not in range(1, 32),
+)
 SHARE: Final = Rule("a number from 0 to 1", lambda number: 0 <= number <= 1)
 CURRENCY: Final = Rule(
     "three capital letters such as USD", lambda text: bool(re.fullmatch(r"[A-Z]{3}", text))

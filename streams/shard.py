@@ -255,6 +255,8 @@ class Shard:
         self._s.monitor.stepped(self.number, outputs, self._state, time.monotonic() - started)
 
     def _emit(self, outputs: Outputs) -> None:
+        if self._s.pseudonyms is not None:
+            outputs = self._s.pseudonyms.outgoing(outputs)
         loop = asyncio.get_running_loop()
         stored = asyncio.wrap_future(self._s.sink.submit(outputs.tables), loop=loop)
         stored.add_done_callback(_retrieve)

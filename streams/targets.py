@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streams.clickhouse import ClickHouseTarget
+from streams.kafka_access import KafkaAccess
 from streams.settings import Settings
 
-__all__ = ["artifact_directory", "clickhouse_target"]
+if TYPE_CHECKING:
+    from streams.pseudonyms import Pseudonyms
+
+__all__ = ["artifact_directory", "clickhouse_target", "kafka_access", "pseudonyms"]
+
+
+def kafka_access(settings: Settings) -> KafkaAccess:
+    """Where Kafka is and how to get in: what every Kafka client is made with."""
+    kafka = settings.kafka
+    return KafkaAccess(
+        brokers=kafka.brokers,
+        security=kafka.kafka_security,
+        ca_file=kafka.kafka_ca_file,
+        client_cert_file=kafka.kafka_client_cert_file,
+        client_key_file=kafka.kafka_client_key_file,
+        client_key_password=kafka.kafka_client_key_password,
+        sasl_mechanism=kafka.kafka_sasl_mechanism,
+        username=kafka.kafka_username,
+        password=kafka.kafka_password,
+    )
 
 
 def clickhouse_target(settings: Settings) -> ClickHouseTarget:
@@ -20,7 +41,18 @@ def clickhouse_target(settings: Settings) -> ClickHouseTarget:
         user=here.clickhouse_user,
         password=here.clickhouse_password.reveal(),
         secure=here.clickhouse_secure,
+        ca_file=here.clickhouse_ca_file,
     )
+
+
+def pseudonyms(settings: Settings) -> Pseudonyms | None:
+    """What replaces user ids in results; None where no key is set."""
+    key = settings.privacy.pseudonym_key
+    if not key.reveal():
+        return None
+    from streams.pseudonyms import Pseudonyms  # noqa: PLC0415  (loads the core)
+
+    return Pseudonyms(key)
 
 
 def artifact_directory(settings: Settings) -> Path:

@@ -18,6 +18,7 @@ from schemas.topics import Topic, topics
 from streams.errors import FatalError
 from streams.kafka_admin import connect, partition_counts
 from streams.settings import Settings
+from streams.targets import kafka_access
 
 __all__ = ["TopicReport", "check", "create_missing", "require", "wanted"]
 
@@ -45,7 +46,7 @@ def wanted(settings: Settings) -> tuple[Topic, ...]:
 
 def check(settings: Settings, timeout_seconds: float = 10.0) -> list[TopicReport]:
     """The state of every topic. Raises BrokerUnavailable."""
-    with connect(settings.kafka.brokers, timeout_seconds) as admin:
+    with connect(kafka_access(settings), timeout_seconds) as admin:
         return _reports(admin, wanted(settings))
 
 
@@ -54,7 +55,7 @@ def create_missing(settings: Settings) -> list[Topic]:
 
     Raises BrokerUnavailable, or FatalError if a topic can't be created or an existing one is wrong.
     """
-    with connect(settings.kafka.brokers) as admin:
+    with connect(kafka_access(settings)) as admin:
         missing = [r.topic for r in _reports(admin, wanted(settings)) if r.state == "missing"]
         for topic in missing:
             _create(admin, topic, settings.kafka.replication_factor)

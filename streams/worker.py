@@ -16,12 +16,13 @@ from streams.core_config import core_config
 from streams.engine import Engine
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import SnapshotFollower
+from streams.kafka_admin import require_reachable
 from streams.log import KafkaLog
 from streams.monitor import MetricsMonitor, SinkMetrics
 from streams.services import Services
 from streams.settings import Settings
 from streams.sink import ClickHouseSink
-from streams.targets import artifact_directory, clickhouse_target
+from streams.targets import artifact_directory, clickhouse_target, kafka_access, pseudonyms
 
 __all__ = ["create_app", "run"]
 
@@ -37,11 +38,11 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     names = settings.topic_names
     sources = (names.clickstream, names.orders)
     metrics = metrics_module.Metrics()
-    log = KafkaLog(settings.kafka.brokers)
+    log = KafkaLog(kafka_access(settings))
     sink = ClickHouseSink(clickhouse_target(settings), observer=SinkMetrics(metrics))
     metrics.sink_pending_rows.set_function(lambda: sink.status.pending_rows)
     scorers = ScorerStore(artifact_directory(settings))
-    follower = SnapshotFollower(settings.kafka.brokers, names.learner)
+    follower = SnapshotFollower(kafka_access(settings), names.learner)
     compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
     class App(faust.App):  # type: ignore[misc]
@@ -97,6 +98,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             monitor=MetricsMonitor(metrics),
             max_records=settings.stream.max_batch_records,
             checkpoint_seconds=settings.stream.checkpoint_interval_seconds,
+            pseudonyms=pseudonyms(settings),
         ),
         suspend_seconds=SUSPEND_SHARE * settings.kafka.session_timeout_seconds,
         on_fatal=failure,
@@ -107,5 +109,6 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
 
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status. Raises the error that ended it."""
+    require_reachable(kafka_access(settings))  # before Faust, which buries the reason
     failure = Failure()
     return execute(create_app(settings, failure), failure)

@@ -25,6 +25,7 @@ RUNTIME_LOCK = ROOT / "deploy" / "requirements.lock"
 PARTS = {"worker": ["worker"], "learner": ["learner"], "lag": ["lag", "--serve"]}
 SERVERS = {"kafka", "clickhouse"}
 ONE_SHOT = "init"
+SECRET = "/run/secrets/clickhouse_password"
 # Hosts and ports differ from the local stack; these name things and must not.
 NAMES = (
     "app_id", "clickstream_topic", "orders_topic", "partitions", "replication_factor",
@@ -62,6 +63,8 @@ def services(**environ: str) -> dict[str, dict[str, Any]]:
 def settings_of(service: dict[str, Any]) -> Settings:
     """The settings of a container: the image's, then the service's. Unknown names are refused."""
     environ = image_environment() | {k: str(v) for k, v in service["environment"].items()}
+    mounted = ROOT / "deploy" / "compose-password"
+    environ = {k: str(mounted) if v == SECRET else v for k, v in environ.items()}
     return load({k: v for k, v in environ.items() if k.startswith("TIDELINE_")})
 
 
@@ -135,11 +138,33 @@ def test_settings_can_be_set_from_the_environment() -> None:
         assert name == "TIDELINE_IMAGE_TAG" or name in services()["worker"]["environment"], name
 
 
-def test_one_password_for_server_and_clients_which_can_be_set() -> None:
-    found = services(TIDELINE_CLICKHOUSE_PASSWORD="s3cret", TIDELINE_CLICKHOUSE_USER="shop")
-    server, client = found["clickhouse"]["environment"], settings_of(found["worker"]).clickhouse
-    assert server["CLICKHOUSE_PASSWORD"] == client.clickhouse_password.reveal() == "s3cret"
-    assert server["CLICKHOUSE_USER"] == client.clickhouse_user == "shop"
+def test_one_password_for_server_and_clients_in_a_file_that_can_be_named() -> None:
+    for text, file in ((COMPOSE.read_text(), "./deploy/compose-password"),):
+        document = yaml.safe_load(interpolated(text, {}))
+        assert document["secrets"] == {"clickhouse_password": {"file": file}}
+        assert (ROOT / file).read_text().strip()
+    named = yaml.safe_load(
+        interpolated(COMPOSE.read_text(), {"TIDELINE_CLICKHOUSE_PASSWORD_FILE": "/x/y"})
+    )
+    assert named["secrets"]["clickhouse_password"]["file"] == "/x/y"
+    found = services(TIDELINE_CLICKHOUSE_USER="shop")
+    server = found["clickhouse"]
+    assert server["environment"]["CLICKHOUSE_USER"] == "shop"
+    assert server["environment"]["CLICKHOUSE_PASSWORD_FILE"] == SECRET
+    assert settings_of(found["worker"]).clickhouse.clickhouse_user == "shop"
+    for name in [*PARTS, ONE_SHOT, "clickhouse"]:
+        assert found[name]["secrets"] == ["clickhouse_password"]
+
+
+def test_no_environment_holds_a_password() -> None:
+    for name, service in services().items():
+        for key in service.get("environment", {}):
+            assert "PASSWORD" not in key or key.endswith("_FILE"), f"{name}: {key}"
+
+
+def test_servers_can_t_gain_rights() -> None:
+    for name in SERVERS:
+        assert services()[name]["security_opt"] == ["no-new-privileges:true"], name
 
 
 def test_addresses_are_those_of_the_servers() -> None:

@@ -12,6 +12,7 @@ from streams.follow import SnapshotFollower
 from streams.replay.producer import InputTopics, ProduceSummary, produce
 from streams.replay.records import Source
 from streams.settings import Settings
+from streams.targets import kafka_access
 
 __all__ = ["Backstage"]
 
@@ -25,7 +26,7 @@ class Backstage:
         self._settings = settings
         self._source = source
         self._speed = speed
-        self._follower = SnapshotFollower(settings.kafka.brokers, settings.topic_names.learner)
+        self._follower = SnapshotFollower(kafka_access(settings), settings.topic_names.learner)
         self._thread = threading.Thread(target=self._run, name="backstage", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
@@ -73,7 +74,7 @@ class Backstage:
             names = self._settings.topic_names
             self.sent = await produce(
                 self._source,
-                self._settings.kafka.broker_url,
+                kafka_access(self._settings),
                 InputTopics(names.clickstream, names.orders),
                 speed=self._speed,
                 check_retention=True,

@@ -37,6 +37,13 @@ __all__ = ["System", "broker_version", "running_shards"]
 SESSION_TIMEOUT_SECONDS: Final = 6.0  # the local broker's join waits for about half of it
 CHECKPOINT_SECONDS: Final = 2.0  # so lag, which counts to the last checkpoint, is nearly live
 LAG_SECONDS: Final = 2.0
+_NO_TLS_NO_LOGIN: Final = {
+    "kafka_security": "plaintext",
+    **dict.fromkeys(
+        ("kafka_ca_file", "kafka_client_cert_file", "kafka_client_key_file", "kafka_username",
+         "kafka_password"), ""
+    ),
+}  # fmt: skip
 _READY_TIMEOUT_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 4.0
 
@@ -119,6 +126,7 @@ class System:
             self.settings,
             origin="tideline demo",
             broker_url=self._stack.bootstrap,
+            **_NO_TLS_NO_LOGIN,
             app_id="tideline",
             clickstream_topic="clickstream",
             orders_topic="orders",
@@ -131,6 +139,7 @@ class System:
             clickhouse_user="default",
             clickhouse_password="",
             clickhouse_secure=False,
+            clickhouse_ca_file="",
             clock="event",
             checkpoint_interval_seconds=CHECKPOINT_SECONDS,
             currency="USD",

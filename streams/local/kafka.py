@@ -23,14 +23,18 @@ import socket
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from xml.etree import ElementTree
 
 from streams.errors import LocalStackError
+from streams.kafka_access import KafkaAccess
 from streams.local.process import LOOPBACK, ChildProcess, free_port, wait_until
+from streams.settings_reader import Secret
 
-__all__ = ["KAFKA_VERSION", "ApacheKafka", "available", "cache_dir"]
+__all__ = ["KAFKA_VERSION", "ApacheKafka", "Secure", "available", "cache_dir"]
 
 _POM = Path(__file__).with_name("kafka-pom.xml")
 _READY_TIMEOUT_SECONDS = 45.0
@@ -55,10 +59,8 @@ _SERVER = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+{listeners}
 log.dirs={log_dir}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -75,6 +77,42 @@ group.min.session.timeout.ms=1000
 broker.session.timeout.ms=1500
 broker.heartbeat.interval.ms=300
 """
+
+_PLAIN_LISTENERS = """\
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+"""
+
+# Nothing but the controller, which only the node itself uses, is open without TLS.
+_SECURE_LISTENERS = """\
+listeners=SASL_SSL://{host}:{port},MTLS://{host}:{mtls_port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=SASL_SSL://{host}:{port},MTLS://{host}:{mtls_port}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,MTLS:SSL
+inter.broker.listener.name=MTLS
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.mtls.ssl.client.auth=required
+ssl.keystore.type=PEM
+ssl.keystore.location={certificate}
+ssl.truststore.type=PEM
+ssl.truststore.location={authority}
+"""
+
+
+@dataclass(frozen=True)
+class Secure:
+    """Listeners that let in only who is known, in place of the open one.
+
+    certificate: PEM file with the broker's private key and certificate, for 127.0.0.1.
+    authority: PEM file of who signed it, and signs those of clients.
+    users: SCRAM-SHA-512 users and their passwords.
+    """
+
+    certificate: Path
+    authority: Path
+    users: Mapping[str, str] = field(repr=False)
 
 
 def _version() -> str:
@@ -112,15 +150,19 @@ class ApacheKafka:
     """One Kafka node whose data, settings and log live in `data_dir`.
 
     `port` 0 picks a free one at the first start; it stays the same over restarts, so clients find
-    the broker again.
+    the broker again. `secure` replaces the open listener by one with TLS and SCRAM-SHA-512, and
+    one with TLS and client certificates.
     """
 
     version = KAFKA_VERSION
 
-    def __init__(self, data_dir: Path, port: int = 0) -> None:
+    def __init__(self, data_dir: Path, port: int = 0, secure: Secure | None = None) -> None:
         self.data_dir = data_dir.resolve()
         self.port = port
-        """The TCP port; 0 until `start` has picked one."""
+        """The TCP port; 0 until `start` has picked one. With `secure` it takes SASL_SSL."""
+        self.mtls_port = 0
+        """With `secure`: the port that asks for a client certificate instead of a password."""
+        self._secure = secure
         self._child: ChildProcess | None = None
 
     @property
@@ -147,13 +189,38 @@ class ApacheKafka:
             raise LocalStackError("Apache Kafka is already started; stop it first.")
         home = _install()
         self.port = self.port or free_port()
-        self._child = _launch(home, self.data_dir, self.port, ())
+        listeners, access = self._listeners()
+        if self._secure is not None and not (self.data_dir / "log").exists():
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            _format(home, self.data_dir / "log", self._secure.users)
+        self._child = _launch(home, self.data_dir, listeners, ())
         try:
-            self._child.wait_ready(lambda: _answers(self.port), _READY_TIMEOUT_SECONDS)
+            self._child.wait_ready(lambda: _answers(self.port, access), _READY_TIMEOUT_SECONDS)
         except LocalStackError:
             self._child = None
             raise
         return self
+
+    def _listeners(self) -> tuple[dict[str, object], KafkaAccess]:
+        """What the listeners' part of the settings takes, and how we get in ourselves."""
+        if self._secure is None:
+            return {"template": _PLAIN_LISTENERS, "port": self.port}, KafkaAccess((self.bootstrap,))
+        self.mtls_port = self.mtls_port or free_port()
+        user, password = next(iter(self._secure.users.items()))
+        access = KafkaAccess(
+            (self.bootstrap,),
+            security="sasl_ssl",
+            ca_file=str(self._secure.authority),
+            username=user,
+            password=Secret(password),
+        )
+        return {
+            "template": _SECURE_LISTENERS,
+            "port": self.port,
+            "mtls_port": self.mtls_port,
+            "certificate": self._secure.certificate,
+            "authority": self._secure.authority,
+        }, access
 
     def stop(self) -> None:
         """Shut down in order (SIGTERM). Safe to call twice."""
@@ -215,25 +282,34 @@ def _install() -> Path:
             "Maven could not fetch Kafka. Check the network or the mirror in ~/.m2/settings.xml.",
         )  # fmt: skip
         (partial / "log4j2.properties").write_text(_LOG4J)
-        _format(partial)
+        _format(partial, partial / "formatted")
         with contextlib.suppress(OSError):  # someone else was faster
             partial.rename(home)
     _archive_classes(home)
     return home
 
 
-def _format(home: Path) -> None:
-    """Format one storage directory with Kafka's own tool, as the template for all brokers."""
-    config = home / "format.properties"
-    template = home / "formatted"
-    config.write_text(
-        _SERVER.format(host=LOOPBACK, port=1, controller_port=2, log_dir=template.as_posix())
-    )
+def _format(home: Path, log_dir: Path, users: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Format a storage directory with Kafka's own tool, with `users` that log in by SCRAM."""
+    config = log_dir.with_name("format.properties")
+    config.write_text(_settings({"template": _PLAIN_LISTENERS, "port": 1}, 2, log_dir))
+    scram = [
+        word
+        for user, password in users.items()
+        for word in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]")
+    ]
     _run(
         ["java", *_java_arguments(home), "kafka.tools.StorageTool", "format",
-         "--cluster-id", _cluster_id(), "--config", str(config)],
+         "--cluster-id", _cluster_id(), "--config", str(config), *scram],
         "Kafka's StorageTool failed.",
     )  # fmt: skip
+
+
+def _settings(listeners: Mapping[str, object], controller_port: int, log_dir: Path) -> str:
+    """The text of `server.properties`."""
+    ports = {"host": LOOPBACK, "controller_port": controller_port}
+    told = str(listeners["template"]).format(**ports, **listeners)
+    return _SERVER.format(**ports, listeners=told, log_dir=log_dir.as_posix())
 
 
 def _cluster_id() -> str:
@@ -246,25 +322,24 @@ def _archive_classes(home: Path) -> None:
     archive, partial = home / "classes.jsa", home / f"classes.{os.getpid()}.tmp"
     with tempfile.TemporaryDirectory(prefix="tideline-kafka-") as scratch:
         port = free_port()
-        child = _launch(home, Path(scratch), port, (f"-XX:ArchiveClassesAtExit={partial}",))
-        if wait_until(lambda: _answers(port), _READY_TIMEOUT_SECONDS):
+        plain = {"template": _PLAIN_LISTENERS, "port": port}
+        child = _launch(home, Path(scratch), plain, (f"-XX:ArchiveClassesAtExit={partial}",))
+        access = KafkaAccess((f"{LOOPBACK}:{port}",))
+        if wait_until(lambda: _answers(port, access), _READY_TIMEOUT_SECONDS):
             child.stop(_READY_TIMEOUT_SECONDS)
         child.stop()
     with contextlib.suppress(OSError):
         partial.rename(archive)
 
 
-def _launch(home: Path, data_dir: Path, port: int, options: tuple[str, ...]) -> ChildProcess:
+def _launch(
+    home: Path, data_dir: Path, listeners: Mapping[str, object], options: tuple[str, ...]
+) -> ChildProcess:
     log_dir, config = data_dir / "log", data_dir / "server.properties"
     data_dir.mkdir(parents=True, exist_ok=True)
     if not log_dir.exists():
         shutil.copytree(home / "formatted", log_dir)
-    controller_port = free_port()
-    config.write_text(
-        _SERVER.format(
-            host=LOOPBACK, port=port, controller_port=controller_port, log_dir=log_dir.as_posix()
-        )
-    )
+    config.write_text(_settings(listeners, free_port(), log_dir))
     archive = home / "classes.jsa"
     if archive.is_file() and not options:
         options = (f"-XX:SharedArchiveFile={archive}",)
@@ -299,7 +374,7 @@ def _run(command: list[str], advice: str) -> None:
         raise LocalStackError(f"{(done.stdout + done.stderr)[-2000:]}\n{advice}")
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, access: KafkaAccess) -> bool:
     """Whether the broker lists itself in its own metadata, so that it takes requests."""
     with socket.create_connection((LOOPBACK, port), timeout=1.0):
         pass
@@ -307,7 +382,11 @@ def _answers(port: int) -> bool:
     from kafka.errors import KafkaError  # noqa: PLC0415
 
     try:
-        admin = KafkaAdminClient(bootstrap_servers=f"{LOOPBACK}:{port}", request_timeout_ms=2000)
+        admin = KafkaAdminClient(
+            bootstrap_servers=list(access.brokers),
+            request_timeout_ms=2000,
+            **access.client_options(),
+        )
     except KafkaError:
         return False
     try:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 from streams.commands.support import print_table as table
 from streams.errors import SettingsError
+from streams.kafka_access import KafkaAccess
 from streams.replay import completejourney, files
 from streams.replay.browsing import with_browsing
 from streams.replay.days import Days
@@ -22,6 +23,7 @@ from streams.replay.parsing import time_reader
 from streams.replay.producer import InputTopics, ProduceSummary, produce
 from streams.replay.records import Source
 from streams.replay.synthetic import START_MS, Synthetic
+from streams.targets import kafka_access
 
 __all__ = ["replay"]
 
@@ -86,7 +88,7 @@ def replay(invocation: Invocation, /, as_json: bool, **options: Any) -> None:
         source = with_browsing(source, options["browse_rate"], options["seed"])
         if not as_json:
             click.echo("Browsing is SIMULATED around each order; such events say so.")
-    sent = _run(source, kafka.broker_url, topics, options, quiet=as_json)
+    sent = _run(source, kafka_access(invocation.settings), topics, options, quiet=as_json)
     result: dict[str, Any] = {"source": source.summary(), "sent": sent.as_dict()}
     if isinstance(source, Synthetic):
         result["generated"] = source.tally.as_dict()
@@ -140,7 +142,12 @@ def _start(text: str | None) -> int:
 
 
 def _run(
-    source: Source, bootstrap: str, topics: InputTopics, options: dict[str, Any], *, quiet: bool
+    source: Source,
+    access: KafkaAccess,
+    topics: InputTopics,
+    options: dict[str, Any],
+    *,
+    quiet: bool,
 ) -> ProduceSummary:
     bar = Progress(
         TextColumn("{task.fields[when]}"), BarColumn(), MofNCompleteColumn(),
@@ -156,7 +163,7 @@ def _run(
 
         sent = asyncio.run(
             produce(
-                source, bootstrap, topics, speed=options["speed"], rate=options["rate"],
+                source, access, topics, speed=options["speed"], rate=options["rate"],
                 max_seconds=options["seconds"], stamp_now=options["stamp_now"],
                 check_retention=True, progress=None if quiet else progress,
             )

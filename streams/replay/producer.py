@@ -22,10 +22,18 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from streams.kafka_access import KafkaAccess
 from streams.replay.pacing import Pace, slices
 from streams.replay.partitioner import Partitioner
 from streams.replay.records import CLICKSTREAM, Block, InputRecord, Source, TopicKind
-from streams.replay.target import InputTopics, connect, partitions, refuse_expired, unavailable
+from streams.replay.target import (
+    InputTopics,
+    access_of,
+    connect,
+    partitions,
+    refuse_expired,
+    unavailable,
+)
 
 __all__ = ["InputTopics", "ProduceSummary", "produce"]
 
@@ -71,7 +79,7 @@ class ProduceSummary:
 
 async def produce(
     source: Source,
-    bootstrap: str,
+    where: KafkaAccess | str,
     topics: InputTopics,
     *,
     speed: float = 0.0,
@@ -83,6 +91,7 @@ async def produce(
 ) -> ProduceSummary:
     """Send all of `source` (or `max_seconds` of it) and return what was acknowledged.
 
+    `where`: how to reach Kafka; a plain `host:port,…` stands for brokers without TLS and login.
     `speed`: seconds of event time per second, 0 for flat out. `rate`: records per second at most, 0
     for no limit. Records carry their event time as Kafka timestamp, or the time of sending if
     `stamp_now`: on a broker whose retention is shorter than the data is old, old timestamps get the
@@ -92,7 +101,8 @@ async def produce(
     Raises SettingsError when a topic is missing or the two are not co-partitioned, and
     BrokerUnavailable when the broker does not answer or stops answering.
     """
-    producer = await connect(bootstrap)
+    access = access_of(where)
+    producer = await connect(access)
     try:
         count = await partitions(producer, topics)
         sender = _Sender(producer, topics, count, stamp_now)
@@ -102,7 +112,7 @@ async def produce(
             if check_retention and not stamp_now:
                 check_retention = False  # the first block is the oldest
                 now_ms = int(time.time() * 1000)
-                await refuse_expired(bootstrap, topics, block[0].timestamp_ms, now_ms)
+                await refuse_expired(access, topics, block[0].timestamp_ms, now_ms)
             wait = pace.wait_seconds(block[0].timestamp_ms, time.monotonic() - started)
             # sleep(0) as well: the sender's own task needs its turn between blocks
             await asyncio.sleep(wait)
@@ -115,7 +125,7 @@ async def produce(
         sender.summary.seconds = time.monotonic() - started
         return sender.summary
     except (KafkaError, OSError) as error:
-        raise unavailable(bootstrap, error) from error
+        raise unavailable(access, error) from error
     finally:
         await producer.stop()
 

@@ -13,9 +13,18 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, UnknownError
 
 from streams.errors import BrokerUnavailable, SettingsError
+from streams.kafka_access import KafkaAccess, probe
 from streams.replay.records import CLICKSTREAM, TopicKind
+from streams.settings_rules import brokers
 
-__all__ = ["InputTopics", "connect", "partitions", "refuse_expired", "unavailable"]
+__all__ = [
+    "InputTopics",
+    "access_of",
+    "connect",
+    "partitions",
+    "refuse_expired",
+    "unavailable",
+]
 
 BATCH_BYTES: Final = 900_000  # below the broker's usual limit of 1 MB per batch
 REQUEST_TIMEOUT_MS: Final = 30_000
@@ -33,16 +42,27 @@ class InputTopics:
         return self.clickstream if kind == CLICKSTREAM else self.orders
 
 
-async def connect(bootstrap: str) -> Any:
-    """A started producer: idempotent, unless the broker has no producer ids to give."""
+def access_of(where: KafkaAccess | str) -> KafkaAccess:
+    """`where` itself, or plain access to the brokers of a comma list."""
+    return where if isinstance(where, KafkaAccess) else KafkaAccess(brokers(where))
+
+
+async def connect(access: KafkaAccess) -> Any:
+    """A started producer: idempotent, unless the broker has no producer ids to give.
+
+    Raises BrokerUnavailable, or SettingsError if TLS or the login is refused.
+    """
+    if access.security != "plaintext":
+        await probe(access)
     for idempotent in (True, False):
         producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
+            bootstrap_servers=list(access.brokers),
             acks="all",
             enable_idempotence=idempotent,
             max_batch_size=BATCH_BYTES,
             max_request_size=4 * BATCH_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
+            **access.client_options(),
         )
         # The in-memory local broker answers the request for an id with an unknown error, which
         # aiokafka would print before we can try without.
@@ -54,7 +74,7 @@ async def connect(bootstrap: str) -> Any:
             with suppress(Exception):
                 await producer.stop()
             if not (idempotent and isinstance(error, UnknownError)):
-                raise unavailable(bootstrap, error) from error
+                raise unavailable(access, error) from error
         finally:
             _sender_log.disabled = False
     raise AssertionError("the second try returns or raises")
@@ -83,14 +103,16 @@ async def partitions(producer: Any, topics: InputTopics) -> int:
     return next(iter(counts.values()))
 
 
-async def refuse_expired(bootstrap: str, topics: InputTopics, event_ms: int, now_ms: int) -> None:
+async def refuse_expired(
+    access: KafkaAccess, topics: InputTopics, event_ms: int, now_ms: int
+) -> None:
     """Raise SettingsError if records of `event_ms` are older than a topic's retention.
 
     Kafka would take them, and delete them at its next look, unread or not (measured: Apache Kafka
     4 does so half a minute after its start). A broker that doesn't tell its retention is trusted.
     """
     for name in (topics.clickstream, topics.orders):
-        kept_ms = await _retention_ms(bootstrap, name)
+        kept_ms = await _retention_ms(access, name)
         if kept_ms is not None and 0 <= kept_ms < now_ms - event_ms:
             raise SettingsError(
                 f"Topic {name} keeps records for {kept_ms / 86_400_000:g} days by their timestamp, "
@@ -99,9 +121,9 @@ async def refuse_expired(bootstrap: str, topics: InputTopics, event_ms: int, now
             )
 
 
-async def _retention_ms(bootstrap: str, topic: str) -> int | None:
+async def _retention_ms(access: KafkaAccess, topic: str) -> int | None:
     """The topic's `retention.ms` (-1: for ever); None if the broker doesn't say."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(bootstrap_servers=list(access.brokers), **access.client_options())
     await admin.start()
     try:
         asked = ConfigResource(ConfigResourceType.TOPIC, topic, {"retention.ms": None})
@@ -115,8 +137,8 @@ async def _retention_ms(bootstrap: str, topic: str) -> int | None:
         await admin.close()
 
 
-def unavailable(bootstrap: str, error: Exception) -> BrokerUnavailable:
+def unavailable(access: KafkaAccess, error: Exception) -> BrokerUnavailable:
     return BrokerUnavailable(
-        f"Kafka at {bootstrap} does not take the records: {error or type(error).__name__}. Check "
+        f"Kafka at {access} does not take the records: {error or type(error).__name__}. Check "
         "that the broker is up and broker_url is right; `tideline local up` starts one here."
     )

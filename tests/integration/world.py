@@ -30,7 +30,7 @@ from streams.log import KafkaLog
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
 from streams.settings import Settings, as_environ, load
-from streams.targets import artifact_directory, clickhouse_target
+from streams.targets import artifact_directory, clickhouse_target, kafka_access
 from tests.integration.verdict import Verdict, compare_rows, compare_views
 from tests.shell_core.oracle import Oracle, assert_same_state, replay_journal
 
@@ -238,7 +238,7 @@ class World:
 
     def produce(self, source: Any, **options: Any) -> ProduceSummary:
         """Send all of `source`."""
-        return asyncio.run(produce(source, self.settings.kafka.broker_url, self.inputs, **options))
+        return asyncio.run(produce(source, kafka_access(self.settings), self.inputs, **options))
 
     def load(self, source: Any, rate: float) -> Load:
         """Send `source` at so many records a second, beside the test."""
@@ -327,7 +327,7 @@ class World:
         settings, names = self.settings, self.settings.topic_names
         config = core_config(settings)
         scorers = ScorerStore(artifact_directory(settings))
-        log = KafkaLog(settings.kafka.brokers)
+        log = KafkaLog(kafka_access(settings))
         await log.start()
         oracles = {}
         try:

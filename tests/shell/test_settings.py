@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,6 +135,7 @@ def test_broken_toml_says_where(tmp_path: Path) -> None:
     assert "[kafka] broker_url?" in problems({}, toml(tmp_path, 'broker_url = "x:1"'))
 
 
+@hypothesis.settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=12))
 def test_secrets_show_nowhere(password: str) -> None:
     settings = load({"TIDELINE_CLICKHOUSE_PASSWORD": password})
@@ -198,3 +200,25 @@ def test_topic_names_and_brokers() -> None:
 
 def test_other_programs_variables_are_left_alone() -> None:
     assert load({"PATH": "/bin", "TIDELINE_TEST_KAFKA": "1", "TIDELINE_CACHE": "x"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"KAFKA_SECURITY": "sasl_ssl"}, "KAFKA_USERNAME: missing"),
+        ({"KAFKA_SECURITY": "sasl_ssl", "KAFKA_USERNAME": "x"}, "KAFKA_PASSWORD: missing"),
+        ({"KAFKA_USERNAME": "x"}, "KAFKA_USERNAME: of no use while"),
+        ({"KAFKA_SECURITY": "ssl", "KAFKA_PASSWORD": "x"}, "KAFKA_PASSWORD: of no use while"),
+        ({"KAFKA_CA_FILE": "x"}, "KAFKA_CA_FILE: of no use while"),
+        ({"KAFKA_SECURITY": "ssl", "KAFKA_CLIENT_KEY_FILE": "x"}, "CLIENT_CERT_FILE: missing"),
+        ({"KAFKA_SECURITY": "tls"}, "expected plaintext or ssl or"),
+        (
+            {"KAFKA_SECURITY": "sasl_plaintext", "KAFKA_SASL_MECHANISM": "PLAIN",
+             "KAFKA_USERNAME": "x", "KAFKA_PASSWORD": "y"},
+            "PLAIN sends the password readable",
+        ),
+        ({"CLICKHOUSE_CA_FILE": "x"}, "CLICKHOUSE_CA_FILE: of no use while"),
+    ],
+)  # fmt: skip
+def test_security_settings_are_whole_or_refused(environ: dict[str, str], expected: str) -> None:
+    assert expected in problems({f"TIDELINE_{name}": value for name, value in environ.items()})

@@ -1,0 +1,76 @@
+-- Who may do what in ClickHouse. As an administrator, before `tideline migrate`; safe to run again:
+--
+--   clickhouse-client --multiquery < deploy/clickhouse/1_roles.sql
+--
+-- The database is `tideline`; if TIDELINE_CLICKHOUSE_DATABASE says otherwise, replace the name in
+-- these files. Needs ClickHouse 24.4 or newer. A test runs every statement of the product with
+-- exactly these grants, and compares them with the tables and views in schemas/clickhouse/.
+
+-- Readers ask, and can't ask for everything: a query that goes wild ends by itself. readonly = 2
+-- lets clients set what they need (Grafana and drivers do), within these bounds; MIN, as 0 would
+-- mean "no limit".
+CREATE SETTINGS PROFILE OR REPLACE tideline_reader SETTINGS
+    readonly = 2 CONST,
+    max_execution_time = 60 MIN 1 MAX 60,
+    max_memory_usage = 4000000000 MIN 1 MAX 4000000000,
+    max_result_rows = 5000000 MIN 1 MAX 5000000,
+    result_overflow_mode = 'throw' CONST,
+    max_concurrent_queries_for_user = 20 MIN 1 MAX 20;
+
+-- Changes tables, by `tideline migrate`. It reads no result: it needs the right to, as who creates
+-- a view must be allowed what the view does.
+CREATE ROLE IF NOT EXISTS tideline_migrator;
+GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER TABLE, DROP VIEW, SELECT ON tideline.* TO tideline_migrator;
+GRANT INSERT ON tideline.schema_migrations TO tideline_migrator;
+GRANT INSERT ON tideline.latest_scores TO tideline_migrator;
+
+-- Inserts results: the workers and the lag monitor. Can neither read results nor change them.
+CREATE ROLE IF NOT EXISTS tideline_writer;
+GRANT INSERT ON tideline.score_history TO tideline_writer;
+GRANT INSERT ON tideline.segment_changes TO tideline_writer;
+GRANT INSERT ON tideline.alerts TO tideline_writer;
+GRANT INSERT ON tideline.matured_predictions TO tideline_writer;
+GRANT INSERT ON tideline.dead_letters TO tideline_writer;
+GRANT INSERT ON tideline.consumer_lag TO tideline_writer;
+GRANT INSERT ON tideline.batches TO tideline_writer;
+-- for `tideline doctor`
+GRANT SELECT(version, sha256) ON tideline.schema_migrations TO tideline_writer;
+
+-- Marketing: who is about to leave, and what became of the alerts.
+CREATE ROLE IF NOT EXISTS tideline_marketing_ro;
+GRANT SELECT ON tideline.churn_alerts_live TO tideline_marketing_ro;
+GRANT SELECT ON tideline.alert_history TO tideline_marketing_ro;
+GRANT SELECT ON tideline.scores_live TO tideline_marketing_ro;
+
+-- Campaigns: who is in which segment.
+CREATE ROLE IF NOT EXISTS tideline_campaign_ro;
+GRANT SELECT ON tideline.segment_members TO tideline_campaign_ro;
+GRANT SELECT ON tideline.segment_sizes TO tideline_campaign_ro;
+GRANT SELECT ON tideline.segment_flow TO tideline_campaign_ro;
+GRANT SELECT ON tideline.scores_live TO tideline_campaign_ro;
+GRANT SELECT ON tideline.model_quality TO tideline_campaign_ro;
+
+-- Operations: does it run. No user ids, and of dead letters neither key, payload nor detail.
+CREATE ROLE IF NOT EXISTS tideline_sre_ro;
+GRANT SELECT ON tideline.ledger TO tideline_sre_ro;
+GRANT SELECT ON tideline.batches TO tideline_sre_ro;
+GRANT SELECT ON tideline.consumer_lag TO tideline_sre_ro;
+GRANT SELECT ON tideline.consumer_lag_live TO tideline_sre_ro;
+GRANT SELECT ON tideline.model_quality TO tideline_sre_ro;
+GRANT SELECT ON tideline.schema_migrations TO tideline_sre_ro;
+GRANT SELECT(topic, partition, offset, reason, recorded_at, payload_bytes, inserted_at) ON tideline.dead_letters TO tideline_sre_ro;
+
+-- Erases one person, by `tideline erase`: finds their rows, deletes them, and nothing else.
+CREATE ROLE IF NOT EXISTS tideline_eraser;
+GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_history TO tideline_eraser;
+GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.latest_scores TO tideline_eraser;
+GRANT SELECT(user_id, shard, raised_at), ALTER DELETE ON tideline.alerts TO tideline_eraser;
+GRANT SELECT(user_id, shard, changed_at), ALTER DELETE ON tideline.segment_changes TO tideline_eraser;
+GRANT SELECT(user_id, shard, asked_at), ALTER DELETE ON tideline.matured_predictions TO tideline_eraser;
+GRANT SELECT(topic, partition, offset, record_key, payload, recorded_at), ALTER DELETE ON tideline.dead_letters TO tideline_eraser;
+
+-- Nobody logs in as this one: the views read with its rights (3_views.sql), so that who may read a
+-- view need not be able to read the tables under it; and the feed of latest_scores writes with them.
+CREATE ROLE IF NOT EXISTS tideline_views;
+GRANT SELECT ON tideline.* TO tideline_views;
+GRANT INSERT ON tideline.latest_scores TO tideline_views;

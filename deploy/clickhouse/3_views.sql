@@ -1,0 +1,15 @@
+-- Views read with the rights of `tideline_views`, not of who asks. As an administrator, after
+-- `tideline migrate`, the first time and whenever it has made a new view; until then the writer and
+-- readers are refused, never let in further.
+--
+--   clickhouse-client --database=tideline --multiquery < deploy/clickhouse/3_views.sql
+ALTER TABLE scores_live MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE churn_alerts_live MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE alert_history MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE segment_members MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE segment_sizes MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE segment_flow MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE model_quality MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE ledger MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE consumer_lag_live MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE latest_scores_feed MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;

@@ -1,0 +1,107 @@
+"""Turns user ids into pseudonyms where results leave for ClickHouse and the alerts topic.
+
+    pseudonym = <key id> "." <first 32 hex digits of HMAC-SHA256(key, user id in UTF-8)>
+    key id    = first 8 hex digits of SHA-256("tideline pseudonym key" NUL key)
+
+The key id follows from the key, so that no two keys can go by one name. Whoever has the key and a
+list of users can tell who is who (`tideline pseudonyms`); whoever has only the results can't, not
+even by trying all ids. State, and Tideline's own topics, keep user ids: they are as close to the
+events as the input topics. deploy/decisions.md says why here, and how to change the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from schemas.messages import AlertMessage
+from streams.blocks import Coded
+from streams.core.step import Outputs
+from streams.settings_reader import Secret
+
+__all__ = ["CONCEALED", "Pseudonyms"]
+
+_KEPT: Final = 1 << 17  # pseudonyms remembered: most rows are of users seen lately
+_DIGITS: Final = 32  # 128 bits: no two of a billion users meet by chance
+
+CONCEALED: Final[Mapping[str, str]] = {
+    "user_id": "user",
+    "record_key": "user",
+    # These are hashes of the user id that anybody could compute: they go through the key as well.
+    "alert_id": "row",
+    "change_id": "row",
+    # What was sent by or about a person; `tideline dlq show` has it, from Kafka.
+    "payload": "nothing",
+    "detail": "nothing",
+}
+"""Column of any table -> what becomes of it."""
+
+
+class Pseudonyms:
+    """One key. Pure: the same key and user give the same pseudonym, in every run."""
+
+    def __init__(self, key: Secret) -> None:
+        secret = key.reveal().encode()
+        self.key_id: str = hashlib.sha256(b"tideline pseudonym key\0" + secret).hexdigest()[:8]
+
+        def hashed(text: str) -> str:
+            return hmac.digest(secret, text.encode(), "sha256").hex()[:_DIGITS]
+
+        def user(user_id: str) -> str:
+            return f"{self.key_id}.{hashed(user_id)}"
+
+        self._ways: dict[str, Callable[[str], str]] = {
+            "user": lru_cache(_KEPT)(user),
+            # Apart from all user ids: those have no NUL at their beginning (Kafka keys are text).
+            "row": lambda row_id: hashed(f"\0row\0{row_id}"),
+            "nothing": lambda _: "",
+        }
+
+    def __repr__(self) -> str:
+        return f"Pseudonyms({self.key_id})"
+
+    def user(self, user_id: str) -> str:
+        """The pseudonym of one user.
+
+        >>> Pseudonyms(Secret("0123456789abcdef0123456789abcdef")).user("u-42")
+        '13483877.ffc304dc8ccbca862ed8e4dfcf2aee7f'
+        """
+        return self._ways["user"](user_id)
+
+    def outgoing(self, outputs: Outputs) -> Outputs:
+        """`outputs` as others may see them. Dead letters for Kafka stay whole: they are replayed
+        from there, and are next to the input topics."""
+        return replace(
+            outputs,
+            tables={name: self._table(table) for name, table in outputs.tables.items()},
+            alerts=[self._alert(alert) for alert in outputs.alerts],
+        )
+
+    def _table(self, table: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: self._column(column, self._ways[CONCEALED[name]]) if name in CONCEALED else column
+            for name, column in table.items()
+        }
+
+    @staticmethod
+    def _column(column: Any, way: Callable[[str], str]) -> Any:
+        if isinstance(column, Coded):
+            return Coded(column.codes, [way(_text(name)) for name in column.names])
+        values = column.tolist() if isinstance(column, np.ndarray) else column
+        return [way(_text(value)) for value in values]
+
+    def _alert(self, alert: AlertMessage) -> AlertMessage:
+        return msgspec.structs.replace(
+            alert, alert_id=self._ways["row"](alert.alert_id), user_id=self.user(alert.user_id)
+        )
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,232 @@
+"""deploy/clickhouse/ gives each role what the product's statements need, and nothing else.
+
+Statements run on chDB under ClickHouse's own access checks, see `tests.clickhouse.roles`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.tables import TABLES
+from streams import migrate
+from streams.sink import INSERT_ORDER
+from tests.clickhouse.roles import ADMIN, DEPLOY, as_role, deployed, grants, profile_of
+
+pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(180)]
+
+ROOT = Path(__file__).parents[2]
+READERS = ("tideline_marketing_ro", "tideline_campaign_ro", "tideline_sre_ro")
+ROLES = ("tideline_migrator", "tideline_writer", *READERS, "tideline_eraser", "tideline_views")
+DDL = "".join(file.read_text() for file in (ROOT / "schemas" / "clickhouse").glob("*.sql"))
+VIEWS = set(re.findall(r"CREATE VIEW IF NOT EXISTS (\w+)", DDL))
+FEEDS = set(re.findall(r"CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+)", DDL))
+OWN = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", DDL)) | {"schema_migrations"}
+GRANTS = list(grants())
+QUERIES = [
+    statement
+    for code in re.findall(r"```sql\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for statement in migrate.split_statements(code)
+]
+
+
+def refused(answer: Any) -> bool:
+    return isinstance(answer, str) and "Code: 497" in answer
+
+
+def row(table: str) -> str:
+    """The sink's INSERT, with one row of zeros."""
+    kinds = TABLES[table].columns
+    values = ("[]" if k.startswith("Array") else "''" if "String" in k else "0"
+              for k in kinds.values())  # fmt: skip
+    names = ", ".join(f"`{name}`" for name in kinds)
+    return f"INSERT INTO {table} ({names}) VALUES ({', '.join(values)})"
+
+
+def all_migrations() -> list[str]:
+    """What `tideline migrate` says to an empty ClickHouse."""
+    statements = ["CREATE DATABASE IF NOT EXISTS `tideline`", "USE tideline", migrate._RECORDS,
+                  "SELECT version, sha256 FROM schema_migrations FINAL"]  # fmt: skip
+    for migration in migrate.available():
+        statements += migrate.split_statements(migration.sql)
+        statements.append(
+            "INSERT INTO schema_migrations (version, name, sha256) VALUES "
+            f"({migration.version}, '{migration.name}', '{migration.sha256}')"
+        )
+    return statements
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrated by the migrator, with views as 3_views.sql leaves them."""
+    path = tmp_path_factory.mktemp("roles") / "database"
+    for statement, answer in zip(
+        all_migrations(), as_role("tideline_migrator", path, all_migrations()), strict=True
+    ):
+        assert not isinstance(answer, str), f"{statement}\n{answer}"
+    for answer in as_role(ADMIN, path, ["USE tideline", *deployed("3_views.sql")]):
+        assert not isinstance(answer, str), answer
+    return path
+
+
+def ask(role: str, database: Path, *statements: str) -> list[Any]:
+    return as_role(role, database, ["USE tideline", *statements])[1:]
+
+
+# -- what the files say
+
+
+def test_every_statement_is_one_that_clickhouse_can_parse(tmp_path: Path) -> None:
+    statements = [
+        "EXPLAIN AST " + re.sub(r"\{\w+:String\}", f"'{'0' * 64}'", statement)
+        for file in sorted(DEPLOY.glob("*.sql"))
+        for statement in deployed(file.name)
+    ]
+    assert len(statements) > 40
+    for statement, answer in zip(statements, as_role(ADMIN, tmp_path / "db", statements),
+                                 strict=True):  # fmt: skip
+        assert not isinstance(answer, str), f"{statement}\n{answer}"
+
+
+def test_every_role_has_one_user_that_has_no_other_role_and_no_password_in_the_file() -> None:
+    users = deployed("2_users.sql")
+    roles = {s.rsplit(" ", 1)[1] for s in deployed("1_roles.sql") if s.startswith("CREATE ROLE")}
+    assert roles == set(ROLES) == {grant.role for grant in GRANTS}
+    for role in ROLES:
+        (user,) = (s for s in users if s.startswith(f"CREATE USER IF NOT EXISTS {role} "))
+        assert f"DEFAULT ROLE {role}" in user
+        assert [s for s in users if s.endswith(f" TO {role}")] == [f"GRANT {role} TO {role}"]
+        secret = "sha256_hash BY {" in user
+        assert secret != ("NOT IDENTIFIED HOST NONE" in user), user
+        assert secret or role == "tideline_views"
+
+
+def test_what_is_granted_on_exists() -> None:
+    """Names and columns, so that a renamed table does not leave a grant for its successor."""
+    columns = {name: set(table.columns) | {"inserted_at"} for name, table in TABLES.items()}
+    columns["latest_scores"] = columns["score_history"]
+    for grant in GRANTS:
+        assert grant.name in OWN | VIEWS | {"*"}, grant
+        if grant.columns and grant.name != "schema_migrations":
+            assert set(grant.columns) <= columns[grant.name], grant
+
+
+def test_every_view_is_read_with_the_views_own_rights_and_by_somebody() -> None:
+    secured = {re.fullmatch(
+        r"ALTER TABLE (\w+) MODIFY SQL SECURITY DEFINER DEFINER = tideline_views", s
+    )[1] for s in deployed("3_views.sql")}  # type: ignore[index]  # fmt: skip
+    assert secured == VIEWS | FEEDS
+    assert {g.name for g in GRANTS if g.role in READERS and g.name in VIEWS} == VIEWS
+
+
+def test_rights_are_as_few_as_the_roles_duties() -> None:
+    rights: dict[str, set[str]] = defaultdict(set)
+    for grant in GRANTS:
+        rights[grant.role].add(grant.right)
+    assert rights["tideline_writer"] == {"INSERT", "SELECT"}
+    assert rights["tideline_eraser"] == {"SELECT", "ALTER DELETE"}
+    assert all(rights[role] == {"SELECT"} for role in READERS)
+    wide = {grant.role for grant in GRANTS if grant.name == "*"}
+    assert wide == {"tideline_migrator", "tideline_views"}
+    inserted = {g.name for g in GRANTS if g.role == "tideline_writer" and g.right == "INSERT"}
+    assert inserted == set(INSERT_ORDER) == set(TABLES)
+
+
+def test_who_has_a_user_id_can_be_erased() -> None:
+    """Every table with personal columns can be cleaned by the eraser."""
+    personal = {name for name, table in TABLES.items() if "user_id" in table.columns}
+    personal |= {"latest_scores", "dead_letters"}
+    assert {g.name for g in GRANTS if g.right == "ALTER DELETE"} == personal
+
+
+# -- what ClickHouse says
+
+
+def test_the_migrator_can_migrate_twice(database: Path) -> None:
+    for answer in as_role("tideline_migrator", database, all_migrations()):
+        assert not isinstance(answer, str), answer
+
+
+def test_the_writer_inserts_all_and_reads_nothing_of_it(database: Path) -> None:
+    for answer in ask("tideline_writer", database, *map(row, INSERT_ORDER)):
+        assert not isinstance(answer, str), answer
+    (told,) = ask(
+        "tideline_writer", database, "SELECT version, sha256 FROM schema_migrations FINAL"
+    )
+    assert len(told) == len(migrate.available())
+    forbidden = [f"SELECT * FROM {name}" for name in sorted(OWN | VIEWS)]
+    forbidden += ["ALTER TABLE alerts DELETE WHERE 1", "DROP TABLE alerts", "TRUNCATE TABLE alerts",
+                  "CREATE TABLE x (a Int8) ENGINE = Memory", "INSERT INTO latest_scores (seq) "
+                  "VALUES (1)"]  # fmt: skip
+    for statement, answer in zip(forbidden, ask("tideline_writer", database, *forbidden),
+                                 strict=True):  # fmt: skip
+        assert refused(answer), f"{statement}\n{answer}"
+
+
+@pytest.mark.parametrize("role", READERS)
+def test_a_reader_reads_its_own_and_nothing_else(role: str, database: Path) -> None:
+    whole = {g.name for g in GRANTS if g.role == role and not g.columns}
+    names = sorted(OWN | VIEWS)
+    answers = ask(role, database, *(f"SELECT * FROM {name}" for name in names))
+    for name, answer in zip(names, answers, strict=True):
+        assert refused(answer) == (name not in whole), f"{role} {name}: {answer}"
+    changes = [*map(row, INSERT_ORDER), "ALTER TABLE alerts DELETE WHERE 1", "DROP VIEW ledger",
+               "CREATE TABLE x (a Int8) ENGINE = Memory"]  # fmt: skip
+    for statement, answer in zip(changes, ask(role, database, *changes), strict=True):
+        assert isinstance(answer, str), statement
+        assert re.search(r"Code: (497|164)\.", answer), f"{statement}\n{answer}"
+
+
+def test_operations_see_no_user_and_no_payload(database: Path) -> None:
+    columns = TABLES["dead_letters"].columns
+    allowed = next(g.columns for g in GRANTS if g.role == "tideline_sre_ro" and g.columns)
+    answers = ask(
+        "tideline_sre_ro", database, *(f"SELECT `{c}` FROM dead_letters" for c in columns)
+    )
+    for name, answer in zip(columns, answers, strict=True):
+        assert refused(answer) == (name not in allowed), f"{name}: {answer}"
+    assert not {"record_key", "payload", "detail"} & set(allowed)
+    for name in (g.name for g in GRANTS if g.role == "tideline_sre_ro"):
+        (described,) = as_role(ADMIN, database, [f"DESCRIBE tideline.{name}"])
+        found = {column[0] for column in described}
+        assert not found & {"user_id", "alert_id", "change_id"}, name
+
+
+def test_readers_are_bounded_and_can_t_undo_it(database: Path) -> None:
+    bounded = [name for name, (_, limit) in profile_of(READERS[0]).items() if "MAX" in limit]
+    assert {"max_execution_time", "max_memory_usage", "max_result_rows"} <= set(bounded)
+    tries = [f"SET {name} = {value}" for name in bounded for value in (0, 10**12)]
+    for role in READERS:
+        answers = ask(role, database, *tries, "SET readonly = 0", "SET max_execution_time = 30",
+                      "SELECT number FROM numbers(10) SETTINGS max_result_rows = 5")  # fmt: skip
+        assert all("Code: 452" in answer for answer in answers[: len(tries)]), answers
+        assert "Code: 164" in answers[-3]
+        assert not isinstance(answers[-2], str)
+        assert "TOO_MANY_ROWS" in answers[-1]
+
+
+def test_every_query_of_the_readme_has_a_reader(database: Path) -> None:
+    assert QUERIES
+    answered = [False] * len(QUERIES)
+    for role in READERS:
+        for i, answer in enumerate(ask(role, database, *QUERIES)):
+            assert refused(answer) or not isinstance(answer, str), answer
+            answered[i] |= not refused(answer)
+    assert all(answered), dict(zip(QUERIES, answered, strict=True))
+
+
+def test_the_eraser_deletes_by_person_and_time_and_can_do_nothing_else(database: Path) -> None:
+    deletable = [g for g in GRANTS if g.role == "tideline_eraser" and g.right == "SELECT"]
+    for grant in deletable:
+        condition = " AND ".join(f"isNotNull({column})" for column in grant.columns)
+        answers = ask(
+            "tideline_eraser", database, f"SELECT count() FROM {grant.name} WHERE {condition}",
+            f"ALTER TABLE {grant.name} DELETE WHERE {condition} SETTINGS mutations_sync = 2",
+            f"SELECT * FROM {grant.name}", f"DROP TABLE {grant.name}",
+            f"ALTER TABLE {grant.name} UPDATE shard = 1 WHERE 1",
+        )  # fmt: skip
+        assert [isinstance(answer, str) for answer in answers] == [False] * 2 + [True] * 3, answers

@@ -1,0 +1,142 @@
+"""A secret shows nowhere: settings, errors, logs, tracebacks, reprs, the doctor."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from streams.cli import COMMANDS, tideline
+from streams.faust_app import app_options
+from streams.local.process import free_port
+from streams.logs import configure
+from streams.settings import SECTIONS, Secret, Settings, describe, load
+from streams.targets import clickhouse_target, kafka_access, pseudonyms
+
+CANARY = "canary-secret-0123456789abcdefghij"
+SECRETS = [
+    item.name
+    for section in SECTIONS.values()
+    for item in dataclasses.fields(section)
+    if isinstance(item.default, Secret)
+]
+
+
+@pytest.fixture
+def environ() -> dict[str, str]:
+    """Every secret set, each to a canary of its own; nobody answers anywhere."""
+    return {
+        **{f"TIDELINE_{name.upper()}": f"{CANARY}-{name}" for name in SECRETS},
+        "TIDELINE_KAFKA_SECURITY": "sasl_ssl",
+        "TIDELINE_KAFKA_USERNAME": "shop",
+        "TIDELINE_BROKER_URL": f"127.0.0.1:{free_port()}",
+        "TIDELINE_CLICKHOUSE_PORT": str(free_port()),
+        "TIDELINE_LOG_LEVEL": "debug",
+    }
+
+
+def test_there_are_secrets_and_all_are_known_as_such() -> None:
+    assert {"kafka_password", "clickhouse_password", "pseudonym_key"} <= set(SECRETS)
+    names = [item.name for section in SECTIONS.values() for item in dataclasses.fields(section)]
+    looks_secret = {n for n in names if n.endswith(("password", "_key", "token", "secret"))}
+    assert looks_secret == set(SECRETS)
+
+
+def shown(settings: Settings) -> list[Any]:
+    """All that is made of settings and lives in a process."""
+    return [
+        settings, describe(settings), kafka_access(settings), clickhouse_target(settings),
+        pseudonyms(settings), app_options(settings, "app"), dataclasses.asdict(settings),
+    ]  # fmt: skip
+
+
+def test_no_object_shows_a_secret(environ: dict[str, str]) -> None:
+    for thing in shown(load(environ)):
+        text = f"{thing!r} {thing!s} {json.dumps(thing, default=str)}"
+        assert "canary" not in text, type(thing)
+
+
+def _fail(thing: Any) -> None:
+    raise ValueError(thing)
+
+
+def test_no_traceback_or_log_line_shows_a_secret(environ: dict[str, str]) -> None:
+    out = io.StringIO()
+    settings = load(environ)
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    configure("debug", "json", out)
+    try:
+        for thing in shown(settings):
+            try:
+                _fail(thing)
+            except ValueError as error:
+                logging.getLogger("x").exception("failed with %s", thing)
+                inner = error.__traceback__ and error.__traceback__.tb_next
+                frames = traceback.StackSummary.extract(
+                    traceback.walk_tb(inner), capture_locals=True
+                )
+                assert "thing" in (frames[0].locals or {})
+                assert "canary" not in "".join(frames.format())
+    finally:
+        root.handlers[:], level = before
+        root.setLevel(level)
+    assert len(out.getvalue().splitlines()) == len(shown(settings))
+    assert "canary" not in out.getvalue()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_can_come_from_a_file(name: str, environ: dict[str, str], tmp_path: Path) -> None:
+    """As Docker and Kubernetes mount them."""
+    env = f"TIDELINE_{name.upper()}"
+    file = tmp_path / "secret"
+    file.write_text(environ.pop(env) + "\n")
+    settings = load(environ | {f"{env}_FILE": str(file)})
+    value = next(getattr(s, name) for s in vars(settings).values() if hasattr(s, name))
+    assert value.reveal() == f"{CANARY}-{name}"
+    assert settings.origins[name] == f"file {file}"
+    assert "canary" not in repr(settings) + repr(describe(settings))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["settings"], ["settings", "--json"], ["doctor"], ["doctor", "--json"], ["topics"], ["lag"],
+     ["migrate"], ["dlq", "list"], ["worker"], ["learner"], ["--debug", "topics"],
+     ["--debug", "worker"], ["--debug", "migrate"], ["--debug", "doctor"],
+     ["replay", "--synthetic", "--events", "1"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_command_shows_a_secret(arguments: list[str], environ: dict[str, str]) -> None:
+    """Whole processes, so that whatever they print on their way out is seen too."""
+    assert arguments[arguments[0] == "--debug"] in COMMANDS
+    done = subprocess.run(
+        [sys.executable, "-m", "streams.cli", *arguments],
+        env={**os.environ, **environ}, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    told = done.stdout + done.stderr
+    assert told
+    assert "canary" not in told
+    if "settings" in arguments:
+        assert told.count("********") == len(SECRETS)
+    elif "--debug" in arguments and "doctor" not in arguments:
+        assert "Traceback" in told
+
+
+def test_no_wrong_setting_shows_a_secret(environ: dict[str, str]) -> None:
+    wrong = {"TIDELINE_PARTITIONS": "x", "TIDELINE_KAFKA_SECURITY": "plaintext",
+             "TIDELINE_PSEUDONYM_KEY": "canary"}  # fmt: skip
+    done = CliRunner().invoke(tideline, ["settings"], env=environ | wrong, prog_name="tideline")
+    assert done.exit_code == 2
+    for name in ("TIDELINE_KAFKA_PASSWORD: of no use", "TIDELINE_PSEUDONYM_KEY: got (secret)"):
+        assert name in done.output
+    assert "canary" not in done.output

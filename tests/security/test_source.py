@@ -1,0 +1,111 @@
+"""What the source must not do, read from the source itself."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(
+    f for folder in ("schemas", "models", "streams") for f in (ROOT / folder).rglob("*.py")
+)
+# Modules that run code from data, or write data that only they can read.
+FORBIDDEN = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal",
+             "torch", "skops", "yaml"}  # fmt: skip
+CLIENTS = {"AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaAdminClient", "AIOKafkaConnection",
+           "KafkaConsumer", "KafkaProducer", "KafkaAdminClient"}  # fmt: skip
+# The in-memory local broker has neither TLS nor users.
+PLAIN = {ROOT / "streams/local/tansu.py"}
+
+
+def nodes(file: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(file.read_text()))
+
+
+def called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def no_pickle(tree: ast.AST) -> list[str]:
+    """What in a tree could load or store a pickle, or run what it reads."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [a.name for a in node.names if a.name.split(".")[0] in FORBIDDEN]
+        elif isinstance(node, ast.ImportFrom):
+            found += [node.module or ""] if (node.module or "").split(".")[0] in FORBIDDEN else []
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found += [node.value] if node.value in FORBIDDEN else []  # importlib, __import__
+        elif isinstance(node, ast.Call):
+            name = called(node)
+            if name in {"eval", "exec", "read_pickle", "to_pickle", "__reduce__"}:
+                found.append(name)
+            allowed = [k for k in node.keywords if k.arg == "allow_pickle"]
+            if any(not (isinstance(k.value, ast.Constant) and k.value.value is False)
+                   for k in allowed):  # fmt: skip
+                found.append("allow_pickle")
+            numpy = (
+                isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "np"
+            )
+            if numpy and name in {"load", "save", "savez"}:
+                found.append(f"np.{name}")
+    return found
+
+
+def test_no_pickle_and_nothing_that_runs_what_it_reads() -> None:
+    assert len(FILES) > 100
+    for file in FILES:
+        assert not no_pickle(ast.parse(file.read_text())), file
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import pickle", "from joblib import load", "import torch.nn", "np.load(f)",
+     "x.load(f, allow_pickle=True)", "f(allow_pickle=flag)", "importlib.import_module('dill')",
+     "eval(text)", "pd.read_pickle(f)"],
+)  # fmt: skip
+def test_the_check_for_pickle_finds_them(code: str) -> None:
+    assert no_pickle(ast.parse(code))
+
+
+def test_every_kafka_client_is_told_how_to_get_in() -> None:
+    """Or it would be the one that fails when a cluster asks for TLS."""
+    seen = set()
+    for file in FILES:
+        if file in PLAIN:
+            continue
+        for node in nodes(file):
+            if isinstance(node, ast.Call) and called(node) in CLIENTS:
+                seen.add(called(node))
+                spread = {ast.unparse(k.value) for k in node.keywords if k.arg is None}
+                assert any(s == "options" or s.endswith("client_options()") for s in spread), (
+                    f"{file}:{node.lineno}: pass **access.client_options()"
+                )
+    assert seen == CLIENTS
+
+
+def test_nobody_takes_the_brokers_without_the_way_in() -> None:
+    allowed = {ROOT / "streams/targets.py", ROOT / "streams/settings.py"}
+    for file in FILES:
+        if file in allowed:
+            continue
+        for node in nodes(file):
+            if isinstance(node, ast.Attribute) and node.attr == "brokers":
+                assert "kafka.brokers" not in ast.unparse(node), (
+                    f"{file}:{node.lineno}: use streams.targets.kafka_access(settings)"
+                )
+
+
+def test_no_shell_and_no_certificate_goes_unchecked() -> None:
+    for file in FILES:
+        for node in nodes(file):
+            if not isinstance(node, ast.Call):
+                continue
+            for keyword in node.keywords:
+                value = getattr(keyword.value, "value", None)
+                assert not (keyword.arg == "shell" and value), file
+                assert not (keyword.arg in {"verify", "check_hostname"} and value is False), file
+            assert called(node) not in {"_create_unverified_context", "system", "popen"}, file
