@@ -202,7 +202,7 @@ def _orders(
     # exactly [asked, asked + H): a sweep runs before the records of its own time, so an order of
     # that very time (date-only orders, midnight sweeps) was not known when the question was asked
     asked = c.asked_ms[rows]
-    open_ = (asked > 0) & (ts_ms >= asked) & (ts_ms < asked + state.horizon_ms)
+    open_ = (asked > 0) & (ts_ms >= asked) & (ts_ms < c.due_ms[rows])
     np.add.at(c.question_orders, rows[open_], np.int32(1))
     np.add.at(c.question_cents, rows[open_], cents[open_])
 

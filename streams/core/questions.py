@@ -4,21 +4,31 @@ Each user has at most one open question. The day on which it is asked is set by 
 day in every horizon, so that the questions are an unbiased sample of user-days, and one that does
 not depend on the score or on what the user does. It matures at exactly asked + H, whatever
 happened before: learning "ordered" early and "churned" late would teach that everyone orders.
+H is the horizon of the champion that was asked, also if another champion has followed it.
 """
 
 from __future__ import annotations
+
+from bisect import bisect_right
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import FEATURES_HASH
 from schemas.messages import Example
-from streams.core.config import Scorer
 from streams.core.features import DAY_MS
 from streams.core.segments import Table
 from streams.core.state import AskedQuestions, Question, ShardState
 
-__all__ = ["ask", "mature"]
+__all__ = ["ask", "look_ahead", "mature"]
+
+
+def look_ahead(state: ShardState, horizon_days: int) -> None:
+    """Ask about this horizon from now on. Periods counted by another one say nothing about it, so
+    every user starts as one who was just seen: in the middle of a period, waiting for the next."""
+    if state.meta.horizon_days != horizon_days:
+        state.meta.horizon_days = horizon_days
+        state.columns.question_period[: state.n] = -1
 
 
 def ask(
@@ -32,7 +42,7 @@ def ask(
 ) -> None:
     """Ask those of the swept users in `rows` whose day it is. x: float32 [k, F]; eligible: [k]."""
     c = state.columns
-    horizon_days = max(1, state.horizon_ms // DAY_MS)
+    horizon_days = max(1, state.meta.horizon_days)
     phase = (c.user_hash[rows] % np.uint64(horizon_days)).astype(np.int64)
     period = ((now_ms // DAY_MS + phase) // horizon_days).astype(np.int32)
     # A user first seen in the middle of a period waits for the next one: asking at once would
@@ -52,16 +62,20 @@ def ask(
     scores = np.stack(
         [c.p_churn[at], c.p_champion[at], c.p_learner[at], c.expected_spend[at]], axis=1
     )
-    about = Question(state.meta.seq, now_ms, champion_version, learner_version)
-    state.questions.append(AskedQuestions(about, at.astype(np.int32), scores, x[chosen].copy()))
+    about = Question(state.meta.seq, now_ms, horizon_days, champion_version, learner_version)
+    c.due_ms[at] = about.due_ms
+    # Nearly always the last: only after a change to a shorter horizon may older ones be due later.
+    place = bisect_right(state.questions, about.due_ms, key=lambda asked: asked.about.due_ms)
+    asked = AskedQuestions(about, at.astype(np.int32), scores, x[chosen].copy())
+    state.questions.insert(place, asked)
 
 
-def mature(state: ShardState, now_ms: int, scorer: Scorer) -> tuple[Table, list[Example]]:
+def mature(state: ShardState, now_ms: int) -> tuple[Table, list[Example]]:
     """Answer every question whose horizon has passed: `matured_predictions` rows and examples."""
     examples: list[Example] = []
     users: list[str] = []
     c = state.columns
-    while state.questions and state.questions[0].about.asked_ms + state.horizon_ms <= now_ms:
+    while state.questions and state.questions[0].about.due_ms <= now_ms:
         asked = state.questions.popleft()
         at = asked.rows.astype(np.int64)
         users += [str(u) for u in state.users[at]]
@@ -74,8 +88,8 @@ def mature(state: ShardState, now_ms: int, scorer: Scorer) -> tuple[Table, list[
                     shard=state.meta.shard,
                     ordinal=state.meta.examples,
                     asked_at_ms=asked.about.asked_ms,
-                    matured_at_ms=asked.about.asked_ms + state.horizon_ms,
-                    horizon_days=scorer.horizon_days,
+                    matured_at_ms=asked.about.due_ms,
+                    horizon_days=asked.about.horizon_days,
                     x=asked.x[i].tobytes(),
                     p_champion=p_champion,
                     p_learner=p_learner,

@@ -32,7 +32,7 @@ from streams.core.windows import WindowSums
 
 __all__ = ["DECAYED", "STATE_FORMAT", "VALUE_BINS", "Columns", "Meta", "ShardState"]
 
-STATE_FORMAT: Final = 1
+STATE_FORMAT: Final = 2
 """Raised whenever `export` changes shape; a checkpoint of another format is refused."""
 
 DECAYED: Final = 3 * len(DECAY_HALF_LIVES_DAYS)  # orders, revenue, activity per half-life
@@ -82,6 +82,7 @@ class Columns:
         "alert_spend": ("f4", 0),
         # the open label question
         "asked_ms": ("i8", 0),
+        "due_ms": ("i8", 0),  # asked_ms + the horizon that was asked about
         "question_orders": ("i4", 0),
         "question_cents": ("i8", 0),
         "question_period": ("i4", 0),  # the last staggered period seen; -1: none yet
@@ -129,6 +130,7 @@ class Columns:
     alert_learner: NDArray[np.float32]
     alert_spend: NDArray[np.float32]
     asked_ms: NDArray[np.int64]
+    due_ms: NDArray[np.int64]
     question_orders: NDArray[np.int32]
     question_cents: NDArray[np.int64]
     question_period: NDArray[np.int32]
@@ -166,8 +168,15 @@ class Question(msgspec.Struct):
 
     seq: int
     asked_ms: int
+    horizon_days: int
+    """Of the champion that was asked: the question matures by it, whatever champion comes after."""
     champion_version: str
     learner_version: int
+
+    @property
+    def due_ms(self) -> int:
+        """When the answer is known."""
+        return self.asked_ms + self.horizon_days * 86_400_000
 
 
 class Meta(msgspec.Struct):
@@ -191,6 +200,8 @@ class Meta(msgspec.Struct):
     sweep_started_ms: int = 0
     examples: int = 0
     """Matured examples so far; the last one's ordinal."""
+    horizon_days: int = 0
+    """Of the champion in use; 0 before the first step."""
     learner: Any = None
     """The learner snapshot in use (schemas.messages.LearnerSnapshot as builtins), or None."""
     questions: list[Question] = []
@@ -250,8 +261,7 @@ class ShardState:
         self.seen_ids = U64Map()  # event id hash -> event day
         self.pairs = U64Map()  # (user, item | category | session) -> newest 5-minute tile
         self.features = features
-        self.horizon_ms = 0  # of the champion in use; set by every step
-        self.questions: deque[AskedQuestions] = deque()  # in the order asked
+        self.questions: deque[AskedQuestions] = deque()  # in the order they are due
         self.value_histogram = np.zeros(VALUE_BINS, np.int64)
 
     @property

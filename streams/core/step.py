@@ -23,7 +23,7 @@ from streams.core.decode import decode
 from streams.core.events import Events
 from streams.core.features import DAY_MS, features
 from streams.core.plan import Plan
-from streams.core.questions import ask, mature
+from streams.core.questions import ask, look_ahead, mature
 from streams.core.records import SOURCES, Records
 from streams.core.segments import Table, cut_tiers, update_segments
 from streams.core.state import ShardState
@@ -79,7 +79,7 @@ def step(
     meta = state.meta
     _check(state, plan, records)
     meta.seq = plan.seq
-    state.horizon_ms = scorer.horizon_days * DAY_MS
+    look_ahead(state, scorer.horizon_days)
     if plan.learner is not None:
         meta.learner = plan.learner
     learner = _snapshot(meta.learner)
@@ -93,7 +93,7 @@ def step(
     scored = sum(map(len, rows))
 
     # 2. questions whose horizon has passed become examples, before anyone is asked anew
-    matured, examples = mature(state, now_ms, scorer)
+    matured, examples = mature(state, now_ms)
 
     # 3. score whoever was touched, and the slice of silent users whose turn it is
     swept = np.arange(meta.sweep_row, min(meta.sweep_row + plan.sweep_rows, state.n))

@@ -509,6 +509,41 @@ def test_a_sweep_earlier_in_the_day_does_not_lose_the_question_of_a_whole_horizo
     assert min(counts.values()) >= 7
 
 
+@pytest.mark.parametrize(("first", "then"), [(28, 7), (7, 28), (10, 9)])
+def test_a_question_matures_by_the_horizon_it_was_asked_with(first: int, then: int) -> None:
+    """Whatever the horizon of the champion that came since; and asking goes on evenly."""
+    users, change, days = 120, 20, 110
+    driver = Driver(config(min_orders=1, active_within_ms=10**12), SilenceScorer(first))
+    driver.feed([], [order(f"user-{i}", T0) for i in range(users)])
+    bought: dict[str, list[int]] = defaultdict(list)
+    rng = np.random.default_rng(first)
+    for day in range(1, days):
+        if day == change:
+            driver.scorer = SilenceScorer(then, "fake-2")
+        driver.sweep(T0 + day * DAY_MS)
+        buyers = rng.choice(users, 4, replace=False)
+        ts = T0 + day * DAY_MS + 1
+        driver.feed([], [order(f"user-{i}", ts) for i in buyers])
+        for i in buyers:
+            bought[f"user-{i}"].append(ts)
+
+    examples = [e for o in driver.outputs for e in o.examples]
+    names = [r["user_id"] for r in driver.rows("matured_predictions")]
+    assert [e.ordinal for e in examples] == list(range(1, len(examples) + 1))
+    asked_of = Counter(e.champion_version for e in examples)
+    assert min(asked_of["fake-1"], asked_of["fake-2"]) > users / 2
+    for user, e in zip(names, examples, strict=True):
+        horizon = first if e.champion_version == "fake-1" else then
+        assert (e.horizon_days, e.matured_at_ms - e.asked_at_ms) == (horizon, horizon * DAY_MS)
+        orders = sum(e.asked_at_ms <= ts < e.matured_at_ms for ts in bought[user])
+        assert (e.churned, e.spend) == (orders == 0, 10.0 * orders)
+    matured = [e.matured_at_ms for e in examples]
+    assert matured == sorted(matured)
+    # No burst after the change: a day asks about one horizon's share of the users.
+    per_day = Counter(e.asked_at_ms for e in examples if e.champion_version == "fake-2")
+    assert max(per_day.values()) < users / then + 5 * (users / then) ** 0.5
+
+
 def test_who_has_too_little_data_is_not_asked_about() -> None:
     driver = customer(orders=1)
     driver.feed([click("visitor", T0)])
