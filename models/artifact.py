@@ -22,11 +22,13 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from models.champion import Champion
 from models.manifest import MANIFEST_FORMAT, Manifest
@@ -39,9 +41,13 @@ __all__ = [
     "MODEL_FILE",
     "artifact_path",
     "artifacts_root",
+    "current_version",
     "default_artifact_path",
+    "golden_error",
     "load_artifact",
     "model_version",
+    "promote",
+    "versions",
     "write_artifact",
 ]
 
@@ -67,9 +73,9 @@ def artifact_path(version: str, root: Path | None = None) -> Path:
     return (artifacts_root() if root is None else root) / version
 
 
-def default_artifact_path(root: Path | None = None) -> Path:
-    """The artifact that ships: the version named in `CURRENT`. Raises `ArtifactError`."""
-    current = (artifacts_root() if root is None else root) / CURRENT_FILE
+def current_version(root: Path) -> str:
+    """The version that `root/CURRENT` names. Raises `ArtifactError`."""
+    current = root / CURRENT_FILE
     try:
         version = current.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -77,7 +83,35 @@ def default_artifact_path(root: Path | None = None) -> Path:
             f"No current artifact: can't read {current} ({error}). Train one with "
             "`tideline train`, or install the package again."
         ) from error
-    return artifact_path(version, root)
+    return artifact_path(version, root).name
+
+
+def default_artifact_path(root: Path | None = None) -> Path:
+    """The artifact that ships: the version named in `CURRENT`. Raises `ArtifactError`."""
+    root = artifacts_root() if root is None else root
+    return root / current_version(root)
+
+
+def versions(root: Path) -> list[str]:
+    """The names of the artifacts in `root`, sorted; whether they load is another question."""
+    return sorted(p.parent.name for p in root.glob(f"*/{MANIFEST_FILE}") if p.parent.name[0] != ".")
+
+
+def promote(root: Path, version: str) -> Champion:
+    """Checks `root/<version>` as workers will, then makes `CURRENT` name it, at one stroke.
+
+    Raises `ArtifactError`, and changes nothing, if it can't be used.
+    """
+    champion = load_artifact(artifact_path(version, root))
+    if champion.version != version:
+        raise ArtifactError(
+            f"{root / version} holds artifact {champion.version}. Name the directory as the "
+            "manifest does: journals name artifacts, and must find them."
+        )
+    fresh = root / f".{CURRENT_FILE}"
+    fresh.write_text(version + "\n", encoding="utf-8")
+    os.replace(fresh, root / CURRENT_FILE)
+    return champion
 
 
 def model_version(date: str, onnx: bytes) -> str:
@@ -133,7 +167,7 @@ def _read(path: Path) -> tuple[Manifest, bytes]:
         onnx = (path / MODEL_FILE).read_bytes()
     except OSError as error:
         raise ArtifactError(
-            f"No complete artifact in {path}: {error}. Check `artifact_path`, or train one with "
+            f"No complete artifact in {path}: {error}. Check TIDELINE_ARTIFACT, or train one with "
             "`tideline train`."
         ) from error
     try:
@@ -162,13 +196,24 @@ def _check_lengths(manifest: Manifest, where: str) -> None:
         raise ArtifactError(f"{where}: a feature has a scale of 0 or less. Retrain.")
 
 
-def _check_golden(champion: Champion, where: str) -> None:
+def golden_error(champion: Champion) -> float:
+    """The largest difference to the golden vectors; relative, where they are above 1."""
+    return max(float(off.max()) for _, off in _golden_errors(champion))
+
+
+def _golden_errors(champion: Champion) -> Iterator[tuple[str, NDArray[np.float64]]]:
     golden = champion.manifest.golden
     p_churn, spend = champion.score(golden.x_array())
-    pairs = (("p_churn", p_churn, golden.p_churn), ("spend", spend, golden.spend))
-    for name, got, expected in pairs:
+    for name, got, expected in (
+        ("p_churn", p_churn, golden.p_churn),
+        ("spend", spend, golden.spend),
+    ):
         want = np.asarray(expected, dtype=np.float64)
-        off = np.abs(got - want) / np.maximum(1.0, np.abs(want))
+        yield name, np.abs(got - want) / np.maximum(1.0, np.abs(want))
+
+
+def _check_golden(champion: Champion, where: str) -> None:
+    for name, off in _golden_errors(champion):
         if not np.all(off <= GOLDEN_TOLERANCE):
             raise ArtifactError(
                 f"{where} computes another {name} than in training (off by {off.max():.2g} in "
@@ -198,7 +243,5 @@ def write_artifact(root: Path, manifest: Manifest, onnx: bytes, *, make_current:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     if make_current:
-        fresh = root / f".{CURRENT_FILE}"
-        fresh.write_text(manifest.version + "\n", encoding="utf-8")
-        os.replace(fresh, root / CURRENT_FILE)
+        promote(root, manifest.version)
     return target

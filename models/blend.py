@@ -56,6 +56,11 @@ class Scorer:
         """The champion's horizon."""
         return self.champion.horizon_days
 
+    @property
+    def min_orders(self) -> int:
+        """Orders a user needs to be like those that the champion learned from."""
+        return self.champion.manifest.eligibility.min_orders
+
     def score(self, x: NDArray[np.float32], snapshot: LearnerSnapshot | None) -> Scores:
         """Scores `x` float32 [n, F] (NaN = unknown).
 

@@ -32,6 +32,7 @@ class Champion:
 
     def __init__(self, manifest: Manifest, onnx: bytes) -> None:
         self.manifest: Final = manifest
+        self.onnx: Final = onnx
         self._features = len(manifest.features)
         try:
             # ONNX Runtime's exceptions share no root of their own.

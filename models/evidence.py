@@ -1,5 +1,15 @@
-"""How much to trust the learner: faded log losses, and the blend weight they justify.
+"""How much history a score needs, and how much to trust the learner.
 
+Enough data: a number is given only where the champion has learned from the like.
+
+- A user needs as many orders as the champion's training asked for (`eligibility` in its manifest;
+  `USER_MIN_ORDERS` unless trained otherwise): two, so that there is one gap to compare silence to.
+- A shop needs `SHOP_MIN_DAYS` since its first order. Before that every customer looks new, whatever
+  the champion has learned elsewhere, and nobody could have been silent for a horizon.
+
+Everyone else has "not enough data" instead of a number.
+
+How much the learner counts: faded log losses, and the blend weight they justify.
 Losses are prequential with fading factors (Gama, Sebastião & Rodrigues 2013, "On evaluating
 stream learning algorithms", Machine Learning 90(3), section 4): S = loss + f S, B = 1 + f B,
 and the faded loss is S / B, so that about the last 1 / (1 - f) labels count.
@@ -12,7 +22,10 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["FADED_LABELS", "Evidence", "log_loss_one"]
+__all__ = ["FADED_LABELS", "SHOP_MIN_DAYS", "USER_MIN_ORDERS", "Evidence", "log_loss_one"]
+
+USER_MIN_ORDERS: Final = 2
+SHOP_MIN_DAYS: Final = 28.0
 
 FADED_LABELS: Final = 2_000
 _FADING: Final = 1.0 - 1.0 / FADED_LABELS

@@ -1,112 +1,227 @@
-"""Why the champion's score is what it is: what would change if the customer were typical.
+"""Why a score is what it is: what each concept moved, against a typical customer.
 
-Occlusion (Zeiler & Fergus 2014, section 4.2, on tables): replace a feature by its typical value
-and see how far `p_churn` moves. Features of one concept, such as orders in each window, are
-replaced together; alone each would look unimportant, because the others still tell.
+Exact Shapley values, not estimates. The game: the features a coalition holds are the customer's,
+the others those of a typical customer (Shapley values with a single baseline, "Baseline Shapley" of
+Sundararajan & Najmi 2020, "The many Shapley values for model explanation", section 3).
+
+- Of the trees. A leaf is a box (`models.trees`). Let `a` of its features be inside for the customer
+  only, and `b` for the typical one only; it is reached iff all of the `a` and none of the `b` are
+  the customer's. The Shapley value of that unanimity-like game is `(a-1)! b! / (a+b)!` for each of
+  the `a` and `-a! (b-1)! / (a+b)!` for each of the `b`, times the leaf's value. Sums over leaves
+  are exact because Shapley values are additive (Lundberg et al. 2020, "From local explanations to
+  global understanding", interventional TreeSHAP, is the same sum).
+- Of the learner: linear in its inputs, so each input's own term; its input "logit of the champion"
+  is passed on to the champion's features.
+- Of the blend: each part's values are scaled so that they add up to that part's change of
+  probability (the rescale rule of DeepLIFT, Shrikumar et al. 2017), and weighted as blended.
+
+So a reason's size is in points of `p_churn`, and all concepts add up to the difference to the
+typical customer's `p_churn`.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.champion import Champion
+from models.blend import CLIP, Scorer, logit, usable
+from models.champion import OUTPUTS, Champion
+from models.concepts import CONCEPTS, concepts_of_rows
+from models.trees import Leaves, tree_leaves
 from models.words import words
-from schemas.features import FEATURES
+from schemas.errors import ArtifactError
+from schemas.messages import LearnerSnapshot
 
-__all__ = ["Reason", "concepts", "reason_words", "reasons", "words"]
+__all__ = ["SMALLEST_DELTA", "Explainer", "Reason", "TreeValues"]
 
 SMALLEST_DELTA: Final = 0.005
 """A concept that moves the probability by less than half a point is not a reason."""
 
-_WINDOW: Final = re.compile(r"_(\d+[hd]|decayed_\d+d)$")
-_SAME_CONCEPT: Final = {
-    "silence_over_gap": "days_since_order",
-    "lifetime_orders": "orders",
-    "lifetime_revenue": "revenue",
-    "order_lines": "orders",
-    "activity": "sessions",
-    "gap_lifetime_mean_days": "gap",
-    "gap_mean_days": "gap",
-    "gap_std_days": "gap",
-    "gap_last_days": "gap",
-}
+_CHUNK_ROWS: Final = 32  # rows x leaves x conditions stay within a core's cache
+_FIT: Final = 0.05  # log-odds
+_SURE: Final = 1e-4  # log-odds of float32 probabilities nearer to 0 or 1 are too coarse to fit
 
 
 class Reason(NamedTuple):
-    """One concept's part in one score, told by the feature of it that stands out most."""
+    """One concept's part in one score, told by the feature that moved it most."""
 
+    concept: str
     feature: int
     """Index into `schemas.features.FEATURES`."""
     delta: float
-    """How much of `p_churn` would go if this concept were typical; positive raises churn."""
-    value: float
-    typical: float
-    """NaN where most customers have no value."""
+    """What it adds to `p_churn`; positive raises churn."""
 
 
-def concepts() -> dict[str, list[int]]:
-    """Feature indices by concept.
+class TreeValues:
+    """Shapley values of a sum of trees against one typical row, by feature.
 
-    >>> [FEATURES[f].name for f in concepts()["days_since_order"]]
-    ['days_since_order', 'silence_over_gap']
+    leaf values float64 [L] are in the unit that is explained; typical float32 [F].
     """
-    groups: dict[str, list[int]] = {}
-    for index, feature in enumerate(FEATURES):
-        base = _WINDOW.sub("", feature.name)
-        groups.setdefault(_SAME_CONCEPT.get(base, base), []).append(index)
-    return groups
+
+    def __init__(
+        self, leaves: Leaves, values: NDArray[np.float64], typical: NDArray[np.float32]
+    ) -> None:
+        self._leaves, self._values = leaves, values
+        self._typical_inside = leaves.inside(typical[None, :])[0]
+        self._mine, self._theirs = _unanimity_weights(leaves.feature.shape[1])
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """x float32 [k, F] -> float64 [k, F]; a row adds up to its sum less the typical one's."""
+        k, features = x.shape
+        phi = np.zeros((k, features))
+        leaves, theirs = self._leaves, self._typical_inside
+        for start in range(0, k, _CHUNK_ROWS):
+            inside = leaves.inside(x[start : start + _CHUNK_ROWS])
+            mine_only, theirs_only = inside & ~theirs, theirs & ~inside
+            a, b = mine_only.sum(axis=2), theirs_only.sum(axis=2)
+            reachable = (inside | theirs).all(axis=2) * self._values
+            terms = mine_only * (self._mine[a, b] * reachable)[:, :, None]
+            terms -= theirs_only * (self._theirs[a, b] * reachable)[:, :, None]
+            rows, leaf, j = np.nonzero(mine_only | theirs_only)
+            at = rows * features + leaves.feature[leaf, j]
+            summed = np.bincount(at, terms[rows, leaf, j], len(inside) * features)
+            phi[start : start + len(inside)] = summed.reshape(-1, features)
+        return phi
 
 
-def reasons(champion: Champion, x: NDArray[np.float32], top: int = 3) -> list[list[Reason]]:
-    """Up to `top` reasons for each row of `x` float32 [k, F], the strongest first.
+class Explainer:
+    """Explains one champion's scores, alone or blended with a learner's snapshot.
 
-    Reasons that raise churn and reasons that lower it are both given; the sign tells. Costs about
-    one row of scoring per concept that the champion uses, so it's meant for alerts.
+    Raises `ArtifactError` if the model's trees can't be read, or don't add up to its scores.
     """
-    typical = champion.manifest.typical.median_array()
-    importance = np.asarray(champion.manifest.importances)
-    used = [np.array(group) for group in concepts().values() if importance[group].sum() > 0]
-    prominence = importance / np.asarray(champion.manifest.typical.scale)
-    return [_row_reasons(champion, row, typical, used, prominence, top) for row in x]
+
+    def __init__(self, champion: Champion, currency: str) -> None:
+        self._scorer = Scorer(champion)
+        self._currency = currency
+        self.typical: Final = champion.manifest.typical.median_array()
+        leaves = tree_leaves(champion.onnx, OUTPUTS[0])
+        self.tree_values: Final = TreeValues(
+            leaves, _leaf_log_odds(champion, leaves, self.typical), self.typical
+        )
+        """The champion's log-odds, by feature."""
+
+    def values(
+        self, x: NDArray[np.float32], learner: LearnerSnapshot | None
+    ) -> NDArray[np.float64]:
+        """`p_churn` by feature: x float32 [k, F] -> float64 [k, F], in points of probability.
+
+        A row's values add up to its `p_churn` less the typical customer's.
+        """
+        if learner is not None and not usable(learner, self._scorer.champion_version):
+            learner = None
+        scores = self._scorer.score(np.concatenate([x, self.typical[None, :]]), learner)
+        champion = self.tree_values(x)
+        p = scores.p_champion.astype(np.float64)
+        moved = _scaled(champion, p)
+        if learner is None:
+            return moved
+        z = logit(p)
+        inputs = learner.logit_weight * _scaled(champion, z, slope=1.0)
+        inputs += np.array(learner.weights) * (
+            _standardised(x, learner) - _standardised(self.typical[None, :], learner)
+        )
+        learned = _scaled(inputs, scores.p_learner.astype(np.float64))
+        weight = learner.blend_weight
+        return (1.0 - weight) * moved + weight * learned
+
+    def reasons(
+        self, x: NDArray[np.float32], learner: LearnerSnapshot | None, top: int = 3
+    ) -> list[list[Reason]]:
+        """Up to `top` reasons for each row of `x` float32 [k, F], the strongest first.
+
+        Reasons that raise churn and reasons that lower it are both given; the sign tells. A row's
+        reasons don't depend on the other rows, bit for bit.
+        """
+        phi, concepts = self.values(x, learner), concepts_of_rows(x)
+        return [_strongest(*row, top) for row in zip(phi, concepts, strict=True)]
+
+    def in_words(
+        self, x: NDArray[np.float32], learner: LearnerSnapshot | None, top: int = 3
+    ) -> list[list[str]]:
+        """The same, as sentences: `no order for 41 days; usually every 12 (+21 points)`."""
+        return [
+            [
+                f"{words(r.feature, row, self.typical, self._currency)} ({_points(r.delta)})"
+                for r in found
+            ]
+            for row, found in zip(x, self.reasons(x, learner, top), strict=True)
+        ]
 
 
-def _row_reasons(
-    champion: Champion,
-    row: NDArray[np.float32],
-    typical: NDArray[np.float32],
-    groups: list[NDArray[np.intp]],
-    prominence: NDArray[np.float64],
-    top: int,
-) -> list[Reason]:
-    same = (row == typical) | (np.isnan(row) & np.isnan(typical))
-    groups = [group for group in groups if not same[group].all()]
-    variants = np.tile(row, (len(groups) + 1, 1))
-    for variant, group in zip(variants[1:], groups, strict=True):
-        variant[group] = typical[group]
-    p, _ = champion.score(variants)
-    delta = float(p[0]) - p[1:].astype(np.float64)
-    # Stable, so that equal reasons keep the features' order and replay gives the same alert.
-    order = np.argsort(-np.abs(delta), kind="stable")[:top]
-    distance = np.abs(np.nan_to_num(row) - np.nan_to_num(typical)).astype(np.float64)
-    distance[same] = -1.0
+def _leaf_log_odds(
+    champion: Champion, leaves: Leaves, typical: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Each leaf's value in log-odds of p_churn: what the graph does after the trees is fitted to
+    scores of the golden vectors, and has to fit."""
+    x = np.concatenate([champion.manifest.golden.x_array(), typical[None, :]])
+    p = champion.score(x)[0].astype(np.float64)
+    sure = (p > _SURE) & (p < 1 - _SURE)
+    inputs = np.c_[leaves.sums(x), np.ones(len(x))][sure]
+    slopes, *_ = np.linalg.lstsq(inputs, logit(p[sure]), rcond=None)
+    off = np.abs(inputs @ slopes - logit(p[sure])).max(initial=0.0)
+    if not sure.any() or off > _FIT:
+        raise ArtifactError(
+            f"Artifact {champion.version}: the trees behind p_churn don't add up to its log-odds "
+            f"(off by {off:.2g}), so reasons would be wrong. Export it with `tideline train`."
+        )
+    values: NDArray[np.float64] = leaves.value * slopes[:-1][leaves.part]
+    return values
+
+
+def _unanimity_weights(depth: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By (a, b): the Shapley value of each of the `a`, and of each of the `b` without its sign."""
+    f = [float(math.factorial(n)) for n in range(2 * depth + 1)]
+    mine, theirs = np.zeros((2, depth + 1, depth + 1))
+    for a in range(depth + 1):
+        for b in range(depth + 1 - a):
+            if a:
+                mine[a, b] = f[a - 1] * f[b] / f[a + b]
+            if b:
+                theirs[a, b] = f[a] * f[b - 1] / f[a + b]
+    return mine, theirs
+
+
+def _scaled(
+    phi: NDArray[np.float64], outcome: NDArray[np.float64], slope: float | None = None
+) -> NDArray[np.float64]:
+    """`phi` [k, F] scaled so that each row adds up to `outcome` [k + 1] less its last item.
+
+    Where a row's values cancel out, the secant has no slope; then it's that of the curve: of the
+    logistic one at `outcome`, or `slope`.
+    """
+    total, change = phi.sum(axis=1), outcome[:-1] - outcome[-1]
+    tangent = outcome[:-1] * (1.0 - outcome[:-1]) if slope is None else np.full(len(phi), slope)
+    flat = np.abs(total) < 1e-4
+    rate = np.where(flat, tangent, change / np.where(flat, 1.0, total))
+    return phi * rate[:, None]
+
+
+def _standardised(x: NDArray[np.float32], learner: LearnerSnapshot) -> NDArray[np.float64]:
+    """As the learner sees features (`schemas.messages.LearnerSnapshot`)."""
+    z = (x.astype(np.float64) - np.array(learner.mean)) / np.array(learner.scale)
+    standardised: NDArray[np.float64] = np.nan_to_num(np.clip(z, -CLIP, CLIP))
+    return standardised
+
+
+def _strongest(phi: NDArray[np.float64], concepts: NDArray[np.intp], top: int) -> list[Reason]:
+    delta = np.bincount(concepts, phi, len(CONCEPTS))
+    # Stable, so that equal reasons keep the concepts' order and replay gives the same alert.
     found = []
-    for at in order:
-        if abs(delta[at]) >= SMALLEST_DELTA:
-            group = groups[at]
-            feature = int(group[np.argmax(distance[group] * prominence[group])])
-            found.append(
-                Reason(feature, float(delta[at]), float(row[feature]), float(typical[feature]))
-            )
+    for concept in np.argsort(-np.abs(delta), kind="stable")[:top]:
+        if abs(delta[concept]) >= SMALLEST_DELTA:
+            towards = np.where(concepts == concept, phi * np.sign(delta[concept]), -np.inf)
+            feature = int(np.argmax(towards))
+            found.append(Reason(CONCEPTS[concept], feature, float(delta[concept])))
     return found
 
 
-def reason_words(reason: Reason) -> str:
-    """A reason in plain words, e.g. `no order for 41 days (typically 9)`."""
-    if math.isnan(reason.value) and math.isnan(reason.typical):
-        return FEATURES[reason.feature].words
-    return words(reason.feature, reason.value, reason.typical)
+def _points(delta: float) -> str:
+    """
+    >>> _points(0.214), _points(-0.04), _points(0.006)
+    ('+21 points', '−4 points', '+1 point')
+    """
+    number = max(1, round(abs(delta) * 100))
+    return f"{'+' if delta > 0 else '−'}{number} {'point' if number == 1 else 'points'}"

@@ -109,6 +109,23 @@ TABLES: Final[dict[str, Table]] = {
             },
         ),
         Table(
+            "score_samples",
+            {
+                "shard": "UInt16",
+                "seq": "UInt64",
+                "user_id": "String",
+                "scored_at": _TIME,
+                "p_churn": "Float32",
+                "p_champion": "Float32",
+                "p_learner": "Float32",
+                "expected_spend": "Float32",
+                "champion_version": _LOW,
+                "learner_version": "UInt32",
+                "features": "Array(Float32)",  # in the order of schemas.features.FEATURES
+                "features_hash": _LOW,
+            },
+        ),
+        Table(
             "dead_letters",
             {
                 "topic": _LOW,

@@ -1,49 +1,85 @@
-"""Finds the scorer of a champion version: the current one, or one that a journal still names."""
+"""Finds the scorer of a champion version: the current one, or one that a journal still names.
+
+Promotion is a line in a file: `CURRENT` in the directory of artifacts names the version to use
+(`tideline models promote` and `tideline train` write it). A worker looks at it now and then
+(`ScorerStore.refresh`), loads and checks what it names, and from its next step on every shard
+scores with that; the journal holds the version of each step, so replay uses the very same model.
+An artifact that fails its checks is refused, and the one in use stays.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifact import load_artifact
+from models.artifact import CURRENT_FILE, MANIFEST_FILE, MODEL_FILE, current_version, load_artifact
 from models.blend import Scorer, Scores
 from models.champion import Champion
-from models.explain import reason_words, reasons
+from models.explain import Explainer
 from schemas.messages import LearnerSnapshot
 from streams.errors import ArtifactError
 
-__all__ = ["ExplainingScorer", "ScorerStore"]
+__all__ = ["ExplainingScorer", "ScorerStore", "Switch", "watch"]
+
+_log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 1.0  # a stat and a read of one line: cheap on any disk
 
 
 class ExplainingScorer:
     """`streams.core.config.Scorer`: the blend, and reasons in words for alerts."""
 
-    def __init__(self, champion: Champion) -> None:
-        self._champion = champion
+    def __init__(self, champion: Champion, currency: str) -> None:
+        self.champion = champion
         self._blend = Scorer(champion)
+        self._explainer = Explainer(champion, currency)
         self.champion_version = champion.version
         self.horizon_days = champion.horizon_days
+        self.min_orders = self._blend.min_orders
 
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
         return self._blend.score(x, learner)
 
-    def reasons(self, x: NDArray[np.float32]) -> list[list[str]]:
-        """What raised each row's churn probability, the strongest first."""
-        return [
-            [reason_words(reason) for reason in row if reason.delta > 0]
-            for row in reasons(self._champion, x)
-        ]
+    def reasons(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> list[list[str]]:
+        """What moved each row's churn probability most, the strongest first."""
+        return self._explainer.in_words(x, learner)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """What `ScorerStore.refresh` found: another version now in use, or why it is not."""
+
+    version: str
+    refused: ArtifactError | None = None
 
 
 class ScorerStore:
-    """Loads artifacts once. Older versions are looked for beside the current one."""
+    """Loads artifacts once each, from one directory.
 
-    def __init__(self, current: Path) -> None:
-        self._directory = current.parent
-        self._current = ExplainingScorer(load_artifact(current))
+    `place` is a directory of artifacts with a file `CURRENT`, which is followed, or the directory
+    of one artifact, which stays. Older versions are looked for beside the current one. `currency`
+    is what reasons name money in. Raises ArtifactError if the current artifact can't be used.
+    """
+
+    def __init__(self, place: Path, currency: str) -> None:
+        self._currency = currency
+        self.followed = (place / CURRENT_FILE).exists()
+        self._directory = place if self.followed else place.parent
+        current = place / current_version(place) if self.followed else place
+        self._current = self._load(current)
         self._by_version = {self._current.champion_version: self._current}
+        self._refused: tuple[str, object] | None = None
+
+    @property
+    def current(self) -> ExplainingScorer:
+        """The champion for new steps."""
+        return self._current
 
     def get(self, version: str) -> ExplainingScorer:
         """The scorer of `version`; '' is the current one. Raises ArtifactError."""
@@ -53,8 +89,78 @@ class ScorerStore:
             path = self._directory / version
             if not path.is_dir():
                 raise ArtifactError(
-                    f"the journal holds steps scored by model {version}, which is not in "
-                    f"{self._directory}. Put that artifact back until a checkpoint has passed them."
+                    f"The journal holds steps scored by model {version}, which is not in "
+                    f"{self._directory}. Put that artifact back, from where it was trained or a "
+                    "backup; it may go once a checkpoint has passed those steps."
                 )
-            self._by_version[version] = ExplainingScorer(load_artifact(path))
+            scorer = self._load(path)
+            if scorer.champion_version != version:
+                raise ArtifactError(
+                    f"{path} holds artifact {scorer.champion_version}. Name the directory as the "
+                    "manifest does: journals name artifacts, and must find them."
+                )
+            self._by_version[version] = scorer
         return self._by_version[version]
+
+    def refresh(self) -> Switch | None:
+        """Use what `CURRENT` names now. None if that is nothing new, also after a refusal: an
+        artifact is tried again only once its files or `CURRENT` have changed."""
+        if not self.followed:
+            return None
+        version = ""
+        try:
+            version = current_version(self._directory)
+            if version == self._current.champion_version:
+                self._refused = None
+                return None
+            if self._refused == (version, _stamp(self._directory / version)):
+                return None
+            self._current = self.get(version)
+        except ArtifactError as error:
+            refused = (version, _stamp(self._directory / version))
+            if refused == self._refused:
+                return None
+            self._refused = refused
+            return Switch(version, error)
+        self._refused = None
+        return Switch(version)
+
+    def _load(self, path: Path) -> ExplainingScorer:
+        return ExplainingScorer(load_artifact(path), self._currency)
+
+
+def _stamp(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    """Size and time of an artifact's two files, to see that they have changed."""
+    found: list[tuple[int, int] | None] = []
+    for name in (MANIFEST_FILE, MODEL_FILE):
+        try:
+            told = (path / name).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((told.st_size, told.st_mtime_ns))
+    return tuple(found)
+
+
+async def watch(
+    store: ScorerStore, told: Callable[[Switch], None], seconds: float = WATCH_SECONDS
+) -> None:
+    """Refresh the store until cancelled; `told` hears of every switch and every refusal."""
+    loop = asyncio.get_running_loop()
+    while store.followed:
+        await asyncio.sleep(seconds)
+        # Loading takes a tenth of a second, most of it outside the interpreter's lock.
+        switch = await loop.run_in_executor(None, store.refresh)
+        if switch is None:
+            continue
+        if switch.refused is None:
+            _log.info(
+                "champion %s is in use from the next step on (%s days)",
+                switch.version, store.current.horizon_days,
+            )  # fmt: skip
+        else:
+            _log.error(
+                "champion %s is refused, %s stays in use: %s",
+                switch.version or "(none)", store.current.champion_version, switch.refused,
+            )  # fmt: skip
+        told(switch)

@@ -45,7 +45,7 @@ class Coded:
 Column = NDArray[Any] | Sequence[Any] | Coded
 """Numbers: an array or list whose values fit the type. Times: int64 milliseconds since 1970, or
 datetime64 of any unit, UTC. Strings: object or `U` array, or list, of str (UTF-8) or bytes; where
-the type is LowCardinality, `Coded` as well. Arrays: a list of lists."""
+the type is LowCardinality, `Coded` as well. Arrays: a list of lists; of floats, a 2-d array too."""
 
 
 class Block:
@@ -100,11 +100,11 @@ _DATETIME64: Final = re.compile(r"DateTime64\(3(?:, *'UTC')?\)")
 _DATETIME: Final = re.compile(r"DateTime(?:\('UTC'\))?")
 
 
-def encode_column(kind: str, parts: Sequence[Column]) -> bytes:
+def encode_column(kind: str, parts: Sequence[Column]) -> bytes:  # noqa: PLR0911 (one per type)
     """`parts`, one after the other, as one column of ClickHouse type `kind` in `FORMAT Native`.
 
     Types: (U)Int8-64, Float32/64, DateTime64(3), DateTime, String, LowCardinality(String),
-    Array(String).
+    Array(String), Array(Float32).
 
     Raises:
         ValueError, TypeError, AttributeError, IndexError: a value is not of that type.
@@ -123,6 +123,8 @@ def encode_column(kind: str, parts: Sequence[Column]) -> bytes:
         return _low_cardinality(parts)
     if kind == "Array(String)":
         return _arrays([row for part in parts for row in _items(part)])
+    if kind == "Array(Float32)":
+        return _float_arrays([row for part in parts for row in _items(part)])
     raise ValueError(f"no packing for type {kind}")
 
 
@@ -157,7 +159,7 @@ def _items(part: Column) -> Sequence[Any]:
         names = part.names
         return [names[code] for code in _codes(part).tolist()]
     if isinstance(part, np.ndarray):
-        items: list[Any] = part.tolist()
+        items: list[Any] = list(part) if part.ndim > 1 else part.tolist()
         return items
     return part
 
@@ -175,6 +177,12 @@ def _arrays(rows: Sequence[Sequence[Any]]) -> bytes:
         raise TypeError("a string where a list of strings belongs")  # it would come apart
     ends = np.cumsum(np.fromiter(map(len, rows), "<u8", len(rows)), dtype="<u8")
     return ends.tobytes() + _strings(chain.from_iterable(rows))
+
+
+def _float_arrays(rows: Sequence[Any]) -> bytes:
+    dtype = _NUMBERS["Float32"]
+    ends = np.cumsum(np.fromiter(map(len, rows), "<u8", len(rows)), dtype="<u8")
+    return ends.tobytes() + b"".join(_numbers(row, dtype).tobytes() for row in rows)
 
 
 def _codes(part: Coded) -> NDArray[Any]:

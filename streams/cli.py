@@ -43,6 +43,10 @@ COMMANDS: Final[dict[str, _Command]] = {
     "train": _Command(
         "streams.commands.train", "train", "Train a champion and write its artifact."
     ),
+    "models": _Command("streams.commands.models", "models", "List, check and promote models."),
+    "skew": _Command(
+        "streams.commands.skew", "skew", "Recompute sampled live scores from the log."
+    ),
     "dlq": _Command("streams.commands.dlq", "dlq", "Look at dead letters, and replay them."),
     "settings": _Command(
         "streams.commands.settings", "settings", "Every setting: its value and where it came from."

@@ -29,4 +29,6 @@ def core_config(settings: Settings) -> CoreConfig:
         min_orders=alerts.alert_min_orders,
         active_within_ms=int(alerts.alert_active_within_days * _DAY_MS),
         holdout_share=alerts.holdout_share,
+        shop_min_ms=int(settings.model.shop_min_days * _DAY_MS),
+        sample_share=settings.model.score_sample_share,
     )

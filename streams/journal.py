@@ -82,8 +82,12 @@ class Journal:
 
     async def read(self, start: int, stop: int, owner: str | None) -> list[Plan]:
         """The steps that count in [start, stop). Raises StateError for a record it can't read."""
+        return valid_steps(await self.entries(start, stop), owner)
+
+    async def entries(self, start: int, stop: int) -> list[Takeover | Step]:
+        """Every record in [start, stop), also of those who had lost the shard. Raises as `read`."""
         records = await self._log.read(self._topic, self._shard, start, stop)
-        entries = []
+        entries: list[Takeover | Step] = []
         for offset, value in zip(records.offsets, records.values, strict=True):
             try:
                 entries.append(_decoder.decode(value or b""))
@@ -92,7 +96,7 @@ class Journal:
                     f"{self._topic}/{self._shard} offset {offset} is not a journal record: {exc}; "
                     "was it written by another version?"
                 ) from exc
-        return valid_steps(entries, owner)
+        return entries
 
     async def append(self, plan: Plan) -> None:
         """Write one step. Raises Fenced if the record did not land where it must."""

@@ -18,18 +18,18 @@ import faust
 import msgspec
 from faust.types import TP
 
-from models.artifact import load_artifact
 from models.learner import OnlineLearner
 from models.manifest import Manifest
 from schemas.messages import Example, LearnerSnapshot
 from streams import metrics as metrics_module
+from streams.artifacts import ScorerStore, Switch, watch
 from streams.errors import RetryableError
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import newest_snapshot
 from streams.kafka_admin import require_reachable
 from streams.log import KafkaLog, Log
 from streams.settings import Settings
-from streams.targets import artifact_directory, kafka_access
+from streams.targets import artifact_place, kafka_access
 from streams.transport import BatchSchema, RecordBatch
 
 __all__ = ["LearnerService", "create_app", "run"]
@@ -52,6 +52,13 @@ class LearnerService:
         self.next_offset = 0
         """One past the newest example taken in."""
 
+    def adopt(self, manifest: Manifest) -> None:
+        """Learn on another champion from now on, starting anew from it. Examples go on where they
+        were; those that the old champion was asked about teach nothing about the new one."""
+        self._manifest = manifest
+        if self._learner is not None and self._learner.champion_version != manifest.version:
+            self._learner = OnlineLearner.restore(self._learner.snapshot(), manifest)
+
     async def restore(self) -> None:
         """Go on from the newest snapshot, or start at the champion."""
         snapshot = await newest_snapshot(self._log, self._topic)
@@ -64,19 +71,21 @@ class LearnerService:
 
     async def take(self, batch: RecordBatch) -> int:
         """Learn a batch of examples; returns how many were learned."""
-        learner = self._learner
-        assert learner is not None  # noqa: S101  (restore comes first)
-        before = learner.counts["learned"]
+        learned = 0
         for start in range(0, len(batch.records), SLICE_EXAMPLES):
+            learner = self._learner  # another one once a champion was adopted meanwhile
+            assert learner is not None  # noqa: S101  (restore comes first)
+            learned -= learner.counts["learned"]
             for value in batch.records.values[start : start + SLICE_EXAMPLES]:
                 try:
                     learner.learn(_decoder.decode(value or b""))
                 except msgspec.DecodeError as exc:
                     _log.warning("an example can't be read and is skipped: %s", exc)
+            learned += learner.counts["learned"]
             await asyncio.sleep(0)
         if len(batch.records):
             self.next_offset = int(batch.records.offsets[-1]) + 1
-        return learner.counts["learned"] - before
+        return learned
 
     async def publish(self) -> LearnerSnapshot | None:
         """Write a snapshot if there is anything new; returns it."""
@@ -95,8 +104,14 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     names = settings.topic_names
     metrics = metrics_module.Metrics()
     log = KafkaLog(kafka_access(settings))
-    manifest = load_artifact(artifact_directory(settings)).manifest
-    service = LearnerService(log, names.learner, manifest)
+    champions = ScorerStore(artifact_place(settings), settings.stream.currency)
+    service = LearnerService(log, names.learner, champions.current.champion.manifest)
+
+    def switched(switch: Switch) -> None:
+        if switch.refused is None:
+            service.adopt(champions.current.champion.manifest)
+        else:
+            metrics.champions_refused.inc()
 
     class App(faust.App):  # type: ignore[misc]
         """Restores the learner before the first example can arrive."""
@@ -105,6 +120,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             await super().on_start()
             await log.start()
             await service.restore()
+            self.watcher = asyncio.create_task(watch(champions, switched))
             if settings.web.metrics_port:
                 metrics_module.serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
 
@@ -114,6 +130,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             except RetryableError as exc:
                 _log.warning("learner snapshot not published: %s", exc)
             await super().on_stop()
+            self.watcher.cancel()
             await log.stop()
 
     app = App(**app_options(settings, f"{settings.kafka.app_id}-learner"))

@@ -84,7 +84,11 @@ class Metrics:
             "checkpoint_bytes", "Bytes written to the checkpoints topic", "shard"
         )
 
-        # The online learner.
+        # The models.
+        self.champion = self._gauge("champion", "1 for the champion that new steps use", "version")
+        self.champions_refused = self._counter(
+            "champions_refused", "Promoted artifacts that failed their checks; the old one stays"
+        )
         self.learner_updates = self._counter("learner_updates", "Matured labels learned")
         self.learner_version = self._gauge(
             "learner_version", "Version of the newest learner snapshot seen"

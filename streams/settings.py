@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from models.evidence import SHOP_MIN_DAYS, USER_MIN_ORDERS
 from schemas.topics import TopicNames
 from streams import settings_rules as rules
 from streams.settings_checks import across
@@ -153,9 +154,21 @@ class StreamSettings:
 class ModelSettings:
     """The champion and the learner."""
 
-    artifact: str = setting("", "directory of the model artifact; empty: the one shipped")
+    artifact: str = setting(
+        "",
+        "directory of models, whose file CURRENT is followed, or of one that stays; "
+        "empty: those shipped",
+    )
     learner_publish_seconds: float = setting(
         1.0, "seconds between snapshots that the learner publishes, at least", rules.POSITIVE
+    )
+    shop_min_days: float = setting(
+        SHOP_MIN_DAYS,
+        "days since the shop's first order before anybody is scored",
+        rules.NOT_NEGATIVE,
+    )
+    score_sample_share: float = setting(
+        0.001, "share of scores logged with their features, for `tideline skew`", rules.SHARE
     )
 
 
@@ -169,7 +182,7 @@ class AlertSettings:
         14.0, "days after an alert before the same user can have another", rules.NOT_NEGATIVE
     )
     alert_min_orders: int = setting(
-        2, "orders a user must have had to be alerted about", rules.NOT_NEGATIVE
+        USER_MIN_ORDERS, "orders a user must have had to be alerted about", rules.NOT_NEGATIVE
     )
     alert_active_within_days: float = setting(
         84.0, "days since the last order after which a user counts as gone", rules.POSITIVE

@@ -12,7 +12,7 @@ from streams.settings import Settings
 if TYPE_CHECKING:
     from streams.pseudonyms import Pseudonyms
 
-__all__ = ["artifact_directory", "clickhouse_target", "kafka_access", "pseudonyms"]
+__all__ = ["artifact_directory", "artifact_place", "clickhouse_target", "kafka_access", "pseudonyms"]
 
 
 def kafka_access(settings: Settings) -> KafkaAccess:
@@ -55,10 +55,19 @@ def pseudonyms(settings: Settings) -> Pseudonyms | None:
     return Pseudonyms(key)
 
 
-def artifact_directory(settings: Settings) -> Path:
-    """The model artifact's directory: the one set, else the one shipped."""
+def artifact_place(settings: Settings) -> Path:
+    """Where models are, as set, else those shipped: a directory of artifacts with a file
+    `CURRENT`, or the directory of one artifact."""
     if settings.model.artifact:
         return Path(settings.model.artifact)
-    from models.artifact import default_artifact_path  # noqa: PLC0415  (loads onnxruntime)
+    from models.artifact import artifacts_root  # noqa: PLC0415  (loads onnxruntime)
 
-    return default_artifact_path()
+    return artifacts_root()
+
+
+def artifact_directory(settings: Settings) -> Path:
+    """The directory of the artifact in use now. Raises ArtifactError."""
+    from models.artifact import CURRENT_FILE, default_artifact_path  # noqa: PLC0415
+
+    place = artifact_place(settings)
+    return default_artifact_path(place) if (place / CURRENT_FILE).exists() else place

@@ -11,7 +11,7 @@ from faust.types import TP
 
 from streams import metrics as metrics_module
 from streams.agents import define_agents
-from streams.artifacts import ScorerStore
+from streams.artifacts import ScorerStore, Switch, watch
 from streams.core_config import core_config
 from streams.engine import Engine
 from streams.faust_app import Failure, app_options, execute
@@ -22,7 +22,7 @@ from streams.monitor import MetricsMonitor, SinkMetrics
 from streams.services import Services
 from streams.settings import Settings
 from streams.sink import ClickHouseSink
-from streams.targets import artifact_directory, clickhouse_target, kafka_access, pseudonyms
+from streams.targets import artifact_place, clickhouse_target, kafka_access, pseudonyms
 
 __all__ = ["create_app", "run"]
 
@@ -41,7 +41,8 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     log = KafkaLog(kafka_access(settings))
     sink = ClickHouseSink(clickhouse_target(settings), observer=SinkMetrics(metrics))
     metrics.sink_pending_rows.set_function(lambda: sink.status.pending_rows)
-    scorers = ScorerStore(artifact_directory(settings))
+    scorers = ScorerStore(artifact_place(settings), settings.stream.currency)
+    metrics.champion.labels(scorers.current.champion_version).set(1)
     follower = SnapshotFollower(kafka_access(settings), names.learner)
     compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
@@ -53,6 +54,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             await log.start()
             sink.start()
             self.follower = asyncio.create_task(follower.run())
+            self.watcher = asyncio.create_task(watch(scorers, switched))
             if settings.web.metrics_port:
                 metrics_module.serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
 
@@ -61,9 +63,17 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             await engine.stop()
             await super().on_stop()
             self.follower.cancel()
+            self.watcher.cancel()
             await log.stop()
             await asyncio.get_running_loop().run_in_executor(None, sink.close)
             compute.shutdown()
+
+    def switched(switch: Switch) -> None:
+        if switch.refused is None:
+            metrics.champion.clear()
+            metrics.champion.labels(switch.version).set(1)
+        else:
+            metrics.champions_refused.inc()
 
     app = App(**app_options(settings, settings.kafka.app_id))
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.messages import AlertMessage
+from schemas.messages import AlertMessage, LearnerSnapshot
 from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.config import CoreConfig, Scorer
 from streams.core.hashing import stable_id, stable_share
@@ -31,11 +31,11 @@ DEFAULT_ACTION: Final = "reminder e-mail"
 def enough_data(
     state: ShardState, rows: NDArray[np.int64], now_ms: int, config: CoreConfig
 ) -> NDArray[np.bool_]:
-    """Which users (rows int64 [k]) have the history that a churn score needs. bool [k]."""
+    """Which users (rows int64 [k]) have a score, and the history to act on it. bool [k]."""
     c = state.columns
     recent = now_ms - c.recent_orders_ms[rows, 0] <= config.active_within_ms
     fit: NDArray[np.bool_] = (c.orders[rows] >= config.min_orders) & recent
-    return fit
+    return fit & ~np.isnan(c.p_churn[rows])
 
 
 def update_alerts(
@@ -46,7 +46,7 @@ def update_alerts(
     produced_ms: int,
     config: CoreConfig,
     scorer: Scorer,
-    learner_version: int,
+    learner: LearnerSnapshot | None,
 ) -> tuple[Table, list[AlertMessage]]:
     """Open and close alerts of the scored users in `rows` (int64 [k], features x float32 [k, F]).
 
@@ -85,10 +85,10 @@ def update_alerts(
     is_open = np.arange(len(changed)) >= len(closed)
     reasons: list[list[str]] = [[] for _ in closed]
     if len(opened):
-        reasons += [list(r) for r in scorer.reasons(x[opening])]
+        reasons += [list(r) for r in scorer.reasons(x[opening], learner)]
     return _describe(
         state, changed, is_open, list(why), reasons, now_ms, produced_ms, config, scorer,
-        learner_version,
+        learner.version if learner else 0,
     )  # fmt: skip
 
 

@@ -35,13 +35,19 @@ class Scorer(Protocol):
     def champion_version(self) -> str: ...
     @property
     def horizon_days(self) -> int: ...
+    @property
+    def min_orders(self) -> int:
+        """Orders that a user needs before the champion's numbers mean anything."""
+        ...
 
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
         """x: float32 [k, F]. Each row's scores depend on that row alone, bit for bit."""
         ...
 
-    def reasons(self, x: NDArray[np.float32]) -> Sequence[Sequence[str]]:
-        """In plain words, what raised each of the k rows' churn risk most."""
+    def reasons(
+        self, x: NDArray[np.float32], learner: LearnerSnapshot | None
+    ) -> Sequence[Sequence[str]]:
+        """In plain words, what moved each of the k rows' churn risk most."""
         ...
 
 
@@ -61,3 +67,7 @@ class CoreConfig:
     active_within_ms: int
     """Enough data for an alert: so many orders, the last one not longer ago than this."""
     holdout_share: float
+    shop_min_ms: int = 0
+    """Nobody is scored before the shard's first order is so long ago."""
+    sample_share: float = 0.0
+    """Share of scores logged with their features, for `tideline skew`."""

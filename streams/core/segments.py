@@ -57,14 +57,15 @@ def update_segments(state: ShardState, rows: NDArray[np.int64], now_ms: int, sha
     c = state.columns
     orders = c.orders[rows]
     live = (orders > 0) & (now_ms - c.recent_orders_ms[rows, 0] < LIVE_MS)
-    _count_values(state, rows, live)
+    scored = ~np.isnan(c.expected_spend[rows])
+    _count_values(state, rows, live & scored)
     if int(state.value_histogram.sum()) >= 2 * state.meta.tier_total:
         cut_tiers(state)  # a young shard: its first cuts mean little
     medium, high = state.meta.tier_cuts
     bins = c.value_bin[rows]
-    tier = np.select(
-        [orders == 0, bins > high, bins > medium], [_NONE, _HIGH, _MEDIUM], _LOW
-    ).astype(np.int8)
+    tier = np.select([~scored, bins > high, bins > medium], [_NONE, _HIGH, _MEDIUM], _LOW).astype(
+        np.int8
+    )
     lifecycle = np.select(
         [orders == 0, ~live, c.at_risk[rows], orders == 1],
         [_VISITOR, _LAPSED, _AT_RISK, _NEW],
@@ -83,10 +84,10 @@ def update_segments(state: ShardState, rows: NDArray[np.int64], now_ms: int, sha
     return table
 
 
-def _count_values(state: ShardState, rows: NDArray[np.int64], live: NDArray[np.bool_]) -> None:
+def _count_values(state: ShardState, rows: NDArray[np.int64], counted: NDArray[np.bool_]) -> None:
     c = state.columns
     before = c.value_bin[rows]
-    after = np.where(live, value_bin(c.expected_spend[rows]), np.int16(-1)).astype(np.int16)
+    after = np.where(counted, value_bin(c.expected_spend[rows]), np.int16(-1)).astype(np.int16)
     moved = before != after
     np.subtract.at(state.value_histogram, before[moved & (before >= 0)].astype(np.int64), 1)
     np.add.at(state.value_histogram, after[moved & (after >= 0)].astype(np.int64), 1)
@@ -122,7 +123,11 @@ def _change(
 
 def _why(dimension: str, before: NDArray[np.int8], after: NDArray[np.int8]) -> NDArray[np.object_]:
     if dimension == "value_tier":
-        return np.where(before == _NONE, "first order", "expected spend moved").astype(object)
+        return np.select(
+            [before == _NONE, after == _NONE],
+            ["enough data for a value", "not enough data for a value"],
+            "expected spend moved",
+        ).astype(object)
     words = {
         _VISITOR: "no order yet",
         _NEW: "first order",

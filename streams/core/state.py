@@ -202,6 +202,8 @@ class Meta(msgspec.Struct):
     """Matured examples so far; the last one's ordinal."""
     horizon_days: int = 0
     """Of the champion in use; 0 before the first step."""
+    first_order_ms: int = 0
+    """Event time of the shop's first order, as far as this shard knows; 0 before it."""
     learner: Any = None
     """The learner snapshot in use (schemas.messages.LearnerSnapshot as builtins), or None."""
     questions: list[Question] = []

@@ -25,6 +25,7 @@ from streams.core.features import DAY_MS, features
 from streams.core.plan import Plan
 from streams.core.questions import ask, look_ahead, mature
 from streams.core.records import SOURCES, Records
+from streams.core.samples import SAMPLE_TABLE, sample
 from streams.core.segments import Table, cut_tiers, update_segments
 from streams.core.state import ShardState
 
@@ -35,6 +36,8 @@ WRITE_P_CHANGE: Final = 0.02
 WRITE_SPEND_CHANGE: Final = 0.05
 WRITE_AFTER_MS: Final = DAY_MS
 PAYLOAD_KEPT_BYTES: Final = 4_096  # of a dead letter; the rest is cut off
+
+_NEVER: Final = np.iinfo(np.int32).max  # more orders than anybody has
 
 _TIERS: Final = np.array(VALUE_TIERS, object)
 _LIFECYCLES: Final = np.array(LIFECYCLE, object)
@@ -99,13 +102,13 @@ def step(
     swept = np.arange(meta.sweep_row, min(meta.sweep_row + plan.sweep_rows, state.n))
     touched = np.unique(np.concatenate([*rows, swept]))
     x = features(state, touched, now_ms)
-    _score(state, touched, x, scorer, learner)
+    _score(state, touched, x, now_ms, config, scorer, learner)
 
     # 4. decide
     learner_version = learner.version if learner else 0
     produced_ms = max((int(r.timestamps_ms.max()) for r in records if len(r)), default=now_ms)
     alert_rows, alerts = update_alerts(
-        state, touched, x, now_ms, produced_ms, config, scorer, learner_version
+        state, touched, x, now_ms, produced_ms, config, scorer, learner
     )
     changes = update_segments(state, touched, now_ms, meta.shard)
     if len(swept):
@@ -135,6 +138,9 @@ def step(
         "alerts": alert_rows,
         "matured_predictions": matured,
         "dead_letters": _dead_letter_rows(dead),
+        SAMPLE_TABLE: sample(
+            state, touched, x, now_ms, config.sample_share, scorer, learner_version
+        ),
         "batches": _batch_row(state, plan, counts),
     }
     tables = {name: table for name, table in tables.items() if len(next(iter(table.values())))}
@@ -184,19 +190,35 @@ def _score(
     state: ShardState,
     rows: NDArray[np.int64],
     x: NDArray[np.float32],
+    now_ms: int,
+    config: CoreConfig,
     scorer: Scorer,
     learner: LearnerSnapshot | None,
 ) -> None:
-    """Customers get scores; who has never ordered keeps NaN, which reads "not enough data"."""
-    c = state.columns
+    """Who has enough history gets scores; the others have NaN, which reads "not enough data".
+
+    Enough is what the champion was trained on: so many orders of the user, and a shop old enough
+    for its customers' silences to mean something.
+    """
+    c, meta = state.columns, state.meta
     customers = np.flatnonzero(c.orders[rows] > 0)
     if len(customers):
-        at = rows[customers]
-        scores = scorer.score(x[customers] if len(customers) < len(rows) else x, learner)
-        c.p_churn[at] = scores.p_churn
-        c.p_champion[at] = scores.p_champion
-        c.p_learner[at] = scores.p_learner
-        c.expected_spend[at] = scores.spend
+        first = int(c.first_order_ms[rows[customers]].min())
+        meta.first_order_ms = min(meta.first_order_ms or first, first)
+    # An order may be dated slightly ahead of the clock.
+    young = not meta.first_order_ms or max(0, now_ms - meta.first_order_ms) < config.shop_min_ms
+    fit = c.orders[rows] >= (_NEVER if young else max(1, scorer.min_orders))
+    scored = np.flatnonzero(fit)
+    columns = (c.p_churn, c.p_champion, c.p_learner, c.expected_spend)
+    if len(scored):
+        at = rows[scored]
+        scores = scorer.score(x[scored] if len(scored) < len(rows) else x, learner)
+        new = (scores.p_churn, scores.p_champion, scores.p_learner, scores.spend)
+        for column, values in zip(columns, new, strict=True):
+            column[at] = values
+    if len(scored) < len(rows):
+        for column in columns:  # a champion that asks for more may have come since
+            column[rows[~fit]] = np.nan
 
 
 def _end_slice(state: ShardState, plan: Plan, now_ms: int, config: CoreConfig) -> None:
@@ -229,7 +251,7 @@ def _score_rows(
         told = (
             (np.abs(p - c.written_p[rows]) < WRITE_P_CHANGE)
             & (np.abs(spend - c.written_spend[rows]) <= WRITE_SPEND_CHANGE * spend)
-        ) | (np.isnan(p) & (c.written_at_ms[rows] > 0))
+        ) | (np.isnan(p) & np.isnan(c.written_p[rows]) & (c.written_at_ms[rows] > 0))
     told &= c.orders[rows] == c.written_orders[rows]
     told &= now_ms - c.written_at_ms[rows] < WRITE_AFTER_MS
     if len(changes["user_id"]):

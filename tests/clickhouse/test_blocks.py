@@ -40,6 +40,7 @@ def by_the_driver(kind: str, values: list[Any]) -> bytes:
         (LOW, ["b", "a", "b", "", "é"]),
         (LOW, [str(i % 300) for i in range(1000)]),
         ("Array(String)", [["a", "é"], [], ["", "x" * 200], []]),
+        ("Array(Float32)", [[0.5, float("nan")], [], [float("inf")], []]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -67,6 +67,7 @@ VALUES: dict[str, list[Any]] = {
     "String": ["", "plain", "żółć 🛒 'quoted' \\ \0 end"],
     "LowCardinality(String)": ["a", "", "ü"],
     "Array(String)": [[], ["no order for 40 days", "ü"], [""]],
+    "Array(Float32)": [[], [0.5, -1.25], [0.0]],
     "DateTime64(3, 'UTC')": [0, 1, 1_700_000_000_123],
     "Float32": [0.0, 0.5, -1.25],
     "Int64": [-1, 0, 2**62],

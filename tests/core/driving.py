@@ -78,6 +78,7 @@ class SilenceScorer:
 
     horizon_days: int = 28
     champion_version: str = "fake-1"
+    min_orders: int = 1
 
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> FakeScores:
         silence, views = feature(x, "days_since_order"), feature(x, "view_24h")
@@ -86,7 +87,9 @@ class SilenceScorer:
         learned = np.clip(p + shift, 0, 1).astype(np.float32)
         return FakeScores(learned, p, learned, feature(x, "revenue_90d") + np.float32(0))
 
-    def reasons(self, x: NDArray[np.float32]) -> Sequence[Sequence[str]]:
+    def reasons(
+        self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
+    ) -> Sequence[Sequence[str]]:
         return [[f"{days:.0f} days without an order"] for days in feature(x, "days_since_order")]
 
 

@@ -17,8 +17,8 @@ SCHEMAS = Path(next(iter(schemas.__path__)))
 MODULES = sorted(CORE.glob("*.py"))
 
 PURE_IMPORTS = {
-    "__future__", "array", "collections", "dataclasses", "datetime", "functools", "hashlib",
-    "itertools", "math", "typing",
+    "__future__", "array", "bisect", "collections", "dataclasses", "datetime", "functools",
+    "hashlib", "itertools", "math", "typing",
     "msgspec", "numpy", "xxhash",
     "schemas", "streams",
 }  # fmt: skip

@@ -30,7 +30,7 @@ from streams.log import KafkaLog
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
 from streams.settings import Settings, as_environ, load
-from streams.targets import artifact_directory, clickhouse_target, kafka_access
+from streams.targets import artifact_place, clickhouse_target, kafka_access
 from tests.integration.verdict import Verdict, compare_rows, compare_views
 from tests.shell_core.oracle import Oracle, assert_same_state, replay_journal
 
@@ -180,6 +180,8 @@ class World:
             "alert_leave": 0.2,
             "alert_cooldown_days": 1,
             "max_batch_records": 2_000,
+            "shop_min_days": 0,  # these streams last for days
+            "score_sample_share": 0.02,
         } | changes
         environ = {f"TIDELINE_{name.upper()}": str(value) for name, value in given.items()}
         self.settings: Settings = load(environ)
@@ -326,7 +328,7 @@ class World:
         """Each shard's journal replayed; its checkpoint must be the replay's state."""
         settings, names = self.settings, self.settings.topic_names
         config = core_config(settings)
-        scorers = ScorerStore(artifact_directory(settings))
+        scorers = ScorerStore(artifact_place(settings), settings.stream.currency)
         log = KafkaLog(kafka_access(settings))
         await log.start()
         oracles = {}

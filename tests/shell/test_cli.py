@@ -21,7 +21,10 @@ from streams.settings import Settings, describe, override
 if TYPE_CHECKING:
     from tests.shell.conftest import Cli
 
-GROUPS = {"dlq": ("list", "show", "replay"), "local": ("up",)}
+GROUPS = {
+    "dlq": ("list", "show", "replay"), "local": ("up",),
+    "models": ("list", "show", "promote", "check"),
+}  # fmt: skip
 # Written by others; their own tests cover them.
 ELSEWHERE = {"demo", "replay", "train"}
 

@@ -1,0 +1,86 @@
+"""Groups features by what they tell, so that one thing is one reason, however many features say it.
+
+A concept is what a marketer would call the reason: silence, rhythm, orders, spend, ... Which one a
+feature belongs to is fixed, with one exception. That nothing was ordered in a window follows from
+the silence when the silence is as long as the window; such features then belong to it, or a
+reason would come twice: "no order for 41 days" and "no orders in the last 30 days".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.features import FEATURE_NAMES
+
+__all__ = ["CONCEPTS", "SILENCE", "concept_of", "concepts_of_rows"]
+
+SILENCE: Final = "silence"
+_WINDOW: Final = re.compile(r"_(\d+[hd]|decayed_\d+d)$")
+_CONCEPT_OF_BASE: Final = {
+    "days_since_order": SILENCE,
+    "silence_over_gap": SILENCE,
+    "gap_lifetime_mean_days": "rhythm",
+    "gap_mean_days": "rhythm",
+    "gap_std_days": "rhythm",
+    "gap_last_days": "rhythm",
+    "lifetime_orders": "orders",
+    "order_lines": "orders",
+    "revenue": "spend",
+    "lifetime_revenue": "spend",
+    "mean_order_value": "basket",
+    "coupon_orders": "discounts",
+    "discount_share": "discounts",
+    "cancellations": "returns",
+    "refunds": "returns",
+    "cancellation": "returns",
+    "return": "returns",
+    "cart_add": "cart",
+    "cart_remove": "cart",
+    "distinct_items": "variety",
+    "distinct_categories": "variety",
+    "sessions": "visits",
+    "activity": "visits",
+    "tenure_days": "tenure",
+    "rating_mean": "reviews",
+    "review": "reviews",
+}
+_ORDER_MEASURES: Final = ("orders", "order_lines", "coupon_orders", "revenue", "discount_share")
+
+
+def concept_of(name: str) -> str:
+    """The concept of a feature; one that is not listed above is a concept of its own.
+
+    >>> concept_of("orders_30d"), concept_of("days_since_review"), concept_of("view_24h")
+    ('orders', 'reviews', 'view')
+    """
+    if name in _CONCEPT_OF_BASE:
+        return _CONCEPT_OF_BASE[name]
+    base = _WINDOW.sub("", name).removeprefix("days_since_")
+    return _CONCEPT_OF_BASE.get(base, base)
+
+
+_BY_FEATURE: Final = [concept_of(name) for name in FEATURE_NAMES]
+CONCEPTS: Final[tuple[str, ...]] = tuple(dict.fromkeys(_BY_FEATURE))
+"""All concepts, in the order of their first feature."""
+
+_NUMBER: Final = np.array([CONCEPTS.index(concept) for concept in _BY_FEATURE])
+# For every feature that orders fill within a window: the feature that counts that window's orders.
+_ORDERS_OF: Final = np.array(
+    [
+        FEATURE_NAMES.index(f"orders_{match[1]}")
+        if (match := re.fullmatch(rf"(?:{'|'.join(_ORDER_MEASURES)})_(\d+[hd])", name))
+        else -1
+        for name in FEATURE_NAMES
+    ]
+)
+_SILENT: Final = CONCEPTS.index(SILENCE)
+
+
+def concepts_of_rows(x: NDArray[np.float32]) -> NDArray[np.intp]:
+    """The concept of each feature in each row: x float32 [k, F] -> indices into CONCEPTS [k, F]."""
+    nothing_ordered = (x[:, _ORDERS_OF] == 0) & (_ORDERS_OF >= 0)
+    return np.where(nothing_ordered, _SILENT, _NUMBER)
