@@ -82,15 +82,16 @@ class Journal:
 
     async def read(self, start: int, stop: int, owner: str | None) -> list[Plan]:
         """The steps that count in [start, stop). Raises StateError for a record it can't read."""
-        return valid_steps(await self.entries(start, stop), owner)
+        return valid_steps((e for _, e in await self.entries(start, stop)), owner)
 
-    async def entries(self, start: int, stop: int) -> list[Takeover | Step]:
-        """Every record in [start, stop), also of those who had lost the shard. Raises as `read`."""
+    async def entries(self, start: int, stop: int) -> list[tuple[int, Takeover | Step]]:
+        """Every record in [start, stop) with its offset, also of those who had lost the shard.
+        Raises as `read`."""
         records = await self._log.read(self._topic, self._shard, start, stop)
-        entries: list[Takeover | Step] = []
+        entries: list[tuple[int, Takeover | Step]] = []
         for offset, value in zip(records.offsets, records.values, strict=True):
             try:
-                entries.append(_decoder.decode(value or b""))
+                entries.append((int(offset), _decoder.decode(value or b"")))
             except msgspec.DecodeError as exc:
                 raise StateError(
                     f"{self._topic}/{self._shard} offset {offset} is not a journal record: {exc}; "

@@ -35,7 +35,7 @@ from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
 from streams.core.step import step
 from streams.errors import StateError
-from streams.journal import Journal, Takeover, valid_steps
+from streams.journal import Journal, Step, Takeover, valid_steps
 from streams.log import Log
 
 __all__ = ["SCORES", "Difference", "Sample", "Skew", "check_shard"]
@@ -125,8 +125,13 @@ async def check_shard(
     first, end = await log.ends(topics.journal, shard)
     state, offset, owner = await _begin(log, topics, shard, first, keep)
     entries = await journal.entries(max(first, offset), end)
-    plans = [plan for plan in valid_steps(entries, owner) if plan.seq > state.meta.seq]
-    owner = next((e.owner for e in reversed(entries) if isinstance(e, Takeover)), owner)
+    # Rows come in the order of steps: those after the newest sample may still be on their way.
+    last = max(wanted, default=0)
+    plans = [
+        plan
+        for plan in valid_steps((entry for _, entry in entries), owner if offset >= first else None)
+        if state.meta.seq < plan.seq <= last
+    ]
     if plans and plans[0].seq != state.meta.seq + 1:
         raise StateError(
             f"The journal {topics.journal}/{shard} begins at step {plans[0].seq}; the state to go "
@@ -136,7 +141,7 @@ async def check_shard(
     if plans and not state.meta.seq:
         state.meta.offsets = list(plans[0].start)
     for seq in [seq for seq in wanted if seq <= state.meta.seq]:
-        found.unchecked["before the log begins"] += len(wanted.pop(seq))
+        found.unchecked["before where this run begins"] += len(wanted.pop(seq))
     done = 0
     for part in _parts(plans):
         spans = [(part[0].start[s], part[-1].stop[s]) for s in SOURCES]
@@ -151,8 +156,22 @@ async def check_shard(
     found.unchecked["after the log ends"] += sum(map(len, wanted.values()))
     found.unchecked = +found.unchecked
     if keep is not None:
-        _save(keep, shard, state, end, owner)
+        _save(keep, shard, state, *_go_on_at(entries, state.meta.seq, (max(first, offset), owner)))
     return found
+
+
+def _go_on_at(
+    entries: Sequence[tuple[int, Takeover | Step]], seq: int, before: tuple[int, str | None]
+) -> tuple[int, str | None]:
+    """The journal offset after step `seq`, and who owned the shard there."""
+    at, owner = before
+    current = owner
+    for offset, entry in entries:
+        if isinstance(entry, Takeover):
+            current = entry.owner
+        elif entry.plan.seq <= seq:
+            at, owner = offset + 1, entry.owner if current is None else current
+    return at, owner
 
 
 def _by_step(samples: Iterable[Sample], found: Skew) -> dict[int, list[Sample]]:
@@ -186,7 +205,7 @@ def _compare(state: ShardState, samples: Sequence[Sample], scorer: Scorer, found
     """Right after its step, a sample's user has the very state that was scored."""
     known = [s for s in samples if s.user_id in state.rows_by_user]
     for sample in samples:
-        if sample not in known:
+        if sample.user_id not in state.rows_by_user:
             _note(found, state, sample, [("user_id", 1.0, 0.0)])
     if not known:
         return

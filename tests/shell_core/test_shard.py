@@ -97,8 +97,11 @@ def test_a_clean_run_makes_everything_that_can_be_made(fetch: int) -> None:
         assert oracle.ignored == 0
         assert set(oracle.rows) == {
             "score_history", "segment_changes", "alerts", "matured_predictions", "dead_letters",
-            "batches",
+            "score_samples", "batches",
         }  # fmt: skip
+        champions = [plan.champion for plan in oracle.plans]
+        assert champions == sorted(champions)
+        assert set(champions) == {"fake-1", "fake-2"}  # one was promoted on the way
         assert rig.committed == rig.ends
         assert oracle.state.meta.learner["version"] == 7
 
