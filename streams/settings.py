@@ -16,7 +16,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from models.evidence import SHOP_MIN_DAYS, USER_MIN_ORDERS
 from schemas.topics import TopicNames
 from streams import settings_rules as rules
 from streams.settings_checks import across
@@ -163,7 +162,7 @@ class ModelSettings:
         1.0, "seconds between snapshots that the learner publishes, at least", rules.POSITIVE
     )
     shop_min_days: float = setting(
-        SHOP_MIN_DAYS,
+        28.0,  # models.evidence says why, also of alert_min_orders
         "days since the shop's first order before anybody is scored",
         rules.NOT_NEGATIVE,
     )
@@ -182,7 +181,7 @@ class AlertSettings:
         14.0, "days after an alert before the same user can have another", rules.NOT_NEGATIVE
     )
     alert_min_orders: int = setting(
-        USER_MIN_ORDERS, "orders a user must have had to be alerted about", rules.NOT_NEGATIVE
+        2, "orders a user must have had to be alerted about", rules.NOT_NEGATIVE
     )
     alert_active_within_days: float = setting(
         84.0, "days since the last order after which a user counts as gone", rules.POSITIVE

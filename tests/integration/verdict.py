@@ -65,6 +65,10 @@ _COMPARED: Mapping[str, Mapping[str, str]] = {
     "matured_predictions": {
         "shard": "", "ordinal": "", "user_id": "", "churned": "", "p_churn": "float",
     },
+    "score_samples": {
+        "shard": "", "seq": "", "user_id": "", "scored_at": "ms", "p_churn": "float",
+        "champion_version": "",
+    },
     "dead_letters": {"topic": "", "partition": "", "offset": "", "reason": ""},
 }  # fmt: skip
 

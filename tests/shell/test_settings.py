@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models import evidence
 from streams.errors import SettingsError
 from streams.settings import (
     SECTIONS,
@@ -222,3 +223,9 @@ def test_other_programs_variables_are_left_alone() -> None:
 )  # fmt: skip
 def test_security_settings_are_whole_or_refused(environ: dict[str, str], expected: str) -> None:
     assert expected in problems({f"TIDELINE_{name}": value for name, value in environ.items()})
+
+
+def test_the_defaults_for_enough_data_are_those_that_models_documents() -> None:
+    """Written twice, so that `tideline --help` need not load the models."""
+    assert Settings().model.shop_min_days == evidence.SHOP_MIN_DAYS
+    assert Settings().alerts.alert_min_orders == evidence.USER_MIN_ORDERS
