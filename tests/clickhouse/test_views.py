@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from math import log
 from typing import Any
 
+import numpy as np
 import pytest
 from clickhouse_driver import Client
 
@@ -197,3 +198,36 @@ def test_consumer_lag_live_shows_the_newest_look(client: Client, put: Put) -> No
     put("consumer_lag", {**look, "observed_at": NOON + 9, "lag_records": -1, "status": "unknown"})
     rows = client.execute("SELECT partition, lag_records, status FROM consumer_lag_live")
     assert rows == [(1, -1, "unknown")]
+
+
+def test_without_enough_data_there_is_a_word_instead_of_a_number(client: Client, put: Put) -> None:
+    nan = float("nan")
+    unknown = dict.fromkeys(("p_churn", "p_champion", "p_learner", "expected_spend"), nan)
+    put(
+        "score_history",
+        scored("ann", 1, p_churn=0.5, p_champion=0.25, p_learner=0.75, expected_spend=8.0),
+        scored("bob", 1, lifecycle="new", value_tier="none", lifetime_orders=1, **unknown),
+        scored("eve", 1, p_churn=0.0, lifecycle="new"),
+    )
+    rows = client.execute(
+        "SELECT user_id, status, p_churn, p_champion, p_learner, expected_spend FROM scores_live "
+        "ORDER BY user_id"
+    )
+    assert rows == [
+        ("ann", "scored", 0.5, 0.25, 0.75, 8.0),
+        ("bob", "not enough data", None, None, None, None),
+        ("eve", "scored", 0.0, 0.0, 0.0, 0.0),
+    ]
+    # They count as members, and don't swallow the others' sums.
+    sizes = client.execute("SELECT segment, users, expected_spend FROM segment_sizes WHERE users")
+    assert set(sizes) == {
+        ("active", 1, 8.0), ("new", 2, 0.0), ("none", 1, 0.0), ("high", 2, 8.0),
+    }  # fmt: skip
+
+
+def test_samples_come_back_bit_by_bit(client: Client, put: Put) -> None:
+    features = [0.1, float("nan"), 1e-40, 3.4e38]
+    put("score_samples", {"user_id": "ann", "seq": 7, "features": features})
+    bits = "arrayMap(v -> reinterpretAsUInt32(v), features)"
+    ((found,),) = client.execute(f"SELECT {bits} FROM score_samples FINAL")
+    assert found == np.array(features, np.float32).view(np.uint32).tolist()
