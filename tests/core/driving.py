@@ -52,6 +52,7 @@ def config(**changes: Any) -> CoreConfig:
         "min_orders": 2,
         "active_within_ms": 84 * DAY_MS,
         "holdout_share": 0.1,
+        "sample_share": 0.3,
     }
     return CoreConfig(**(values | changes))
 

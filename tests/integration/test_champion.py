@@ -7,7 +7,6 @@ import shutil
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -165,9 +164,6 @@ def check_skew(here: World) -> None:
     assert "orders_decayed_30d" in skewed.output
     n = f"{found['checked']:,}"
     assert f"{n} of {n} sampled scores recomputed, 1 differ." in skewed.output
-    told: dict[str, Any] = json.loads(run(here, "skew", "--json").stdout)
-    assert told["by_column"] == {"orders_decayed_30d": 1}
-    assert told["examples"][0]["column"] == "orders_decayed_30d"
 
 
 def test_without_samples_nothing_is_proved(world: Worlds) -> None:
