@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +111,12 @@ async def check_shard(
     scorers: Callable[[str], Scorer],
     *,
     keep: Path | None = None,
+    name_of: Callable[[str], str] = str,
     progress: Callable[[float], None] = lambda _done: None,
 ) -> Skew:
     """Recompute the samples of one shard.
 
-    `keep` is the directory in which the state stays for the next run; without it, nothing stays.
+    `name_of` gives a user's name in the samples, where results have pseudonyms. `keep` is the directory in which the state stays for the next run; without it, nothing stays.
     Raises StateError if the log has lost what is needed, ArtifactError if a model has.
     """
     names = (topics.clickstream, topics.orders)
@@ -142,6 +143,7 @@ async def check_shard(
         state.meta.offsets = list(plans[0].start)
     for seq in [seq for seq in wanted if seq <= state.meta.seq]:
         found.unchecked["before where this run begins"] += len(wanted.pop(seq))
+    names_known = _Names(name_of)
     done = 0
     for part in _parts(plans):
         spans = [(part[0].start[s], part[-1].stop[s]) for s in SOURCES]
@@ -150,7 +152,8 @@ async def check_shard(
             scorer = scorers(plan.champion)
             records = [_cut(read[s], plan.start[s], plan.stop[s]) for s in SOURCES]
             step(state, plan, records, config, scorer)
-            _compare(state, wanted.pop(plan.seq, ()), scorer, found)
+            if plan.seq in wanted:
+                _compare(state, names_known.resolved(state, wanted.pop(plan.seq)), scorer, found)
         done += len(part)
         progress(done / len(plans))
     found.unchecked["after the log ends"] += sum(map(len, wanted.values()))
@@ -182,6 +185,24 @@ def _by_step(samples: Iterable[Sample], found: Skew) -> dict[int, list[Sample]]:
         else:
             wanted[sample.seq].append(sample)
     return wanted
+
+
+class _Names:
+    """Finds users by the names that results have."""
+
+    def __init__(self, name_of: Callable[[str], str]) -> None:
+        self._name_of = name_of
+        self._user_of: dict[str, str] = {}
+        self._named: set[str] = set()
+
+    def resolved(self, state: ShardState, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples with user ids as the state has them."""
+        if self._name_of is str:
+            return list(samples)
+        for user in state.rows_by_user.keys() - self._named:
+            self._named.add(user)
+            self._user_of[self._name_of(user)] = user
+        return [replace(s, user_id=self._user_of.get(s.user_id, s.user_id)) for s in samples]
 
 
 def _parts(plans: Sequence[Plan]) -> Iterable[Sequence[Plan]]:

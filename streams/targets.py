@@ -12,7 +12,13 @@ from streams.settings import Settings
 if TYPE_CHECKING:
     from streams.pseudonyms import Pseudonyms
 
-__all__ = ["artifact_directory", "artifact_place", "clickhouse_target", "kafka_access", "pseudonyms"]
+__all__ = [
+    "artifact_directory",
+    "artifact_place",
+    "clickhouse_target",
+    "kafka_access",
+    "pseudonyms",
+]
 
 
 def kafka_access(settings: Settings) -> KafkaAccess:

@@ -30,6 +30,7 @@ GRANT INSERT ON tideline.score_history TO tideline_writer;
 GRANT INSERT ON tideline.segment_changes TO tideline_writer;
 GRANT INSERT ON tideline.alerts TO tideline_writer;
 GRANT INSERT ON tideline.matured_predictions TO tideline_writer;
+GRANT INSERT ON tideline.score_samples TO tideline_writer;
 GRANT INSERT ON tideline.dead_letters TO tideline_writer;
 GRANT INSERT ON tideline.consumer_lag TO tideline_writer;
 GRANT INSERT ON tideline.batches TO tideline_writer;
@@ -67,6 +68,7 @@ GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.latest_scores 
 GRANT SELECT(user_id, shard, raised_at), ALTER DELETE ON tideline.alerts TO tideline_eraser;
 GRANT SELECT(user_id, shard, changed_at), ALTER DELETE ON tideline.segment_changes TO tideline_eraser;
 GRANT SELECT(user_id, shard, asked_at), ALTER DELETE ON tideline.matured_predictions TO tideline_eraser;
+GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_samples TO tideline_eraser;
 GRANT SELECT(topic, partition, offset, record_key, payload, recorded_at), ALTER DELETE ON tideline.dead_letters TO tideline_eraser;
 
 -- Nobody logs in as this one: the views read with its rights (3_views.sql), so that who may read a

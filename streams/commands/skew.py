@@ -70,11 +70,12 @@ async def _check(settings: Settings, keep: Path | None, progress: Callable[[floa
     from streams.core_config import core_config
     from streams.log import KafkaLog
     from streams.skew import Skew, check_shard
-    from streams.targets import artifact_place
+    from streams.targets import artifact_place, kafka_access, pseudonyms
 
     samples = _samples(settings)
     scorers = ScorerStore(artifact_place(settings), settings.stream.currency)
-    log = KafkaLog(settings.kafka.brokers)
+    log = KafkaLog(kafka_access(settings))
+    key = pseudonyms(settings)
     found = Skew()
     await log.start()
     try:
@@ -85,7 +86,7 @@ async def _check(settings: Settings, keep: Path | None, progress: Callable[[floa
 
             found += await check_shard(
                 log, settings.topic_names, shard, samples[shard], core_config(settings),
-                scorers.get, keep=keep, progress=shown,
+                scorers.get, keep=keep, name_of=key.user if key else str, progress=shown,
             )  # fmt: skip
             progress(shard + 1)
     finally:

@@ -129,6 +129,21 @@ def test_one_altered_value_is_found_wherever_it_is() -> None:
     assert (found.mismatched, dict(found.by_column)) == (1, {"p_learner": 1})
 
 
+def test_users_may_have_other_names_in_the_samples() -> None:
+    """As where pseudonyms replace user ids."""
+    rig = loaded()
+    asyncio.run(rig.process("clean").run())
+    taken = [replace(s, user_id=f"hidden {s.user_id}") for s in samples(rig)]
+    found = asyncio.run(
+        check_shard(
+            rig.log, TOPICS, SHARD, taken, rig.config, SCORERS.__getitem__,
+            name_of=lambda user: f"hidden {user}",
+        )
+    )  # fmt: skip
+    assert (found.checked, found.mismatched) == (len(taken), 0)
+    assert asyncio.run(check(rig, taken)).by_column["user_id"] == len(taken)
+
+
 def test_a_user_or_a_step_that_the_log_does_not_know_is_told() -> None:
     rig = loaded()
     asyncio.run(rig.process("clean").run())
