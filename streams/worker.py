@@ -14,6 +14,7 @@ from streams.agents import define_agents
 from streams.artifacts import ScorerStore, Switch, watch
 from streams.core_config import core_config
 from streams.engine import Engine
+from streams.errors import TidelineError
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import SnapshotFollower
 from streams.kafka_admin import require_reachable
@@ -49,9 +50,16 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     class App(faust.App):  # type: ignore[misc]
         """Starts and stops what the engine needs around Faust's own services."""
 
+        follower: asyncio.Task[None] | None = None
+        watcher: asyncio.Task[None] | None = None
+
         async def on_start(self) -> None:
             await super().on_start()
-            await log.start()
+            try:
+                await log.start()
+            except TidelineError as error:
+                failure.error = error  # told last, and in words
+                raise
             sink.start()
             self.follower = asyncio.create_task(follower.run())
             self.watcher = asyncio.create_task(watch(scorers, switched))
@@ -62,8 +70,9 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             # While the consumer, the log and the sink still work: they are what a checkpoint needs.
             await engine.stop()
             await super().on_stop()
-            self.follower.cancel()
-            self.watcher.cancel()
+            for task in (self.follower, self.watcher):
+                if task is not None:  # None if the start failed
+                    task.cancel()
             await log.stop()
             await asyncio.get_running_loop().run_in_executor(None, sink.close)
             compute.shutdown()

@@ -121,7 +121,11 @@ class Trouble:
         }
 
     def one(self) -> str:
-        """Let a fault happen; returns its name."""
+        """Let a fault happen, once the one before is over; returns its name."""
+        second = (
+            self.second
+        )  # one that is just starting ends when the broker is away, or at SIGTERM
+        self._drill.world.wait("the second worker has shards", lambda: bool(second.shards))
         names = list(self.faults)
         weights = [weight for weight, _ in self.faults.values()]
         (name,) = self._rng.choices(names, weights)
@@ -138,8 +142,6 @@ class Trouble:
         self.second = self._new_worker()
 
     def _stop(self) -> None:
-        second = self.second  # before it is up, SIGTERM would simply end it
-        self._drill.world.wait("the second worker has shards", lambda: bool(second.shards))
         status, _ = self.second.stop(20)
         assert status == 0, f"{self.second.name} ended with {status}"
         self.second = self._new_worker()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -167,3 +168,18 @@ def test_doctor_reports_wrong_settings_as_a_finding() -> None:
     last = list(examine({"TIDELINE_CLOCK": "sundial"}))[-1]
     assert (last.check, last.state) == ("settings", "fail")
     assert "sundial" in last.detail
+
+
+def test_a_worker_without_a_broker_says_so_at_the_end_and_fails() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    ended = subprocess.run(
+        [sys.executable, "-m", "streams.cli", "worker"],
+        env={**os.environ, "TIDELINE_BROKER_URL": address},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ended.returncode == 1
+    told = ended.stderr.strip().splitlines()[-1]
+    assert told.startswith(f"Error: no Kafka broker answers at {address}")
+    assert "AttributeError" not in ended.stderr + ended.stdout
