@@ -116,7 +116,8 @@ async def check_shard(
 ) -> Skew:
     """Recompute the samples of one shard.
 
-    `name_of` gives a user's name in the samples, where results have pseudonyms. `keep` is the directory in which the state stays for the next run; without it, nothing stays.
+    `name_of` gives a user's name in the samples, where results have pseudonyms. `keep` is the
+    directory in which the state stays for the next run; without it, nothing stays.
     Raises StateError if the log has lost what is needed, ArtifactError if a model has.
     """
     names = (topics.clickstream, topics.orders)
