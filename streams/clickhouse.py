@@ -155,6 +155,8 @@ def classify(exc: BaseException) -> type[SinkUnavailable] | type[SinkRefused]:
 def _tls_refused(exc: BaseException) -> bool:
     """Whether we did not trust the server, or it does not speak TLS at all. The driver keeps no
     more of OpenSSL's error than its text."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return True
     told = isinstance(exc, ssl.SSLError | NetworkError)
     return told and any(reason in str(exc) for reason in _TLS_REASONS)
 

@@ -32,7 +32,7 @@ from tests.integration.world import World
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.clickhouse,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(available() is not None, reason=str(available())),
 ]
 
@@ -84,15 +84,15 @@ def test_a_worker_and_all_its_helpers_run_over_tls_with_a_password(
     worker = here.worker()
     # a real `tideline replay`, malformed events included, so that there are dead letters
     sent = tideline(
-        here, "replay", "--synthetic", "--events", "3000", "--users", "100",
+        here, "replay", "--synthetic", "--events", "1500", "--users", "100",
         "--malformed-share", "0.01", "--span-days", "9", "--json",
     )  # fmt: skip
     assert sent.returncode == 0, sent.stderr
-    here.wait_accepted(3_000, 90)
+    here.wait_accepted(1_500, 180)
     more = here.produce(
-        Synthetic(users=100, events=2_000, order_share=0.3, span_days=9.0, seed=3)
+        Synthetic(users=100, events=1_000, order_share=0.3, span_days=9.0, seed=3)
     ).records
-    here.wait_accepted(3_000 + more, 90)
+    here.wait_accepted(1_500 + more, 180)
 
     lag = poll_once(here.settings)
     assert lag.problems == ()
@@ -104,7 +104,7 @@ def test_a_worker_and_all_its_helpers_run_over_tls_with_a_password(
     broken = here.one("SELECT count() FROM dead_letters FINAL WHERE reason = 'invalid_json'")
     replayed = tideline(here, "dlq", "replay", "--reason", "invalid_json", "--yes")
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
-    here.wait_accepted(3_000 + more + broken, 90)
+    here.wait_accepted(1_500 + more + broken, 180)
     doctor = tideline(here, "doctor")
     assert f"{secure.broker.bootstrap} answers" in doctor.stdout
 
