@@ -28,11 +28,11 @@ from schemas.features import (
 from schemas.segments import DIMENSIONS
 from streams.core.hashing import hashes
 from streams.core.u64map import U64Map
-from streams.core.windows import WindowSums
+from streams.core.windows import WindowSums, chunks_of
 
 __all__ = ["DECAYED", "STATE_FORMAT", "VALUE_BINS", "Columns", "Meta", "ShardState"]
 
-STATE_FORMAT: Final = 1
+STATE_FORMAT: Final = 2
 """Raised whenever `export` changes shape; a checkpoint of another format is refused."""
 
 DECAYED: Final = 3 * len(DECAY_HALF_LIVES_DAYS)  # orders, revenue, activity per half-life
@@ -287,8 +287,8 @@ class ShardState:
         """Memory of the columns, windows, logs and maps, in bytes (the user index is extra)."""
         return (
             self.columns.nbytes
-            + self.counts.nbytes
-            + self.money.nbytes
+            + self.counts.nbytes(self.n)
+            + self.money.nbytes(self.n)
             + self.seen_ids.nbytes
             + self.pairs.nbytes
             + sum(asked.x.nbytes for asked in self.questions)
@@ -331,8 +331,8 @@ class ShardState:
         n = state.n
         state.columns.load(n, _under(arrays, "columns/"))
         capacity = state.columns.capacity
-        state.counts.load(decoded.clock_ms, capacity, _under(arrays, "counts/"))
-        state.money.load(decoded.clock_ms, capacity, _under(arrays, "money/"))
+        state.counts.load(decoded.clock_ms, capacity, chunks_of(_under(arrays, "counts/")))
+        state.money.load(decoded.clock_ms, capacity, chunks_of(_under(arrays, "money/")))
         state.seen_ids.load(arrays["ids/keys"], arrays["ids/values"])
         state.pairs.load(arrays["pairs/keys"], arrays["pairs/values"])
         for about in decoded.questions:

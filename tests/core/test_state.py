@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES
 from streams.core.features import features
-from streams.core.state import ShardState
+from streams.core.state import STATE_FORMAT, ShardState
 from streams.core.u64map import U64Map
 from tests.core.driving import T0, Driver, SilenceScorer, bounded, click, config, encode, order
 from tests.core.oracle import DAY_MS
@@ -156,7 +156,9 @@ def test_rows_of_repeated_and_new_users() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"format": 2}, {"format": 0}, {"features_hash": "another"}], ids=str
+    "change",
+    [{"format": STATE_FORMAT + 1}, {"format": STATE_FORMAT - 1}, {"features_hash": "another"}],
+    ids=str,
 )
 def test_a_state_of_another_build_is_refused(change: dict[str, Any]) -> None:
     driver = fresh()
