@@ -300,6 +300,8 @@ class ShardState:
             "users/utf8": np.frombuffer(bytes(self._names), np.uint8),
             "users/bytes": np.array(self._name_bytes, np.int32),
             "histogram": self.value_histogram,
+            "ids/progress": np.array(self.seen_ids.progress, np.int64),
+            "pairs/progress": np.array(self.pairs.progress, np.int64),
             "ids/keys": self.seen_ids.keys,
             "ids/values": self.seen_ids.values,
             "pairs/keys": self.pairs.keys,
@@ -333,8 +335,9 @@ class ShardState:
         capacity = state.columns.capacity
         state.counts.load(decoded.clock_ms, capacity, chunks_of(_under(arrays, "counts/")))
         state.money.load(decoded.clock_ms, capacity, chunks_of(_under(arrays, "money/")))
-        state.seen_ids.load(arrays["ids/keys"], arrays["ids/values"])
-        state.pairs.load(arrays["pairs/keys"], arrays["pairs/values"])
+        for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):
+            progress = arrays[f"{name}/progress"].tolist()
+            table.load(arrays[f"{name}/keys"], arrays[f"{name}/values"], progress)
         for about in decoded.questions:
             name = f"questions/{about.seq}"
             state.questions.append(

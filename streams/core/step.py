@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from schemas.messages import AlertMessage, DeadLetter, Example, LearnerSnapshot
 from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.alerts import enough_data, update_alerts
-from streams.core.apply import Applied, admit, apply, forget
+from streams.core.apply import Applied, admit, apply, forget, forget_some
 from streams.core.config import CoreConfig, Scorer
 from streams.core.decode import decode
 from streams.core.events import Events
@@ -83,6 +83,8 @@ def step(
     if plan.learner is not None:
         meta.learner = plan.learner
     learner = _snapshot(meta.learner)
+
+    forget_some(state)
 
     # 1. events in: decode, refuse, drop duplicates, set late ones aside
     decoded = [decode(records[s], s, config.decode) for s in SOURCES]
