@@ -8,12 +8,13 @@ part is copied once per checkpoint at most, and never all at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PageGuard"]
+__all__ = ["PageGuard", "RowGuard"]
 
 
 class PageGuard:
@@ -94,3 +95,68 @@ class PageGuard:
 
     def _pages(self, length: int) -> int:
         return -(-length >> self.bits)
+
+
+class RowGuard:
+    """Guards rows that are changed here and there: what one batch touches may lie in every page.
+
+    So single rows are put aside, not pages. `pack` gives a copy of some rows (int64 [k] or a slice)
+    as a 1-d array of one item each.
+    """
+
+    def __init__(self, bits: int, pack: Callable[[Any], NDArray[Any]]) -> None:
+        self.bits = bits
+        self._pack = pack
+        self._dirty = np.zeros(4, np.bool_)
+        self._length = 0
+        self._waiting = np.empty(0, np.bool_)
+        self._saved = np.empty(0, np.bool_)
+        self._put_aside: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
+
+    def grow(self, length: int) -> None:
+        """There may be so many rows from now on."""
+        pages = -(-length >> self.bits)
+        if pages > len(self._dirty):
+            grown = np.zeros(max(pages, 2 * len(self._dirty)), np.bool_)
+            grown[: len(self._dirty)] = self._dirty
+            self._dirty = grown
+
+    def before_change(self, rows: NDArray[np.int64]) -> None:
+        """`rows` (int64 [k], may repeat) are about to change."""
+        pages = rows >> self.bits
+        self._dirty[pages] = True
+        if not len(self._waiting):
+            return
+        there = rows < self._length
+        held = rows[there][self._waiting[pages[there]]]
+        new = np.unique(held[~self._saved[held]])
+        if len(new):
+            self._saved[new] = True
+            self._put_aside.append((new, self._pack(new)))
+
+    def freeze(self, length: int, *, everything: bool) -> NDArray[np.int64]:
+        """As `PageGuard.freeze`."""
+        self.grow(length)
+        pages = -(-length >> self.bits)
+        self._waiting = self._dirty[:pages] | everything
+        self._dirty[:pages] = False
+        self._length, self._saved, self._put_aside = length, np.zeros(length, np.bool_), []
+        return np.flatnonzero(self._waiting)
+
+    def take(self, page: int) -> NDArray[Any]:
+        """A copy of a page's rows as they were when the checkpoint began."""
+        assert self._waiting[page], page  # noqa: S101  (else nobody has watched it)
+        self._waiting[page] = False
+        start = page << self.bits
+        stop = min(start + (1 << self.bits), self._length)
+        found = self._pack(slice(start, stop))
+        for rows, packed in self._put_aside:
+            low, high = np.searchsorted(rows, (start, stop))
+            if high > low:
+                found[rows[low:high] - start] = packed[low:high]
+        return found
+
+    def thaw(self) -> None:
+        """The checkpoint has all it needs, or is given up."""
+        self._waiting = self._saved = np.empty(0, np.bool_)
+        self._put_aside = []

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from schemas.features import FEATURES_HASH
 from schemas.messages import Example
+from streams.core.asked import Asked
 from streams.core.config import Scorer
 from streams.core.features import DAY_MS
 from streams.core.segments import Table
-from streams.core.state import AskedQuestions, Question, ShardState
+from streams.core.state import ShardState
 
 __all__ = ["ask", "mature"]
 
@@ -52,43 +53,56 @@ def ask(
     scores = np.stack(
         [c.p_churn[at], c.p_champion[at], c.p_learner[at], c.expected_spend[at]], axis=1
     )
-    about = Question(state.meta.seq, now_ms, champion_version, learner_version)
-    state.questions.append(AskedQuestions(about, at.astype(np.int32), scores, x[chosen].copy()))
+    champions = state.meta.champions
+    if champion_version not in champions:
+        champions.append(champion_version)
+    k, champion = len(at), champions.index(champion_version)
+    state.questions.append(
+        Asked(
+            asked_ms=np.full(k, now_ms, np.int64),
+            champion=np.full(k, champion, np.int32),
+            learner=np.full(k, learner_version, np.int32),
+            rows=at.astype(np.int32),
+            scores=scores,
+            x=x[chosen],
+        )
+    )
 
 
 def mature(state: ShardState, now_ms: int, scorer: Scorer) -> tuple[Table, list[Example]]:
     """Answer every question whose horizon has passed: `matured_predictions` rows and examples."""
-    examples: list[Example] = []
-    users: list[str] = []
     c = state.columns
-    while state.questions and state.questions[0].about.asked_ms + state.horizon_ms <= now_ms:
-        asked = state.questions.popleft()
-        at = asked.rows.astype(np.int64)
-        users += [str(u) for u in state.users[at]]
-        churned = (c.question_orders[at] == 0).tolist()
-        spend = (c.question_cents[at] / 100.0).tolist()
-        for i, (p_churn, p_champion, p_learner, expected) in enumerate(asked.scores.tolist()):
-            state.meta.examples += 1
-            examples.append(
-                Example(
-                    shard=state.meta.shard,
-                    ordinal=state.meta.examples,
-                    asked_at_ms=asked.about.asked_ms,
-                    matured_at_ms=asked.about.asked_ms + state.horizon_ms,
-                    horizon_days=scorer.horizon_days,
-                    x=asked.x[i].tobytes(),
-                    p_champion=p_champion,
-                    p_learner=p_learner,
-                    p_churn=p_churn,
-                    spend_predicted=expected,
-                    churned=churned[i],
-                    spend=spend[i],
-                    champion_version=asked.about.champion_version,
-                    learner_version=asked.about.learner_version,
-                    features_hash=FEATURES_HASH,
-                )
-            )
-        c.asked_ms[at] = 0
+    asked = state.questions.take_until(now_ms - state.horizon_ms)
+    at = asked.rows.astype(np.int64)
+    state.will_change(at)
+    users = [str(u) for u in state.users[at]]
+    churned = (c.question_orders[at] == 0).tolist()
+    spend = (c.question_cents[at] / 100.0).tolist()
+    times, learners = asked.asked_ms.tolist(), asked.learner.tolist()
+    champions = [state.meta.champions[i] for i in asked.champion.tolist()]
+    first = state.meta.examples + 1
+    state.meta.examples += len(asked)
+    examples = [
+        Example(
+            shard=state.meta.shard,
+            ordinal=first + i,
+            asked_at_ms=times[i],
+            matured_at_ms=times[i] + state.horizon_ms,
+            horizon_days=scorer.horizon_days,
+            x=asked.x[i].tobytes(),
+            p_champion=p_champion,
+            p_learner=p_learner,
+            p_churn=p_churn,
+            spend_predicted=expected,
+            churned=churned[i],
+            spend=spend[i],
+            champion_version=champions[i],
+            learner_version=learners[i],
+            features_hash=FEATURES_HASH,
+        )
+        for i, (p_churn, p_champion, p_learner, expected) in enumerate(asked.scores.tolist())
+    ]
+    c.asked_ms[at] = 0
     return _rows(examples, users), examples
 
 

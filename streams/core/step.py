@@ -99,6 +99,7 @@ def step(
 
     # 3. score whoever was touched, and the slice of silent users whose turn it is
     swept = np.arange(meta.sweep_row, min(meta.sweep_row + plan.sweep_rows, state.n))
+    state.will_change(swept)
     touched = np.unique(np.concatenate([*rows, swept]))
     x = features(state, touched, now_ms)
     _score(state, touched, x, scorer, learner)

@@ -11,7 +11,7 @@ does the same.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,6 +153,12 @@ class U64Map:
         self.keys_guard.grow(self._n)
         self.values_guard.grow(self._n)
 
+    def take(self, part: Literal["keys", "values"], page: int) -> NDArray[Any]:
+        """A page as it was when its guard was frozen (there may have been more entries then)."""
+        if part == "keys":
+            return self.keys_guard.take(self._keys, page)
+        return self.values_guard.take(self._values, page)
+
     def _reserve(self, more: int) -> None:
         """Make room for so many more entries, and go on with what goes on in the background."""
         size = self._n + more
@@ -171,8 +177,13 @@ class U64Map:
             self._moved, self._until = 0, self._n
         if len(self._old):
             self._move(_MOVED_PER_KEY * more + 1)
-        self.keys_guard.grow(self._n + more)
-        self.values_guard.grow(self._n + more)
+        for guard, array in (
+            (self.keys_guard, self._keys),
+            (self.values_guard, self._values),
+        ):
+            guard.grow(self._n + more)
+            if guard.frozen:  # after dropping, new entries come where frozen ones were
+                guard.before_change_of_range(array, self._n, self._n + more)
 
     def _move(self, entries: int) -> None:
         """Enter more of the old index' entries into the new one."""

@@ -18,8 +18,9 @@ sorted, and keeps its cells as gaps of 2 bytes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from schemas.features import WINDOWS
 from streams.core.kernels.sums import add_cells
 
-__all__ = ["Chunk", "WindowSums", "chunks_of", "oldest_tile"]
+__all__ = ["Chunk", "WindowSums", "oldest_tile"]
 
 _HOPS_MS = sorted({w.hop_seconds * 1000 for w in WINDOWS})
 _WINDOWS_BY_HOP = {
@@ -59,17 +60,19 @@ def oldest_tile(now_ms: int, tiles: int, hop_ms: int) -> int:
     return now_ms // hop_ms - tiles + 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Chunk:
     """A part of one tile's log: what was added to which cells. It never changes once made.
 
     cells: uint32 [k], cell index (row * measures + measure); or, with `gaps`, uint16 [k], the
-    differences of ascending indices, the first from 0. deltas: [k], as narrow as they fit.
+    differences of ascending indices, the first from 0. deltas: [k], as narrow as they fit. `number`
+    is its name in checkpoints, once it has one.
     """
 
     cells: NDArray[Any]
     deltas: NDArray[Any]
     gaps: bool = False
+    number: int = -1
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -98,6 +101,7 @@ class WindowSums:
         self.sums: list[NDArray[Any]] = [
             np.zeros((0, measures), _NARROW[self.dtype]) for _ in WINDOWS
         ]
+        self.numbers = count()
         self._logs: dict[int, dict[int, list[Chunk]]] = {  # hop -> tile -> chunks
             hop: defaultdict(list) for hop in _HOPS_MS
         }
@@ -217,15 +221,19 @@ class WindowSums:
                 if tile >= oldest_tile(now_ms, tiles, hop):
                     self._add_to(w, chunk.index, chunk.deltas, 1)
 
-    def export(self) -> dict[str, NDArray[Any]]:
-        """Every tile's log in one way of many that mean the same, to compare two objects.
+    def export(self, rank: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Every tile's log in one way of the many that mean the same, to compare two objects.
 
-        Named `hop/tile/cells` (uint32, ascending) and `hop/tile/deltas`, of the sums' dtype.
+        rank: int64 [rows], what to count each row as. Named `hop/tile/cells` (uint32, ascending)
+        and `hop/tile/deltas`, of the sums' dtype.
         """
         arrays: dict[str, NDArray[Any]] = {}
         for hop, logs in self._logs.items():
             for tile in sorted(logs):
-                joined = _join(logs[tile])
+                index = np.concatenate([c.index for c in logs[tile]]).astype(np.int64)
+                cells = rank[index // self.measures] * self.measures + index % self.measures
+                deltas = np.concatenate([c.deltas.astype(self.dtype) for c in logs[tile]])
+                joined = _join([Chunk(cells.astype(np.uint32), deltas)])
                 if len(joined):
                     arrays[f"{hop}/{tile}/cells"] = joined.index
                     arrays[f"{hop}/{tile}/deltas"] = joined.deltas.astype(self.dtype)
@@ -235,15 +243,6 @@ class WindowSums:
         """Memory of sums and logs of the first `rows` users, in bytes."""
         logs = sum(chunk.nbytes for _, _, chunk in self.chunks())
         return logs + sum(s[:rows].nbytes for s in self.sums)
-
-
-def chunks_of(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[int, int, Chunk]]:
-    """What `export` gave, as `load` takes it."""
-    for name, cells in arrays.items():
-        hop, tile, what = name.split("/")
-        if what == "cells":
-            chunk = Chunk(cells, arrays[f"{hop}/{tile}/deltas"])
-            yield int(hop), int(tile), _join([chunk])
 
 
 def _append(chunks: list[Chunk], chunk: Chunk) -> None:

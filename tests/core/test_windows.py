@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.features import FEATURE_NAMES, FEATURES, WINDOWS
 from streams.core.features import features
-from streams.core.windows import WindowSums, chunks_of
+from streams.core.windows import WindowSums
 from tests.core.driving import HOUR_MS, RATES, T0, Driver, bounded, click, order
 from tests.core.oracle import DAY_MS, Admission, Sent, recount
 from tests.core.streams_of_events import LATENESS_MS, Batch, random_batches
@@ -183,13 +183,13 @@ def test_many_small_batches_are_joined_and_still_leave_exactly() -> None:
     for w in range(len(WINDOWS)):
         np.testing.assert_array_equal(sums.sums[w], want)
     again = WindowSums(3, np.int32)
-    again.load(T0, 10, chunks_of(sums.export()))
+    again.load(T0, 10, sums.chunks())
     for w in range(len(WINDOWS)):
         np.testing.assert_array_equal(again.sums[w], sums.sums[w])
     for both in (sums, again):
         both.advance(T0 + 90 * DAY_MS)
         assert not any(s.any() for s in both.sums)
-        assert not both.export()
+        assert not list(both.chunks())
 
 
 @pytest.mark.parametrize(

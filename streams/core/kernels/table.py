@@ -32,7 +32,7 @@ def _home(key: np.uint64, slots: int) -> np.int64:
 def _slot_of(index: _Index, keys: _Keys, key: np.uint64) -> Any:
     """Where the key is, or -1 - the free slot where it would go."""
     slots = len(index)
-    slot = _home(key, slots)
+    slot: Any = _home(key, slots)
     while True:
         at = index[slot] - 1
         if at < 0:
