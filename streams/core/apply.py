@@ -72,7 +72,7 @@ def apply(state: ShardState, events: Events, fresh: NDArray[np.int64]) -> NDArra
     users = events.users
     if len(fresh) != len(users):
         users = users[fresh]
-    rows = state.rows_of(users.tolist())
+    rows = state.rows_of(users)
     kind = events.kind[fresh].astype(np.int64)
     ts_ms = events.ts_ms[fresh]
     _count(state, events, fresh, rows, kind, ts_ms)

@@ -9,12 +9,18 @@ part is copied once per checkpoint at most, and never all at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PageGuard", "RowGuard"]
+__all__ = ["PageGuard", "RowGuard", "Sliceable"]
+
+
+class Sliceable(Protocol):
+    """An array, or what gives one for a slice."""
+
+    def __getitem__(self, part: slice, /) -> NDArray[Any]: ...
 
 
 class PageGuard:
@@ -45,14 +51,14 @@ class PageGuard:
         if stop > start:
             self.dirty[start >> self.bits : self._pages(stop)] = True
 
-    def before_change(self, array: NDArray[Any], positions: NDArray[np.int64]) -> None:
+    def before_change(self, array: Sliceable, positions: NDArray[np.int64]) -> None:
         """Entries at `positions` (int64 [k]) are about to change."""
         pages = positions >> self.bits
         self.dirty[pages] = True
         if self.frozen:
             self._save(array, pages)
 
-    def before_change_of_range(self, array: NDArray[Any], start: int, stop: int) -> None:
+    def before_change_of_range(self, array: Sliceable, start: int, stop: int) -> None:
         """Entries start to stop are about to change, or to be dropped."""
         if stop > start:
             pages = np.arange(start >> self.bits, self._pages(stop))
@@ -60,7 +66,7 @@ class PageGuard:
             if self.frozen:
                 self._save(array, pages)
 
-    def _save(self, array: NDArray[Any], pages: NDArray[np.int64]) -> None:
+    def _save(self, array: Sliceable, pages: NDArray[np.int64]) -> None:
         held = pages[pages < len(self._waiting)]
         for page in np.unique(held[self._waiting[held]]).tolist():
             self._put_aside[page] = self._page(array, page)
@@ -76,7 +82,7 @@ class PageGuard:
         self._length, self._put_aside, self.frozen = length, {}, True
         return np.flatnonzero(self._waiting)
 
-    def take(self, array: NDArray[Any], page: int) -> NDArray[Any]:
+    def take(self, array: Sliceable, page: int) -> NDArray[Any]:
         """A copy of a page as it was when the checkpoint began. `array` is what it is now."""
         found = self._put_aside.pop(page, None)
         if found is None:
@@ -89,7 +95,7 @@ class PageGuard:
         """The checkpoint has all it needs, or is given up."""
         self.frozen, self._put_aside, self._waiting = False, {}, np.empty(0, np.bool_)
 
-    def _page(self, array: NDArray[Any], page: int) -> NDArray[Any]:
+    def _page(self, array: Sliceable, page: int) -> NDArray[Any]:
         start = page << self.bits
         return array[start : min(start + (1 << self.bits), self._length)].copy()
 

@@ -162,12 +162,13 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
     """Everything that matters, bit for bit, in one order: two states that will give the same
     outputs for ever are equal here, however their rows, entries and logs are arranged."""
     n = state.n
-    order = np.argsort(state.users[:n], kind="stable")
+    names = state.users[:n]
+    order = np.argsort(names, kind="stable")
     rank = np.empty(n, np.int64)
     rank[order] = np.arange(n)
     packed = state.columns.pack(order)
     arrays = {f"columns/{name}": packed[name] for name in ROW.names or ()}
-    users = [state.users[row] for row in order.tolist()]
+    users = names[order].tolist()
     arrays["users"] = np.frombuffer(msgspec.msgpack.encode(users), np.uint8)
     arrays["histogram"] = state.value_histogram.copy()
     for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):

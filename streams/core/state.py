@@ -7,7 +7,6 @@ Times are milliseconds since 1970 UTC; 0 means never.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -24,8 +23,9 @@ from schemas.features import (
 )
 from schemas.segments import DIMENSIONS
 from streams.core.asked import QuestionQueue
+from streams.core.directory import UserDirectory
 from streams.core.frozen import PageGuard, RowGuard
-from streams.core.hashing import hashes
+from streams.core.texts import Texts
 from streams.core.u64map import U64Map
 from streams.core.windows import WindowSums
 
@@ -36,8 +36,8 @@ __all__ = [
     "VALUE_BINS",
     "Columns",
     "Meta",
-    "RowIndex",
     "ShardState",
+    "UserNames",
 ]
 
 STATE_FORMAT: Final = 2
@@ -214,22 +214,15 @@ class Meta(msgspec.Struct):
     """Live customers when the cuts were computed."""
 
 
-class RowIndex(dict[str, int]):
-    """User -> row. Looking up a user that is not known gives the next row, in one dict access."""
+class UserNames:
+    """The users' ids by row, as an array would give them; made of bytes when they are asked for."""
 
-    def __init__(self, known: Iterable[tuple[str, int]] = ()) -> None:
-        super().__init__(known)
-        self._new: list[str] = []
+    def __init__(self, directory: UserDirectory) -> None:
+        self._directory = directory
 
-    def __missing__(self, user: str) -> int:
-        row = self[user] = len(self)
-        self._new.append(user)
-        return row
-
-    def take_new(self) -> list[str]:
-        """The users added since the last call, in the order of their rows."""
-        new, self._new = self._new, []
-        return new
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
+        """Object [k], of str."""
+        return self._directory.names(rows)
 
 
 class ShardState:
@@ -237,8 +230,8 @@ class ShardState:
 
     def __init__(self, shard: int, features: int) -> None:
         self.meta = Meta(shard)
-        self.rows_by_user = RowIndex()
-        self.users = np.empty(256, object)
+        self.rows_by_user = UserDirectory()
+        self.users = UserNames(self.rows_by_user)
         self.columns = Columns()
         self.counts = WindowSums(len(COUNT_MEASURES), np.int32)
         self.money = WindowSums(len(MONEY_MEASURES), np.int64)
@@ -258,10 +251,10 @@ class ShardState:
         """Users known."""
         return len(self.rows_by_user)
 
-    def rows_of(self, users: list[str]) -> NDArray[np.int64]:
+    def rows_of(self, users: Texts) -> NDArray[np.int64]:
         """The row of each user; users not known yet get the next rows. int64 [len(users)]."""
         known = self.n
-        rows = np.fromiter(map(self.rows_by_user.__getitem__, users), np.int64, len(users))
+        rows = self.rows_by_user.rows_of(users)
         if self.n > known:
             self._make_room(known)
         self.will_change(rows)
@@ -278,20 +271,18 @@ class ShardState:
             self.columns.reserve(capacity)
             self.counts.reserve(capacity)
             self.money.reserve(capacity)
-            self.users = np.concatenate([self.users, np.empty(capacity - len(self.users), object)])
-        new = self.rows_by_user.take_new()
         self.rows_guard.grow(self.n)
         self.users_guard.grow(self.n)
         self.users_guard.changed_range(known, self.n)
-        self.users[known : self.n] = new
         self.columns.fill(slice(known, self.n))
-        self.columns.user_hash[known : self.n] = hashes(new)
+        self.columns.user_hash[known : self.n] = self.rows_by_user.hashes[known:]
 
     @property
     def nbytes(self) -> int:
-        """Memory of the columns, windows, logs and maps, in bytes (the user index is extra)."""
+        """Memory of everything that grows with users and events, in bytes."""
         return (
             self.n * ROW.itemsize
+            + self.rows_by_user.nbytes
             + self.counts.nbytes(self.n)
             + self.money.nbytes(self.n)
             + self.seen_ids.nbytes
@@ -302,11 +293,9 @@ class ShardState:
     def restore_users(self, users: list[str], packed: NDArray[Any]) -> None:
         """Give an empty state its users, one item of `ROW` each."""
         n = len(users)
-        self.rows_by_user = RowIndex(zip(users, range(n), strict=True))
+        self.rows_by_user.load(Texts.of(users))
         self.columns.unpack(packed)
         capacity = self.columns.capacity
-        self.users = np.empty(capacity, object)
-        self.users[:n] = users
         self.counts.reserve(capacity)
         self.money.reserve(capacity)
         self.rows_guard.grow(n)

@@ -27,6 +27,7 @@ from streams.core.questions import ask, mature
 from streams.core.records import SOURCES, Records
 from streams.core.segments import Table, cut_tiers, update_segments
 from streams.core.state import ShardState
+from streams.core.texts import Texts
 
 __all__ = ["Counts", "Outputs", "step"]
 
@@ -236,7 +237,7 @@ def _score_rows(
     told &= c.orders[rows] == c.written_orders[rows]
     told &= now_ms - c.written_at_ms[rows] < WRITE_AFTER_MS
     if len(changes["user_id"]):
-        moved = np.array([state.rows_by_user[u] for u in changes["user_id"]], np.int64)
+        moved = state.rows_by_user.rows_of(Texts.of(changes["user_id"].tolist()))
         told &= ~np.isin(rows, moved)
     at = rows[~told]
     k = len(at)

@@ -16,6 +16,7 @@ from schemas.features import FEATURE_NAMES
 from streams.core.features import features
 from streams.core.snapshot import comparable, digest, exported, load
 from streams.core.state import STATE_FORMAT, ShardState
+from streams.core.texts import Texts
 from streams.core.u64map import U64Map
 from tests.core.driving import T0, Driver, SilenceScorer, bounded, click, config, encode, order
 from tests.core.oracle import DAY_MS
@@ -51,7 +52,7 @@ def assert_equal(a: ShardState, b: ShardState) -> None:
             np.testing.assert_array_equal(left[: a.n], sums_b.sums[w][: b.n])
     x = [features(s, np.arange(s.n), s.meta.clock_ms).tobytes() for s in (a, b)]
     assert x[0] == x[1]
-    assert a.rows_by_user == b.rows_by_user
+    assert list(a.rows_by_user) == list(b.rows_by_user)
     assert a.users[: a.n].tolist() == b.users[: b.n].tolist()
 
 
@@ -152,10 +153,10 @@ def test_users_beyond_the_first_room_keep_their_columns() -> None:
 
 def test_rows_of_repeated_and_new_users() -> None:
     state = ShardState(0, 1)
-    assert state.rows_of(["b", "a", "b", "c", "a"]).tolist() == [0, 1, 0, 2, 1]
-    assert state.rows_of(["c", "d", "d", "a"]).tolist() == [2, 3, 3, 1]
+    assert state.rows_of(Texts.of(["b", "a", "b", "c", "a"])).tolist() == [0, 1, 0, 2, 1]
+    assert state.rows_of(Texts.of(["c", "d", "d", "a"])).tolist() == [2, 3, 3, 1]
     assert state.users[:4].tolist() == ["b", "a", "c", "d"]
-    assert state.rows_of([]).tolist() == []
+    assert state.rows_of(Texts.of([])).tolist() == []
 
 
 @pytest.mark.parametrize(
