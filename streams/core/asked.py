@@ -20,6 +20,7 @@ from schemas.features import FEATURES, WINDOWS
 
 __all__ = ["Asked", "QuestionQueue", "pack", "unpack"]
 
+_PARTS: Final = ("asked_ms", "champion", "learner", "rows", "scores", "kept", "words")
 _BLOCK: Final = 512  # questions packed together: about 100 KiB
 _PER_WINDOW: Final = next(i for i, f in enumerate(FEATURES) if f.name == "days_since_view") // len(
     WINDOWS
@@ -178,11 +179,11 @@ class QuestionQueue:
         return arrays
 
     def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Fill an empty queue with what `export` gave."""
+        """Fill an empty queue with what `export` gave; KeyError if a part is missing."""
         names = {name.split("/")[0] for name in arrays}
 
         def block(name: str) -> _Block:
-            parts = {k.split("/")[1]: v for k, v in arrays.items() if k.split("/")[0] == name}
+            parts = {part: arrays[f"{name}/{part}"] for part in _PARTS}
             return _Block(next(self._numbers), parts)
 
         if "head" in names:
