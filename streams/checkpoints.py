@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from numpy.typing import NDArray
 
-from streams.core.pages import ArrayPages, Manifest, assemble, changed_pages, page_key
+from streams.core.pages import (
+    TABLE,
+    ArrayPages,
+    Manifest,
+    Page,
+    Source,
+    Writing,
+    assemble,
+    contents_of,
+    page_key,
+)
 from streams.errors import StateError
 from streams.log import KeyValue, Log
 
-__all__ = ["CheckpointStore", "Prepared", "Stored"]
+__all__ = ["Begun", "CheckpointStore", "Stored"]
 
-_PARALLEL_PAGES = 64  # pages on the wire at a time: 16 MiB
+READ_RECORDS = 512  # at a time: 128 MiB of pages, those that are superseded included
 
 
 @dataclass(frozen=True)
@@ -23,19 +34,22 @@ class Stored:
     """A whole checkpoint as found in the topic."""
 
     manifest: Manifest
+    meta: bytes
     arrays: dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A checkpoint about to be written: copies, so the state may move on meanwhile."""
-
-    manifest: Manifest
-    pages: list[tuple[str, int, int, bytes]]
 
     @property
     def nbytes(self) -> int:
-        return sum(len(page) for *_, page in self.pages)
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A checkpoint on its way: where in the journal it stands, and what is still to be written."""
+
+    seq: int
+    journal_offset: int
+    writing: Writing
 
 
 @dataclass
@@ -43,7 +57,8 @@ class CheckpointStore:
     """One shard's partition of the checkpoint topic, for one owner.
 
     Writing, in this order, so that at any cut the last complete checkpoint stays readable:
-      1. changed pages, each to the slot that the last complete checkpoint does not use
+      1. changed pages, each to the slot that the last complete checkpoint does not use, some at a
+         time; those of the table last
       2. the manifest
       3. tombstones for pages that no manifest needs any more
     """
@@ -56,18 +71,12 @@ class CheckpointStore:
     """Offset of the takeover that made `writer` the owner. It is part of all keys: what an owner
     before us left is swept away, what one after us writes is not ours to touch."""
     _complete: dict[str, ArrayPages] = field(default_factory=dict)
+    _table: ArrayPages | None = None
     _stale_keys: set[bytes] = field(default_factory=set)
 
     async def load(self) -> Stored | None:
         """The newest whole checkpoint, None if there is none; StateError if all are damaged."""
-        first, end = await self.log.ends(self.topic, self.shard)
-        records = await self.log.read(self.topic, self.shard, first, end)
-        newest: dict[bytes, bytes] = {}
-        for key, value in zip(records.keys, records.values, strict=True):
-            if key is not None and value is not None:
-                newest[key] = value
-            elif key is not None:
-                newest.pop(key, None)
+        newest = await self._read()
         manifests = sorted(
             (_manifest(v) for k, v in newest.items() if k.startswith(b"manifest/")),
             key=lambda m: m.journal_offset,
@@ -76,8 +85,8 @@ class CheckpointStore:
         problems = []
         for manifest in reversed(manifests):
             try:
-                return Stored(manifest, assemble(manifest, newest))
-            except ValueError as exc:
+                return await asyncio.to_thread(_whole, manifest, newest)
+            except (ValueError, msgspec.DecodeError) as exc:
                 problems.append(f"step {manifest.seq}: {exc}")
         if problems:
             raise StateError(
@@ -86,43 +95,64 @@ class CheckpointStore:
             )
         return None
 
-    def prepare(
-        self,
-        seq: int,
-        journal_offset: int,
-        meta: bytes,
-        arrays: Mapping[str, NDArray[Any]],
-    ) -> Prepared:
-        """Copy what changed. Call it between steps, where the state is at rest."""
-        tables, pages = changed_pages(arrays, self._complete)
-        manifest = Manifest(self._name, self.writer, journal_offset, seq, meta, tables)
-        return Prepared(manifest, pages)
+    async def _read(self) -> dict[bytes, bytes]:
+        """The newest record of every key."""
+        first, end = await self.log.ends(self.topic, self.shard)
+        newest: dict[bytes, bytes] = {}
+        for start in range(first, end, READ_RECORDS):
+            stop = min(end, start + READ_RECORDS)
+            records = await self.log.read(self.topic, self.shard, start, stop)
+            for key, value in zip(records.keys, records.values, strict=True):
+                if key is not None and value is not None:
+                    newest[key] = value
+                elif key is not None:
+                    newest.pop(key, None)
+        return newest
 
-    async def write(self, prepared: Prepared) -> None:
-        """Make the checkpoint durable; returns when it counts."""
-        manifest = prepared.manifest
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was completed yet, so that the next one needs everything."""
+        return self._table is None
+
+    def begin(
+        self, seq: int, journal_offset: int, meta: bytes, sources: Mapping[str, Source]
+    ) -> Begun:
+        """Begin with what `streams.core.snapshot.freeze` gave, `everything` if `fresh`."""
+        return Begun(seq, journal_offset, Writing(meta, sources, self._complete))
+
+    async def write(self, pages: Sequence[Page]) -> None:
+        """Write some of the pages that `writing.take` gave."""
         records: list[KeyValue] = [
-            (page_key(self._name, name, index, slot), page)
-            for name, index, slot, page in prepared.pages
+            (page_key(self._name, name, index, slot), page) for name, index, slot, page in pages
         ]
-        for start in range(0, len(records), _PARALLEL_PAGES):
-            await self.log.append(self.topic, self.shard, records[start : start + _PARALLEL_PAGES])
-        await self.log.append(
-            self.topic, self.shard, [(self._manifest_key, msgspec.msgpack.encode(manifest))]
-        )
-        await self._sweep(manifest)
-        self._complete = manifest.arrays
+        if records:
+            await self.log.append(self.topic, self.shard, records)
 
-    async def _sweep(self, manifest: Manifest) -> None:
+    async def complete(self, begun: Begun) -> int:
+        """Make it count, after all of its pages; returns the bytes that this took."""
+        table, pages = begun.writing.table(self._table)
+        await self.write(pages)
+        manifest = Manifest(self._name, self.writer, begun.journal_offset, begun.seq, table)
+        encoded = msgspec.msgpack.encode(manifest)
+        await self.log.append(self.topic, self.shard, [(self._manifest_key, encoded)])
+        arrays = begun.writing.arrays
+        await self._sweep({**arrays, TABLE: table})
+        self._complete, self._table = arrays, table
+        return sum(len(page) for *_, page in pages) + len(encoded)
+
+    async def _sweep(self, now: Mapping[str, ArrayPages]) -> None:
         """Drop earlier owners' records, and arrays and pages that are gone."""
         gone = self._stale_keys
-        for name, table in self._complete.items():
-            kept = len(manifest.arrays[name].slots) if name in manifest.arrays else 0
+        before = {**self._complete, **({TABLE: self._table} if self._table else {})}
+        for name, table in before.items():
+            kept = len(now[name].slots) if name in now else 0
             for index in range(kept, len(table.slots)):
                 gone |= {page_key(self._name, name, index, slot) for slot in (0, 1)}
         gone.discard(self._manifest_key)
-        if gone:
-            await self.log.append(self.topic, self.shard, [(key, None) for key in sorted(gone)])
+        keys = sorted(gone)
+        for start in range(0, len(keys), READ_RECORDS):
+            some: list[KeyValue] = [(key, None) for key in keys[start : start + READ_RECORDS]]
+            await self.log.append(self.topic, self.shard, some)
         self._stale_keys = set()
 
     @property
@@ -138,6 +168,11 @@ def _takeover_of(key: bytes) -> int:
     """Of whoever wrote the record: `page/<takeover>.<writer>/...`, `manifest/<takeover>....`."""
     number = key.split(b"/")[1].split(b".")[0]
     return int(number) if number.isdigit() else -1
+
+
+def _whole(manifest: Manifest, pages: Mapping[bytes, bytes]) -> Stored:
+    contents = contents_of(manifest, pages)
+    return Stored(manifest, contents.meta, assemble(manifest.writer, contents.arrays, pages))
 
 
 def _manifest(value: bytes) -> Manifest:

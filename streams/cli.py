@@ -57,6 +57,7 @@ COMMANDS: Final[dict[str, _Command]] = {
     "doctor": _Command(
         "streams.commands.doctor", "doctor", "Check this installation, line by line."
     ),
+    "bench": _Command("streams.commands.bench", "bench", "Measure Tideline on this machine."),
     "local": _Command("streams.local.cli", "local", "Kafka and ClickHouse on this machine."),
 }
 

@@ -7,12 +7,14 @@ The commit protocol. Whatever is cut off where, the next owner's replay gives th
     2. The step runs on the state. (Done while 1 is on its way; its effects wait for 1.)
     3. Effects leave: rows to ClickHouse, alerts, examples and dead letters to Kafka. All have
        deterministic ids, so a repeat replaces and does not add.
-    4. Now and then: wait until every effect so far is acknowledged; then write the changed pages
-       of the state, then the manifest that makes them count.
+    4. Now and then a checkpoint is begun: the state as it is between two steps. While steps go on,
+       its changed pages are written, a few between every two steps. When every effect up to where
+       it was begun is acknowledged, the manifest makes them count.
     5. Commit the input offsets that the checkpoint includes.
 
 Recovery is: write a takeover into the journal, load the newest whole checkpoint, replay the
-journalled steps after it (effects included), and go on.
+journalled steps after it (effects included), and go on. The new owner's first checkpoint writes
+every page, under its own name, and is not waited for.
 """
 
 from __future__ import annotations
@@ -20,19 +22,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from schemas.features import FEATURE_NAMES
+from streams.checkpoint_run import CheckpointRun
 from streams.checkpoints import CheckpointStore
+from streams.core import snapshot
 from streams.core.plan import Plan, next_plan
 from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
 from streams.core.step import Outputs, step
+from streams.effects import Effects
 from streams.errors import StateError
 from streams.inbox import Inbox
 from streams.inputs import check_input
@@ -51,24 +54,6 @@ MAX_GAP_RECORDS = 1_000  # a longer gap is fetched again first: reading aside is
 FETCH_AHEAD_BATCHES = 3  # records waiting before the partition is paused, in full batches
 
 
-@dataclass
-class _Effects:
-    """What left for one or more steps and is not acknowledged yet."""
-
-    waiting: deque[asyncio.Future[Any]] = field(default_factory=deque)
-
-    def add(self, future: asyncio.Future[Any]) -> None:
-        while self.waiting and self.waiting[0].done() and not self.waiting[0].exception():
-            self.waiting.popleft()
-        self.waiting.append(future)
-
-    async def flushed(self) -> None:
-        """Wait for all of them; raises the first failure."""
-        while self.waiting:
-            await self.waiting[0]
-            self.waiting.popleft()
-
-
 class Shard:
     """Runs one shard. `start` makes its task; `suspend` and `resume` frame a rebalance."""
 
@@ -81,12 +66,13 @@ class Shard:
         self._begin_term()
         self._state = ShardState(number, len(FEATURE_NAMES))
         self._inbox: Inbox | None = None
-        self._effects = _Effects()
+        self._effects = Effects()
         self._sent: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
         self._suspending = False
         self._checkpoint_seq = 0
         self._checkpoint_at = 0.0
+        self._checkpoint: CheckpointRun | None = None
         self._task: asyncio.Task[None] | None = None
         self._paused = [False, False]
         self._sought: dict[int, tuple[int, int]] = {}
@@ -183,6 +169,10 @@ class Shard:
             self._inbox = None
             self._s.monitor.state(self.number, "suspended")
             on_failure(self.number, exc)
+        finally:
+            if self._checkpoint is not None:
+                self._checkpoint.cancel()
+                self._checkpoint = None
 
     async def _run(self) -> None:
         if self._inbox is None:
@@ -198,7 +188,9 @@ class Shard:
         self._checkpoint_at = time.monotonic()
         while not self._suspending:
             await self._turn()
-        await self._checkpoint()
+        await self._checkpointed()  # the one under way, and then one of what came after
+        await self._begin_checkpoint()
+        await self._checkpointed()
         self._s.monitor.state(self.number, "suspended")
 
     async def _turn(self) -> None:
@@ -215,8 +207,10 @@ class Shard:
             max_records=self._s.max_records,
             users=self._state.n,
         )
+        if self._checkpoint is not None and self._checkpoint.ended:
+            await self._checkpointed()
         if time.monotonic() - self._checkpoint_at >= self._s.checkpoint_seconds:
-            await self._checkpoint()
+            await self._begin_checkpoint()
         if plan is None:
             await self._rest(TICK_SECONDS)
             return
@@ -300,32 +294,28 @@ class Shard:
             if records:
                 await self._s.log.append(topic, partition, records)
 
-    async def _checkpoint(self) -> None:
-        """Steps 4 and 5 of the protocol, if anything happened since the last one."""
-        meta = self._state.meta
-        if meta.seq == self._checkpoint_seq:
-            self._checkpoint_at = time.monotonic()
-            return
-        started = time.monotonic()
-        await self._effects.flushed()
-        prepared = await asyncio.get_running_loop().run_in_executor(
-            self._s.compute, self._prepare_checkpoint
-        )
-        await self._store.write(prepared)
-        await self._s.commit(self.number, self._offsets)
-        self._checkpoint_seq = meta.seq
+    async def _begin_checkpoint(self) -> None:
+        """Step 4 of the protocol, if anything happened since the last one and that is done."""
         self._checkpoint_at = time.monotonic()
-        self._s.monitor.checkpointed(self.number, prepared.nbytes, self._checkpoint_at - started)
+        seq = self._state.meta.seq
+        if self._checkpoint is None and seq != self._checkpoint_seq:
+            self._checkpoint_seq = seq
+            self._checkpoint = await CheckpointRun.begin(
+                self.number, self._s, self._store, self._state, self._journal.next_offset,
+                self._effects.so_far(), self._wake,
+            )  # fmt: skip
 
-    def _prepare_checkpoint(self) -> Any:
-        encoded, arrays = self._state.export()
-        return self._store.prepare(self._state.meta.seq, self._journal.next_offset, encoded, arrays)
+    async def _checkpointed(self) -> None:
+        """Wait for the checkpoint under way; raises what it failed with."""
+        if self._checkpoint is not None:
+            await self._checkpoint.done()
+            self._checkpoint = None
 
     # -- recovery
 
     async def _recover(self) -> None:
         started = time.monotonic()
-        self._effects, self._sent = _Effects(), None  # replay sends again whatever was under way
+        self._effects, self._sent = Effects(), None  # replay sends again whatever was under way
         self._begin_term()
         taken_over = await self._journal.take_over()
         self._store.takeover = taken_over
@@ -348,7 +338,10 @@ class Shard:
                     f"{self._s.topics.checkpoints} too, to start anew from the input topics."
                 )
             try:
-                self._state = ShardState.load(manifest.meta, stored.arrays, len(FEATURE_NAMES))
+                # in a thread: a large state takes seconds, and the group wants to hear from us
+                self._state = await asyncio.get_running_loop().run_in_executor(
+                    self._s.compute, snapshot.load, stored.meta, stored.arrays, len(FEATURE_NAMES)
+                )
             except (ValueError, KeyError, msgspec.DecodeError) as exc:
                 raise StateError(
                     f"shard {self.number}: the checkpoint of step {manifest.seq} can't be used: "
@@ -362,13 +355,14 @@ class Shard:
             stop = plans[-1].stop[source] if plans else self._offsets[source]
             await self._check_input(source, stop)
         await self._replay(plans)
-        self._checkpoint_seq = -1  # so that one is written now: it makes this term's start
-        await self._checkpoint()
+        self._checkpoint_seq = -1  # so that one is begun now: it makes this term's start
+        await self._begin_checkpoint()
         self._inbox = Inbox(self._offsets)
         log.info(
-            "shard %s: %s users, %s steps replayed, ready in %.2f s",
+            "shard %s: %s users, %.1f MB of checkpoint, %s steps replayed, ready in %.2f s",
             self.number,
             self._state.n,
+            (stored.nbytes if stored else 0) / 1e6,
             len(plans),
             time.monotonic() - started,
         )
@@ -437,6 +431,6 @@ class Shard:
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Mark a failure as seen; `_Effects.flushed` raises it where it can be acted on."""
+    """Mark a failure as seen; `Effects.flushed` raises it where it can be acted on."""
     if not future.cancelled():
         future.exception()

@@ -28,6 +28,7 @@ from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 from schemas.topics import TopicNames
 from streams.checkpoints import CheckpointStore
+from streams.core import snapshot
 from streams.core.config import CoreConfig, Scorer
 from streams.core.features import features
 from streams.core.plan import Plan
@@ -200,7 +201,7 @@ class _Names:
         """The samples with user ids as the state has them."""
         if self._name_of is str:
             return list(samples)
-        for user in state.rows_by_user.keys() - self._named:
+        for user in set(state.rows_by_user) - self._named:
             self._named.add(user)
             self._user_of[self._name_of(user)] = user
         return [replace(s, user_id=self._user_of.get(s.user_id, s.user_id)) for s in samples]
@@ -234,8 +235,8 @@ def _compare(state: ShardState, samples: Sequence[Sample], scorer: Scorer, found
     rows = np.array([state.rows_by_user[s.user_id] for s in known], np.int64)
     x = features(state, rows, state.meta.clock_ms)
     learner = state.meta.learner
-    snapshot = None if learner is None else msgspec.convert(learner, LearnerSnapshot)
-    made = scorer.score(x, snapshot)
+    weights = None if learner is None else msgspec.convert(learner, LearnerSnapshot)
+    made = scorer.score(x, weights)
     scores = np.stack([made.p_churn, made.p_champion, made.p_learner, made.spend], axis=1)
     for sample, row, score in zip(known, x, scores, strict=True):
         differ = [
@@ -286,7 +287,7 @@ async def _begin(
     if stored is None:
         return empty, first, None
     manifest = stored.manifest
-    state = ShardState.load(manifest.meta, stored.arrays, len(FEATURE_NAMES))
+    state = snapshot.load(stored.meta, stored.arrays, len(FEATURE_NAMES))
     return state, manifest.journal_offset, manifest.journal_owner
 
 
@@ -295,7 +296,7 @@ def _path(keep: Path, shard: int) -> Path:
 
 
 def _save(keep: Path, shard: int, state: ShardState, offset: int, owner: str | None) -> None:
-    meta, arrays = state.export()
+    meta, arrays = snapshot.exported(state)
     packed = {name: (a.dtype.str, a.tobytes()) for name, a in arrays.items()}
     keep.mkdir(parents=True, exist_ok=True)
     path = _path(keep, shard)
@@ -314,7 +315,7 @@ def _load(keep: Path | None, shard: int) -> tuple[ShardState, int, str | None] |
             name: np.frombuffer(bytearray(raw), np.dtype(dtype))
             for name, (dtype, raw) in saved.arrays.items()
         }
-        state = ShardState.load(saved.meta, arrays, len(FEATURE_NAMES))
+        state = snapshot.load(saved.meta, arrays, len(FEATURE_NAMES))
     except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
         raise StateError(
             f"{path} can't be used ({error}). Delete it; the next run begins anew."

@@ -23,6 +23,7 @@ from streams.core.events import DecodeRules
 from streams.core.features import DAY_MS, features
 from streams.core.records import CLICKSTREAM, ORDERS, Records
 from streams.core.state import ShardState
+from streams.core.texts import Texts
 from streams.errors import SettingsError
 from streams.replay.records import Block, Source
 
@@ -135,8 +136,9 @@ def _label(
     orders = [
         decoder.decode(r.value) for block in blocks for r in block if r.topic_kind == "orders"
     ]
-    placed = [o for o in orders if o.type == "placed" and o.user_id in state.rows_by_user]
-    row = np.array([state.rows_by_user[o.user_id] for o in placed], np.int64)
+    known = set(state.rows_by_user)
+    placed = [o for o in orders if o.type == "placed" and o.user_id in known]
+    row = state.rows_by_user.rows_of(Texts.of([o.user_id for o in placed]))
     ts = np.array([o.ts for o in placed], np.int64)
     spend = np.array([o.amount * rules.rates[o.currency or rules.currency] for o in placed])
     x, churned, spent, as_of, users = [], [], [], [], []

@@ -18,7 +18,7 @@ from streams.core.features import DAY_MS, HALF_LIVES_MS
 from streams.core.hashing import mix
 from streams.core.state import DECAYED, ShardState
 
-__all__ = ["Applied", "admit", "apply", "forget"]
+__all__ = ["Applied", "admit", "apply", "forget", "forget_some"]
 
 PAIR_TILE_MS: Final = 300_000  # the finest tile: from it every window's tile follows
 _CANCELLED, _RETURNED = KIND_PLACED + 1, KIND_PLACED + 2
@@ -31,6 +31,7 @@ _MONEY_OF_KIND: Final = np.array(
 )
 _ITEM, _CATEGORY, _SESSION = (np.uint64(s) for s in (1, 2, 3))
 _NOT_YET: Final = np.iinfo(np.int64).max  # later than any time, for a running minimum
+_FORGET_PER_STEP: Final = 1 << 16  # entries looked at: about a millisecond
 _FORGET_AT = 1 << 16  # entries a map must have before it is worth looking for expired ones
 
 
@@ -71,7 +72,7 @@ def apply(state: ShardState, events: Events, fresh: NDArray[np.int64]) -> NDArra
     users = events.users
     if len(fresh) != len(users):
         users = users[fresh]
-    rows = state.rows_of(users.tolist())
+    rows = state.rows_of(users)
     kind = events.kind[fresh].astype(np.int64)
     ts_ms = events.ts_ms[fresh]
     _count(state, events, fresh, rows, kind, ts_ms)
@@ -158,18 +159,10 @@ def _distinct(
     if not len(key):
         return
     tile = (ts_ms[owner] // PAIR_TILE_MS).astype(np.int32)
-    known = len(state.pairs)
-    positions, _ = state.pairs.find_or_add(key, tile)
-    newest = state.pairs.values
-    before = newest[positions]
-    np.maximum.at(newest, positions, tile)
-    speaks = state.pairs.one_each(positions)  # one sighting speaks for all of a pair's
-    positions, owner, measure_of = positions[speaks], owner[speaks], measure_of[speaks]
-    before, tile = before[speaks], newest[positions]
-    is_new = positions >= known
+    before, is_new = state.pairs.see(key, tile)
     moved = ~is_new & (tile > before)
-    row = rows[owner]
     counted = is_new | moved
+    row = rows[owner]
     one = np.ones(len(row), np.int32)
     state.counts.add(
         np.concatenate([row[counted], row[moved]]),
@@ -252,11 +245,17 @@ def _decay(
 
 
 def forget(state: ShardState, lateness_ms: int) -> None:
-    """Drop ids that can't come back and pairs that no window covers. Called once per sweep."""
+    """Begin to drop ids that can't come back and pairs that no window covers. Once per sweep."""
     oldest_day = (state.meta.watermark_ms - lateness_ms) // DAY_MS
     oldest_tile = (state.meta.clock_ms - 91 * DAY_MS) // PAIR_TILE_MS
     for table, oldest in ((state.seen_ids, oldest_day), (state.pairs, oldest_tile)):
         if len(table) >= _FORGET_AT:
-            alive = table.values >= oldest
-            if 4 * int(alive.sum()) < 3 * len(table):  # a rebuild must be worth it
-                table.keep(alive)
+            old = int((table.values < oldest).sum())
+            if 4 * old > len(table):  # it must be worth the work
+                table.begin_drop(oldest)
+
+
+def forget_some(state: ShardState) -> None:
+    """Go on with what `forget` began, a part with every step, so that none waits for it long."""
+    state.seen_ids.drop_some(_FORGET_PER_STEP)
+    state.pairs.drop_some(_FORGET_PER_STEP)

@@ -9,16 +9,15 @@ H is the horizon of the champion that was asked, also if another champion has fo
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import FEATURES_HASH
 from schemas.messages import Example
+from streams.core.asked import Asked
 from streams.core.features import DAY_MS
 from streams.core.segments import Table
-from streams.core.state import AskedQuestions, Question, ShardState
+from streams.core.state import ShardState
 
 __all__ = ["ask", "look_ahead", "mature"]
 
@@ -28,6 +27,7 @@ def look_ahead(state: ShardState, horizon_days: int) -> None:
     every user starts as one who was just seen: in the middle of a period, waiting for the next."""
     if state.meta.horizon_days != horizon_days:
         state.meta.horizon_days = horizon_days
+        state.will_change(np.arange(state.n))
         state.columns.question_period[: state.n] = -1
 
 
@@ -62,46 +62,59 @@ def ask(
     scores = np.stack(
         [c.p_churn[at], c.p_champion[at], c.p_learner[at], c.expected_spend[at]], axis=1
     )
-    about = Question(state.meta.seq, now_ms, horizon_days, champion_version, learner_version)
-    c.due_ms[at] = about.due_ms
-    # Nearly always the last: only after a change to a shorter horizon may older ones be due later.
-    place = bisect_right(state.questions, about.due_ms, key=lambda asked: asked.about.due_ms)
-    asked = AskedQuestions(about, at.astype(np.int32), scores, x[chosen].copy())
-    state.questions.insert(place, asked)
+    c.due_ms[at] = now_ms + horizon_days * DAY_MS
+    champions = state.meta.champions
+    if champion_version not in champions:
+        champions.append(champion_version)
+    k, champion = len(at), champions.index(champion_version)
+    state.questions.append(
+        horizon_days,
+        Asked(
+            asked_ms=np.full(k, now_ms, np.int64),
+            champion=np.full(k, champion, np.int32),
+            learner=np.full(k, learner_version, np.int32),
+            rows=at.astype(np.int32),
+            scores=scores,
+            x=x[chosen],
+        ),
+    )
 
 
 def mature(state: ShardState, now_ms: int) -> tuple[Table, list[Example]]:
     """Answer every question whose horizon has passed: `matured_predictions` rows and examples."""
+    c = state.columns
     examples: list[Example] = []
     users: list[str] = []
-    c = state.columns
-    while state.questions and state.questions[0].about.due_ms <= now_ms:
-        asked = state.questions.popleft()
+    for horizon_days, asked in state.questions.take_due(now_ms):
         at = asked.rows.astype(np.int64)
+        state.will_change(at)
         users += [str(u) for u in state.users[at]]
         churned = (c.question_orders[at] == 0).tolist()
         spend = (c.question_cents[at] / 100.0).tolist()
-        for i, (p_churn, p_champion, p_learner, expected) in enumerate(asked.scores.tolist()):
-            state.meta.examples += 1
-            examples.append(
-                Example(
-                    shard=state.meta.shard,
-                    ordinal=state.meta.examples,
-                    asked_at_ms=asked.about.asked_ms,
-                    matured_at_ms=asked.about.due_ms,
-                    horizon_days=asked.about.horizon_days,
-                    x=asked.x[i].tobytes(),
-                    p_champion=p_champion,
-                    p_learner=p_learner,
-                    p_churn=p_churn,
-                    spend_predicted=expected,
-                    churned=churned[i],
-                    spend=spend[i],
-                    champion_version=asked.about.champion_version,
-                    learner_version=asked.about.learner_version,
-                    features_hash=FEATURES_HASH,
-                )
+        times, learners = asked.asked_ms.tolist(), asked.learner.tolist()
+        champions = [state.meta.champions[i] for i in asked.champion.tolist()]
+        first = state.meta.examples + 1
+        state.meta.examples += len(asked)
+        examples += [
+            Example(
+                shard=state.meta.shard,
+                ordinal=first + i,
+                asked_at_ms=times[i],
+                matured_at_ms=times[i] + horizon_days * DAY_MS,
+                horizon_days=horizon_days,
+                x=asked.x[i].tobytes(),
+                p_champion=p_champion,
+                p_learner=p_learner,
+                p_churn=p_churn,
+                spend_predicted=expected,
+                churned=churned[i],
+                spend=spend[i],
+                champion_version=champions[i],
+                learner_version=learners[i],
+                features_hash=FEATURES_HASH,
             )
+            for i, (p_churn, p_champion, p_learner, expected) in enumerate(asked.scores.tolist())
+        ]
         c.asked_ms[at] = 0
     return _rows(examples, users), examples
 

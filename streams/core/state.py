@@ -1,16 +1,12 @@
 """Everything a shard remembers, as numpy columns with one row per user.
 
-`step` (streams/core/step.py) changes it in place; nothing else does. `export` gives the same
-content as flat arrays for a checkpoint, and `load` makes an equal state of them.
+`step` (streams/core/step.py) changes it in place; nothing else does. Whoever changes columns calls
+`will_change` before. `streams.core.snapshot` writes it down and reads it again.
 Times are milliseconds since 1970 UTC; 0 means never.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -26,16 +22,30 @@ from schemas.features import (
     RECENCY_KINDS,
 )
 from schemas.segments import DIMENSIONS
-from streams.core.hashing import hashes
+from streams.core.asked import Questions
+from streams.core.directory import UserDirectory
+from streams.core.frozen import PageGuard, RowGuard
+from streams.core.texts import Texts
 from streams.core.u64map import U64Map
 from streams.core.windows import WindowSums
 
-__all__ = ["DECAYED", "STATE_FORMAT", "VALUE_BINS", "Columns", "Meta", "ShardState"]
+__all__ = [
+    "DECAYED",
+    "ROW",
+    "STATE_FORMAT",
+    "VALUE_BINS",
+    "Columns",
+    "Meta",
+    "ShardState",
+    "UserNames",
+]
 
 STATE_FORMAT: Final = 2
 """Raised whenever `export` changes shape; a checkpoint of another format is refused."""
 
 DECAYED: Final = 3 * len(DECAY_HALF_LIVES_DAYS)  # orders, revenue, activity per half-life
+ROWS_PAGE_BITS: Final = 9  # 180 KiB of columns
+USERS_PAGE_BITS: Final = 10
 VALUE_BINS: Final = 512  # log-spaced bins of expected spend, for the value tiers' quantiles
 
 
@@ -140,43 +150,39 @@ class Columns:
         self.reserve(256)
 
     def reserve(self, rows: int) -> None:
-        """Make room for `rows` users; new rows hold each column's fill value."""
+        """Make room for `rows` users; `fill` rows before they are used."""
         for name, (dtype, width) in self._SPEC.items():
             shape = (rows, width) if width else (rows,)
-            grown = np.full(shape, self._FILL.get(name, 0), dtype)
+            grown = np.zeros(shape, dtype)  # memory that is not used yet takes none
             if self.capacity:
                 grown[: self.capacity] = getattr(self, name)
             setattr(self, name, grown)
         self.capacity = rows
 
-    def export(self, rows: int) -> dict[str, NDArray[Any]]:
-        return {name: getattr(self, name)[:rows].reshape(-1) for name in self._SPEC}
+    def fill(self, rows: slice | NDArray[np.int64]) -> None:
+        """Put what a new user has into rows."""
+        for name in self._SPEC:
+            getattr(self, name)[rows] = self._FILL.get(name, 0)
 
-    def load(self, rows: int, arrays: dict[str, NDArray[Any]]) -> None:
-        self.reserve(max(256, rows))
-        for name, (dtype, width) in self._SPEC.items():
-            shape = (rows, width) if width else (rows,)
-            getattr(self, name)[:rows] = arrays[name].astype(dtype, copy=False).reshape(shape)
+    def pack(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """A copy of some rows, one item of `ROW` each."""
+        first = self.orders[rows]
+        packed = np.empty(len(first), ROW)
+        for name in self._SPEC:
+            packed[name] = getattr(self, name)[rows]
+        return packed
 
-    @property
-    def nbytes(self) -> int:
-        return sum(getattr(self, name).nbytes for name in self._SPEC)
+    def unpack(self, packed: NDArray[Any]) -> None:
+        """Make these the first rows."""
+        self.reserve(max(256, len(packed)))
+        for name in self._SPEC:
+            getattr(self, name)[: len(packed)] = packed[name]
 
 
-class Question(msgspec.Struct):
-    """What all questions asked in one step share."""
-
-    seq: int
-    asked_ms: int
-    horizon_days: int
-    """Of the champion that was asked: the question matures by it, whatever champion comes after."""
-    champion_version: str
-    learner_version: int
-
-    @property
-    def due_ms(self) -> int:
-        """When the answer is known."""
-        return self.asked_ms + self.horizon_days * 86_400_000
+ROW: Final = np.dtype(
+    [(name, dtype, (width,) if width else ()) for name, (dtype, width) in Columns._SPEC.items()]  # noqa: SLF001
+)
+"""One user's columns, side by side: how they are written to a checkpoint."""
 
 
 class Meta(msgspec.Struct):
@@ -206,44 +212,23 @@ class Meta(msgspec.Struct):
     """Event time of the shop's first order, as far as this shard knows; 0 before it."""
     learner: Any = None
     """The learner snapshot in use (schemas.messages.LearnerSnapshot as builtins), or None."""
-    questions: list[Question] = []
-    """The open questions' common parts; filled by `export`."""
+    champions: list[str] = msgspec.field(default_factory=list)
+    """Versions of the champions that asked questions."""
     tier_cuts: list[int] = msgspec.field(default_factory=lambda: [-1, -1])
     """Value bins above which a customer is medium and high; -1 until first computed."""
     tier_total: int = 0
     """Live customers when the cuts were computed."""
 
 
-@dataclass(frozen=True)
-class AskedQuestions:
-    """Label questions asked in one step, of k users.
+class UserNames:
+    """The users' ids by row, as an array would give them; made of bytes when they are asked for."""
 
-    rows: int32 [k]; scores: float32 [k, 4] (p_churn, p_champion, p_learner, expected spend);
-    x: float32 [k, F], the features at that time.
-    """
+    def __init__(self, directory: UserDirectory) -> None:
+        self._directory = directory
 
-    about: Question
-    rows: NDArray[np.int32]
-    scores: NDArray[np.float32]
-    x: NDArray[np.float32]
-
-
-class RowIndex(dict[str, int]):
-    """User -> row. Looking up a user that is not known gives the next row, in one dict access."""
-
-    def __init__(self, known: Iterable[tuple[str, int]] = ()) -> None:
-        super().__init__(known)
-        self._new: list[str] = []
-
-    def __missing__(self, user: str) -> int:
-        row = self[user] = len(self)
-        self._new.append(user)
-        return row
-
-    def take_new(self) -> list[str]:
-        """The users added since the last call, in the order of their rows."""
-        new, self._new = self._new, []
-        return new
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
+        """Object [k], of str."""
+        return self._directory.names(rows)
 
 
 class ShardState:
@@ -251,10 +236,8 @@ class ShardState:
 
     def __init__(self, shard: int, features: int) -> None:
         self.meta = Meta(shard)
-        self.rows_by_user = RowIndex()
-        self.users = np.empty(256, object)
-        self._names = bytearray()  # the user ids' UTF-8, one after the other, for `export`
-        self._name_bytes = array("i")
+        self.rows_by_user = UserDirectory()
+        self.users = UserNames(self.rows_by_user)
         self.columns = Columns()
         self.counts = WindowSums(len(COUNT_MEASURES), np.int32)
         self.money = WindowSums(len(MONEY_MEASURES), np.int64)
@@ -263,21 +246,28 @@ class ShardState:
         self.seen_ids = U64Map()  # event id hash -> event day
         self.pairs = U64Map()  # (user, item | category | session) -> newest 5-minute tile
         self.features = features
-        self.questions: deque[AskedQuestions] = deque()  # in the order they are due
+        self.questions = Questions(features)
         self.value_histogram = np.zeros(VALUE_BINS, np.int64)
+        self.rows_guard = RowGuard(ROWS_PAGE_BITS, self.columns.pack)
+        self.users_guard = PageGuard(USERS_PAGE_BITS)
 
     @property
     def n(self) -> int:
         """Users known."""
         return len(self.rows_by_user)
 
-    def rows_of(self, users: list[str]) -> NDArray[np.int64]:
+    def rows_of(self, users: Texts) -> NDArray[np.int64]:
         """The row of each user; users not known yet get the next rows. int64 [len(users)]."""
         known = self.n
-        rows = np.fromiter(map(self.rows_by_user.__getitem__, users), np.int64, len(users))
+        rows = self.rows_by_user.rows_of(users)
         if self.n > known:
             self._make_room(known)
+        self.will_change(rows)
         return rows
+
+    def will_change(self, rows: NDArray[np.int64]) -> None:
+        """To be called before columns of `rows` (int64 [k]) are changed."""
+        self.rows_guard.before_change(rows)
 
     def _make_room(self, known: int) -> None:
         """Give the users that were added to the index their rows in every column."""
@@ -286,93 +276,35 @@ class ShardState:
             self.columns.reserve(capacity)
             self.counts.reserve(capacity)
             self.money.reserve(capacity)
-            self.users = np.concatenate([self.users, np.empty(capacity - len(self.users), object)])
-        new = self.rows_by_user.take_new()
-        self.users[known : self.n] = new
-        encoded = [user.encode() for user in new]
-        self._names += b"".join(encoded)
-        self._name_bytes.extend(map(len, encoded))
-        self.columns.user_hash[known : self.n] = hashes(new)
+        self.rows_guard.grow(self.n)
+        self.users_guard.grow(self.n)
+        self.users_guard.changed_range(known, self.n)
+        self.columns.fill(slice(known, self.n))
+        self.columns.user_hash[known : self.n] = self.rows_by_user.hashes[known:]
 
     @property
     def nbytes(self) -> int:
-        """Memory of the columns, windows, logs and maps, in bytes (the user index is extra)."""
+        """Memory of everything that grows with users and events, in bytes."""
         return (
-            self.columns.nbytes
-            + self.counts.nbytes
-            + self.money.nbytes
+            self.n * ROW.itemsize
+            + self.rows_by_user.nbytes
+            + self.counts.nbytes(self.n)
+            + self.money.nbytes(self.n)
             + self.seen_ids.nbytes
             + self.pairs.nbytes
-            + sum(asked.x.nbytes for asked in self.questions)
+            + self.questions.nbytes
         )
 
-    def export(self) -> tuple[bytes, dict[str, NDArray[Any]]]:
-        """The state as (meta, named 1-d arrays); these are views: copy before the next step."""
-        arrays: dict[str, NDArray[Any]] = {
-            "users/utf8": np.frombuffer(bytes(self._names), np.uint8),
-            "users/bytes": np.array(self._name_bytes, np.int32),
-            "histogram": self.value_histogram,
-            "ids/keys": self.seen_ids.keys,
-            "ids/values": self.seen_ids.values,
-            "pairs/keys": self.pairs.keys,
-            "pairs/values": self.pairs.values,
-        }
-        self.meta.questions = [asked.about for asked in self.questions]
-        for asked in self.questions:
-            name = f"questions/{asked.about.seq}"
-            arrays[f"{name}/rows"] = asked.rows
-            arrays[f"{name}/scores"] = asked.scores.reshape(-1)
-            arrays[f"{name}/x"] = asked.x.reshape(-1)
-        arrays |= {f"columns/{k}": v for k, v in self.columns.export(self.n).items()}
-        arrays |= {f"counts/{k}": v for k, v in self.counts.export().items()}
-        arrays |= {f"money/{k}": v for k, v in self.money.export().items()}
-        return msgspec.msgpack.encode(self.meta), arrays
-
-    @classmethod
-    def load(cls, meta: bytes, arrays: dict[str, NDArray[Any]], features: int) -> ShardState:
-        """An equal state from `export`ed parts. Raises KeyError or ValueError for damaged ones."""
-        decoded = msgspec.msgpack.decode(meta, type=Meta)
-        if decoded.format != STATE_FORMAT or decoded.features_hash != FEATURES_HASH:
-            raise ValueError(
-                f"state has format {decoded.format} and features {decoded.features_hash[:8]}; "
-                f"this build reads format {STATE_FORMAT} and features {FEATURES_HASH[:8]}"
-            )
-        state = cls(decoded.shard, features)
-        state.meta = decoded
-        state._restore_users(arrays["users/utf8"].tobytes(), arrays["users/bytes"])
-        n = state.n
-        state.columns.load(n, _under(arrays, "columns/"))
-        capacity = state.columns.capacity
-        state.counts.load(decoded.clock_ms, capacity, _under(arrays, "counts/"))
-        state.money.load(decoded.clock_ms, capacity, _under(arrays, "money/"))
-        state.seen_ids.load(arrays["ids/keys"], arrays["ids/values"])
-        state.pairs.load(arrays["pairs/keys"], arrays["pairs/values"])
-        for about in decoded.questions:
-            name = f"questions/{about.seq}"
-            state.questions.append(
-                AskedQuestions(
-                    about,
-                    arrays[f"{name}/rows"],
-                    arrays[f"{name}/scores"].reshape(-1, 4),
-                    arrays[f"{name}/x"].reshape(-1, features),
-                )
-            )
-        state.value_histogram = arrays["histogram"].copy()
-        return state
-
-    def _restore_users(self, names: bytes, lengths: NDArray[np.int32]) -> None:
-        ends = np.cumsum(lengths, dtype=np.int64).tolist()
-        starts = [0, *ends[:-1]] if ends else []
-        users = [names[a:b].decode() for a, b in zip(starts, ends, strict=True)]
-        self.rows_by_user = RowIndex(zip(users, range(len(users)), strict=True))
-        self.users = np.empty(max(256, len(users)), object)
-        self.users[: len(users)] = users
-        self._names = bytearray(names)
-        self._name_bytes = array("i", lengths.tolist())
-
-
-def _under(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    def restore_users(self, users: list[str], packed: NDArray[Any]) -> None:
+        """Give an empty state its users, one item of `ROW` each."""
+        n = len(users)
+        self.rows_by_user.load(Texts.of(users))
+        self.columns.unpack(packed)
+        capacity = self.columns.capacity
+        self.counts.reserve(capacity)
+        self.money.reserve(capacity)
+        self.rows_guard.grow(n)
+        self.users_guard.grow(n)
 
 
 assert tuple(DIMENSIONS) == ("value_tier", "lifecycle")  # noqa: S101  (step names them)

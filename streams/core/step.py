@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from schemas.messages import AlertMessage, DeadLetter, Example, LearnerSnapshot
 from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.alerts import enough_data, update_alerts
-from streams.core.apply import Applied, admit, apply, forget
+from streams.core.apply import Applied, admit, apply, forget, forget_some
 from streams.core.config import CoreConfig, Scorer
 from streams.core.decode import decode
 from streams.core.events import Events
@@ -28,6 +28,7 @@ from streams.core.records import SOURCES, Records
 from streams.core.samples import SAMPLE_TABLE, sample
 from streams.core.segments import Table, cut_tiers, update_segments
 from streams.core.state import ShardState
+from streams.core.texts import Texts
 
 __all__ = ["Counts", "Outputs", "step"]
 
@@ -87,6 +88,8 @@ def step(
         meta.learner = plan.learner
     learner = _snapshot(meta.learner)
 
+    forget_some(state)
+
     # 1. events in: decode, refuse, drop duplicates, set late ones aside
     decoded = [decode(records[s], s, config.decode) for s in SOURCES]
     admitted = [admit(state, events, config.lateness_ms) for events in decoded]
@@ -100,6 +103,7 @@ def step(
 
     # 3. score whoever was touched, and the slice of silent users whose turn it is
     swept = np.arange(meta.sweep_row, min(meta.sweep_row + plan.sweep_rows, state.n))
+    state.will_change(swept)
     touched = np.unique(np.concatenate([*rows, swept]))
     x = features(state, touched, now_ms)
     _score(state, touched, x, now_ms, config, scorer, learner)
@@ -255,7 +259,7 @@ def _score_rows(
     told &= c.orders[rows] == c.written_orders[rows]
     told &= now_ms - c.written_at_ms[rows] < WRITE_AFTER_MS
     if len(changes["user_id"]):
-        moved = np.array([state.rows_by_user[u] for u in changes["user_id"]], np.int64)
+        moved = state.rows_by_user.rows_of(Texts.of(changes["user_id"].tolist()))
         told &= ~np.isin(rows, moved)
     at = rows[~told]
     k = len(at)

@@ -1,21 +1,33 @@
 """A map from uint64 keys to an int32 value, made for whole arrays at once.
 
-Entries lie in insertion order in plain arrays (`keys`, `values`), so that a checkpoint can copy
-them page by page; an open-addressing index of positions stands beside them and is rebuilt on load.
-Python's dict would take five times the memory and one call per key.
+Entries lie in the order of insertion in plain arrays (`keys`, `values`), so that a checkpoint can
+write them page by page and only the last page changes; an index of positions stands beside them and
+is made anew on load. Python's dict would take five times the memory and one call per key.
+
+Nothing here takes long at once: a larger index takes over entry by entry with every call, and
+`compact` drops old entries a part at a time. Both depend only on the calls made, so that a replay
+does the same.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.core.frozen import PageGuard
+from streams.core.kernels import table
+
 __all__ = ["U64Map"]
 
-_MIX: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing (Knuth, 6.4)
-_MIN_BITS: Final = 10
+_LEAST: Final = 512
+_FULL: Final = 0.8  # 3 probes for a key that is there
+_GROWTH: Final = 1.6
+_MOVED_PER_KEY: Final = 8  # of the old index, per key looked up: done long before the next growth
+_NO_INDEX: Final = np.empty(0, np.int32)
+_KEYS_PAGE_BITS: Final = 15
+_VALUES_PAGE_BITS: Final = 16  # 256 KiB each
 
 
 class U64Map:
@@ -23,42 +35,38 @@ class U64Map:
 
     def __init__(self) -> None:
         self._n = 0
-        self._keys = np.empty(1 << (_MIN_BITS - 1), np.uint64)
-        self._values = np.empty(1 << (_MIN_BITS - 1), np.int32)
-        self._bits = _MIN_BITS
-        self._index = np.full(1 << _MIN_BITS, -1, np.int32)
-        self._scratch = np.empty(0, np.int32)
+        self._keys = np.empty(_LEAST, np.uint64)
+        self._values = np.empty(_LEAST, np.int32)
+        self._index = np.zeros(2 * _LEAST, np.int32)
+        self._old = _NO_INDEX
+        self._moved = self._until = 0  # of the entries before `_until`, those in the new index
+        self._compacting: tuple[int, int, int] | None = None  # oldest, read, write
+        self.keys_guard = PageGuard(_KEYS_PAGE_BITS)
+        self.values_guard = PageGuard(_VALUES_PAGE_BITS)
 
     def __len__(self) -> int:
+        """Entries, those included that are being dropped."""
         return self._n
 
     @property
     def keys(self) -> NDArray[np.uint64]:
-        """The keys, in insertion order (a view)."""
+        """The keys, in insertion order (a view). While entries are dropped, some are left-overs."""
         return self._keys[: self._n]
 
     @property
     def values(self) -> NDArray[np.int32]:
-        """The values, in insertion order (a view that may be written to)."""
+        """The values, in insertion order (a view)."""
         return self._values[: self._n]
 
     @property
     def nbytes(self) -> int:
-        return sum(a.nbytes for a in (self._keys, self._values, self._index, self._scratch))
+        """Memory in use, in bytes."""
+        return self.keys.nbytes + self.values.nbytes + self._index.nbytes + self._old.nbytes
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The position of each key, or -1. keys: uint64 [k] -> int64 [k]."""
-        found = np.full(len(keys), -1, np.int64)
-        left = np.arange(len(keys))
-        slots = self._home(keys)
-        mask = len(self._index) - 1
-        while len(left):
-            at = self._index[slots]
-            hit = (at >= 0) & (self._keys[at] == keys[left])
-            found[left[hit]] = at[hit]
-            go_on = (at >= 0) & ~hit
-            left = left[go_on]
-            slots = (slots[go_on] + 1) & mask
+        found = np.empty(len(keys), np.int64)
+        table.find(self._index, self._old, self._keys, keys, found)
         return found
 
     def find_or_add(
@@ -69,104 +77,126 @@ class U64Map:
         keys: uint64 [k], may repeat; value: int32 [k]. Of a repeated missing key the first
         occurrence is added and marked. Returns positions int64 [k] and is_new bool [k].
         """
-        positions = self.find(keys)
-        is_new = np.zeros(len(keys), np.bool_)
-        missing = np.flatnonzero(positions < 0)
-        if len(missing):
-            positions[missing], is_new[missing] = self._add(keys[missing], value[missing])
+        self._reserve(len(keys))
+        positions, is_new = np.empty(len(keys), np.int64), np.zeros(len(keys), np.bool_)
+        before = self._n
+        self._n = table.find_or_add(
+            self._index, self._old, self._keys, self._values, before, keys, value, positions, is_new
+        )
+        self._appended(before)
         return positions, is_new
 
-    def one_each(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One index into `positions` (int64 [k]) for every entry that occurs in it, ascending."""
-        if len(self._scratch) < len(self._keys):
-            # kept, because fresh memory would cost a page fault for nearly every entry
-            self._scratch = np.empty(len(self._keys), np.int32)
-        every = np.arange(len(positions), dtype=np.int32)
-        self._scratch[positions] = every
-        return np.flatnonzero(self._scratch[positions] == every)
+    def see(
+        self, keys: NDArray[np.uint64], value: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Raise each key's value to `value`, adding the missing ones; one after the other.
 
-    def keep(self, mask: NDArray[np.bool_]) -> None:
-        """Drop every entry whose mask is False; positions change, the order stays."""
-        keys, values = self.keys[mask], self.values[mask]
-        self.__init__()  # type: ignore[misc]
-        self._append(keys.copy(), values.copy())
-
-    def load(self, keys: NDArray[np.uint64], values: NDArray[np.int32]) -> None:
-        """Fill an empty map with distinct keys, in order."""
-        self._append(keys, values)
-
-    def _append(self, keys: NDArray[np.uint64], values: NDArray[np.int32]) -> None:
-        """Add distinct keys that are not there yet."""
-        start, stop = self._n, self._n + len(keys)
-        self._reserve(stop)
-        self._keys[start:stop] = keys
-        self._values[start:stop] = values
-        self._n = stop
-        if 2 * stop > len(self._index):
-            self._rebuild_index(stop)
-        else:
-            self._place(start, stop)
-
-    def _add(
-        self, keys: NDArray[np.uint64], values: NDArray[np.int32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Add keys that are not there yet but may repeat: positions and first occurrences.
-
-        All keys race for slots at once. The first occurrence of a key wins over later ones; whoever
-        finds its own key in its slot has its position, the others move on to the next slot.
+        Returns before int32 [k], the value that the key had when its turn came (0 for a new one),
+        and is_new bool [k]. keys: uint64 [k], may repeat; value: int32 [k].
         """
-        start, count = self._n, len(keys)
-        self._reserve(start + count)
-        if 2 * (start + count) > len(self._index):
-            self._rebuild_index(start + count)
-        self._keys[start : start + count] = keys
-        owner = np.empty(count, np.int64)  # the provisional position of each key's winner
-        slot_of = np.empty(count, np.int64)
-        left = np.arange(count)
-        slots = self._home(keys)
-        mask = len(self._index) - 1
-        while len(left):
-            free = self._index[slots] < 0
-            # reversed: of several writes to one slot the last one stays
-            self._index[slots[free][::-1]] = (start + left[free])[::-1]
-            at = self._index[slots]
-            same = self._keys[at] == keys[left]
-            owner[left[same]] = at[same]
-            slot_of[left[same]] = slots[same]
-            left = left[~same]
-            slots = (slots[~same] + 1) & mask
-        first = owner == start + np.arange(count)
-        rank = np.cumsum(first) - 1
-        self._n = start + int(first.sum())
-        self._keys[start : self._n] = keys[first]
-        self._values[start : self._n] = values[first]
-        self._index[slot_of[first]] = start + rank[first]
-        return start + rank[owner - start], first
+        self._reserve(len(keys))
+        if self.values_guard.frozen:
+            at = self.find(keys)
+            self.values_guard.before_change(self._values, at[at >= 0])
+        before, is_new = np.zeros(len(keys), np.int32), np.zeros(len(keys), np.bool_)
+        n = self._n
+        self._n = table.see(
+            self._index, self._old, self._keys, self._values, n, keys, value, before, is_new,
+            _VALUES_PAGE_BITS, self.values_guard.dirty,
+        )  # fmt: skip
+        self._appended(n)
+        return before, is_new
 
-    def _reserve(self, size: int) -> None:
+    def begin_drop(self, oldest: int) -> None:
+        """Have entries with a value below `oldest` dropped, by the calls of `drop_some` to come."""
+        if self._compacting is None:
+            self._finish_growing()
+            self._compacting = (oldest, 0, 0)
+
+    def drop_some(self, entries: int) -> None:
+        """Look at so many more entries, drop the old ones. Positions change, the order stays."""
+        if self._compacting is None:
+            return
+        oldest, read, write = self._compacting
+        stop = min(self._n, read + entries)
+        for guard, array in (
+            (self.keys_guard, self._keys),
+            (self.values_guard, self._values),
+        ):
+            guard.before_change_of_range(array, write, write + stop - read)
+        write = table.compact(self._index, self._keys, self._values, oldest, read, write, stop)
+        self._compacting = (oldest, stop, write)
+        if stop == self._n:
+            self._n = write
+            self._compacting = None
+
+    @property
+    def progress(self) -> list[int]:
+        """What `load` needs besides keys and values: empty, or how far dropping has come."""
+        return list(self._compacting or ())
+
+    def load(
+        self, keys: NDArray[np.uint64], values: NDArray[np.int32], progress: list[int] | None = None
+    ) -> None:
+        """Fill an empty map with `keys`, `values` and `progress` of another one."""
+        self._n = len(keys)
+        room = max(_LEAST, len(keys))
+        self._keys, self._values = np.empty(room, np.uint64), np.empty(room, np.int32)
+        self._keys[: self._n], self._values[: self._n] = keys, values
+        self._index = np.zeros(int(room * _GROWTH), np.int32)
+        read = write = 0
+        if progress:
+            oldest, read, write = progress
+            self._compacting = (oldest, read, write)
+        table.take_in(self._index, self._keys, 0, write)
+        table.take_in(self._index, self._keys, read, self._n)
+        self.keys_guard.grow(self._n)
+        self.values_guard.grow(self._n)
+
+    def take(self, part: Literal["keys", "values"], page: int) -> NDArray[Any]:
+        """A page as it was when its guard was frozen (there may have been more entries then)."""
+        if part == "keys":
+            return self.keys_guard.take(self._keys, page)
+        return self.values_guard.take(self._values, page)
+
+    def _reserve(self, more: int) -> None:
+        """Make room for so many more entries, and go on with what goes on in the background."""
+        size = self._n + more
         if size > len(self._keys):
             size = max(size, 2 * len(self._keys))
-            self._keys = np.resize(self._keys, size)
-            self._values = np.resize(self._values, size)
+            # memory that is not used yet takes none
+            self._keys, keys = np.empty(size, np.uint64), self._keys
+            self._values, values = np.empty(size, np.int32), self._values
+            self._keys[: self._n], self._values[: self._n] = keys[: self._n], values[: self._n]
+        if self._n + more > _FULL * len(self._index):
+            self._finish_growing()
+            while self._compacting is not None:
+                self.drop_some(self._n)
+            slots = int(max(_GROWTH * len(self._index), (self._n + more) / _FULL * _GROWTH))
+            self._old, self._index = self._index, np.zeros(slots, np.int32)
+            self._moved, self._until = 0, self._n
+        if len(self._old):
+            self._move(_MOVED_PER_KEY * more + 1)
+        for guard, array in (
+            (self.keys_guard, self._keys),
+            (self.values_guard, self._values),
+        ):
+            guard.grow(self._n + more)
+            if guard.frozen:  # after dropping, new entries come where frozen ones were
+                guard.before_change_of_range(array, self._n, self._n + more)
 
-    def _rebuild_index(self, size: int) -> None:
-        """At most half full with `size` entries: about 1.5 probes a hit."""
-        while 2 * size > (1 << self._bits):
-            self._bits += 1
-        self._index = np.full(1 << self._bits, -1, np.int32)
-        self._place(0, self._n)
+    def _move(self, entries: int) -> None:
+        """Enter more of the old index' entries into the new one."""
+        stop = min(self._until, self._moved + entries)
+        table.take_in(self._index, self._keys, self._moved, stop)
+        self._moved = stop
+        if stop == self._until:
+            self._old = _NO_INDEX
 
-    def _place(self, start: int, stop: int) -> None:
-        """Enter positions start..stop, whose keys are distinct and absent, into the index."""
-        entries = np.arange(start, stop, dtype=np.int32)
-        slots = self._home(self._keys[start:stop])
-        mask = len(self._index) - 1
-        while len(entries):
-            free = self._index[slots] < 0
-            self._index[slots[free]] = entries[free]  # of several rivals, one stays
-            lost = self._index[slots] != entries
-            entries = entries[lost]
-            slots = (slots[lost] + 1) & mask
+    def _finish_growing(self) -> None:
+        if len(self._old):
+            self._move(self._until)
 
-    def _home(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        return ((keys * _MIX) >> np.uint64(64 - self._bits)).astype(np.int64)
+    def _appended(self, start: int) -> None:
+        self.keys_guard.changed_range(start, self._n)
+        self.values_guard.changed_range(start, self._n)

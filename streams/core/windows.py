@@ -9,19 +9,27 @@ addition and one subtraction per window, however long the window is and however 
 
 (Subtract-on-evict: Tangwongsan, Hirzel, Schneider, "In-order sliding-window aggregation in
 worst-case constant time", 2020, section 2. Tiles and sawtooth windows: Chronon.)
+
+Memory: sums begin at half the width that they may need and are widened when one of them would
+overflow. Logs keep a cell in 4 bytes and a delta in as few as fit; a tile that time has passed is
+sorted, and keeps its cells as gaps of 2 bytes.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import WINDOWS
+from streams.core.kernels.sums import add_cells
 
-__all__ = ["WindowSums", "oldest_tile"]
+__all__ = ["Chunk", "WindowSums", "oldest_tile"]
 
 _HOPS_MS = sorted({w.hop_seconds * 1000 for w in WINDOWS})
 _WINDOWS_BY_HOP = {
@@ -35,6 +43,12 @@ _WINDOWS_BY_HOP = {
     for hop in _HOPS_MS
 }
 _MAX_CHUNKS = 32  # per tile, before they are joined; keeps evicting from walking many small arrays
+_SEALED_FROM_MS = 3_600_000  # shorter tiles are gone before sorting them would pay
+_NARROW: Final[dict[Any, Any]] = {
+    np.dtype(np.int32): np.dtype(np.int16),
+    np.dtype(np.int64): np.dtype(np.int32),
+}
+_WIDTHS: Final = (np.int8, np.int16, np.int32)
 
 
 def oldest_tile(now_ms: int, tiles: int, hop_ms: int) -> int:
@@ -46,27 +60,59 @@ def oldest_tile(now_ms: int, tiles: int, hop_ms: int) -> int:
     return now_ms // hop_ms - tiles + 1
 
 
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """A part of one tile's log: what was added to which cells. It never changes once made.
+
+    cells: uint32 [k], cell index (row * measures + measure); or, with `gaps`, uint16 [k], the
+    differences of ascending indices, the first from 0. deltas: [k], as narrow as they fit. `number`
+    is its name in checkpoints, once it has one.
+    """
+
+    cells: NDArray[Any]
+    deltas: NDArray[Any]
+    gaps: bool = False
+    number: int = -1
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def nbytes(self) -> int:
+        return self.cells.nbytes + self.deltas.nbytes
+
+    @property
+    def index(self) -> NDArray[np.uint32]:
+        """The cells' indices, uint32 [k]."""
+        return np.cumsum(self.cells, dtype=np.uint32) if self.gaps else self.cells
+
+
 class WindowSums:
     """Window sums of `measures` integer measures, int32 or int64.
 
-    `sums[w]` is [rows, measures] for window w of `schemas.features.WINDOWS`.
+    `sums[w]` is [rows, measures] for window w of `schemas.features.WINDOWS`, of that dtype or of
+    half its width.
     """
 
     def __init__(self, measures: int, dtype: type[np.int32] | type[np.int64]) -> None:
         self.measures = measures
         self.dtype = np.dtype(dtype)
         self.now_ms = 0
-        self.sums: list[NDArray[Any]] = [np.zeros((0, measures), dtype) for _ in WINDOWS]
-        # hop -> tile -> chunks of (cell index = row * measures + measure, delta)
-        self._logs: dict[int, dict[int, list[tuple[NDArray[np.int64], NDArray[Any]]]]] = {
+        self.sums: list[NDArray[Any]] = [
+            np.zeros((0, measures), _NARROW[self.dtype]) for _ in WINDOWS
+        ]
+        self.numbers = count()
+        self._logs: dict[int, dict[int, list[Chunk]]] = {  # hop -> tile -> chunks
             hop: defaultdict(list) for hop in _HOPS_MS
         }
 
     def reserve(self, rows: int) -> None:
-        """Make room for `rows` users; new rows are zero."""
+        """Make room for `rows` users; new rows are zero, and take no memory until they are used."""
+        if rows * self.measures > np.iinfo(np.uint32).max:
+            raise OverflowError(f"{rows} users are too many for one shard: use more partitions")
         for w, old in enumerate(self.sums):
             if rows > len(old):
-                grown = np.zeros((rows, self.measures), self.dtype)
+                grown = np.zeros((rows, self.measures), old.dtype)
                 grown[: len(old)] = old
                 self.sums[w] = grown
 
@@ -78,14 +124,21 @@ class WindowSums:
                 for tiles, w in _WINDOWS_BY_HOP[hop]:
                     before = oldest_tile(self.now_ms, tiles, hop)
                     after = oldest_tile(now_ms, tiles, hop)
-                    flat = self.sums[w].reshape(-1)
                     for tile in sorted(t for t in logs if before <= t < after):
-                        for cells, deltas in logs[tile]:
-                            np.subtract.at(flat, cells, deltas)
+                        for chunk in logs[tile]:
+                            self._add_to(w, chunk.index, chunk.deltas, -1)
                 # the last window is the longest: what it dropped nobody covers
                 for tile in [t for t in logs if t < after]:
                     del logs[tile]
+                self._seal(hop, now_ms)
         self.now_ms = max(self.now_ms, now_ms)
+
+    def _seal(self, hop: int, now_ms: int) -> None:
+        """Sort and pack the tiles that the clock leaves behind; only late events go there now."""
+        if hop >= _SEALED_FROM_MS:
+            for tile, chunks in self._logs[hop].items():
+                if self.now_ms // hop <= tile < now_ms // hop:
+                    chunks[:] = [_join(chunks)]
 
     def add(
         self,
@@ -100,7 +153,8 @@ class WindowSums:
         """
         if not len(rows):
             return
-        cells = rows * self.measures + measure
+        cells = (rows * self.measures + measure).astype(np.uint32)
+        delta = _narrowed(delta)
         for hop in _HOPS_MS:
             tile = ts_ms // hop
             oldest = oldest_tile(self.now_ms, _WINDOWS_BY_HOP[hop][-1][0], hop)
@@ -114,97 +168,123 @@ class WindowSums:
         self,
         hop: int,
         tile: NDArray[np.int64],
-        cells: NDArray[np.int64],
+        cells: NDArray[np.uint32],
         delta: NDArray[Any],
     ) -> None:
         lowest = int(tile.min())
         for tiles, w in _WINDOWS_BY_HOP[hop]:
-            flat = self.sums[w].reshape(-1)
             oldest = oldest_tile(self.now_ms, tiles, hop)
             if lowest >= oldest:
-                np.add.at(flat, cells, delta)
+                self._add_to(w, cells, delta, 1)
             else:
                 covered = tile >= oldest
-                np.add.at(flat, cells[covered], delta[covered])
+                self._add_to(w, cells[covered], delta[covered], 1)
         logs = self._logs[hop]
         if lowest == int(tile.max()):
-            self._append(logs[lowest], cells, delta)
+            _append(logs[lowest], Chunk(cells, delta))
             return
         order = np.argsort(tile, kind="stable")
         sorted_tiles = tile[order]
         starts = np.flatnonzero(np.r_[True, sorted_tiles[1:] != sorted_tiles[:-1]])
         for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
             part = order[start:stop]
-            self._append(logs[int(sorted_tiles[start])], cells[part], delta[part])
+            _append(logs[int(sorted_tiles[start])], Chunk(cells[part], delta[part]))
 
-    def _append(
-        self,
-        chunks: list[tuple[NDArray[np.int64], NDArray[Any]]],
-        cells: NDArray[np.int64],
-        delta: NDArray[Any],
-    ) -> None:
-        chunks.append((cells, delta))
-        if len(chunks) >= _MAX_CHUNKS:
-            # Join the small ones only, as in a log-structured merge: each cell is copied a few
-            # times, not once per batch.
-            chunks.sort(key=lambda c: -len(c[0]))
-            keep = 0
-            total = sum(len(c[0]) for c in chunks)
-            while keep < _MAX_CHUNKS // 2 and len(chunks[keep][0]) * 2 > total:
-                total -= len(chunks[keep][0])
-                keep += 1
-            chunks[keep:] = [_join(chunks[keep:])]
+    def _add_to(self, w: int, cells: NDArray[np.uint32], deltas: NDArray[Any], sign: int) -> None:
+        """Add to the sums of window w, which get wider if one becomes too large for them."""
+        deltas = deltas.astype(self.dtype, copy=False)
+        done = 0
+        while True:
+            sums = self.sums[w]
+            most = int(np.iinfo(sums.dtype).max)
+            done = add_cells(sums.reshape(-1), cells, deltas, done, sign, most)
+            if done == len(cells):
+                return
+            if sums.dtype == self.dtype:
+                raise OverflowError(f"a sum over {WINDOWS[w].name} is beyond {self.dtype}")
+            self.sums[w] = sums.astype(self.dtype)
 
-    def export(self) -> dict[str, NDArray[Any]]:
-        """Every tile's log as flat arrays, named `hop/tile/cells` and `hop/tile/deltas`.
+    def chunks(self) -> Iterator[tuple[int, int, Chunk]]:
+        """Every part of every log: (hop, tile, chunk)."""
+        for hop, logs in self._logs.items():
+            for tile, chunks in logs.items():
+                for chunk in chunks:
+                    yield hop, tile, chunk
 
-        The sums are not exported: they follow from the logs.
+    def load(self, now_ms: int, rows: int, chunks: Iterable[tuple[int, int, Chunk]]) -> None:
+        """Fill an empty object with what `chunks` gave, and sum it up."""
+        self.now_ms = now_ms
+        self.reserve(rows)
+        for hop, tile, chunk in chunks:
+            self._logs[hop][tile].append(chunk)
+            for tiles, w in _WINDOWS_BY_HOP[hop]:
+                if tile >= oldest_tile(now_ms, tiles, hop):
+                    self._add_to(w, chunk.index, chunk.deltas, 1)
+
+    def export(self, rank: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Every tile's log in one way of the many that mean the same, to compare two objects.
+
+        rank: int64 [rows], what to count each row as. Named `hop/tile/cells` (uint32, ascending)
+        and `hop/tile/deltas`, of the sums' dtype.
         """
         arrays: dict[str, NDArray[Any]] = {}
         for hop, logs in self._logs.items():
-            for tile, chunks in logs.items():
-                if len(chunks) > 1:
-                    chunks[:] = [_join(chunks)]
-                arrays[f"{hop}/{tile}/cells"], arrays[f"{hop}/{tile}/deltas"] = chunks[0]
+            for tile in sorted(logs):
+                index = np.concatenate([c.index for c in logs[tile]]).astype(np.int64)
+                cells = rank[index // self.measures] * self.measures + index % self.measures
+                deltas = np.concatenate([c.deltas.astype(self.dtype) for c in logs[tile]])
+                joined = _join([Chunk(cells.astype(np.uint32), deltas)])
+                if len(joined):
+                    arrays[f"{hop}/{tile}/cells"] = joined.index
+                    arrays[f"{hop}/{tile}/deltas"] = joined.deltas.astype(self.dtype)
         return arrays
 
-    def load(self, now_ms: int, rows: int, arrays: dict[str, NDArray[Any]]) -> None:
-        """Rebuild an empty object from `export`: logs as they were, sums recomputed."""
-        self.now_ms = now_ms
-        self.reserve(rows)
-        for name, cells in arrays.items():
-            if not name.endswith("/cells"):
-                continue
-            hop, tile = map(int, name.split("/")[:2])
-            deltas = arrays[f"{hop}/{tile}/deltas"]
-            self._logs[hop][tile].append((cells, deltas))
-            for tiles, w in _WINDOWS_BY_HOP[hop]:
-                if tile >= oldest_tile(now_ms, tiles, hop):
-                    np.add.at(self.sums[w].reshape(-1), cells, deltas)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of sums and logs, in bytes."""
-        logs = sum(
-            cells.nbytes + deltas.nbytes
-            for family in self._logs.values()
-            for chunks in family.values()
-            for cells, deltas in chunks
-        )
-        return logs + sum(s.nbytes for s in self.sums)
+    def nbytes(self, rows: int) -> int:
+        """Memory of sums and logs of the first `rows` users, in bytes."""
+        logs = sum(chunk.nbytes for _, _, chunk in self.chunks())
+        return logs + sum(s[:rows].nbytes for s in self.sums)
 
 
-def _join(
-    chunks: list[tuple[NDArray[np.int64], NDArray[Any]]],
-) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def _append(chunks: list[Chunk], chunk: Chunk) -> None:
+    chunks.append(chunk)
+    if len(chunks) >= _MAX_CHUNKS:
+        # Join the small ones only, as in a log-structured merge: each cell is copied a few
+        # times, not once per batch.
+        chunks.sort(key=len, reverse=True)
+        keep = 0
+        total = sum(map(len, chunks))
+        while keep < _MAX_CHUNKS // 2 and len(chunks[keep]) * 2 > total:
+            total -= len(chunks[keep])
+            keep += 1
+        chunks[keep:] = [_join(chunks[keep:])]
+
+
+def _join(chunks: list[Chunk]) -> Chunk:
     """One chunk with one entry per cell, cells ascending; entries that sum to 0 are dropped."""
-    cells = np.concatenate([c for c, _ in chunks])
-    deltas = np.concatenate([d for _, d in chunks])
+    if len(chunks) == 1 and chunks[0].gaps:
+        return chunks[0]
+    cells = np.concatenate([chunk.index for chunk in chunks])
+    deltas = np.concatenate([chunk.deltas.astype(np.int64) for chunk in chunks])
+    if not len(cells):
+        return Chunk(cells, deltas)
     order = np.argsort(cells, kind="stable")
     cells, deltas = cells[order], deltas[order]
-    if not len(cells):
-        return cells, deltas
     starts = np.flatnonzero(np.r_[True, cells[1:] != cells[:-1]])
-    summed = np.add.reduceat(deltas, starts).astype(deltas.dtype)
+    summed = np.add.reduceat(deltas, starts)
     left = summed != 0
-    return cells[starts][left], summed[left]
+    cells, deltas = cells[starts][left], _narrowed(summed[left])
+    gaps = np.diff(cells, prepend=np.uint32(0))
+    if not len(gaps) or int(gaps.max()) > np.iinfo(np.uint16).max:
+        return Chunk(cells, deltas)
+    return Chunk(gaps.astype(np.uint16), deltas, gaps=True)
+
+
+def _narrowed(values: NDArray[Any]) -> NDArray[Any]:
+    """The same integers in the narrowest signed dtype that holds them all."""
+    if not len(values):
+        return values.astype(np.int8)
+    low, high = int(values.min()), int(values.max())
+    for dtype in _WIDTHS:
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return values.astype(dtype, copy=False)
+    return values

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
+from streams.core.asked import Asked
 from streams.core.config import CoreConfig
 from streams.core.events import DecodeRules
 from streams.core.plan import Clock, Pending, Plan, next_plan
@@ -187,6 +188,10 @@ class Driver:
     def sweep(self, clock_ms: int) -> Outputs:
         """Every user, at this time."""
         return self.feed(clock_ms=clock_ms, sweep_rows=max(1, self.state.n))
+
+    def open_questions(self) -> list[Asked]:
+        """The open label questions, a part for each horizon."""
+        return [queue.everything() for queue in self.state.questions.by_horizon.values()]
 
     def column(self, name: str, user: str) -> Any:
         return getattr(self.state.columns, name)[self.state.rows_by_user[user]]

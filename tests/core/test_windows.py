@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,13 +183,60 @@ def test_many_small_batches_are_joined_and_still_leave_exactly() -> None:
     for w in range(len(WINDOWS)):
         np.testing.assert_array_equal(sums.sums[w], want)
     again = WindowSums(3, np.int32)
-    again.load(T0, 10, sums.export())
+    again.load(T0, 10, sums.chunks())
     for w in range(len(WINDOWS)):
         np.testing.assert_array_equal(again.sums[w], sums.sums[w])
     for both in (sums, again):
         both.advance(T0 + 90 * DAY_MS)
         assert not any(s.any() for s in both.sums)
-        assert not both.export()
+        assert not list(both.chunks())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "step"), [(np.int32, 2**14 - 1), (np.int32, 2**20), (np.int64, 2**40)]
+)
+def test_sums_too_large_for_half_the_width_get_all_of_it(dtype: Any, step: int) -> None:
+    """In the middle of one call, where cells repeat; and they come back to zero."""
+    sums = WindowSums(2, dtype)
+    sums.reserve(4)
+    sums.advance(T0)
+    rows = np.array([1, 1, 3, 1, 1, 0])
+    delta = np.array([step, step, -step, step, 1, 7], dtype)
+    for _ in range(3):
+        sums.add(rows, np.array([0, 0, 1, 0, 0, 0]), delta, np.full(6, T0))
+    for w in range(len(WINDOWS)):
+        assert sums.sums[w].tolist() == [[21, 0], [9 * step + 3, 0], [0, 0], [0, -3 * step]]
+    again = WindowSums(2, dtype)
+    again.load(T0, 4, sums.chunks())
+    for both in (sums, again):
+        both.advance(T0 + 2 * DAY_MS)
+        assert both.sums[2].tolist() == [[21, 0], [9 * step + 3, 0], [0, 0], [0, -3 * step]]
+        both.advance(T0 + 90 * DAY_MS)
+        assert not any(s.any() for s in both.sums)
+
+
+def test_a_sum_beyond_its_full_width_is_an_error_and_no_wrong_number() -> None:
+    sums = WindowSums(1, np.int32)
+    sums.reserve(1)
+    sums.advance(T0)
+    cell = np.array([0])
+    sums.add(cell, cell, np.array([2**30], np.int32), np.array([T0]))
+    with pytest.raises(OverflowError, match="int32"):
+        sums.add(cell, cell, np.array([2**30], np.int32), np.array([T0]))
+
+
+def test_a_tile_that_time_has_passed_takes_few_bytes() -> None:
+    sums, rng = WindowSums(3, np.int32), np.random.default_rng(1)
+    sums.reserve(10_000)
+    sums.advance(T0)
+    rows = rng.integers(0, 10_000, 50_000)
+    sums.add(rows, rows % 3, np.ones(50_000, np.int32), np.full(50_000, T0))
+    cells = len(np.unique(rows))
+    sums.advance(T0 + 25 * HOUR_MS)
+    assert [(tile, len(c), c.nbytes) for _, tile, c in sums.chunks()] == [
+        (T0 // DAY_MS, cells, 3 * cells)
+    ]
+    assert sums.sums[2].sum() == 50_000
 
 
 def test_the_recount_itself_on_a_case_worked_out_by_hand() -> None:

@@ -23,7 +23,7 @@ from streams import migrate, topics_admin
 from streams.artifacts import ScorerStore
 from streams.checkpoints import CheckpointStore
 from streams.clickhouse import ClickHouseTarget, connect
-from streams.core.state import ShardState
+from streams.core import snapshot
 from streams.core_config import core_config
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail, wait_until
 from streams.log import KafkaLog
@@ -345,7 +345,7 @@ class World:
         store = CheckpointStore(log, self.settings.topic_names.checkpoints, shard, "reader")
         stored = await store.load()
         assert stored is not None
-        state = ShardState.load(stored.manifest.meta, stored.arrays, len(FEATURE_NAMES))
+        state = snapshot.load(stored.meta, stored.arrays, len(FEATURE_NAMES))
         assert state.meta.seq == oracle.state.meta.seq, "the last worker left no checkpoint"
         assert_same_state(state, oracle.state)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streams.checkpoints import CheckpointStore
-from streams.core.pages import PAGE_BYTES
+from streams.checkpoints import Begun, CheckpointStore
+from streams.core.pages import PAGE_BYTES, Source
 from streams.errors import StateError
 from tests.shell_core.memory import MemoryLog
 
@@ -41,8 +41,19 @@ def states() -> list[Arrays]:
     ]
 
 
+def begun(kept: CheckpointStore, seq: int, arrays: Arrays, journal_offset: int) -> Begun:
+    sources = {name: Source.constant(array, changed=True) for name, array in arrays.items()}
+    return kept.begin(seq, journal_offset, b"meta %d" % seq, sources)
+
+
+async def finish(kept: CheckpointStore, checkpoint: Begun) -> None:
+    while checkpoint.writing.left:
+        await kept.write(checkpoint.writing.take(1))
+    await kept.complete(checkpoint)
+
+
 async def write(kept: CheckpointStore, seq: int, arrays: Arrays, journal_offset: int) -> None:
-    await kept.write(kept.prepare(seq, journal_offset, b"meta %d" % seq, arrays))
+    await finish(kept, begun(kept, seq, arrays, journal_offset))
 
 
 async def loaded(log: MemoryLog) -> tuple[int, Arrays] | None:
@@ -123,32 +134,35 @@ def test_a_writer_after_any_cut_leaves_a_topic_that_loads() -> None:
 
 def test_only_changed_pages_are_written() -> None:
     async def go() -> None:
-        log = MemoryLog()
-        kept = store(log, "a")
+        kept = store(MemoryLog(), "a")
         big = np.arange(5 * ITEMS)
-        first = kept.prepare(1, 0, b"", {"a": big})
-        assert [page[1] for page in first.pages] == [0, 1, 2, 3, 4]
-        await kept.write(first)
-        assert kept.prepare(2, 0, b"", {"a": big}).pages == []
+        first = begun(kept, 1, {"a": big}, 0)
+        assert first.writing.left == 5
+        await finish(kept, first)
+        assert begun(kept, 2, {"a": big}, 0).writing.take(10**9) == []
         big[3 * ITEMS] += 1
-        second = kept.prepare(2, 0, b"", {"a": big})
-        assert [page[1] for page in second.pages] == [3]
-        assert second.nbytes == PAGE_BYTES
+        second = begun(kept, 2, {"a": big}, 0).writing.take(10**9)
+        assert [(name, index, slot, len(page)) for name, index, slot, page in second] == [
+            ("a", 3, 1, PAGE_BYTES)
+        ]
 
     asyncio.run(go())
 
 
-def test_prepared_pages_stay_as_they_are_while_the_state_moves_on() -> None:
+def test_no_record_grows_with_the_number_of_arrays() -> None:
+    """The table of a million users' pages is cut into pages too."""
+
     async def go() -> None:
         log = MemoryLog()
         kept = store(log, "a")
-        array = np.arange(10)
-        prepared = kept.prepare(1, 0, b"", {"a": array})
-        array[:] = -1
-        await kept.write(prepared)
+        many = {f"questions/{i}/{'x' * 60}": np.arange(i % 3) for i in range(20_000)}
+        await write(kept, 1, many, 0)
+        await write(kept, 2, many, 0)
+        assert max(len(value or b"") for _, _, value in log.records(TOPIC, SHARD)) <= PAGE_BYTES
         found = await loaded(log)
         assert found is not None
-        assert found[1]["a"].tolist() == list(range(10))
+        assert found[0] == 2
+        assert same(found[1], many)
 
     asyncio.run(go())
 
@@ -202,10 +216,10 @@ def test_of_two_writers_the_one_further_on_in_the_journal_counts() -> None:
         log = MemoryLog()
         old, new = store(log, "a"), store(log, "b")
         await write(old, 1, states()[0], 10)
-        late = old.prepare(2, 20, b"", states()[1])
+        late = begun(old, 2, states()[1], 20)
         await new.load()
         await write(new, 3, states()[2], 30)
-        await old.write(late)
+        await finish(old, late)
         found = await loaded(log)
         assert found is not None
         assert found[0] == 3
@@ -251,7 +265,8 @@ def test_the_topic_stays_small_when_compacted() -> None:
             await write(kept, seq, {"a": rng.integers(0, 9, size), f"q/{seq}": np.arange(4)}, seq)
             log.compact(TOPIC, SHARD)
         alive = [k for _, k, v in log.records(TOPIC, SHARD) if v is not None]
-        # Two slots of at most three pages, one array's page, the manifest, and the active segment.
-        assert len(set(alive)) <= 2 * 3 + 2 + 4, sorted(set(alive), key=str)
+        # Two slots of at most three pages and of the table's, one array's page, the manifest, and
+        # the active segment.
+        assert len(set(alive)) <= 2 * 3 + 2 + 2 + 4, sorted(set(alive), key=str)
 
     asyncio.run(go())

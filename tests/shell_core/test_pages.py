@@ -12,7 +12,16 @@ from hypothesis.extra.numpy import arrays as np_arrays
 from numpy.typing import NDArray
 
 from streams.core import pages
-from streams.core.pages import ArrayPages, Manifest, assemble, changed_pages, page_key
+from streams.core.pages import (
+    ArrayPages,
+    Contents,
+    Manifest,
+    Source,
+    Writing,
+    assemble,
+    contents_of,
+    page_key,
+)
 from tests.core.driving import bounded
 
 WRITER = "w"
@@ -30,8 +39,8 @@ def small_pages() -> Any:
     patch.undo()
 
 
-def manifest(tables: dict[str, ArrayPages]) -> Manifest:
-    return Manifest(WRITER, "o", 0, 1, b"", tables)
+def sources(state: dict[str, NDArray[Any]]) -> dict[str, Source]:
+    return {name: Source.constant(array, changed=True) for name, array in state.items()}
 
 
 @bounded
@@ -43,16 +52,33 @@ def test_any_history_of_states_comes_back_and_cut_writes_harm_nothing(
     before: dict[str, ArrayPages] = {}
     last: dict[str, NDArray[Any]] = {}
     for state in history:
-        tables, written = changed_pages(state, before)
-        for name, index, slot, page in written:
-            stored[page_key(WRITER, name, index, slot)] = page
+        writing = Writing(b"", sources(state), before)
+        while writing.left:
+            for name, index, slot, page in writing.take(1):
+                stored[page_key(WRITER, name, index, slot)] = page
             # A checkpoint cut short here has left the one before as it was.
             if before or not last:
-                check(assemble(manifest(before), stored), last)
-        check(assemble(manifest(tables), stored), state)
-        assert len(written) <= sum(len(t.slots) for t in tables.values())
-        before, last = tables, state
-        assert changed_pages(state, before)[1] == []
+                check(assemble(WRITER, before, stored), last)
+        check(assemble(WRITER, writing.arrays, stored), state)
+        before, last = writing.arrays, state
+        assert Writing(b"", sources(state), before).take(10**9) == []
+        unchanged = {name: Source.constant(array) for name, array in state.items()}
+        assert Writing(b"", unchanged, before).left == 0
+
+
+@bounded
+@given(_STATE, st.booleans())
+def test_the_table_comes_back_from_its_pages(state: dict[str, NDArray[Any]], again: bool) -> None:
+    stored, table = {}, None
+    for _ in range(1 + again):
+        writing = Writing(b"meta", sources(state), {})
+        writing.take(10**9)
+        table, written = writing.table(table)
+        stored |= {page_key(WRITER, n, i, s): page for n, i, s, page in written}
+        manifest = Manifest(WRITER, "o", 0, 1, table)
+        assert contents_of(manifest, stored) == Contents(b"meta", writing.arrays)
+    with pytest.raises(ValueError, match="missing"):
+        contents_of(manifest, {})
 
 
 def check(ours: dict[str, NDArray[Any]], wanted: dict[str, NDArray[Any]]) -> None:
@@ -67,22 +93,22 @@ def check(ours: dict[str, NDArray[Any]], wanted: dict[str, NDArray[Any]]) -> Non
 @given(st.data())
 def test_any_flipped_bit_is_noticed(data: st.DataObject) -> None:
     state = {"a": np.arange(30), "b": np.arange(5, dtype=np.float32)}
-    tables, written = changed_pages(state, {})
-    stored = {page_key(WRITER, n, i, s): page for n, i, s, page in written}
+    writing = Writing(b"", sources(state), {})
+    stored = {page_key(WRITER, n, i, s): page for n, i, s, page in writing.take(10**9)}
     key = data.draw(st.sampled_from(sorted(stored)))
     bit = data.draw(st.integers(0, 8 * len(stored[key]) - 1))
     page = bytearray(stored[key])
     page[bit // 8] ^= 1 << bit % 8
     with pytest.raises(ValueError, match="altered"):
-        assemble(manifest(tables), stored | {key: bytes(page)})
+        assemble(WRITER, writing.arrays, stored | {key: bytes(page)})
     with pytest.raises(ValueError, match="missing"):
-        assemble(manifest(tables), {k: v for k, v in stored.items() if k != key})
+        assemble(WRITER, writing.arrays, {k: v for k, v in stored.items() if k != key})
 
 
 def test_a_length_that_does_not_fit_the_pages_is_noticed() -> None:
-    tables, written = changed_pages({"a": np.arange(9)}, {})
-    stored = {page_key(WRITER, n, i, s): page for n, i, s, page in written}
-    table = tables["a"]
-    wrong = ArrayPages(table.dtype, 8, table.slots, table.hashes)
+    writing = Writing(b"", sources({"a": np.arange(9)}), {})
+    stored = {page_key(WRITER, n, i, s): page for n, i, s, page in writing.take(10**9)}
+    table = writing.arrays["a"]
+    wrong = ArrayPages(table.dtype, 8, table.page_bytes, table.slots, table.hashes)
     with pytest.raises(ValueError, match="9 items, not 8"):
-        assemble(manifest({"a": wrong}), stored)
+        assemble(WRITER, {"a": wrong}, stored)

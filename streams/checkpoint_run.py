@@ -1,0 +1,110 @@
+"""One checkpoint of a shard while its steps go on: steps 4 and 5 of the commit protocol.
+
+The state is frozen between two steps. Its pages are then taken a few at a time by the compute
+thread, whose turns lie between steps as well, and written in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from streams.checkpoints import Begun, CheckpointStore
+from streams.core import snapshot
+from streams.core.pages import Page
+from streams.core.state import ShardState
+from streams.effects import Effects
+from streams.services import Services
+
+__all__ = ["CheckpointRun"]
+
+BYTES_AT_ONCE: Final = 2 * 1024 * 1024  # a few milliseconds of copying and hashing
+
+
+class CheckpointRun:
+    """Made by `begin`. Whoever made it awaits `done` or calls `cancel`."""
+
+    def __init__(
+        self, shard: int, services: Services, store: CheckpointStore, state: ShardState
+    ) -> None:
+        self._shard = shard
+        self._s = services
+        self._store = store
+        self._state = state
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def begin(
+        cls,
+        shard: int,
+        services: Services,
+        store: CheckpointStore,
+        state: ShardState,
+        journal_offset: int,
+        effects: Effects,
+        wake: asyncio.Event,
+    ) -> CheckpointRun:
+        """Freeze the state, which must be at rest, and write it in a task of its own.
+
+        `effects` are all that must be acknowledged before the checkpoint may count; `wake` is set
+        at the end, well or not.
+        """
+        run = cls(shard, services, store, state)
+        offsets = (state.meta.offsets[0], state.meta.offsets[1])
+        loop = asyncio.get_running_loop()
+        begun = await loop.run_in_executor(services.compute, run._freeze, journal_offset)
+        run._task = asyncio.create_task(
+            run._write(begun, offsets, effects), name=f"checkpoint-{shard}"
+        )
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled():
+                task.exception()  # seen; `done` raises it
+            wake.set()
+
+        run._task.add_done_callback(ended)
+        return run
+
+    @property
+    def ended(self) -> bool:
+        """Whether `done` would return, or raise, at once."""
+        return self._task is None or self._task.done()
+
+    async def done(self) -> None:
+        """Wait until it counts and its offsets are committed; raises what it failed with."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    def cancel(self) -> None:
+        """Give it up. The state must not be checkpointed again by this store."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _freeze(self, journal_offset: int) -> Begun:
+        started = time.monotonic()
+        meta, sources = snapshot.freeze(self._state, everything=self._store.fresh)
+        begun = self._store.begin(self._state.meta.seq, journal_offset, meta, sources)
+        self._s.monitor.checkpointed(self._shard, 0, time.monotonic() - started)
+        return begun
+
+    def _take(self, begun: Begun) -> list[Page]:
+        started = time.monotonic()
+        pages = begun.writing.take(BYTES_AT_ONCE)
+        if not begun.writing.left:
+            snapshot.thaw(self._state)
+        nbytes = sum(len(page) for *_, page in pages)
+        self._s.monitor.checkpointed(self._shard, nbytes, time.monotonic() - started)
+        return pages
+
+    async def _write(self, begun: Begun, offsets: tuple[int, int], effects: Effects) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            pages = await loop.run_in_executor(self._s.compute, self._take, begun)
+            await self._store.write(pages)
+            if not begun.writing.left:
+                break
+        await effects.flushed()
+        nbytes = await self._store.complete(begun)
+        self._s.monitor.checkpointed(self._shard, nbytes, 0.0)
+        await self._s.commit(self._shard, offsets)

@@ -1,0 +1,201 @@
+"""Writes a shard's state down as arrays while it goes on changing, and makes a state of them again.
+
+`freeze` marks a moment between two steps. The arrays it names can then be taken page by page, each
+as it was at that moment, with steps in between (see `streams.core.frozen`); `thaw` ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from schemas.features import FEATURES_HASH
+from streams.core.frozen import PageGuard
+from streams.core.pages import Source
+from streams.core.state import ROW, STATE_FORMAT, Meta, ShardState
+from streams.core.u64map import U64Map
+from streams.core.windows import Chunk, WindowSums
+
+__all__ = ["comparable", "digest", "exported", "freeze", "load", "thaw"]
+
+
+def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Source]]:
+    """The state now, as (meta, arrays by name). `everything`: not only what changed since the last
+    call will be asked for. Call `thaw` when all was taken."""
+    rows, n = state.rows_guard, state.n
+    sources = {
+        "rows": Source(
+            "|u1",
+            n * ROW.itemsize,
+            lambda page: rows.take(page).tobytes(),
+            rows.freeze(n, everything=everything).tolist(),
+            ROW.itemsize << rows.bits,
+        ),
+        "histogram": Source.constant(state.value_histogram.copy(), changed=True),
+    }
+    sources |= _users(state, everything)
+    for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):
+        progress = np.array(table.progress, np.int64)
+        sources[f"{name}/progress"] = Source.constant(progress, changed=True)
+        sources[f"{name}/keys"] = _guarded(table, "keys", everything)
+        sources[f"{name}/values"] = _guarded(table, "values", everything)
+    for part, array in state.questions.export().items():
+        loose = part.split("/")[1] in ("head", "open")
+        sources[f"questions/{part}"] = Source.constant(array, changed=loose)
+    for kind, sums in (("counts", state.counts), ("money", state.money)):
+        sources |= {f"{kind}/{part}": source for part, source in _logs(sums).items()}
+    return msgspec.msgpack.encode(state.meta), sources
+
+
+def thaw(state: ShardState) -> None:
+    """End what `freeze` began, whether or not everything was taken."""
+    state.rows_guard.thaw()
+    state.users_guard.thaw()
+    for table in (state.seen_ids, state.pairs):
+        table.keys_guard.thaw()
+        table.values_guard.thaw()
+
+
+def _guarded(table: U64Map, part: Literal["keys", "values"], everything: bool) -> Source:
+    guard: PageGuard = getattr(table, f"{part}_guard")
+    now: NDArray[Any] = getattr(table, part)
+    return Source(
+        now.dtype.str,
+        len(now),
+        lambda page: table.take(part, page).tobytes(),
+        guard.freeze(len(now), everything=everything).tolist(),
+        now.itemsize << guard.bits,
+    )
+
+
+def _users(state: ShardState, everything: bool) -> dict[str, Source]:
+    """The user ids, so many in a page: a list of texts in MessagePack, so of any length."""
+    guard, n = state.users_guard, state.n
+    changed = set(guard.freeze(n, everything=everything).tolist())
+
+    def source(page: int) -> Source:
+        def take(_: int) -> bytes:
+            return msgspec.msgpack.encode(guard.take(state.users, page).tolist())
+
+        return Source("|u1", -1, take, (0,) if page in changed else ())
+
+    return {f"users/{page}": source(page) for page in range(-(-n >> guard.bits))}
+
+
+def _logs(sums: WindowSums) -> dict[str, Source]:
+    found = {}
+    for hop, tile, chunk in sums.chunks():
+        if chunk.number < 0:
+            chunk.number = next(sums.numbers)
+        name = f"{hop}/{tile}/{chunk.number}"
+        found[f"{name}/{'gaps' if chunk.gaps else 'cells'}"] = Source.constant(chunk.cells)
+        found[f"{name}/deltas"] = Source.constant(chunk.deltas)
+    return found
+
+
+def exported(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
+    """The whole state at once: what `load` takes."""
+    meta, sources = freeze(state, everything=True)
+    arrays = {}
+    for name, source in sources.items():
+        raw = b"".join(source.take(page) for page in range(source.pages))
+        arrays[name] = np.frombuffer(raw, np.dtype(source.dtype))
+    thaw(state)
+    return meta, arrays
+
+
+def load(meta: bytes, arrays: Mapping[str, NDArray[Any]], features: int) -> ShardState:
+    """An equal state. Raises KeyError, ValueError or msgspec.DecodeError for damaged arrays."""
+    decoded = msgspec.msgpack.decode(meta, type=Meta)
+    if decoded.format != STATE_FORMAT or decoded.features_hash != FEATURES_HASH:
+        raise ValueError(
+            f"state has format {decoded.format} and features {decoded.features_hash[:8]}; "
+            f"this build reads format {STATE_FORMAT} and features {FEATURES_HASH[:8]}"
+        )
+    state = ShardState(decoded.shard, features)
+    state.meta = decoded
+    rows = arrays["rows"].view(ROW)
+    users: list[str] = []
+    for page in range(sum(name.startswith("users/") for name in arrays)):
+        users += msgspec.msgpack.decode(arrays[f"users/{page}"].tobytes(), type=list[str])
+    if len(users) != len(rows):
+        raise ValueError(f"{len(users)} user ids for {len(rows)} rows")
+    state.restore_users(users, rows)
+    for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):
+        keys, values = arrays[f"{name}/keys"], arrays[f"{name}/values"]
+        if len(keys) != len(values):
+            raise ValueError(f"{name}: {len(keys)} keys for {len(values)} values")
+        table.load(keys, values, arrays[f"{name}/progress"].tolist())
+    state.questions.load(_under(arrays, "questions/"))
+    for name, sums in (("counts", state.counts), ("money", state.money)):
+        _load_logs(sums, decoded.clock_ms, state.columns.capacity, _under(arrays, f"{name}/"))
+    state.value_histogram = arrays["histogram"].copy()
+    return state
+
+
+def _load_logs(
+    sums: WindowSums, now_ms: int, rows: int, arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    chunks = []
+    for name, deltas in arrays.items():
+        hop, tile, number, what = name.split("/")
+        if what == "deltas":
+            place = f"{hop}/{tile}/{number}"
+            gaps = f"{place}/gaps" in arrays
+            cells = arrays[f"{place}/{'gaps' if gaps else 'cells'}"]
+            if len(cells) != len(deltas):
+                raise ValueError(f"{place}: {len(cells)} cells for {len(deltas)} deltas")
+            chunks.append((int(hop), int(tile), Chunk(cells, deltas, gaps)))
+    sums.load(now_ms, rows, chunks)
+
+
+def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
+    """Everything that matters, bit for bit, in one order: two states that will give the same
+    outputs for ever are equal here, however their rows, entries and logs are arranged."""
+    n = state.n
+    names = state.users[:n]
+    order = np.argsort(names, kind="stable")
+    rank = np.empty(n, np.int64)
+    rank[order] = np.arange(n)
+    packed = state.columns.pack(order)
+    arrays = {f"columns/{name}": packed[name] for name in ROW.names or ()}
+    users = names[order].tolist()
+    arrays["users"] = np.frombuffer(msgspec.msgpack.encode(users), np.uint8)
+    arrays["histogram"] = state.value_histogram.copy()
+    for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):
+        kept = np.ones(len(table), np.bool_)
+        if table.progress:
+            kept[table.progress[2] : table.progress[1]] = False
+        by_key = np.argsort(table.keys[kept])
+        arrays[f"{name}/keys"] = table.keys[kept][by_key]
+        arrays[f"{name}/values"] = table.values[kept][by_key]
+    for horizon_days, queue in state.questions.by_horizon.items():
+        asked = queue.everything()
+        whose = rank[asked.rows] if n else asked.rows
+        by_time = np.lexsort((whose, asked.asked_ms))
+        arrays[f"questions/{horizon_days}/users"] = whose[by_time]
+        for name in ("asked_ms", "champion", "learner", "scores", "x"):
+            arrays[f"questions/{horizon_days}/{name}"] = getattr(asked, name)[by_time]
+    for name, sums in (("counts", state.counts), ("money", state.money)):
+        arrays |= {f"{name}/{k}": v for k, v in sums.export(rank).items()}
+    return msgspec.msgpack.encode(state.meta), arrays
+
+
+def digest(state: ShardState) -> str:
+    """A hash of `comparable`: 32 hex digits, equal for equal states on every machine."""
+    meta, arrays = comparable(state)
+    total = xxhash.xxh3_128(meta)
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
