@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from faust.types import TP
 from streams import metrics as metrics_module
 from streams.agents import define_agents
 from streams.artifacts import ScorerStore, Switch, watch
+from streams.core.warm import compile_kernels
 from streams.core_config import core_config
 from streams.engine import Engine
 from streams.errors import TidelineError
@@ -29,6 +31,8 @@ __all__ = ["create_app", "run"]
 
 # Of the session timeout: what a rebalance may wait for checkpoints before the group loses patience.
 SUSPEND_SHARE = 0.4
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings, failure: Failure) -> faust.App:
@@ -129,5 +133,8 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status. Raises the error that ended it."""
     require_reachable(kafka_access(settings))  # before Faust, which buries the reason
+    started = time.monotonic()
+    compile_kernels()  # before joining the group: it may take longer than a session
+    logger.info("Kernels are ready after %.1f s", time.monotonic() - started)
     failure = Failure()
     return execute(create_app(settings, failure), failure)
