@@ -118,8 +118,8 @@ async def check_shard(
     """Recompute the samples of one shard.
 
     `name_of` gives a user's name in the samples, where results have pseudonyms. `keep` is the
-    directory in which the state stays for the next run; without it, nothing stays.
-    Raises StateError if the log has lost what is needed, ArtifactError if a model has.
+    directory in which the state stays for the next run; without it, nothing stays. Raises
+    StateError if the log has lost what is needed, ArtifactError if a model has.
     """
     names = (topics.clickstream, topics.orders)
     found = Skew(sampled=len(samples))
@@ -128,19 +128,18 @@ async def check_shard(
     first, end = await log.ends(topics.journal, shard)
     state, offset, owner = await _begin(log, topics, shard, first, keep)
     entries = await journal.entries(max(first, offset), end)
-    # Rows come in the order of steps: those after the newest sample may still be on their way.
-    last = max(wanted, default=0)
-    plans = [
-        plan
-        for plan in valid_steps((entry for _, entry in entries), owner if offset >= first else None)
-        if state.meta.seq < plan.seq <= last
-    ]
+    known = owner if offset >= first else None
+    plans = valid_steps((entry for _, entry in entries), known)
+    plans = [plan for plan in plans if plan.seq > state.meta.seq]
     if plans and plans[0].seq != state.meta.seq + 1:
         raise StateError(
             f"The journal {topics.journal}/{shard} begins at step {plans[0].seq}; the state to go "
             f"on from is at step {state.meta.seq}, and the steps between are gone. Delete the "
             "directory given with --keep, and run this more often than the journal's retention."
         )
+    # Rows come in the order of steps: those after the newest sample may still be on their way.
+    last = max(wanted, default=0)
+    plans = [plan for plan in plans if plan.seq <= last]
     if plans and not state.meta.seq:
         state.meta.offsets = list(plans[0].start)
     for seq in [seq for seq in wanted if seq <= state.meta.seq]:

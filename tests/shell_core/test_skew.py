@@ -159,7 +159,7 @@ def test_a_user_or_a_step_that_the_log_does_not_know_is_told() -> None:
 
 async def crash_half_way(rig: Rig) -> None:
     with pytest.raises(Crashed):
-        await rig.process("first", CrashAt(70), fetch=17).run()
+        await rig.process("first", CrashAt(40), fetch=17).run()
 
 
 def test_a_kept_state_that_the_journal_does_not_reach_any_more_is_an_error(tmp_path: Path) -> None:
