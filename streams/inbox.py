@@ -22,10 +22,6 @@ class Inbox:
         self._chunks: tuple[deque[Records], deque[Records]] = (deque(), deque())
         self._next = list(offsets)
 
-    def next_offset(self, source: int) -> int:
-        """The first offset that is not known yet."""
-        return self._next[source]
-
     def has_passed(self, source: int, records: Records) -> bool:
         """Whether all of a fetched batch lies before what is known already."""
         return bool(len(records)) and int(records.offsets[-1]) < self._next[source]

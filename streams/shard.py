@@ -76,6 +76,7 @@ class Shard:
         self._task: asyncio.Task[None] | None = None
         self._paused = [False, False]
         self._sought: dict[int, tuple[int, int]] = {}
+        self._doubtful: set[int] = set()
 
     def _begin_term(self) -> None:
         """A name of its own for every recovery: what an earlier term of ours left unfinished, in
@@ -105,9 +106,8 @@ class Shard:
             self._s.set_paused(source, self.number, True)
             return
         if inbox.has_passed(source, batch.records):
-            await check_input(
-                self._s.log, self._topics[source], self.number, inbox.next_offset(source)
-            )
+            # Usually fetched before a seek. But a topic that was made anew looks the same.
+            self._doubtful.add(source)
             return
         missing = inbox.missing_before(source, batch.records)
         if missing is not None:
@@ -296,6 +296,9 @@ class Shard:
 
     async def _begin_checkpoint(self) -> None:
         """Step 4 of the protocol, if anything happened since the last one and that is done."""
+        while self._doubtful:
+            source = self._doubtful.pop()
+            await self._check_input(source, self._offsets[source])
         self._checkpoint_at = time.monotonic()
         seq = self._state.meta.seq
         if self._checkpoint is None and seq != self._checkpoint_seq:

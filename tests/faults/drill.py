@@ -65,6 +65,7 @@ class Drill:
     result: Result
     make_world: Callable[..., World]
     sources: list[Synthetic] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
     extra_sent: int = 0
     """Records that a test sent by itself, all of them dead letters."""
     _world: World | None = None
@@ -97,7 +98,8 @@ class Drill:
             changes |= {"start_ms": before.start_ms + int((before.span_days + 1) * DAY_MS)}
         source = traffic(events, self.seed + len(self.sources), **changes)
         self.sources.append(source)
-        return self.world.load(source, rate)
+        self.loads.append(self.world.load(source, rate))
+        return self.loads[-1]
 
     def under_load(self, records: int = 1_000) -> None:
         """Wait until so many records are in."""
@@ -134,6 +136,8 @@ class Drill:
 
     def finish(self, *workers: Worker, timeout_seconds: float = WAIT_SECONDS) -> dict[int, Oracle]:
         """Wait until everything is in, stop these workers in order, and judge."""
+        for load in self.loads:
+            load.join(timeout_seconds)
         self.world.wait_accepted(self.sent.total + self.extra_sent, timeout_seconds)
         for worker in workers:
             metrics = worker.ledger_metric()
