@@ -9,9 +9,13 @@ import numpy as np
 
 from schemas.events import ClickEvent, OrderEvent, OrderLine
 from streams.core.decode import decode
+from streams.core.directory import UserDirectory
 from streams.core.events import DecodeRules
 from streams.core.kernels.batches import read_batch
 from streams.core.records import CLICKSTREAM, ORDERS, Records
+from streams.core.texts import Texts
+from streams.core.u64map import U64Map
+from streams.core.windows import WindowSums
 
 __all__ = ["compile_kernels"]
 
@@ -33,3 +37,24 @@ def compile_kernels() -> None:
         np.frombuffer(_BATCH, np.uint8), 0, len(_BATCH), 0, 0, -1,
         longs[0], longs[1], longs[2], ints[0], longs[3], ints[1],
     )  # fmt: skip
+    _compile_state_kernels()
+
+
+def _compile_state_kernels() -> None:
+    """Those of window sums, in both widths of each, of the directory and of the maps."""
+    one, row = np.ones(1, np.int64), np.zeros(1, np.int64)
+    for dtype, wide in ((np.int32, 1 << 20), (np.int64, 1 << 40)):
+        sums = WindowSums(1, dtype)
+        sums.reserve(1)
+        sums.add(row, row, one.astype(dtype), row)
+        sums.add(row, row, np.array([wide], dtype), row)
+    users = UserDirectory()
+    users.rows_of(Texts.of(["u"]))
+    users.load(Texts.of(["u"]))
+    table, key, value = U64Map(), np.ones(1, np.uint64), np.ones(1, np.int32)
+    table.find(key)
+    table.find_or_add(key, value)
+    table.see(key, value)
+    table.begin_drop(2)
+    table.drop_some(1)
+    table.load(key, value)
