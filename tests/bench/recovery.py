@@ -57,7 +57,7 @@ DEADLINE_SECONDS = 300.0
 def build(settings: Settings, source: Synthetic, progress: Progress) -> list[ShardState]:
     """The shards' states after all events of `source`, by the core alone; offsets are left at 0."""
     partitions, config = settings.kafka.partitions, core_config(settings)
-    scorer = ScorerStore(artifact_directory(settings)).get("")
+    scorer = ScorerStore(artifact_directory(settings), settings.stream.currency).get("")
     partitioner = Partitioner(partitions)
     states = [ShardState(shard, len(FEATURE_NAMES)) for shard in range(partitions)]
     task = progress.add_task("build the state", total=source.events)
