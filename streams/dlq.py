@@ -7,22 +7,26 @@ dropped there as duplicates by their event id. A letter whose payload was trunca
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.messages import DeadLetter
+from streams.core.erasure import named_in
+from streams.erasures import ErasureBoard, read_board
 from streams.errors import BrokerUnavailable
 from streams.kafka_admin import require_reachable, unavailable
 from streams.kafka_offsets import EndOffsets
 from streams.settings import Settings
 from streams.targets import kafka_access
 
-__all__ = ["count_by_reason", "not_replayable", "read", "replay"]
+__all__ = ["count_by_reason", "not_replayable", "read", "replay", "topic_records"]
 
 _QUIET_SECONDS = 15.0  # a broker that sends nothing for so long, short of the end, is in trouble
 _DECODER = msgspec.json.Decoder(DeadLetter)
@@ -32,18 +36,22 @@ def read(settings: Settings) -> Iterator[DeadLetter]:
     """Every letter that is in the topic now, each once, in no order across partitions.
 
     A shard that replays a batch after a crash writes its letters again; the repeats are dropped
-    here by origin. Raises BrokerUnavailable.
+    here by origin. Letters of people who were erased since are left out: they stay in the topic
+    until its retention, but are nobody's business. Raises BrokerUnavailable.
     """
+    board = asyncio.run(read_board(settings))
+    sources = (settings.topic_names.clickstream, settings.topic_names.orders)
     seen: set[tuple[str, int, int]] = set()
-    for value in _values(settings, settings.topic_names.dead_letters):
+    for record in topic_records(settings, settings.topic_names.dead_letters):
         try:
-            letter = _DECODER.decode(value)
+            letter = _DECODER.decode(record.value or b"")
         except msgspec.MsgspecError:
             continue  # not ours: somebody else wrote to this topic
         origin = (letter.topic, letter.partition, letter.offset)
         if origin not in seen:
             seen.add(origin)
-            yield letter
+            if not _erased(board, sources, letter):
+                yield letter
 
 
 def count_by_reason(letters: Iterable[DeadLetter]) -> list[tuple[str, str, int]]:
@@ -98,12 +106,26 @@ def replay(settings: Settings, letters: Sequence[DeadLetter]) -> int:
     return len(sendable)
 
 
+def _erased(board: ErasureBoard, sources: tuple[str, str], letter: DeadLetter) -> bool:
+    """Whether a person whom the record names was erased after it was written."""
+    if not board.requests:
+        return False
+    source = sources.index(letter.topic) if letter.topic in sources else 0
+    at, shard = (letter.offset, letter.recorded_at_ms), letter.partition
+    return any(
+        board.covers(user, source, shard, *at) for user in named_in(letter.key, letter.payload)
+    )
+
+
 def _origin(letter: DeadLetter) -> str:
     return f"{letter.topic}/{letter.partition}/{letter.offset}"
 
 
-def _values(settings: Settings, topic: str) -> Iterator[bytes]:
-    """The values of a topic up to its end as of now."""
+def topic_records(settings: Settings, topic: str) -> Iterator[Any]:
+    """The records of a topic up to its end as of now, as kafka-python has them.
+
+    Raises BrokerUnavailable.
+    """
     access = kafka_access(settings)
     require_reachable(access)
     try:
@@ -122,7 +144,7 @@ def _values(settings: Settings, topic: str) -> Iterator[bytes]:
             last_progress = time.monotonic()
             while any(consumer.position(tp) < end for tp, end in ends.items()):
                 for tp, records in consumer.poll(timeout_ms=500).items():
-                    yield from (r.value for r in records if r.offset < ends[tp] and r.value)
+                    yield from (r for r in records if r.offset < ends[tp])
                     last_progress = time.monotonic()
                 if time.monotonic() - last_progress > _QUIET_SECONDS:
                     raise BrokerUnavailable(

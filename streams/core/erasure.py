@@ -1,0 +1,242 @@
+"""Forgets a person at a step's border, and keeps what they had sent before from coming back.
+
+The state keeps an `Erasure` for each erased person: a salted hash of the user id and the point up
+to which their events are shut out. Records of an input topic can't be deleted one by one, so the
+person's old events are there until retention, and are met again by whoever rebuilds a state.
+
+Who must be looked up? Somebody who has a row and never had another is nobody's erased self. So only
+users without a row are hashed, which costs a microsecond for every new user, and the few who have
+come back are known by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.messages import Erasure, ErasureRequest
+from streams.core.events import Events, Reject
+from streams.core.features import DAY_MS
+from streams.core.hashing import hashes, mix
+from streams.core.plan import Clock
+from streams.core.records import Records
+from streams.core.state import Meta, ShardState
+
+__all__ = ["digest", "due", "erase", "keep_out", "named_in", "probe_of", "shut_out"]
+
+_USER_ID: Final = re.compile(rb'"user_id"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+def digest(salt: bytes, user: str) -> str:
+    """32 hex digits that stand for a user in records that must not name one.
+
+    >>> digest(b"salt", "u-42")
+    'd12ce25208fe29b163daa0c6e5fe28a5'
+    """
+    return hashlib.sha256(salt + user.encode()).hexdigest()[:32]
+
+
+def _probe(salt: bytes, user_hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """32 bits per user, salted, from the hashes a state keeps of its users' ids (uint64 [n])."""
+    key = np.frombuffer(hashlib.sha256(salt).digest()[:8], "<u8")
+    mixed = mix(np.broadcast_to(key, user_hashes.shape), user_hashes)
+    low: NDArray[np.uint32] = mixed.astype(np.uint32)
+    return low
+
+
+def probe_of(salt: bytes, user: str) -> int:
+    """32 bits, salted, of one user id."""
+    return int(_probe(salt, hashes([user]))[0])
+
+
+def due(
+    meta: Meta,
+    requests: Iterable[ErasureRequest],
+    done: Iterable[Erasure],
+    *,
+    clock: Clock,
+    wall_ms: int,
+) -> tuple[Erasure, ...]:
+    """What this shard still has to erase, for the next plan. Pure; `wall_ms` is given.
+
+    `requests` are all there are, `done` what this shard has reported. A shard that was rebuilt from
+    the input topics finds its own reports, and erases up to the same point again.
+    """
+    known = {e.digest: e for e in meta.erased}
+    reported = {e.digest: e for e in done}
+    found = []
+    for request in requests:
+        mine, report = known.get(request.digest), reported.get(request.digest)
+        if mine is not None and mine.erasure_id == request.erasure_id:
+            continue
+        if report is not None and report.erasure_id == request.erasure_id:
+            found.append(report)
+            continue
+        # By the event clock the present is the newest event, whenever somebody asked.
+        now_ms = meta.clock_ms + 1
+        if clock == "wall":
+            now_ms = max(now_ms, wall_ms, request.requested_at_ms)
+        ends = request.ends[meta.shard] if meta.shard < len(request.ends) else (0, 0)
+        earlier = [e for e in (mine, report) if e is not None]
+        found.append(
+            Erasure(
+                erasure_id=request.erasure_id,
+                digest=request.digest,
+                salt=request.salt,
+                probe=request.probe,
+                shard=meta.shard,
+                cutoff_ms=max([now_ms, *(e.cutoff_ms for e in earlier)]),
+                stop=_later([ends, *(e.stop for e in earlier)]),
+                recorded_before_ms=request.requested_at_ms + DAY_MS,
+            )
+        )
+    return tuple(found)
+
+
+def _later(offsets: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    return max(o[0] for o in offsets), max(o[1] for o in offsets)
+
+
+def erase(state: ShardState, order: Erasure) -> None:
+    """Forget one person: their row if there is one, and from now on what they sent before."""
+    meta, found, cutoff_ms = state.meta, order.found, order.cutoff_ms
+    row = _row_of(state, order)
+    if row is not None:
+        found = True
+        # an event may be dated ahead of the clock
+        cutoff_ms = max(cutoff_ms, int(state.columns.last_activity_ms[row]) + 1)
+        state.drop_user(row)
+    done = msgspec.structs.replace(
+        order, cutoff_ms=cutoff_ms, found=found, seq=meta.seq, shard=meta.shard
+    )
+    meta.erased = [e for e in meta.erased if e.digest != order.digest] + [done]
+    state.erasure_cache = None
+
+
+def _row_of(state: ShardState, order: Erasure) -> int | None:
+    probes = _probe(order.salt, state.columns.user_hash[: state.n])
+    for row in np.flatnonzero(probes == np.uint32(order.probe)).tolist():
+        user = state.users[row]
+        if user and digest(order.salt, user) == order.digest:
+            return int(row)
+    return None
+
+
+@dataclass
+class _Watch:
+    """What `meta.erased` means for the users in the state."""
+
+    salts: tuple[bytes, ...]
+    by_digest: dict[str, Erasure]
+    returned: dict[str, Erasure]
+    """Erased people who have a row again, by name."""
+
+    @staticmethod
+    def of(state: ShardState) -> _Watch:
+        erased = state.meta.erased
+        watch = _Watch(tuple({e.salt: None for e in erased}), {e.digest: e for e in erased}, {})
+        for salt in watch.salts:
+            wanted = np.array([e.probe for e in erased if e.salt == salt], np.uint32)
+            probes = _probe(salt, state.columns.user_hash[: state.n])
+            for user in state.users[: state.n][np.isin(probes, wanted)].tolist():
+                match = watch.match(user) if user else None
+                if match is not None:
+                    watch.returned[user] = match
+        return watch
+
+    def match(self, user: str) -> Erasure | None:
+        for salt in self.salts:
+            match = self.by_digest.get(digest(salt, user))
+            if match is not None:
+                return match
+        return None
+
+
+def _watch(state: ShardState) -> _Watch:
+    if state.erasure_cache is None:
+        state.erasure_cache = _Watch.of(state)
+    watch: _Watch = state.erasure_cache
+    return watch
+
+
+def shut_out(
+    state: ShardState, events: Events, records: Records, source: int
+) -> NDArray[np.bool_] | None:
+    """Which events must not count, as their person was erased after sending them: bool [n], or
+    None if all may (nearly always)."""
+    if not state.meta.erased or not len(events):
+        return None
+    watch = _watch(state)
+    users = set(events.users)
+    people = {user: watch.returned[user] for user in users & watch.returned.keys()}
+    for user in users.difference(state.rows_by_user):
+        match = watch.match(user)
+        if match is not None:
+            people[user] = match
+            watch.returned[user] = match  # if a later event is let in, they have a row
+    if not people:
+        return None
+    out = np.zeros(len(events), np.bool_)
+    for i, user in enumerate(events.users):
+        if user in people:
+            person, position = people[user], int(events.positions[i])
+            out[i] = int(events.ts_ms[i]) < person.cutoff_ms or _before(
+                person, records, position, source
+            )
+    return out
+
+
+def keep_out(
+    state: ShardState, rejects: Sequence[Reject], records: Records, source: int
+) -> list[Reject]:
+    """Those of the records that can't be used which may become dead letters: not what an erased
+    person had sent. Their own time can't be read, so the record's counts."""
+    if not state.meta.erased or not rejects:
+        return list(rejects)
+    watch = _watch(state)
+
+    def belongs(reject: Reject) -> bool:
+        at = reject.position
+        for name in named_in(records.keys[at], records.values[at]):
+            person = watch.match(name)
+            if person is not None and (
+                int(records.timestamps_ms[at]) < person.cutoff_ms
+                or _before(person, records, at, source)
+            ):
+                return True
+        return False
+
+    return [reject for reject in rejects if not belongs(reject)]
+
+
+def named_in(key: bytes | None, value: bytes | None) -> set[str]:
+    """The users that a broken record speaks of: its key, and any `user_id` in its text.
+
+    >>> sorted(named_in(b"a", b'{"user_id": "b", "lines": ['))
+    ['a', 'b']
+    """
+    names = set()
+    if key is not None:
+        names.add(key.decode(errors="replace"))
+    for quoted in _USER_ID.findall(value or b""):
+        try:
+            name: Any = msgspec.json.decode(quoted)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        names.add(str(name))
+    return names
+
+
+def _before(person: Erasure, records: Records, position: int, source: int) -> bool:
+    """Whether a record was in the topic when the erasure was asked for."""
+    return (
+        int(records.offsets[position]) < person.stop[source]
+        and int(records.timestamps_ms[position]) < person.recorded_before_ms
+    )
