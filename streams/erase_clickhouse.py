@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from clickhouse_driver import Client
@@ -104,8 +105,8 @@ def write_audit(target: ClickHouseTarget, audit: Audit) -> None:
         "erasure_id": request.erasure_id,
         "person": request.digest,
         "operator": request.operator,
-        "requested_at": request.requested_at_ms / 1000,
-        "finished_at": audit.finished_at_ms / 1000,
+        "requested_at": datetime.fromtimestamp(request.requested_at_ms / 1000, UTC),
+        "finished_at": datetime.fromtimestamp(audit.finished_at_ms / 1000, UTC),
         "outcome": audit.outcome,
         "shards": len(request.ends),
         "shards_done": len(audit.reports),

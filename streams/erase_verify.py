@@ -32,6 +32,11 @@ __all__ = ["Finding", "verify"]
 
 State = Literal["left", "expires", "later"]
 
+class _Timed(msgspec.Struct):
+    ts: int
+
+
+_TIMED: Final = msgspec.json.Decoder(_Timed)
 _LETTER: Final = msgspec.json.Decoder(DeadLetter)
 _NOT_LOGGED: Final = {"log_queries": 0}  # these statements name the person
 _SERVER_LOGS: Final = ("query_log", "text_log")
@@ -152,8 +157,12 @@ def _topics(
 def _of_record(
     record: Any, source: int, erasures: Sequence[Erasure]
 ) -> Literal["expires", "later"]:
+    try:
+        at_ms = min(record.timestamp, _TIMED.decode(record.value or b"").ts)
+    except msgspec.MsgspecError:
+        at_ms = record.timestamp
     mine = [e for e in erasures if e.shard == record.partition]
-    before = [record.offset < e.stop[source] or record.timestamp < e.cutoff_ms for e in mine]
+    before = [record.offset < e.stop[source] or at_ms < e.cutoff_ms for e in mine]
     return "expires" if any(before) or not mine else "later"
 
 
