@@ -12,6 +12,7 @@ __all__ = [
     "ErasureRequest",
     "Example",
     "LearnerSnapshot",
+    "ReplayedLetter",
 ]
 
 
@@ -102,6 +103,14 @@ class DeadLetter(msgspec.Struct, frozen=True):
     """The first bytes of the value (base64 in JSON)."""
     payload_bytes: int
     """The value's full length."""
+
+
+class ReplayedLetter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A note among the dead letters: this one has been sent back (JSON)."""
+
+    replayed: str
+    """Where the record came from: topic/partition/offset."""
+    replayed_at_ms: int
 
 
 class ErasureRequest(msgspec.Struct, frozen=True, tag="request"):

@@ -32,6 +32,7 @@ __all__ = ["Finding", "verify"]
 
 State = Literal["left", "expires", "later"]
 
+
 class _Timed(msgspec.Struct):
     ts: int
 
