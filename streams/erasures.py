@@ -145,6 +145,12 @@ class ErasureBoard:
             offset < e.stop[source] or recorded_at_ms < e.cutoff_ms for e in done
         )
 
+    def forgotten_until(self, user: str) -> int:
+        """Up to when (exclusive; ms) a user's history must not be used; 0: no erasure is known."""
+        asked = [r for d in self._digests(user) if (r := self.requests.get(d))]
+        done = [e.cutoff_ms for r in asked for e in self.reports(r)]
+        return max(done or [r.requested_at_ms for r in asked], default=0)
+
     def _digests(self, user: str) -> set[str]:
         return {erasure.digest(salt, user) for salt in self.salts}
 

@@ -13,6 +13,8 @@ from schemas.messages import Erasure, ErasureRequest, LearnerSnapshot
 from streams.core.erasure import digest, probe_of
 from streams.erasures import ErasureBoard
 from streams.errors import StateError
+from streams.replay.records import InputRecord
+from streams.training import without_erased
 from tests.shell_core.memory import Faults, MemoryLog, MemorySink
 from tests.shell_core.oracle import assert_same_state
 from tests.shell_core.rig import (
@@ -234,3 +236,31 @@ def test_the_board_reads_on_drops_nothing_and_refuses_what_it_cant_read() -> Non
             await other.refresh()
 
     asyncio.run(go())
+
+
+def test_training_leaves_out_what_was_before_the_erasure() -> None:
+    rig = loaded()
+    board = ErasureBoard(rig.log, TOPICS.erasures)
+    asked = request(rig)
+    board.requests[asked.digest] = asked
+    board.done[asked.digest, SHARD] = Erasure(
+        "one", asked.digest, SALT, asked.probe, SHARD, 500, (1, 2), 9
+    )
+    history = [
+        [
+            InputRecord("orders", key, b"{}", at)
+            for at in (1, 499, 500, 900)
+            for key in (b"u0", b"u1")
+        ]
+    ]
+    kept = [(r.key, r.timestamp_ms) for block in without_erased(history, board) for r in block]
+    assert kept == [
+        (b"u1", 1),
+        (b"u1", 499),
+        (b"u0", 500),
+        (b"u1", 500),
+        (b"u0", 900),
+        (b"u1", 900),
+    ]
+    del board.done[asked.digest, SHARD]
+    assert board.forgotten_until(GONE) == asked.requested_at_ms
