@@ -122,7 +122,7 @@ class ErasureRequest(msgspec.Struct, frozen=True, tag="request"):
     """The first 32 hex digits of SHA-256 over salt and user id."""
     salt: bytes
     probe: int
-    """32 bits of another salted hash, by which a shard finds candidates among its users at once."""
+    """Another salted hash, by which a shard finds candidates among its users at once."""
     requested_at_ms: int
     ends: list[tuple[int, int]]
     """By shard: where clickstream and orders ended. What lies before was sent before the request,

@@ -43,7 +43,7 @@ def digest(salt: bytes, user: str) -> str:
     return hashlib.sha256(salt + user.encode()).hexdigest()[:32]
 
 
-def _probe(salt: bytes, user_hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
+def _probes(salt: bytes, user_hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
     """32 bits per user, salted, from the hashes a state keeps of its users' ids (uint64 [n])."""
     key = np.frombuffer(hashlib.sha256(salt).digest()[:8], "<u8")
     mixed = mix(np.broadcast_to(key, user_hashes.shape), user_hashes)
@@ -51,9 +51,22 @@ def _probe(salt: bytes, user_hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
     return low
 
 
+_HASH_NAME: Final = int(_probes(b"", hashes(["which hash is this?"]))[0])
+
+
 def probe_of(salt: bytes, user: str) -> int:
-    """32 bits, salted, of one user id."""
-    return int(_probe(salt, hashes([user]))[0])
+    """The `probe` of one user id. Its upper half tells which hash it was made with: erasures are
+    kept for longer than a build."""
+    return _HASH_NAME << 32 | int(_probes(salt, hashes([user]))[0])
+
+
+def _candidates(state: ShardState, erased: Sequence[Erasure]) -> list[int]:
+    """Rows of the users who may be among the `erased`, who share a salt; ascending."""
+    wanted = [e.probe & 0xFFFF_FFFF for e in erased if e.probe >> 32 == _HASH_NAME]
+    if len(wanted) < len(erased):
+        return list(range(state.n))
+    probes = _probes(erased[0].salt, state.columns.user_hash[: state.n])
+    return np.flatnonzero(np.isin(probes, np.array(wanted, np.uint32))).tolist()
 
 
 def due(
@@ -121,11 +134,10 @@ def erase(state: ShardState, order: Erasure) -> None:
 
 
 def _row_of(state: ShardState, order: Erasure) -> int | None:
-    probes = _probe(order.salt, state.columns.user_hash[: state.n])
-    for row in np.flatnonzero(probes == np.uint32(order.probe)).tolist():
+    for row in _candidates(state, [order]):
         user = state.users[row]
         if user and digest(order.salt, user) == order.digest:
-            return int(row)
+            return row
     return None
 
 
@@ -143,9 +155,8 @@ class _Watch:
         erased = state.meta.erased
         watch = _Watch(tuple({e.salt: None for e in erased}), {e.digest: e for e in erased}, {})
         for salt in watch.salts:
-            wanted = np.array([e.probe for e in erased if e.salt == salt], np.uint32)
-            probes = _probe(salt, state.columns.user_hash[: state.n])
-            for user in state.users[: state.n][np.isin(probes, wanted)].tolist():
+            for row in _candidates(state, [e for e in erased if e.salt == salt]):
+                user = state.users[row]
                 match = watch.match(user) if user else None
                 if match is not None:
                     watch.returned[user] = match
