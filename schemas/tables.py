@@ -180,6 +180,7 @@ PERSONAL: Final[dict[str, tuple[str, ...]]] = {
     "alerts": ("user_id",),
     "segment_changes": ("user_id",),
     "matured_predictions": ("user_id",),
+    "score_samples": ("user_id",),
     "dead_letters": ("record_key", "payload"),
 }
 """Every table that can name a user, and the columns by which `tideline erase` finds the rows. A

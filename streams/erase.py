@@ -21,16 +21,16 @@ from dataclasses import dataclass
 
 from schemas.messages import Erasure, ErasureRequest
 from streams.core.erasure import digest, probe_of
-from streams.erase_clickhouse import Audit, Deletion, count, delete, write_audit
+from streams.erase_clickhouse import Audit, Deletion, Person, count, delete, write_audit
 from streams.erasures import ErasureBoard
 from streams.errors import FatalError
 from streams.kafka_admin import connect as connect_admin
 from streams.kafka_admin import partition_counts
 from streams.kafka_offsets import EndOffsets
 from streams.settings import Settings
-from streams.targets import clickhouse_target
+from streams.targets import clickhouse_target, kafka_access, pseudonyms
 
-__all__ = ["Outcome", "erase", "new_request", "preview"]
+__all__ = ["Outcome", "erase", "new_request", "person_of", "preview"]
 
 _LOOK_SECONDS = 0.3  # between looks at the topic while shards are at it
 
@@ -77,15 +77,25 @@ def new_request(
     )
 
 
-def preview(settings: Settings, request: ErasureRequest) -> list[Deletion]:
+def person_of(settings: Settings, request: ErasureRequest, user: str) -> Person:
+    """The person as ClickHouse's rows know them: by user id, or by pseudonym."""
+    key = pseudonyms(settings)
+    digests = [request.digest]
+    if key is not None:
+        digests.append(digest(request.salt, key.user(user)))
+    return Person(request.salt, tuple(digests))
+
+
+def preview(settings: Settings, person: Person) -> list[Deletion]:
     """What ClickHouse holds of the person now. Raises SinkUnavailable, SinkRefused."""
-    return count(clickhouse_target(settings), request, settings.topic_names)
+    return count(clickhouse_target(settings), person, settings.topic_names)
 
 
 async def erase(
     settings: Settings,
     board: ErasureBoard,
     request: ErasureRequest,
+    person: Person,
     *,
     timeout_seconds: float | None = None,
     on_wait: Callable[[Sequence[int], float], None] = lambda _waiting, _seconds: None,
@@ -109,7 +119,7 @@ async def erase(
         on_wait([], time.monotonic() - started)
     reports = board.reports(request)
     target, names = clickhouse_target(settings), settings.topic_names
-    deleted = await asyncio.to_thread(delete, target, request, names, reports, on_table)
+    deleted = await asyncio.to_thread(delete, target, person, names, reports, on_table)
     outcome = Outcome(request, reports, waiting, deleted, time.monotonic() - started)
     finished_ms = 0 if waiting else time.time_ns() // 1_000_000
     rows = sum(d.rows for d in deleted)
@@ -122,7 +132,7 @@ def _input_ends(settings: Settings) -> list[tuple[int, int]]:
     """By shard: the next offsets of clickstream and orders."""
     names, shards = settings.topic_names, settings.kafka.partitions
     topics = (names.clickstream, names.orders)
-    with connect_admin(settings.kafka.brokers) as admin:
+    with connect_admin(kafka_access(settings)) as admin:
         counts = partition_counts(admin, [*topics, names.erasures])
     wrong = [t for t in topics if counts.get(t) != shards] + [
         t for t in (names.erasures,) if t not in counts
@@ -132,6 +142,6 @@ def _input_ends(settings: Settings) -> list[tuple[int, int]]:
             f"topic {', '.join(wrong)}: missing, or not of {shards} partitions; "
             "run `tideline topics`, and `tideline topics --create` for what is missing"
         )
-    with EndOffsets(settings.kafka.brokers) as reader:
+    with EndOffsets(kafka_access(settings)) as reader:
         ends = reader.of([(topic, shard) for topic in topics for shard in range(shards)])
     return [(ends[topics[0], shard], ends[topics[1], shard]) for shard in range(shards)]

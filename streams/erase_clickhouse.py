@@ -25,7 +25,7 @@ from schemas.tables import PERSONAL
 from schemas.topics import TopicNames
 from streams.clickhouse import ClickHouseTarget, connect, sink_error
 
-__all__ = ["Audit", "Deletion", "count", "delete", "was_before", "write_audit"]
+__all__ = ["Audit", "Deletion", "Person", "count", "delete", "was_before", "write_audit"]
 
 MUTATION_SECONDS: Final = 3_600.0  # a server that is silent for so long while it rewrites is gone
 _FOREVER: Final = 2**62
@@ -35,6 +35,7 @@ _TIME: Final = {
     "alerts": "raised_at",
     "segment_changes": "changed_at",
     "matured_predictions": "asked_at",
+    "score_samples": "scored_at",
     "dead_letters": "recorded_at",
 }
 _LITERALS: Final = r""""((?:[^"\\]|\\.)*)\""""  # every JSON string in a text, also a broken one
@@ -46,6 +47,14 @@ class Deletion:
 
     table: str
     rows: int
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whose rows: salted hashes of the names that results may have for one person."""
+
+    salt: bytes
+    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -61,20 +70,20 @@ class Audit:
 
 def count(
     target: ClickHouseTarget,
-    request: ErasureRequest,
+    person: Person,
     names: TopicNames,
     reports: Sequence[Erasure] = (),
 ) -> list[Deletion]:
     """The rows that `delete` would delete, by table. Raises SinkUnavailable, SinkRefused."""
     with _connected(target, "looking for the person's rows") as client:
         return [
-            _count(client, table, _condition(table, request, names, reports)) for table in PERSONAL
+            _count(client, table, _condition(table, person, names, reports)) for table in PERSONAL
         ]
 
 
 def delete(
     target: ClickHouseTarget,
-    request: ErasureRequest,
+    person: Person,
     names: TopicNames,
     reports: Sequence[Erasure],
     progress: Callable[[str], None] = lambda _table: None,
@@ -88,7 +97,7 @@ def delete(
     with _connected(target, "deleting the person's rows") as client:
         for table in PERSONAL:
             progress(table)
-            condition = _condition(table, request, names, reports)
+            condition = _condition(table, person, names, reports)
             before = _count(client, table, condition)
             found.append(before)
             if before.rows:
@@ -138,21 +147,19 @@ def _count(client: Client, table: str, condition: str) -> Deletion:
     return Deletion(table, int(rows))
 
 
-def _condition(
-    table: str, request: ErasureRequest, names: TopicNames, reports: Sequence[Erasure]
-) -> str:
+def _condition(table: str, person: Person, names: TopicNames, reports: Sequence[Erasure]) -> str:
     """SQL that is true for the rows to delete; digest, salt and numbers are the only values."""
-    is_person = _is_person(request)
+    is_person = _is_person(person)
     before = was_before(table, reports)
     if table != "dead_letters":
         return f"{is_person('user_id')} AND {before}"
     literals = f"extractAll(payload, '{_escaped(_LITERALS)}')"
-    person = f"({is_person('record_key')} OR arrayExists(s -> {is_person('s')}, {literals}))"
+    theirs = f"({is_person('record_key')} OR arrayExists(s -> {is_person('s')}, {literals}))"
     stopped = " OR ".join(
         f"(topic = '{_escaped(topic)}' AND toInt64(offset) < {_stops(source, reports)})"
         for source, topic in enumerate((names.clickstream, names.orders))
     )
-    return f"{person} AND ({before} OR {stopped})"
+    return f"{theirs} AND ({before} OR {stopped})"
 
 
 def was_before(table: str, reports: Sequence[Erasure]) -> str:
@@ -166,10 +173,12 @@ def _stops(source: int, reports: Sequence[Erasure]) -> str:
     return _by_shard("partition", [(e.shard, e.stop[source]) for e in reports])
 
 
-def _is_person(request: ErasureRequest) -> Callable[[str], str]:
+def _is_person(person: Person) -> Callable[[str], str]:
+    digests = ", ".join(f"'{each}'" for each in person.digests)
+
     def is_person(expression: str) -> str:
-        salted = f"concat(unhex('{request.salt.hex()}'), {expression})"
-        return f"(substring(lower(hex(SHA256({salted}))), 1, 32) = '{request.digest}')"
+        salted = f"concat(unhex('{person.salt.hex()}'), {expression})"
+        return f"(substring(lower(hex(SHA256({salted}))), 1, 32) IN ({digests}))"
 
     return is_person
 

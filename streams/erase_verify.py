@@ -26,7 +26,7 @@ from streams.erasures import board_of
 from streams.errors import StateError
 from streams.log import KafkaLog
 from streams.settings import Settings
-from streams.targets import clickhouse_target
+from streams.targets import clickhouse_target, kafka_access, pseudonyms
 
 __all__ = ["Finding", "verify"]
 
@@ -78,7 +78,7 @@ async def _states(
 ) -> list[Finding]:
     """The state that the next owner of each shard would load."""
     topic, found = settings.topic_names.checkpoints, []
-    log = KafkaLog(settings.kafka.brokers)
+    log = KafkaLog(kafka_access(settings))
     await log.start()
     try:
         for shard in range(settings.kafka.partitions):
@@ -110,6 +110,12 @@ def _judge(at_ms: int, shard: int, erasures: Sequence[Erasure]) -> State:
     return "later" if cutoffs and at_ms >= max(cutoffs) else "left"
 
 
+def _known_as(settings: Settings, user: str) -> list[str]:
+    """The names under which results may have the user."""
+    key = pseudonyms(settings)
+    return [user] if key is None else [user, key.user(user)]
+
+
 def _topics(
     settings: Settings, user: str, erasures: Sequence[Erasure], progress: Callable[[str], None]
 ) -> list[Finding]:
@@ -123,6 +129,11 @@ def _topics(
 
     def in_text(record: Any) -> bool:
         return record.key == key or quoted in (record.value or b"")
+
+    known_as = [name.encode() for name in _known_as(settings, user)]
+
+    def in_alert(record: Any) -> bool:
+        return any(name == record.key for name in known_as) or in_text(record)
 
     def in_letter(record: Any) -> bool:
         try:
@@ -146,7 +157,7 @@ def _topics(
         found.append(Finding(topic, "events sent since", counts["later"], "later"))
     until = "until the topic's retention"
     found.append(
-        Finding(names.alerts, f"alerts, {until}", read_in(names.alerts, in_text), "expires")
+        Finding(names.alerts, f"alerts, {until}", read_in(names.alerts, in_alert), "expires")
     )
     letters = read_in(names.dead_letters, in_letter)
     what = f"dead letters, {until}; `tideline dlq` leaves them out"
@@ -171,7 +182,8 @@ def _tables(settings: Settings, user: str, erasures: Sequence[Erasure]) -> list[
     target = replace(clickhouse_target(settings), send_receive_timeout_seconds=3_600.0)
     client = connect(target)
     try:
-        return [*_own_tables(client, user, erasures), *_server_logs(client, user)]
+        found = [f for n in _known_as(settings, user) for f in _own_tables(client, n, erasures)]
+        return [*found, *_server_logs(client, user)]
     except Exception as exc:
         raise sink_error(exc, "looking for the person", target) from exc
     finally:

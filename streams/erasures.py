@@ -21,6 +21,7 @@ from streams.core.state import Meta
 from streams.errors import RetryableError, StateError
 from streams.log import KafkaLog, KeyValue, Log
 from streams.settings import Settings
+from streams.targets import kafka_access
 
 __all__ = ["POLL_SECONDS", "ErasureBoard", "board_of", "read_board"]
 
@@ -163,7 +164,7 @@ class ErasureBoard:
 @contextlib.asynccontextmanager
 async def board_of(settings: Settings) -> AsyncIterator[ErasureBoard]:
     """The topic of erasures, read to its end. Raises BrokerUnavailable."""
-    log = KafkaLog(settings.kafka.brokers)
+    log = KafkaLog(kafka_access(settings))
     await log.start()
     try:
         board = ErasureBoard(log, settings.topic_names.erasures)

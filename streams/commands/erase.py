@@ -93,7 +93,8 @@ async def _erase(
 
     async with board_of(settings) as board:
         request = steps.new_request(settings, board, user, operator)
-        rows = await asyncio.to_thread(steps.preview, settings, request)
+        person = steps.person_of(settings, request, user)
+        rows = await asyncio.to_thread(steps.preview, settings, person)
         if not yes:
             told = ", ".join(f"{d.rows:,} in {d.table}" for d in rows if d.rows) or "no rows"
             click.echo(f"ClickHouse has of this person: {told}.")
@@ -111,7 +112,13 @@ async def _erase(
                 bar.update(task, description=f"deleting from {table}")
 
             outcome = await steps.erase(
-                settings, board, request, timeout_seconds=wait, on_wait=on_wait, on_table=on_table
+                settings,
+                board,
+                request,
+                person,
+                timeout_seconds=wait,
+                on_wait=on_wait,
+                on_table=on_table,
             )
     _report(outcome, as_json)
     return {"erased": 0, "nothing_found": NOTHING_FOUND}.get(outcome.verdict, UNFINISHED)

@@ -138,10 +138,11 @@ def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
     from streams.erasures import read_board
     from streams.errors import BrokerUnavailable
     from streams.kafka_admin import require_reachable
+    from streams.targets import kafka_access
     from streams.training import without_erased
 
     try:
-        require_reachable(settings.kafka.brokers, 2.0)
+        require_reachable(kafka_access(settings), 2.0)
         board = asyncio.run(read_board(settings))
     except BrokerUnavailable as error:
         click.echo(
