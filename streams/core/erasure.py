@@ -4,9 +4,8 @@ The state keeps an `Erasure` for each erased person: a salted hash of the user i
 to which their events are shut out. Records of an input topic can't be deleted one by one, so the
 person's old events are there until retention, and are met again by whoever rebuilds a state.
 
-Who must be looked up? Somebody who has a row and never had another is nobody's erased self. So only
-users without a row are hashed, which costs a microsecond for every new user, and the few who have
-come back are known by name.
+Nobody's id is hashed for this alone: a probe of 32 bits, made from the hash that every event has of
+its user, tells who may be meant, and only then is the salted hash computed.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -60,13 +58,13 @@ def probe_of(salt: bytes, user: str) -> int:
     return _HASH_NAME << 32 | int(_probes(salt, hashes([user]))[0])
 
 
-def _candidates(state: ShardState, erased: Sequence[Erasure]) -> list[int]:
-    """Rows of the users who may be among the `erased`, who share a salt; ascending."""
+def _candidates(erased: Sequence[Erasure], user_hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Which users (hashes uint64 [n]) may be among the `erased`, who share a salt; ascending."""
     wanted = [e.probe & 0xFFFF_FFFF for e in erased if e.probe >> 32 == _HASH_NAME]
     if len(wanted) < len(erased):
-        return list(range(state.n))
-    probes = _probes(erased[0].salt, state.columns.user_hash[: state.n])
-    return np.flatnonzero(np.isin(probes, np.array(wanted, np.uint32))).tolist()
+        return np.arange(len(user_hashes))
+    probes = _probes(erased[0].salt, user_hashes)
+    return np.flatnonzero(np.isin(probes, np.array(wanted, np.uint32)))
 
 
 def due(
@@ -134,47 +132,23 @@ def erase(state: ShardState, order: Erasure) -> None:
 
 
 def _row_of(state: ShardState, order: Erasure) -> int | None:
-    for row in _candidates(state, [order]):
+    hashed = state.columns.user_hash[: state.n]
+    for row in _candidates([order], hashed).tolist():
         user = state.users[row]
         if user and digest(order.salt, user) == order.digest:
-            return row
+            return int(row)
     return None
 
 
-@dataclass
-class _Watch:
-    """What `meta.erased` means for the users in the state."""
-
-    salts: tuple[bytes, ...]
-    by_digest: dict[str, Erasure]
-    returned: dict[str, Erasure]
-    """Erased people who have a row again, by name."""
-
-    @staticmethod
-    def of(state: ShardState) -> _Watch:
-        erased = state.meta.erased
-        watch = _Watch(tuple({e.salt: None for e in erased}), {e.digest: e for e in erased}, {})
-        for salt in watch.salts:
-            for row in _candidates(state, [e for e in erased if e.salt == salt]):
-                user = state.users[row]
-                match = watch.match(user) if user else None
-                if match is not None:
-                    watch.returned[user] = match
-        return watch
-
-    def match(self, user: str) -> Erasure | None:
-        for salt in self.salts:
-            match = self.by_digest.get(digest(salt, user))
-            if match is not None:
-                return match
-        return None
-
-
-def _watch(state: ShardState) -> _Watch:
+def _by_salt(state: ShardState) -> dict[bytes, dict[str, Erasure]]:
+    """Who was erased, by salt and digest."""
     if state.erasure_cache is None:
-        state.erasure_cache = _Watch.of(state)
-    watch: _Watch = state.erasure_cache
-    return watch
+        found: dict[bytes, dict[str, Erasure]] = {}
+        for each in state.meta.erased:
+            found.setdefault(each.salt, {})[each.digest] = each
+        state.erasure_cache = found
+    by_salt: dict[bytes, dict[str, Erasure]] = state.erasure_cache
+    return by_salt
 
 
 def shut_out(
@@ -182,24 +156,17 @@ def shut_out(
 ) -> NDArray[np.bool_] | None:
     """Which events must not count, as their person was erased after sending them: bool [n], or
     None if all may (nearly always)."""
-    if not state.meta.erased or not len(events):
-        return None
-    watch = _watch(state)
-    users = set(events.users)
-    people = {user: watch.returned[user] for user in users & watch.returned.keys()}
-    for user in users.difference(state.rows_by_user):
-        match = watch.match(user)
-        if match is not None:
-            people[user] = match
-            watch.returned[user] = match  # if a later event is let in, they have a row
-    if not people:
-        return None
-    out = np.zeros(len(events), np.bool_)
-    for i, user in enumerate(events.users):
-        if user in people:
-            person, position = people[user], int(events.positions[i])
-            out[i] = int(events.ts_ms[i]) < person.cutoff_ms or _before(
-                person, records, position, source
+    out: NDArray[np.bool_] | None = None
+    for salt, people in _by_salt(state).items():
+        candidates = _candidates(list(people.values()), events.users.hashed)
+        for i, user in zip(candidates.tolist(), events.users[candidates].tolist(), strict=True):
+            person = people.get(digest(salt, user))
+            if person is None:
+                continue
+            if out is None:
+                out = np.zeros(len(events), np.bool_)
+            out[i] |= int(events.ts_ms[i]) < person.cutoff_ms or _before(
+                person, records, int(events.positions[i]), source
             )
     return out
 
@@ -211,18 +178,21 @@ def keep_out(
     person had sent. Their own time can't be read, so the record's counts."""
     if not state.meta.erased or not rejects:
         return list(rejects)
-    watch = _watch(state)
+    by_salt = _by_salt(state)
 
     def belongs(reject: Reject) -> bool:
         at = reject.position
-        for name in named_in(records.keys[at], records.values[at]):
-            person = watch.match(name)
-            if person is not None and (
-                int(records.timestamps_ms[at]) < person.cutoff_ms
-                or _before(person, records, at, source)
-            ):
-                return True
-        return False
+        people = (
+            people.get(digest(salt, name))
+            for name in named_in(records.keys[at], records.values[at])
+            for salt, people in by_salt.items()
+        )
+        return any(
+            int(records.timestamps_ms[at]) < person.cutoff_ms
+            or _before(person, records, at, source)
+            for person in people
+            if person is not None
+        )
 
     return [reject for reject in rejects if not belongs(reject)]
 

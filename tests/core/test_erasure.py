@@ -133,7 +133,7 @@ def told(driver: Driver) -> dict[str, list[dict[str, Any]]]:
 
 
 def plain(value: Any) -> Any:
-    return value.tobytes() if isinstance(value, np.generic) else value
+    return value.tobytes() if isinstance(value, np.generic | np.ndarray) else value
 
 
 @given(seed=st.integers(0, 2**32))

@@ -36,7 +36,8 @@ LONG_SECONDS = 120  # for thousands of records, on a machine that has other work
 GONE = "u0"  # with `skew`, the busiest user
 ALSO = "u1"
 PERSONAL_TABLES = (
-    "score_history", "latest_scores", "alerts", "segment_changes", "matured_predictions", "score_samples",
+    "score_history", "latest_scores", "alerts", "segment_changes", "matured_predictions",
+    "score_samples",
 )  # fmt: skip
 
 
