@@ -18,8 +18,8 @@ from schemas.messages import DeadLetter, Erasure
 from schemas.tables import PERSONAL
 from streams.checkpoints import CheckpointStore
 from streams.clickhouse import connect, sink_error
+from streams.core import snapshot
 from streams.core.erasure import named_in
-from streams.core.state import ShardState
 from streams.dlq import topic_records
 from streams.erase_clickhouse import was_before
 from streams.erasures import board_of
@@ -88,7 +88,7 @@ async def _states(
             if stored is None:
                 continue
             try:
-                state = ShardState.load(stored.manifest.meta, stored.arrays, len(FEATURE_NAMES))
+                state = snapshot.load(stored.meta, stored.arrays, len(FEATURE_NAMES))
             except (ValueError, KeyError, msgspec.DecodeError) as exc:
                 raise StateError(
                     f"{place}: the checkpoint can't be read: {exc}. Verify with the version of "

@@ -132,9 +132,8 @@ def erase(state: ShardState, order: Erasure) -> None:
 
 
 def _row_of(state: ShardState, order: Erasure) -> int | None:
-    hashed = state.columns.user_hash[: state.n]
-    for row in _candidates([order], hashed).tolist():
-        user = state.users[row]
+    rows = _candidates([order], state.rows_by_user.hashes)
+    for row, user in zip(rows.tolist(), state.users[rows].tolist(), strict=True):
         if user and digest(order.salt, user) == order.digest:
             return int(row)
     return None

@@ -97,9 +97,7 @@ def rows_of(sink: MemorySink, user: str) -> list[tuple[str, Any]]:
 def names_in_pages(log: MemoryLog) -> list[bytes]:
     """Every page of user ids that the broker keeps for good: the newest record of each key."""
     newest = {key: value for _, key, value in log.records(TOPICS.checkpoints, SHARD)}
-    return [
-        v for k, v in newest.items() if k is not None and b"/users/utf8/" in k and v is not None
-    ]
+    return [v for k, v in newest.items() if k is not None and b"/users/" in k and v is not None]
 
 
 async def check_for_good(rig: Rig, where: str) -> None:
