@@ -5,7 +5,15 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["AlertMessage", "DeadLetter", "Example", "LearnerSnapshot"]
+__all__ = [
+    "AlertMessage",
+    "DeadLetter",
+    "Erasure",
+    "ErasureRequest",
+    "Example",
+    "LearnerSnapshot",
+    "ReplayedLetter",
+]
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -95,3 +103,50 @@ class DeadLetter(msgspec.Struct, frozen=True):
     """The first bytes of the value (base64 in JSON)."""
     payload_bytes: int
     """The value's full length."""
+
+
+class ReplayedLetter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A note among the dead letters: this one has been sent back (JSON)."""
+
+    replayed: str
+    """Where the record came from: topic/partition/offset."""
+    replayed_at_ms: int
+
+
+class ErasureRequest(msgspec.Struct, frozen=True, tag="request"):
+    """Somebody asked for a person to be erased. The person is not named: `digest` is a salted hash
+    of the user id, the same one for every record of this person that uses the same salt."""
+
+    erasure_id: str
+    digest: str
+    """The first 32 hex digits of SHA-256 over salt and user id."""
+    salt: bytes
+    probe: int
+    """Another salted hash, by which a shard finds candidates among its users at once."""
+    requested_at_ms: int
+    ends: list[tuple[int, int]]
+    """By shard: where clickstream and orders ended. What lies before was sent before the request,
+    whatever its times say."""
+    operator: str
+
+
+class Erasure(msgspec.Struct, frozen=True, tag="done"):
+    """What one shard made of a request. Its state keeps this, so that the person's earlier events
+    stay out when they are read again; later ones count from zero.
+
+    An event is shut out if its time is before `cutoff_ms`, or if its record lies before `stop` and
+    was written before `recorded_before_ms` (offsets mean nothing in a topic that was made anew).
+    """
+
+    erasure_id: str
+    digest: str
+    salt: bytes
+    probe: int
+    shard: int
+    cutoff_ms: int
+    stop: tuple[int, int]
+    recorded_before_ms: int
+    found: bool = False
+    """Whether the shard's state knew the person."""
+    seq: int = 0
+    """The step that forgot them."""

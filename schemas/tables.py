@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["TABLES", "Table"]
+__all__ = ["PERSONAL", "TABLES", "Table"]
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,7 @@ TABLES: Final[dict[str, Table]] = {
                 "duplicates": "UInt32",
                 "late": "UInt32",
                 "dead_letters": "UInt32",
+                "erased": "UInt32",  # sent before their person was erased
                 "users_scored": "UInt32",
             },
         ),
@@ -172,3 +173,15 @@ TABLES: Final[dict[str, Table]] = {
         ),
     )
 }
+
+PERSONAL: Final[dict[str, tuple[str, ...]]] = {
+    "score_history": ("user_id",),
+    "latest_scores": ("user_id",),
+    "alerts": ("user_id",),
+    "segment_changes": ("user_id",),
+    "matured_predictions": ("user_id",),
+    "score_samples": ("user_id",),
+    "dead_letters": ("record_key", "payload"),
+}
+"""Every table that can name a user, and the columns by which `tideline erase` finds the rows. A
+record that could not be read may name its user in its text only."""

@@ -36,6 +36,10 @@ class TopicNames:
         return f"{self.app}-dead-letters"
 
     @property
+    def erasures(self) -> str:
+        return f"{self.app}-erasures"
+
+    @property
     def examples(self) -> str:
         return f"{self.app}-examples"
 
@@ -71,9 +75,17 @@ def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> 
         topic(names.clickstream, partitions, "events in, keyed by user", retention_ms=clicks_kept),
         topic(names.orders, partitions, "orders in, keyed by user", retention_ms=orders_kept),
         topic(names.journal, partitions, "which records each batch took", retention_ms=week),
-        topic(names.checkpoints, partitions, "shard state, by page", cleanup_policy="compact"),
+        topic(
+            names.checkpoints,
+            partitions,
+            "shard state, by page",
+            cleanup_policy="compact",
+            # by then a page that an erasure replaced is gone from the broker's disk, too
+            max_compaction_lag_ms=str(_DAY_MS),
+        ),
         topic(names.alerts, partitions, "churn alerts out, keyed by user", retention_ms=week),
         topic(names.dead_letters, partitions, "records that could not be used", retention_ms=week),
+        topic(names.erasures, 1, "who was erased, as salted hashes", cleanup_policy="compact"),
         topic(names.examples, 1, "matured labels for the learner", retention_ms=quarter),
         topic(names.learner, 1, "learner snapshots", cleanup_policy="compact"),
     )

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Final
 
+from schemas.messages import Erasure
 from streams.checkpoints import Begun, CheckpointStore
 from streams.core import snapshot
 from streams.core.pages import Page
 from streams.core.state import ShardState
 from streams.effects import Effects
+from streams.journal import Journal
 from streams.services import Services
 
 __all__ = ["CheckpointRun"]
@@ -26,12 +29,18 @@ class CheckpointRun:
     """Made by `begin`. Whoever made it awaits `done` or calls `cancel`."""
 
     def __init__(
-        self, shard: int, services: Services, store: CheckpointStore, state: ShardState
+        self,
+        shard: int,
+        services: Services,
+        store: CheckpointStore,
+        state: ShardState,
+        journal: Journal,
     ) -> None:
         self._shard = shard
         self._s = services
         self._store = store
         self._state = state
+        self._journal = journal
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -41,7 +50,7 @@ class CheckpointRun:
         services: Services,
         store: CheckpointStore,
         state: ShardState,
-        journal_offset: int,
+        journal: Journal,
         effects: Effects,
         wake: asyncio.Event,
     ) -> CheckpointRun:
@@ -50,12 +59,13 @@ class CheckpointRun:
         `effects` are all that must be acknowledged before the checkpoint may count; `wake` is set
         at the end, well or not.
         """
-        run = cls(shard, services, store, state)
+        run = cls(shard, services, store, state, journal)
         offsets = (state.meta.offsets[0], state.meta.offsets[1])
         loop = asyncio.get_running_loop()
-        begun = await loop.run_in_executor(services.compute, run._freeze, journal_offset)
+        erased = services.erasures.unreported(state.meta.erased)
+        begun = await loop.run_in_executor(services.compute, run._freeze, journal.next_offset)
         run._task = asyncio.create_task(
-            run._write(begun, offsets, effects), name=f"checkpoint-{shard}"
+            run._write(begun, offsets, effects, erased), name=f"checkpoint-{shard}"
         )
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -97,7 +107,13 @@ class CheckpointRun:
         self._s.monitor.checkpointed(self._shard, nbytes, time.monotonic() - started)
         return pages
 
-    async def _write(self, begun: Begun, offsets: tuple[int, int], effects: Effects) -> None:
+    async def _write(
+        self,
+        begun: Begun,
+        offsets: tuple[int, int],
+        effects: Effects,
+        erased: Sequence[Erasure],
+    ) -> None:
         loop = asyncio.get_running_loop()
         while True:
             pages = await loop.run_in_executor(self._s.compute, self._take, begun)
@@ -105,6 +121,9 @@ class CheckpointRun:
             if not begun.writing.left:
                 break
         await effects.flushed()
-        nbytes = await self._store.complete(begun)
+        nbytes = await self._store.complete(begun, purge=bool(erased))
         self._s.monitor.checkpointed(self._shard, nbytes, 0.0)
         await self._s.commit(self._shard, offsets)
+        # An owner since then may have begun from an older checkpoint, and replay the past.
+        if erased and await self._journal.ours_since(begun.journal_offset):
+            await self._s.erasures.report(erased)

@@ -128,19 +128,23 @@ class CheckpointStore:
         if records:
             await self.log.append(self.topic, self.shard, records)
 
-    async def complete(self, begun: Begun) -> int:
-        """Make it count, after all of its pages; returns the bytes that this took."""
+    async def complete(self, begun: Begun, *, purge: bool = False) -> int:
+        """Make it count, after all of its pages; returns the bytes that this took.
+
+        `purge` also drops what the one before it had on changed pages: it may speak of somebody
+        who was erased.
+        """
         table, pages = begun.writing.table(self._table)
         await self.write(pages)
         manifest = Manifest(self._name, self.writer, begun.journal_offset, begun.seq, table)
         encoded = msgspec.msgpack.encode(manifest)
         await self.log.append(self.topic, self.shard, [(self._manifest_key, encoded)])
         arrays = begun.writing.arrays
-        await self._sweep({**arrays, TABLE: table})
+        await self._sweep({**arrays, TABLE: table}, purge=purge)
         self._complete, self._table = arrays, table
         return sum(len(page) for *_, page in pages) + len(encoded)
 
-    async def _sweep(self, now: Mapping[str, ArrayPages]) -> None:
+    async def _sweep(self, now: Mapping[str, ArrayPages], *, purge: bool) -> None:
         """Drop earlier owners' records, and arrays and pages that are gone."""
         gone = self._stale_keys
         before = {**self._complete, **({TABLE: self._table} if self._table else {})}
@@ -148,6 +152,10 @@ class CheckpointStore:
             kept = len(now[name].slots) if name in now else 0
             for index in range(kept, len(table.slots)):
                 gone |= {page_key(self._name, name, index, slot) for slot in (0, 1)}
+        if purge:
+            for name, table in now.items():
+                for index, slot in enumerate(table.slots):
+                    gone.add(page_key(self._name, name, index, 1 - slot))
         gone.discard(self._manifest_key)
         keys = sorted(gone)
         for start in range(0, len(keys), READ_RECORDS):

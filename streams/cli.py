@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, _Command]] = {
         "streams.commands.skew", "skew", "Recompute sampled live scores from the log."
     ),
     "dlq": _Command("streams.commands.dlq", "dlq", "Look at dead letters, and replay them."),
+    "erase": _Command("streams.commands.erase", "erase", "Forget a person, everywhere."),
     "settings": _Command(
         "streams.commands.settings", "settings", "Every setting: its value and where it came from."
     ),

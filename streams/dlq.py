@@ -3,47 +3,116 @@
 A record is replayed to its own topic *and partition* with its own key, so that it reaches the shard
 that has its user; a header says where it came from. Records that were in fact used before are
 dropped there as duplicates by their event id. A letter whose payload was truncated is not replayed.
+
+A letter that was sent back gets a note behind it in the topic, once the broker has the record. So
+the next replay leaves it out, and one that was cut off sends a few again, which counts once.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from schemas.messages import DeadLetter
+from schemas.messages import DeadLetter, ReplayedLetter
+from streams.core.erasure import named_in
+from streams.erasures import ErasureBoard, read_board
 from streams.errors import BrokerUnavailable
 from streams.kafka_admin import require_reachable, unavailable
 from streams.kafka_offsets import EndOffsets
 from streams.settings import Settings
 from streams.targets import kafka_access
 
-__all__ = ["count_by_reason", "not_replayable", "read", "replay"]
+__all__ = [
+    "Kind",
+    "count_by_reason",
+    "kinds",
+    "not_replayable",
+    "origin",
+    "read",
+    "replay",
+    "topic_records",
+]
 
 _QUIET_SECONDS = 15.0  # a broker that sends nothing for so long, short of the end, is in trouble
+_CHUNK_LETTERS = 200  # sent before they are noted: what an interrupted replay may send twice
 _DECODER = msgspec.json.Decoder(DeadLetter)
+_NOTE = msgspec.json.Decoder(ReplayedLetter)
 
 
-def read(settings: Settings) -> Iterator[DeadLetter]:
+@dataclass(frozen=True)
+class Kind:
+    """The letters of one topic and reason."""
+
+    topic: str
+    reason: str
+    letters: int
+    """Those that wait; the replayed ones are extra."""
+    replayed: int
+    newest_ms: int
+    """When the newest record was written, by its own time."""
+    example: str
+    """Where the newest one came from, for `tideline dlq show`."""
+
+
+def origin(letter: DeadLetter) -> str:
+    """Where a letter's record came from: topic/partition/offset."""
+    return f"{letter.topic}/{letter.partition}/{letter.offset}"
+
+
+def read(settings: Settings, *, again: bool = False, payloads: bool = True) -> Iterator[DeadLetter]:
     """Every letter that is in the topic now, each once, in no order across partitions.
 
     A shard that replays a batch after a crash writes its letters again; the repeats are dropped
-    here by origin. Raises BrokerUnavailable.
+    here by origin. So are those that were sent back already, unless `again`; and for good those of
+    people who were erased since: they stay in the topic until its retention, but are nobody's
+    business. Without `payloads` those are None, to save memory. Raises BrokerUnavailable.
     """
-    seen: set[tuple[str, int, int]] = set()
-    for value in _values(settings, settings.topic_names.dead_letters):
+    letters, replayed = _read(settings, payloads)
+    return (each for where, each in letters.items() if again or where not in replayed)
+
+
+def kinds(settings: Settings) -> list[Kind]:
+    """What is there by topic and reason, the most waiting first. Raises BrokerUnavailable."""
+    letters, replayed = _read(settings, payloads=False)
+    groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for where, letter in letters.items():
+        groups.setdefault((letter.topic, letter.reason), []).append((letter.recorded_at_ms, where))
+    found = []
+    for (topic, reason), members in groups.items():
+        waiting = [m for m in members if m[1] not in replayed]
+        newest_ms, example = max(waiting or members)
+        sent = len(members) - len(waiting)
+        found.append(Kind(topic, reason, len(waiting), sent, newest_ms, example))
+    return sorted(found, key=lambda kind: (-kind.letters, kind.topic, kind.reason))
+
+
+def _read(settings: Settings, payloads: bool) -> tuple[dict[str, DeadLetter], set[str]]:
+    """Letters by origin, and the origins of those that were sent back."""
+    board = asyncio.run(read_board(settings))
+    sources = (settings.topic_names.clickstream, settings.topic_names.orders)
+    letters: dict[str, DeadLetter] = {}
+    replayed: set[str] = set()
+    for record in topic_records(settings, settings.topic_names.dead_letters):
+        value = record.value or b""
         try:
             letter = _DECODER.decode(value)
         except msgspec.MsgspecError:
-            continue  # not ours: somebody else wrote to this topic
-        origin = (letter.topic, letter.partition, letter.offset)
-        if origin not in seen:
-            seen.add(origin)
-            yield letter
+            with contextlib.suppress(msgspec.MsgspecError):  # not ours: somebody else wrote here
+                replayed.add(_NOTE.decode(value).replayed)
+            continue
+        where = origin(letter)
+        if where not in letters and not _erased(board, sources, letter):
+            letters[where] = letter if payloads else msgspec.structs.replace(letter, payload=None)
+    return letters, replayed
 
 
 def count_by_reason(letters: Iterable[DeadLetter]) -> list[tuple[str, str, int]]:
@@ -61,16 +130,23 @@ def not_replayable(letter: DeadLetter) -> str | None:
     return None
 
 
-def replay(settings: Settings, letters: Sequence[DeadLetter]) -> int:
+def replay(
+    settings: Settings,
+    letters: Sequence[DeadLetter],
+    progress: Callable[[int], None] = lambda _sent: None,
+) -> int:
     """Send the letters that can be replayed; returns how many, all acknowledged by the broker.
 
-    Raises BrokerUnavailable; what was sent before that stays sent, and sending it again is safe.
+    May be cut off anywhere and run again: a letter is noted as replayed behind its record, so at
+    most a chunk is sent twice, and its event ids count once. `progress` hears how many are done.
+    Raises BrokerUnavailable.
     """
     sendable = [letter for letter in letters if not_replayable(letter) is None]
     if not sendable:
         return 0
     access = kafka_access(settings)
     require_reachable(access)
+    notes = settings.topic_names.dead_letters
     try:
         producer = KafkaProducer(
             bootstrap_servers=list(access.brokers),
@@ -79,18 +155,25 @@ def replay(settings: Settings, letters: Sequence[DeadLetter]) -> int:
             **access.client_options(),
         )
         try:
-            sent = [
-                producer.send(
-                    letter.topic,
-                    value=letter.payload,
-                    key=letter.key,
-                    partition=letter.partition,
-                    headers=[("tideline-replay-of", _origin(letter).encode())],
+            for start in range(0, len(sendable), _CHUNK_LETTERS):
+                chunk = sendable[start : start + _CHUNK_LETTERS]
+                sent = [
+                    producer.send(
+                        letter.topic,
+                        value=letter.payload,
+                        key=letter.key,
+                        partition=letter.partition,
+                        headers=[("tideline-replay-of", origin(letter).encode())],
+                    )
+                    for letter in chunk
+                ]
+                _acknowledged(sent)
+                now_ms = time.time_ns() // 1_000_000
+                _acknowledged(
+                    producer.send(notes, msgspec.json.encode(ReplayedLetter(origin(each), now_ms)))
+                    for each in chunk
                 )
-                for letter in sendable
-            ]
-            for future in sent:
-                future.get(timeout=_QUIET_SECONDS)
+                progress(start + len(chunk))
         finally:
             producer.close(timeout=_QUIET_SECONDS)
     except (KafkaError, OSError) as error:
@@ -98,12 +181,27 @@ def replay(settings: Settings, letters: Sequence[DeadLetter]) -> int:
     return len(sendable)
 
 
-def _origin(letter: DeadLetter) -> str:
-    return f"{letter.topic}/{letter.partition}/{letter.offset}"
+def _acknowledged(sent: Iterable[Any]) -> None:
+    for future in list(sent):
+        future.get(timeout=_QUIET_SECONDS)
 
 
-def _values(settings: Settings, topic: str) -> Iterator[bytes]:
-    """The values of a topic up to its end as of now."""
+def _erased(board: ErasureBoard, sources: tuple[str, str], letter: DeadLetter) -> bool:
+    """Whether a person whom the record names was erased after it was written."""
+    if not board.requests:
+        return False
+    source = sources.index(letter.topic) if letter.topic in sources else 0
+    at, shard = (letter.offset, letter.recorded_at_ms), letter.partition
+    return any(
+        board.covers(user, source, shard, *at) for user in named_in(letter.key, letter.payload)
+    )
+
+
+def topic_records(settings: Settings, topic: str) -> Iterator[Any]:
+    """The records of a topic up to its end as of now, as kafka-python has them.
+
+    Raises BrokerUnavailable.
+    """
     access = kafka_access(settings)
     require_reachable(access)
     try:
@@ -122,7 +220,7 @@ def _values(settings: Settings, topic: str) -> Iterator[bytes]:
             last_progress = time.monotonic()
             while any(consumer.position(tp) < end for tp, end in ends.items()):
                 for tp, records in consumer.poll(timeout_ms=500).items():
-                    yield from (r.value for r in records if r.offset < ends[tp] and r.value)
+                    yield from (r for r in records if r.offset < ends[tp])
                     last_progress = time.monotonic()
                 if time.monotonic() - last_progress > _QUIET_SECONDS:
                     raise BrokerUnavailable(

@@ -114,6 +114,11 @@ class Journal:
         _, end = await self._log.ends(self._topic, self._shard)
         return end == self.next_offset
 
+    async def ours_since(self, offset: int) -> bool:
+        """Whether nobody has taken over from `offset` on."""
+        _, end = await self._log.ends(self._topic, self._shard)
+        return not any(isinstance(e, Takeover) for _, e in await self.entries(offset, end))
+
     async def first_offset(self) -> int:
         first, _ = await self._log.ends(self._topic, self._shard)
         return first

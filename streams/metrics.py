@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 __all__ = ["LAG_STATUSES", "OUTCOMES", "SHARD_STATES", "Metrics", "MetricsServer", "serve"]
 
-OUTCOMES: Final = ("scored", "duplicate", "late", "dead_letter")
+OUTCOMES: Final = ("scored", "duplicate", "late", "dead_letter", "erased")
 SHARD_STATES: Final = ("recovering", "running", "suspended", "stopped")
 LAG_STATUSES: Final = ("ok", "lagging", "uncommitted", "unknown")
 
@@ -34,7 +34,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
 
-        # What came in and what became of it: accepted = scored + duplicate + late + dead_letter.
+        # What came in and what became of it: accepted = scored + duplicate + late + dead_letter
+        # + erased.
         self.records_accepted = self._counter(
             "records_accepted", "Records taken from the input topics", "shard"
         )

@@ -28,6 +28,7 @@ class MetricsMonitor:
             ("duplicate", counts.duplicates),
             ("late", counts.late),
             ("dead_letter", counts.dead_letters),
+            ("erased", counts.erased),
         ):
             m.events.labels(label, outcome).inc(count)
         m.batches.labels(label).inc()

@@ -13,6 +13,7 @@ from streams.core.config import CoreConfig, Scorer
 from streams.core.plan import Clock
 from streams.core.state import ShardState
 from streams.core.step import Outputs
+from streams.erasures import ErasureBoard
 from streams.log import Log
 from streams.pseudonyms import Pseudonyms
 
@@ -69,6 +70,8 @@ class Services:
     """(shard, next offsets of both topics)"""
     learner: Callable[[], LearnerSnapshot | None]
     """The newest snapshot seen."""
+    erasures: ErasureBoard
+    """Who is to be erased, and what the shards made of it."""
     monitor: Monitor
     max_records: int
     checkpoint_seconds: float

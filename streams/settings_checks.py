@@ -31,7 +31,7 @@ def across(settings: Settings) -> list[str]:
     if kafka.clickstream_topic == kafka.orders_topic:
         wrong("orders_topic", "clickstream_topic", "another topic than clickstream_topic")
     names = settings.topic_names
-    own = {names.journal, names.checkpoints, names.alerts, names.dead_letters}
+    own = {names.journal, names.checkpoints, names.alerts, names.dead_letters, names.erasures}
     own |= {names.examples, names.learner}
     for name, topic in (
         ("clickstream_topic", names.clickstream),

@@ -12,6 +12,9 @@ The commit protocol. Whatever is cut off where, the next owner's replay gives th
        it was begun is acknowledged, the manifest makes them count.
     5. Commit the input offsets that the checkpoint includes.
 
+An erasure is part of a plan, so it is journalled and replayed like all else. A checkpoint is begun
+soon after its step, and reports it when it counts: from there on no replay begins before it.
+
 Recovery is: write a takeover into the journal, load the newest whole checkpoint, replay the
 journalled steps after it (effects included), and go on. The new owner's first checkpoint writes
 every page, under its own name, and is not waited for.
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -211,15 +215,29 @@ class Shard:
             await self._checkpointed()
         if time.monotonic() - self._checkpoint_at >= self._s.checkpoint_seconds:
             await self._begin_checkpoint()
+        plan = self._with_erasures(plan)
         if plan is None:
             await self._rest(TICK_SECONDS)
             return
         await self._s.sink.wait_for_room()
         plan = self._complete(plan)
         await self._step(plan, inbox.take(plan), journal=True)
+        if plan.erase:
+            self._checkpoint_at = -math.inf  # one without them, as soon as may be
         self._balance()
         if len(inbox) < self._s.max_records // 2 and not self._suspending:
             await asyncio.sleep(LINGER_SECONDS)
+
+    def _with_erasures(self, plan: Plan | None) -> Plan | None:
+        """The plan with everybody who is to be erased; one without records if there is no other."""
+        meta, clock, wall_ms = self._state.meta, self._s.clock, self._s.wall_ms()
+        due = self._s.erasures.due(self.number, meta, clock, wall_ms)
+        if not due:
+            return plan
+        if plan is None:
+            here = self._offsets
+            plan = Plan(meta.seq + 1, here, here, wall_ms if clock == "wall" else 0, 0)
+        return msgspec.structs.replace(plan, erase=due)
 
     def _complete(self, plan: Plan) -> Plan:
         """Add what only the shell knows: the models in use, and a learner snapshot if it is new."""
@@ -304,7 +322,7 @@ class Shard:
         if self._checkpoint is None and seq != self._checkpoint_seq:
             self._checkpoint_seq = seq
             self._checkpoint = await CheckpointRun.begin(
-                self.number, self._s, self._store, self._state, self._journal.next_offset,
+                self.number, self._s, self._store, self._state, self._journal,
                 self._effects.so_far(), self._wake,
             )  # fmt: skip
 
@@ -320,6 +338,7 @@ class Shard:
         started = time.monotonic()
         self._effects, self._sent = Effects(), None  # replay sends again whatever was under way
         self._begin_term()
+        await self._s.erasures.refresh()  # or a shard without a state would let everybody in
         taken_over = await self._journal.take_over()
         self._store.takeover = taken_over
         stored = await self._store.load()

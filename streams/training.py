@@ -7,7 +7,7 @@ history has none, so that the model can't mistake "no clicks were recorded" for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -24,10 +24,11 @@ from streams.core.features import DAY_MS, features
 from streams.core.records import CLICKSTREAM, ORDERS, Records
 from streams.core.state import ShardState
 from streams.core.texts import Texts
+from streams.erasures import ErasureBoard
 from streams.errors import SettingsError
-from streams.replay.records import Block, Source
+from streams.replay.records import Block
 
-__all__ = ["CLICK_ONLY", "build_dataset"]
+__all__ = ["CLICK_ONLY", "build_dataset", "without_erased"]
 
 WARM_UP_DAYS: Final = 84
 """Cuts begin so long after the first order: earlier, every customer looks new."""
@@ -43,7 +44,7 @@ CLICK_ONLY: Final = np.array([name.startswith(_PREFIXES) for name in FEATURE_NAM
 
 
 def build_dataset(
-    source: Source,
+    source: Iterable[Block],
     *,
     horizon_days: int,
     min_orders: int,
@@ -82,6 +83,17 @@ def build_dataset(
         rows_at.append((cut_ms, rows, x))
         progress("replay", (i + 1) / len(cuts))
     return _label(state, blocks, rows_at, horizon_days * DAY_MS, rules)
+
+
+def without_erased(source: Iterable[Block], board: ErasureBoard) -> Iterator[Block]:
+    """The records of `source` that are not from before an erasure of their user."""
+    until: dict[bytes | None, int] = {}
+    for block in source:
+        for record in block:
+            if record.key not in until:
+                user = (record.key or b"").decode(errors="replace")
+                until[record.key] = board.forgotten_until(user)
+        yield [record for record in block if record.timestamp_ms >= until[record.key]]
 
 
 def _by_cut(blocks: list[Block], cuts: list[int]) -> Iterator[tuple[int, Block]]:

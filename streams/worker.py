@@ -16,6 +16,7 @@ from streams.artifacts import ScorerStore, Switch, watch
 from streams.core.warm import compile_kernels
 from streams.core_config import core_config
 from streams.engine import Engine
+from streams.erasures import ErasureBoard
 from streams.errors import TidelineError
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import SnapshotFollower
@@ -49,6 +50,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     scorers = ScorerStore(artifact_place(settings), settings.stream.currency)
     metrics.champion.labels(scorers.current.champion_version).set(1)
     follower = SnapshotFollower(kafka_access(settings), names.learner)
+    erasures = ErasureBoard(log, names.erasures)
     compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
     class App(faust.App):  # type: ignore[misc]
@@ -56,6 +58,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
 
         follower: asyncio.Task[None] | None = None
         watcher: asyncio.Task[None] | None = None
+        eraser: asyncio.Task[None] | None = None
 
         async def on_start(self) -> None:
             await super().on_start()
@@ -67,6 +70,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             sink.start()
             self.follower = asyncio.create_task(follower.run())
             self.watcher = asyncio.create_task(watch(scorers, switched))
+            self.eraser = asyncio.create_task(erasures.run())
             if settings.web.metrics_port:
                 metrics_module.serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
 
@@ -74,7 +78,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             # While the consumer, the log and the sink still work: they are what a checkpoint needs.
             await engine.stop()
             await super().on_stop()
-            for task in (self.follower, self.watcher):
+            for task in (self.follower, self.watcher, self.eraser):
                 if task is not None:  # None if the start failed
                     task.cancel()
             await log.stop()
@@ -118,6 +122,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             set_paused=set_paused,
             commit=commit,
             learner=lambda: follower.newest,
+            erasures=erasures,
             monitor=MetricsMonitor(metrics),
             max_records=settings.stream.max_batch_records,
             checkpoint_seconds=settings.stream.checkpoint_interval_seconds,

@@ -70,6 +70,7 @@ GRANT SELECT(user_id, shard, changed_at), ALTER DELETE ON tideline.segment_chang
 GRANT SELECT(user_id, shard, asked_at), ALTER DELETE ON tideline.matured_predictions TO tideline_eraser;
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_samples TO tideline_eraser;
 GRANT SELECT(topic, partition, offset, record_key, payload, recorded_at), ALTER DELETE ON tideline.dead_letters TO tideline_eraser;
+GRANT INSERT ON tideline.erasures TO tideline_eraser;
 
 -- Nobody logs in as this one: the views read with its rights (3_views.sql), so that who may read a
 -- view need not be able to read the tables under it; and the feed of latest_scores writes with them.

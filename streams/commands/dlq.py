@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -36,22 +38,56 @@ def dlq() -> None:
 
 @dlq.command("list")
 @_reason_option
+@click.option("--each", is_flag=True, help="One line per letter that waits, the newest first.")
+@click.option("--limit", default=50, show_default=True, help="--each: so many lines; 0: all.")
 @json_option
 @pass_invocation
-def list_(invocation: Invocation, reason: str | None, as_json: bool) -> None:
-    """How many dead letters there are, by topic and reason."""
+def list_(
+    invocation: Invocation, reason: str | None, each: bool, limit: int, as_json: bool
+) -> None:
+    """How many dead letters wait, by topic and reason; or each of them."""
     settings = invocation.settings
     from streams import dlq as letters
 
-    counts = letters.count_by_reason(_matching(letters.read(settings), reason))
+    if each:
+        found = _matching(letters.read(settings, payloads=False), reason)
+        _print_each(found, limit, as_json)
+        return
+    kinds = [kind for kind in letters.kinds(settings) if reason in (None, kind.reason)]
     if as_json:
-        print_json([{"topic": topic, "reason": why, "letters": n} for topic, why, n in counts])
-    elif counts:
-        print_table(
-            ("TOPIC", "REASON", "LETTERS"), ((topic, why, f"{n:,}") for topic, why, n in counts)
+        print_json([asdict(kind) for kind in kinds])
+    elif kinds:
+        rows = (
+            (k.topic, k.reason, f"{k.letters:,}", f"{k.replayed:,}", _time(k.newest_ms), k.example)
+            for k in kinds
         )
+        print_table(("TOPIC", "REASON", "LETTERS", "REPLAYED", "NEWEST", "FOR EXAMPLE"), rows)
+        click.echo(f"`tideline dlq show {kinds[0].example}` shows one; `list --each` lists them.")
     else:
         click.echo("No dead letters.")
+
+
+def _print_each(found: list[DeadLetter], limit: int, as_json: bool) -> None:
+    from streams.dlq import origin
+
+    found.sort(key=lambda letter: (-letter.recorded_at_ms, origin(letter)))
+    shown = found[:limit] if limit else found
+    if as_json:
+        print_json(
+            [
+                {"origin": origin(each), "reason": each.reason, "detail": each.detail,
+                 "recorded_at": _time(each.recorded_at_ms), "payload_bytes": each.payload_bytes}
+                for each in shown
+            ]
+        )  # fmt: skip
+        return
+    print_table(
+        ("FROM", "TIME", "REASON", "DETAIL"),
+        ((origin(x), _time(x.recorded_at_ms), x.reason, _text(x.detail.encode()) or "")
+         for x in shown),
+    )  # fmt: skip
+    if len(shown) < len(found):
+        click.echo(f"{len(found) - len(shown):,} more; --limit 0 shows all.")
 
 
 @dlq.command()
@@ -63,14 +99,11 @@ def show(invocation: Invocation, origin: str, as_json: bool) -> None:
 
     TOPIC/PARTITION/OFFSET is where the record came from, such as orders/2/1234.
     """
-    match = re.fullmatch(r"([A-Za-z0-9._-]+)/(\d+)/(\d+)", origin)
-    if not match:
-        raise click.BadParameter(f"{origin!r} is not like orders/2/1234")
+    wanted = _parsed(origin)
     settings = invocation.settings
     from streams import dlq as letters
 
-    wanted = (match[1], int(match[2]), int(match[3]))
-    for letter in letters.read(settings):
+    for letter in letters.read(settings, again=True):
         if (letter.topic, letter.partition, letter.offset) == wanted:
             _print_letter(letter, letters.not_replayable(letter), as_json)
             return
@@ -80,34 +113,47 @@ def show(invocation: Invocation, origin: str, as_json: bool) -> None:
 
 
 @dlq.command()
+@click.argument("origins", metavar="[TOPIC/PARTITION/OFFSET]...", nargs=-1)
 @_reason_option
 @click.option("--topic", help="Only letters that came from this topic.")
 @click.option("--yes", is_flag=True, help="Do it. Without this, only say what would be sent.")
+@click.option("--again", is_flag=True, help="Also those that were sent back before.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent (the default).")
 @json_option
 @pass_invocation
 def replay(
     invocation: Invocation,
+    origins: tuple[str, ...],
     reason: str | None,
     topic: str | None,
     yes: bool,
+    again: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Send dead letters back to the topic, partition and key they had.
 
-    Fix the cause first, or they come back. Records already used are dropped as duplicates, so
-    sending one twice does no harm. A letter whose payload was truncated stays where it is.
+    Fix the cause first, or they come back as new letters. What was sent back is not sent again
+    unless you say so. It may be interrupted and run again: a record that was used already counts
+    once. A letter whose payload was truncated stays where it is.
     """
     if yes and dry_run:
         raise click.UsageError("--yes and --dry-run exclude each other")
     settings = invocation.settings
     from streams import dlq as letters
 
-    found = _matching(letters.read(settings), reason, topic)
+    wanted = {"/".join(map(str, _parsed(each))) for each in origins}
+    found = [
+        letter
+        for letter in _matching(letters.read(settings, again=again), reason, topic)
+        if not wanted or letters.origin(letter) in wanted
+    ]
     kept = [letter for letter in found if letters.not_replayable(letter) is not None]
     sendable = [letter for letter in found if letters.not_replayable(letter) is None]
-    sent = letters.replay(settings, sendable) if yes else 0
+    sent = 0
+    if yes and sendable:
+        with click.progressbar(length=len(sendable), label="sending", file=sys.stderr) as bar:
+            sent = letters.replay(settings, sendable, lambda done: bar.update(done - bar.pos))
     if as_json:
         print_json({"replayable": len(sendable), "not_replayable": len(kept), "sent": sent})
         return
@@ -119,6 +165,17 @@ def replay(
         click.echo("No dead letters match.")
     elif sendable and not yes:
         click.echo("Nothing was sent. Add --yes to send them.")
+
+
+def _parsed(origin: str) -> tuple[str, int, int]:
+    match = re.fullmatch(r"([A-Za-z0-9._-]+)/(\d+)/(\d+)", origin)
+    if not match:
+        raise click.BadParameter(f"{origin!r} is not like orders/2/1234")
+    return match[1], int(match[2]), int(match[3])
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 def _matching(

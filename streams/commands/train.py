@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,11 @@ import click
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from models.train import Summary
-    from streams.replay.records import Source
+    from streams.replay.records import Block, Source
+    from streams.settings import Settings
 
 __all__ = ["train"]
 
@@ -71,6 +75,7 @@ def train(
 
     settings = invocation.start_logging()
     source, described = _source(orders, mapping, days)
+    history = source if orders is None else _without_erased(source, settings)
     alerts = settings.alerts
     with Progress(
         SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
@@ -84,7 +89,7 @@ def train(
             bars.update(tasks[what], completed=done)
 
         data = build_dataset(
-            source,
+            history,
             horizon_days=horizon_days,
             min_orders=alerts.alert_min_orders,
             active_within_days=int(alerts.alert_active_within_days),
@@ -126,6 +131,25 @@ def _source(orders: Path | None, mapping: str, days: str | None) -> tuple[Source
         span = (first, last)
     told = f" days {days}" if days else ""
     return completejourney.orders(days=span), f"Complete Journey{told}"
+
+
+def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
+    """Your own orders may still hold people who were erased here."""
+    from streams.erasures import read_board
+    from streams.errors import BrokerUnavailable
+    from streams.kafka_admin import require_reachable
+    from streams.targets import kafka_access
+    from streams.training import without_erased
+
+    try:
+        require_reachable(kafka_access(settings), 2.0)
+        board = asyncio.run(read_board(settings))
+    except BrokerUnavailable as error:
+        click.echo(
+            f"Warning: people who were erased are not left out of these orders: {error}", err=True
+        )
+        return source
+    return without_erased(source, board)
 
 
 def _report(summary: Summary, horizon_days: int) -> None:

@@ -44,20 +44,29 @@ class Applied:
     duplicates: int
 
 
-def admit(state: ShardState, events: Events, lateness_ms: int) -> Applied:
+def admit(
+    state: ShardState,
+    events: Events,
+    lateness_ms: int,
+    shut_out: NDArray[np.bool_] | None = None,
+) -> Applied:
     """Which events count: not older than the watermark less `lateness_ms`, and not seen before.
+    Those `shut_out` (bool [n]; None: none are) are neither fresh nor late nor remembered.
 
     Lateness is measured from the watermark before this batch, so it does not depend on the order
     within the batch. Ids are remembered as long as an event may still arrive.
     """
     limit = state.meta.watermark_ms - lateness_ms
     on_time = events.ts_ms >= limit
+    late = ~on_time
+    if shut_out is not None:
+        on_time, late = on_time & ~shut_out, late & ~shut_out
     candidates = np.flatnonzero(on_time)
     days = (events.ts_ms[candidates] // DAY_MS).astype(np.int32)
     _, is_new = state.seen_ids.find_or_add(events.id_hash[candidates], days)
     return Applied(
         fresh=candidates[is_new],
-        late=np.flatnonzero(~on_time),
+        late=np.flatnonzero(late),
         duplicates=int(len(candidates) - is_new.sum()),
     )
 
@@ -148,11 +157,13 @@ def _distinct(
         (events.session[fresh][sessions], sessions, _SESSION, _COUNT["sessions"]),
     )
     keys, owners, measures = [], [], []
-    user_hash = state.columns.user_hash[rows]
+    # By row, not by name: who comes back after an erasure has another row and starts from zero,
+    # and nobody can ask what is left here about a name.
+    user_key = rows.astype(np.uint64) << np.uint64(2)
     for hashed, event, salt, measure in parts:
         known = hashed != 0
         owner = event[known]
-        keys.append(mix(user_hash[owner] ^ salt, hashed[known]))
+        keys.append(mix(user_key[owner] ^ salt, hashed[known]))
         owners.append(owner)
         measures.append(np.full(len(owner), measure, np.int64))
     key, owner, measure_of = map(np.concatenate, (keys, owners, measures))

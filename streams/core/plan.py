@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.messages import Erasure
 from streams.core.state import Meta
 
 __all__ = ["SWEEP_SLICE_ROWS", "Clock", "Pending", "Plan", "next_plan"]
@@ -47,6 +48,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Version of the model artifact that scores this step."""
     learner: Any = None
     """A learner snapshot that takes effect with this step (as builtins), or None: no change."""
+    erase: tuple[Erasure, ...] = ()
+    """People who are forgotten before this step's records are looked at."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from schemas.features import (
     MONEY_MEASURES,
     RECENCY_KINDS,
 )
+from schemas.messages import Erasure
 from schemas.segments import DIMENSIONS
 from streams.core.asked import Questions
 from streams.core.directory import UserDirectory
@@ -218,6 +219,8 @@ class Meta(msgspec.Struct):
     """Value bins above which a customer is medium and high; -1 until first computed."""
     tier_total: int = 0
     """Live customers when the cuts were computed."""
+    erased: list[Erasure] = []
+    """Whose earlier events are shut out; one entry per person."""
 
 
 class UserNames:
@@ -250,6 +253,8 @@ class ShardState:
         self.value_histogram = np.zeros(VALUE_BINS, np.int64)
         self.rows_guard = RowGuard(ROWS_PAGE_BITS, self.columns.pack)
         self.users_guard = PageGuard(USERS_PAGE_BITS)
+        self.empty_rows = np.empty(0, np.int64)  # of erased users, ascending; never used again
+        self.erasure_cache: Any = None  # of streams.core.erasure; follows from the rest
 
     @property
     def n(self) -> int:
@@ -282,6 +287,25 @@ class ShardState:
         self.columns.fill(slice(known, self.n))
         self.columns.user_hash[known : self.n] = self.rows_by_user.hashes[known:]
 
+    def drop_user(self, row: int) -> None:
+        """Forget the user in `row` for good: the name, every column, windows, open question.
+
+        The row stays, empty, and is not given to anybody else: rows are what questions and pair
+        keys go by. Pairs and event ids can't be told apart by user. They are hashes that lead to no
+        name, and expire with their windows.
+        """
+        rows = np.array([row], np.int64)
+        self.will_change(rows)
+        self.users_guard.before_change(self.users, rows)
+        self.rows_by_user.forget(row)
+        if self.columns.value_bin[row] >= 0:
+            self.value_histogram[self.columns.value_bin[row]] -= 1
+        self.columns.fill(rows)
+        self.counts.drop_row(row)
+        self.money.drop_row(row)
+        self.questions.drop(row)
+        self.empty_rows = np.sort(np.append(self.empty_rows, row))
+
     @property
     def nbytes(self) -> int:
         """Memory of everything that grows with users and events, in bytes."""
@@ -305,6 +329,8 @@ class ShardState:
         self.money.reserve(capacity)
         self.rows_guard.grow(n)
         self.users_guard.grow(n)
+        # who was erased has no name; a user id has at least one character
+        self.empty_rows = np.array([i for i, user in enumerate(users) if not user], np.int64)
 
 
 assert tuple(DIMENSIONS) == ("value_tier", "lifecycle")  # noqa: S101  (step names them)

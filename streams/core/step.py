@@ -20,7 +20,8 @@ from streams.core.alerts import enough_data, update_alerts
 from streams.core.apply import Applied, admit, apply, forget, forget_some
 from streams.core.config import CoreConfig, Scorer
 from streams.core.decode import decode
-from streams.core.events import Events
+from streams.core.erasure import erase, keep_out, shut_out
+from streams.core.events import Events, Reject
 from streams.core.features import DAY_MS, features
 from streams.core.plan import Plan
 from streams.core.questions import ask, look_ahead, mature
@@ -46,13 +47,16 @@ _LIFECYCLES: Final = np.array(LIFECYCLE, object)
 
 @dataclass(frozen=True)
 class Counts:
-    """The ledger of one step, in records: accepted = scored + duplicates + late + dead_letters."""
+    """The ledger of one step, in records:
+    accepted = scored + duplicates + late + dead_letters + erased."""
 
     accepted: int
     scored: int
     duplicates: int
     late: int
     dead_letters: int
+    erased: int
+    """Sent by people before they were erased: read, and left out."""
     users_scored: int
 
 
@@ -90,9 +94,18 @@ def step(
 
     forget_some(state)
 
+    # 0. who is to be forgotten is, before anything of theirs is looked at
+    for order in plan.erase:
+        erase(state, order)
+
     # 1. events in: decode, refuse, drop duplicates, set late ones aside
     decoded = [decode(records[s], s, config.decode) for s in SOURCES]
-    admitted = [admit(state, events, config.lateness_ms) for events in decoded]
+    out = [shut_out(state, decoded[s], records[s], s) for s in SOURCES]
+    rejects = [keep_out(state, decoded[s].rejects, records[s], s) for s in SOURCES]
+    admitted = [
+        admit(state, events, config.lateness_ms, mask)
+        for events, mask in zip(decoded, out, strict=True)
+    ]
     now_ms = _move_clock(state, plan, decoded, admitted, config.sweep_interval_ms)
     rows = [apply(state, e, a.fresh) for e, a in zip(decoded, admitted, strict=True)]
     meta.offsets = list(plan.stop)
@@ -102,7 +115,8 @@ def step(
     matured, examples = mature(state, now_ms)
 
     # 3. score whoever was touched, and the slice of silent users whose turn it is
-    swept = np.arange(meta.sweep_row, min(meta.sweep_row + plan.sweep_rows, state.n))
+    turn = np.arange(meta.sweep_row, min(meta.sweep_row + plan.sweep_rows, state.n))
+    swept = turn[~np.isin(turn, state.empty_rows)] if len(state.empty_rows) else turn
     state.will_change(swept)
     touched = np.unique(np.concatenate([*rows, swept]))
     x = features(state, touched, now_ms)
@@ -115,7 +129,7 @@ def step(
         state, touched, x, now_ms, produced_ms, config, scorer, learner
     )
     changes = update_segments(state, touched, now_ms, meta.shard)
-    if len(swept):
+    if len(turn):
         at = np.searchsorted(touched, swept)
         fit = enough_data(state, swept, now_ms, config)
         ask(state, swept, x[at], fit, now_ms, scorer.champion_version, learner_version)
@@ -125,8 +139,13 @@ def step(
     dead = [
         letter
         for s in SOURCES
-        for letter in _dead_letters(state, records[s], decoded[s], admitted[s], config.topics[s])
+        for letter in _dead_letters(
+            state, records[s], decoded[s], rejects[s], admitted[s], config.topics[s]
+        )
     ]
+    erased = sum(int(mask.sum()) for mask in out if mask is not None) + sum(
+        len(decoded[s].rejects) - len(rejects[s]) for s in SOURCES
+    )
     late = sum(len(a.late) for a in admitted)
     counts = Counts(
         accepted=sum(map(len, records)),
@@ -134,6 +153,7 @@ def step(
         duplicates=sum(a.duplicates for a in admitted),
         late=late,
         dead_letters=len(dead) - late,
+        erased=erased,
         users_scored=len(touched),
     )
     tables = {
@@ -286,9 +306,14 @@ def _score_rows(
 
 
 def _dead_letters(
-    state: ShardState, records: Records, events: Events, applied: Applied, topic: str
+    state: ShardState,
+    records: Records,
+    events: Events,
+    rejects: Sequence[Reject],
+    applied: Applied,
+    topic: str,
 ) -> list[DeadLetter]:
-    refused = [(r.position, r.reason, r.detail) for r in events.rejects]
+    refused = [(r.position, r.reason, r.detail) for r in rejects]
     for i in applied.late.tolist():
         behind = (state.meta.watermark_ms - int(events.ts_ms[i])) / DAY_MS
         detail = f"{behind:.1f} days older than the newest event"
@@ -340,6 +365,7 @@ def _batch_row(state: ShardState, plan: Plan, counts: Counts) -> Table:
         "duplicates": np.uint32(counts.duplicates),
         "late": np.uint32(counts.late),
         "dead_letters": np.uint32(counts.dead_letters),
+        "erased": np.uint32(counts.erased),
         "users_scored": np.uint32(counts.users_scored),
     }
     return {name: np.array([value]) for name, value in row.items()}

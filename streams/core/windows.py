@@ -204,6 +204,20 @@ class WindowSums:
                 raise OverflowError(f"a sum over {WINDOWS[w].name} is beyond {self.dtype}")
             self.sums[w] = sums.astype(self.dtype)
 
+    def drop_row(self, row: int) -> None:
+        """Make one user's windows as empty as a new row's, now and at every later clock."""
+        for sums in self.sums:
+            sums[row] = 0
+        first, stop = row * self.measures, (row + 1) * self.measures
+        for logs in self._logs.values():
+            for chunks in logs.values():
+                for i, chunk in enumerate(chunks):
+                    cells = chunk.index
+                    others = (cells < first) | (cells >= stop)
+                    if not others.all():
+                        # another chunk, by another name: one that is written never changes
+                        chunks[i] = Chunk(cells[others], chunk.deltas[others])
+
     def chunks(self) -> Iterator[tuple[int, int, Chunk]]:
         """Every part of every log: (hop, tile, chunk)."""
         for hop, logs in self._logs.items():

@@ -18,7 +18,7 @@ MODULES = sorted(CORE.glob("*.py"))
 
 PURE_IMPORTS = {
     "__future__", "array", "bisect", "collections", "dataclasses", "datetime", "functools",
-    "hashlib", "itertools", "math", "typing",
+    "hashlib", "itertools", "math", "re", "typing",
     "msgspec", "numpy", "xxhash",
     "schemas", "streams",
 }  # fmt: skip

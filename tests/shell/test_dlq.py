@@ -8,7 +8,8 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from schemas.messages import DeadLetter
-from streams.dlq import count_by_reason, not_replayable, read
+from streams import dlq
+from streams.dlq import count_by_reason, not_replayable, read, replay
 from streams.settings import Settings
 from streams.topics_admin import create_missing
 
@@ -101,6 +102,53 @@ def test_replay_is_dry_until_told_and_restores_key_payload_and_partition(
     origins = {dict(r.headers)["tideline-replay-of"] for r in sent}
     orders = letters.kafka.orders_topic
     assert origins == {f"{orders}/1/7".encode(), f"{orders}/1/8".encode()}
+
+
+@pytest.mark.kafka
+def test_what_was_sent_back_is_not_sent_again_unless_asked(letters: Settings, cli: Cli) -> None:
+    orders = letters.kafka.orders_topic
+    one = cli("dlq", "replay", f"{orders}/1/8", "--yes", "--json", settings=letters)
+    assert json.loads(one.stdout)["sent"] == 1
+    rest = cli("dlq", "replay", "--yes", "--json", settings=letters)
+    assert json.loads(rest.stdout) == {"replayable": 1, "not_replayable": 1, "sent": 1}
+    none = cli("dlq", "replay", "--yes", "--json", settings=letters)
+    assert json.loads(none.stdout)["sent"] == 0
+    assert len(records(letters)) == 2
+    listed = json.loads(cli("dlq", "list", "--json", settings=letters).stdout)
+    assert {row["reason"]: (row["letters"], row["replayed"]) for row in listed} == {
+        "invalid_json": (0, 2),
+        "too_large": (1, 0),
+    }
+    again = cli("dlq", "replay", "--yes", "--again", "--json", settings=letters)
+    assert json.loads(again.stdout)["sent"] == 2
+    assert "invalid_json" in cli("dlq", "show", f"{orders}/1/8", settings=letters).stdout
+
+
+@pytest.mark.kafka
+def test_a_replay_that_is_cut_off_goes_on_where_it_was(
+    letters: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dlq, "_CHUNK_LETTERS", 1)
+
+    def cut_off(_done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replay(letters, list(read(letters)), cut_off)
+    assert len(records(letters)) == 1
+    assert replay(letters, list(read(letters))) == 1
+    assert sorted(
+        dict(r.headers)["tideline-replay-of"].decode().split("/")[-1] for r in records(letters)
+    ) == ["7", "8"]
+
+
+@pytest.mark.kafka
+def test_list_each_says_where_every_letter_came_from(letters: Settings, cli: Cli) -> None:
+    told = cli("dlq", "list", "--each", settings=letters).stdout
+    for offset in (7, 8, 9):
+        assert f"{letters.kafka.orders_topic}/1/{offset}" in told
+    few = cli("dlq", "list", "--each", "--limit", "1", settings=letters).stdout
+    assert "2 more; --limit 0 shows all." in few
 
 
 @pytest.mark.kafka

@@ -24,6 +24,7 @@ from streams import shard as shard_module
 from streams.core.config import CoreConfig
 from streams.core.records import SOURCES
 from streams.engine import Engine
+from streams.erasures import ErasureBoard
 from streams.replay.records import CLICKSTREAM
 from streams.replay.synthetic import Synthetic
 from streams.services import Services
@@ -213,7 +214,7 @@ class Rig:
 
 def oracle_counts(outputs: Any) -> tuple[int, int]:
     c = outputs.counts
-    return c.accepted, c.scored + c.duplicates + c.late + c.dead_letters
+    return c.accepted, c.scored + c.duplicates + c.late + c.dead_letters + c.erased
 
 
 class Process:
@@ -230,6 +231,7 @@ class Process:
         self.paused = [False, False]
         self._topics = (TOPICS.clickstream, TOPICS.orders)
         self.engine: Engine | None = None
+        self.board = ErasureBoard(self.rig.log.client(self.faults), TOPICS.erasures)
         self.shard = Shard(SHARD, owner, self.services())
 
     def services(self) -> Services:
@@ -258,6 +260,7 @@ class Process:
             set_paused=set_paused,
             commit=commit,
             learner=self._learner,
+            erasures=self.board,
             monitor=self.monitor,
             max_records=self.max_records,
             checkpoint_seconds=12.0,

@@ -1,0 +1,91 @@
+-- People who were erased: what they had sent is read again now and then, and left out.
+
+ALTER TABLE batches
+    ADD COLUMN IF NOT EXISTS erased UInt32 COMMENT 'Events and records that people sent before they were erased: read, and left out' CODEC(ZSTD(1))
+    AFTER dead_letters;
+
+CREATE TABLE IF NOT EXISTS erasures
+(
+    erasure_id   String COMMENT 'Names one run of tideline erase',
+    person       String COMMENT 'Salted hash of the user id; the salt is in the topic of erasures',
+    operator     String COMMENT 'Who asked for it',
+    requested_at DateTime64(3, 'UTC') COMMENT 'When it was asked for, UTC',
+    finished_at  DateTime64(3, 'UTC') COMMENT 'When every shard and table was done, UTC; 1970-01-01 when it was not waited for',
+    outcome      LowCardinality(String) COMMENT 'erased | nothing_found | unfinished',
+    shards       UInt16 COMMENT 'Shards there are',
+    shards_done  UInt16 COMMENT 'Shards that had forgotten the person by then',
+    shards_found UInt16 COMMENT 'Of these, shards that had known the person',
+    rows_deleted UInt64 COMMENT 'Rows deleted here',
+    inserted_at  DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When the row arrived here, UTC'
+)
+ENGINE = ReplacingMergeTree(inserted_at)
+ORDER BY erasure_id
+COMMENT 'Who asked for whom to be erased, when, and what came of it; it names no erased person';
+
+CREATE OR REPLACE VIEW ledger
+(
+    shard           UInt16 COMMENT 'Kafka partition',
+    batches         UInt64 COMMENT 'Micro-batches written',
+    accepted        UInt64 COMMENT 'Records taken in',
+    scored          UInt64 COMMENT 'Events that entered the windows, and so a score',
+    duplicates      UInt64 COMMENT 'Events seen before',
+    late            UInt64 COMMENT 'Events too old for the windows',
+    dead_letters    UInt64 COMMENT 'Records that could not be used',
+    erased          UInt64 COMMENT 'Events and records that people sent before they were erased',
+    in_ranges       Int64 COMMENT 'Records in the offset ranges of the batches',
+    offset_gaps     UInt64 COMMENT 'Ranges that start after the one before them ended: records were skipped',
+    offset_overlaps UInt64 COMMENT 'Ranges that start before the one before them ended: records were taken twice',
+    balanced        Bool COMMENT 'accepted = scored + duplicates + late + dead_letters + erased = in_ranges, and no gaps or overlaps',
+    newest_clock    DateTime64(3, 'UTC') COMMENT 'Clock of the newest batch, UTC'
+)
+COMMENT 'Is every record accounted for, once? One row per shard'
+AS
+SELECT
+    totals.shard AS shard, totals.batches AS batches, totals.accepted AS accepted,
+    totals.scored AS scored, totals.duplicates AS duplicates, totals.late AS late,
+    totals.dead_letters AS dead_letters, totals.erased AS erased, totals.in_ranges AS in_ranges,
+    seams.gaps AS offset_gaps, seams.overlaps AS offset_overlaps,
+    accepted = scored + duplicates + late + dead_letters + erased
+        AND toInt64(accepted) = in_ranges
+        AND offset_gaps = 0 AND offset_overlaps = 0 AS balanced,
+    totals.newest_clock AS newest_clock
+FROM
+(
+    SELECT
+        shard, count() AS batches, sum(b.accepted) AS accepted, sum(b.scored) AS scored,
+        sum(b.duplicates) AS duplicates, sum(b.late) AS late, sum(b.dead_letters) AS dead_letters,
+        sum(b.erased) AS erased,
+        sum(toInt64(clickstream_to) - toInt64(clickstream_from)
+            + toInt64(orders_to) - toInt64(orders_from)) AS in_ranges,
+        max(clock) AS newest_clock
+    FROM batches AS b FINAL
+    GROUP BY shard
+) AS totals
+LEFT JOIN
+(
+    SELECT shard, countIf(range_from > before) AS gaps, countIf(range_from < before) AS overlaps
+    FROM
+    (
+        SELECT
+            shard, range_from,
+            -- The first range of a stream has nothing before it to fit to.
+            lagInFrame(range_to, 1, range_from) OVER (
+                PARTITION BY shard, stream ORDER BY seq
+                ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            ) AS before
+        FROM
+        (
+            SELECT shard, seq, stream, range_from, range_to
+            FROM batches FINAL
+            ARRAY JOIN
+                ['clickstream', 'orders'] AS stream,
+                [clickstream_from, orders_from] AS range_from,
+                [clickstream_to, orders_to] AS range_to
+        )
+        -- An empty range says nothing: a stream that is silent may not know its place yet.
+        WHERE range_from != range_to
+    )
+    GROUP BY shard
+) AS seams
+ON totals.shard = seams.shard
+SETTINGS join_use_nulls = 0;

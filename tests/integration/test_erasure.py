@@ -1,0 +1,296 @@
+"""A person is erased under load: while workers run, while one dies, and for good.
+
+What must hold: nothing that the person did before is left or comes back, not from a checkpoint, not
+from the input topics; what they do afterwards counts from zero; and everybody else's results are
+those of the journal's replay, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from kafka.admin import KafkaAdminClient
+
+from streams import topics_admin
+from streams.dlq import read as read_letters
+from streams.dlq import topic_records
+from streams.local.process import wait_until
+from streams.replay.synthetic import Synthetic
+from streams.settings import as_environ, override
+from tests.integration.world import World
+from tests.shell_core.oracle import Oracle
+
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(420)]
+
+Worlds = Callable[..., World]
+DAY_MS = 86_400_000
+LONG_SECONDS = 120  # for thousands of records, on a machine that has other work
+GONE = "u0"  # with `skew`, the busiest user
+ALSO = "u1"
+PERSONAL_TABLES = (
+    "score_history", "latest_scores", "alerts", "segment_changes", "matured_predictions",
+    "score_samples",
+)  # fmt: skip
+
+
+def traffic(events: int, seed: int, start_ms: int | None = None) -> Synthetic:
+    more = {} if start_ms is None else {"start_ms": start_ms}
+    return Synthetic(
+        users=60, events=events, order_share=0.3, skew=0.8, span_days=30.0, duplicate_share=0.02,
+        malformed_share=0.03, seed=seed, **more,
+    )  # fmt: skip
+
+
+class Command:
+    """`tideline ARGS` in a process of its own."""
+
+    def __init__(self, here: World, *args: str) -> None:
+        self._errors = here.directory / "command.log"
+        with self._errors.open("w") as log:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "streams.cli", *args], env=as_environ(here.settings),
+                stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+
+    def done(self, timeout_seconds: float = 180) -> tuple[int, dict[str, Any]]:
+        """Exit status and the JSON printed."""
+        out, _ = self._popen.communicate(timeout=timeout_seconds)
+        assert out.startswith("{"), self._errors.read_text()
+        return self._popen.returncode, json.loads(out)
+
+    def kill(self) -> None:
+        self._popen.kill()
+        self._popen.communicate()
+
+
+def erase(here: World, user: str) -> Command:
+    return Command(here, "erase", user, "--yes", "--json", "--operator", "test")
+
+
+def left(here: World, user: str) -> list[dict[str, Any]]:
+    """What `--verify` finds that should be gone."""
+    _, told = Command(here, "erase", user, "--verify", "--json").done()
+    return [f for f in told["found"] if f["state"] == "left"]
+
+
+def check_everybody_else(here: World, *erased: str) -> dict[int, Oracle]:
+    """As `check_oracle`; rows that are missing are the erased ones' and from before."""
+    return here.check_oracle(erased=erased)
+
+
+def sent_by(here: World, user: str) -> int:
+    topics = (here.inputs.clickstream, here.inputs.orders)
+    return sum(
+        record.key == user.encode() for t in topics for record in topic_records(here.settings, t)
+    )
+
+
+def test_a_person_is_erased_under_load_and_stays_out_after_crash_restart_and_rebuild(
+    world: Worlds,
+) -> None:
+    here = world()
+    a, b = here.worker("a"), here.worker("b")
+    here.own(a, b)
+    source = traffic(1_500, seed=31)
+    past = here.produce(source)
+    here.wait_accepted(past.records, LONG_SECONDS)
+    load = here.load(traffic(3_000, seed=33, start_ms=source.start_ms + 31 * DAY_MS), rate=120)
+    assert here.one(f"SELECT count() FROM score_history WHERE user_id = '{GONE}'") > 0
+    # Two people at once, while the worker of half the shards dies: its shards answer later.
+    a.kill()
+    first, second = erase(here, GONE), erase(here, ALSO)
+    assert load.thread.is_alive()
+    for command in (first, second):
+        status, told = command.done()
+        assert (status, told["outcome"]) == (0, "erased")
+        assert (told["shards_done"], told["shards_found"]) == (4, 1)
+        assert told["rows_deleted"]["score_history"] > 0
+    assert left(here, GONE) == left(here, ALSO) == []
+    sent = past.records + load.join().records
+    here.wait_accepted(sent, LONG_SECONDS)
+    assert b.stop()[0] == 0
+    here.ledger()
+    live = check_everybody_else(here, GONE, ALSO)
+    cutoffs = {e.shard: e.cutoff_ms for o in live.values() for e in o.state.meta.erased if e.found}
+    assert len(cutoffs) in (1, 2)
+    returned = first_seen(live, GONE)
+    assert min(cutoffs.values()) <= returned
+
+    # From the checkpoint: nothing comes back.
+    c = here.worker("c")
+    here.own(c)
+    more = here.produce(traffic(200, seed=32, start_ms=source.start_ms + 62 * DAY_MS))
+    here.wait_accepted(sent + more.records, LONG_SECONDS)
+    assert c.stop()[0] == 0
+    assert left(here, GONE) == []
+    before_rebuild = check_everybody_else(here, GONE, ALSO)
+
+    # From nothing: the input topics still hold all that they ever did.
+    forget_everything_derived(here)
+    d = here.worker("d")
+    here.wait_accepted(sent + more.records, LONG_SECONDS)
+    assert d.stop()[0] == 0
+    here.ledger()
+    rebuilt = here.check_oracle()  # to the row: nobody is missing any more
+    assert left(here, GONE) == left(here, ALSO) == []
+    assert here.one("SELECT sum(erased) FROM ledger") > 0
+    for user in (GONE, ALSO, "u2", "u3", "u40"):
+        assert lifetime(rebuilt, user) == lifetime(before_rebuild, user), user
+    assert first_seen(rebuilt, GONE) == returned
+    shut_out = here.one("SELECT sum(erased) FROM ledger")
+    assert shut_out < sent_by(here, GONE) + sent_by(here, ALSO) + 50
+    assert not [x for x in read_letters(here.settings) if early(x, GONE, cutoffs)]
+
+
+def early(letter: Any, user: str, cutoffs: dict[int, int]) -> bool:
+    cutoff = cutoffs.get(letter.partition)
+    return letter.key == user.encode() and cutoff is not None and letter.recorded_at_ms < cutoff
+
+
+def first_seen(oracles: dict[int, Oracle], user: str) -> int:
+    (seen,) = [
+        int(o.state.columns.first_seen_ms[o.state.rows_by_user[user]])
+        for o in oracles.values()
+        if user in o.state.rows_by_user
+    ]
+    return seen
+
+
+def lifetime(oracles: dict[int, Oracle], user: str) -> list[bytes]:
+    """What doesn't depend on how records were cut into batches."""
+    names = ("orders", "revenue_cents", "first_seen_ms", "last_seen_ms", "recent_orders_ms")
+    return [
+        getattr(o.state.columns, name)[o.state.rows_by_user[user]].tobytes()
+        for o in oracles.values()
+        if user in o.state.rows_by_user
+        for name in names
+    ]
+
+
+def forget_everything_derived(here: World) -> None:
+    """Journal, checkpoints, tables and the group's offsets: only inputs and erasures are left."""
+    names = here.settings.topic_names
+    admin = KafkaAdminClient(bootstrap_servers=here.settings.kafka.broker_url)
+    try:
+        gone = [names.journal, names.checkpoints]
+        admin.delete_topics(gone)
+        assert wait_until(lambda: not set(gone) & set(admin.list_topics()), 20)
+        admin.delete_groups([here.settings.kafka.app_id])
+    finally:
+        admin.close()
+    topics_admin.create_missing(here.settings)
+    for table in (*PERSONAL_TABLES, "dead_letters", "batches"):
+        here.sql(f"TRUNCATE TABLE {table}")
+
+
+def test_an_interrupted_erasure_is_finished_by_the_next_run(world: Worlds, tmp_path: Path) -> None:
+    here = world()
+    source = traffic(1_500, seed=33)
+    sent = here.produce(source)
+    first = here.worker("first")
+    here.wait_accepted(sent.records, LONG_SECONDS)
+    assert first.stop()[0] == 0
+    # No worker runs: the command waits, says so, and is killed.
+    command = erase(here, GONE)
+    topic = here.settings.topic_names.erasures
+    here.wait("the request", lambda: len(list(topic_records(here.settings, topic))) > 0)
+    command.kill()
+    status, told = Command(
+        here, "erase", GONE, "--yes", "--json", "--no-wait", "--timeout", "1"
+    ).done()
+    assert (status, told["outcome"]) == (4, "unfinished")
+    assert told["shards_waiting"] == [0, 1, 2, 3]
+    assert told["rows_deleted"]["score_history"] > 0
+    found = left(here, GONE)
+    assert [f["what"] for f in found] == ["user in the state"]
+    second = here.worker("second")
+    status, told = erase(here, GONE).done()
+    # The shards may have followed the first request before the last one came.
+    assert (status, told["outcome"]) in ((0, "erased"), (3, "nothing_found"))
+    assert told["shards_waiting"] == []
+    assert left(here, GONE) == []
+    again, told = erase(here, GONE).done()
+    assert (again, told["outcome"]) == (3, "nothing_found")
+    status, told = erase(here, "nobody").done()
+    assert (status, told["outcome"]) == (3, "nothing_found")
+    assert second.stop()[0] == 0
+    rows = here.sql("SELECT outcome, count() FROM erasures FINAL GROUP BY outcome ORDER BY outcome")
+    assert sum(n for _, n in rows) == 4
+    assert dict(rows)["unfinished"] == 1
+    # The audit, and ClickHouse's own memory of what was run, name nobody.
+    assert here.sql("SELECT * FROM erasures WHERE person = 'u0' OR operator != 'test'") == here.sql(
+        "SELECT * FROM erasures WHERE operator != 'test'"
+    )
+    assert here.one("SELECT count() FROM system.mutations WHERE position(command, 'u0') > 0") == 0
+    assert here.one("SELECT count() FROM system.mutations WHERE NOT is_done") == 0
+    for table in PERSONAL_TABLES:
+        active = here.sql(f"SELECT DISTINCT user_id FROM {table}")
+        assert (GONE,) not in active
+
+
+def test_a_dead_letter_that_is_replayed_after_the_erasure_stays_out(world: Worlds) -> None:
+    here = world(currency_rates="EUR=1.1", clock="wall")
+    now_ms = time.time_ns() // 1_000_000 - 60_000
+    value = {
+        "event_id": "o-1", "user_id": GONE, "type": "placed", "ts": now_ms,
+        "order_id": "1", "amount": 5.0, "currency": "GBP",
+    }  # fmt: skip
+    send(here, here.inputs.orders, GONE, value)
+    other = value | {"event_id": "o-2", "user_id": "u9"}
+    send(here, here.inputs.orders, "u9", other)
+    worker = here.worker()
+    here.wait_accepted(2)
+    here.wait("the letters", lambda: len(list(read_letters(here.settings))) == 2)
+    status, told = erase(here, GONE).done()
+    assert (status, told["rows_deleted"]["dead_letters"]) == (0, 1)
+    assert [x.key for x in read_letters(here.settings)] == [b"u9"]
+    _, told = Command(here, "dlq", "replay", "--yes", "--json").done()
+    assert told["sent"] == 1
+    # By other means than ours: the person's record with its own time, now behind the cutoff.
+    send(here, here.inputs.orders, GONE, value | {"currency": "EUR"})
+    here.wait_accepted(4)
+    assert worker.stop()[0] == 0
+    assert here.one("SELECT sum(erased) FROM ledger") == 1
+    assert here.sql(f"SELECT * FROM scores_live WHERE user_id = '{GONE}'") == []
+    here.ledger()
+
+
+def send(here: World, topic: str, user: str, value: dict[str, Any]) -> None:
+    from kafka import KafkaProducer  # noqa: PLC0415  (its import warns)
+
+    producer = KafkaProducer(bootstrap_servers=here.settings.kafka.broker_url)
+    producer.send(
+        topic, key=user.encode(), value=msgspec.json.encode(value), timestamp_ms=value["ts"]
+    ).get(timeout=20)
+    producer.close()
+
+
+def test_a_letter_that_is_replayed_after_the_fix_counts_once_however_often(world: Worlds) -> None:
+    here = world(clock="wall")
+    now_ms = time.time_ns() // 1_000_000 - 60_000
+    value = {
+        "event_id": "o-1", "user_id": "u9", "type": "placed", "ts": now_ms, "order_id": "1",
+        "amount": 5.0, "currency": "GBP",
+    }  # fmt: skip
+    send(here, here.inputs.orders, "u9", value)
+    before = here.worker("before")
+    here.wait_accepted(1)
+    assert before.stop()[0] == 0
+    assert here.ledger()["dead_letters"] == 1
+    here.settings = override(here.settings, currency_rates="GBP=1.3")
+    fixed = here.worker("fixed")
+    for again in ((), (), ("--again",)):
+        Command(here, "dlq", "replay", "--yes", "--json", *again).done()
+    here.wait_accepted(3)
+    assert fixed.stop()[0] == 0
+    books = here.ledger()
+    assert (books["scored"], books["duplicates"], books["dead_letters"]) == (1, 1, 1)
+    assert here.one("SELECT lifetime_orders FROM scores_live WHERE user_id = 'u9'") == 1
