@@ -27,7 +27,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 
@@ -38,13 +37,12 @@ from streams.core import snapshot
 from streams.core.plan import Plan, next_plan
 from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
-from streams.core.step import Outputs, step
-from streams.effects import Effects
+from streams.core.step import step
 from streams.errors import StateError
 from streams.inbox import Inbox
 from streams.inputs import check_input
 from streams.journal import Fenced, Journal
-from streams.log import KeyValue
+from streams.outgoing import Outgoing
 from streams.services import Services
 from streams.transport import RecordBatch
 
@@ -70,8 +68,7 @@ class Shard:
         self._begin_term()
         self._state = ShardState(number, len(FEATURE_NAMES))
         self._inbox: Inbox | None = None
-        self._effects = Effects()
-        self._sent: asyncio.Future[None] | None = None
+        self._outgoing = Outgoing(number, services)
         self._wake = asyncio.Event()
         self._suspending = False
         self._checkpoint_seq = 0
@@ -263,54 +260,8 @@ class Shard:
         finally:
             # Even when fenced: the thread must be done with the state before anyone drops it.
             outputs = await computed
-        self._emit(outputs)
+        self._outgoing.send(outputs)
         self._s.monitor.stepped(self.number, outputs, self._state, time.monotonic() - started)
-
-    def _emit(self, outputs: Outputs) -> None:
-        if self._s.pseudonyms is not None:
-            outputs = self._s.pseudonyms.outgoing(outputs)
-        loop = asyncio.get_running_loop()
-        stored = asyncio.wrap_future(self._s.sink.submit(outputs.tables), loop=loop)
-        stored.add_done_callback(_retrieve)
-        self._effects.add(stored)
-        if outputs.alerts and self._s.clock == "wall":
-            produced_ms = int(outputs.tables["alerts"]["event_produced_at"].max())
-            stored.add_done_callback(lambda done: self._tell_latency(done, produced_ms))
-        topics = self._s.topics
-        messages: list[tuple[str, int, list[KeyValue]]] = [
-            (
-                topics.alerts,
-                self.number,
-                [(a.user_id.encode(), msgspec.json.encode(a)) for a in outputs.alerts],
-            ),
-            (
-                topics.dead_letters,
-                self.number,
-                [(d.key, msgspec.json.encode(d)) for d in outputs.dead_letters],
-            ),
-            (topics.examples, 0, [(None, msgspec.msgpack.encode(e)) for e in outputs.examples]),
-        ]
-        if any(records for *_, records in messages):
-            # Each step's messages after the last one's: readers drop repeats by ordinal, so
-            # they must see ordinals rise.
-            self._sent = loop.create_task(self._send(self._sent, messages))
-            self._sent.add_done_callback(_retrieve)
-            self._effects.add(self._sent)
-
-    def _tell_latency(self, stored: asyncio.Future[Any], produced_ms: int) -> None:
-        if not stored.cancelled() and stored.exception() is None:
-            self._s.monitor.alert_readable((self._s.wall_ms() - produced_ms) / 1000)
-
-    async def _send(
-        self,
-        before: asyncio.Future[None] | None,
-        messages: Sequence[tuple[str, int, list[KeyValue]]],
-    ) -> None:
-        if before is not None:
-            await before
-        for topic, partition, records in messages:
-            if records:
-                await self._s.log.append(topic, partition, records)
 
     async def _begin_checkpoint(self) -> None:
         """Step 4 of the protocol, if anything happened since the last one and that is done."""
@@ -323,7 +274,7 @@ class Shard:
             self._checkpoint_seq = seq
             self._checkpoint = await CheckpointRun.begin(
                 self.number, self._s, self._store, self._state, self._journal,
-                self._effects.so_far(), self._wake,
+                self._outgoing.effects.so_far(), self._wake,
             )  # fmt: skip
 
     async def _checkpointed(self) -> None:
@@ -336,7 +287,7 @@ class Shard:
 
     async def _recover(self) -> None:
         started = time.monotonic()
-        self._effects, self._sent = Effects(), None  # replay sends again whatever was under way
+        self._outgoing = Outgoing(self.number, self._s)  # replay sends again what was under way
         self._begin_term()
         await self._s.erasures.refresh()  # or a shard without a state would let everybody in
         taken_over = await self._journal.take_over()
@@ -450,9 +401,3 @@ class Shard:
                 await self._wake.wait()
         except TimeoutError:
             pass
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Mark a failure as seen; `Effects.flushed` raises it where it can be acted on."""
-    if not future.cancelled():
-        future.exception()

@@ -1,0 +1,77 @@
+"""What a step's outputs become on their way out: rows for ClickHouse, messages for Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from streams.core.step import Outputs
+from streams.effects import Effects
+from streams.log import KeyValue
+from streams.services import Services
+
+__all__ = ["Outgoing"]
+
+_Messages = Sequence[tuple[str, int, list[KeyValue]]]  # (topic, partition, records)
+
+
+class Outgoing:
+    """Sends what one shard's steps put out, in their order. `effects` is what is on its way."""
+
+    def __init__(self, shard: int, services: Services) -> None:
+        self._shard = shard
+        self._s = services
+        self._sent: asyncio.Future[None] | None = None
+        self.effects = Effects()
+
+    def send(self, outputs: Outputs) -> None:
+        """Let a step's effects leave; returns at once."""
+        if self._s.pseudonyms is not None:
+            outputs = self._s.pseudonyms.outgoing(outputs)
+        loop = asyncio.get_running_loop()
+        stored = asyncio.wrap_future(self._s.sink.submit(outputs.tables), loop=loop)
+        stored.add_done_callback(_retrieve)
+        self.effects.add(stored)
+        if outputs.alerts and self._s.clock == "wall":
+            produced_ms = int(outputs.tables["alerts"]["event_produced_at"].max())
+            stored.add_done_callback(lambda done: self._tell_latency(done, produced_ms))
+        messages = self._messages(outputs)
+        if any(records for *_, records in messages):
+            # Each step's messages after the last one's: readers drop repeats by ordinal, so
+            # they must see ordinals rise.
+            self._sent = loop.create_task(self._append(self._sent, messages))
+            self._sent.add_done_callback(_retrieve)
+            self.effects.add(self._sent)
+
+    def _messages(self, outputs: Outputs) -> _Messages:
+        topics, shard = self._s.topics, self._shard
+        alerts: list[KeyValue] = [
+            (a.user_id.encode(), msgspec.json.encode(a)) for a in outputs.alerts
+        ]
+        dead: list[KeyValue] = [(d.key, msgspec.json.encode(d)) for d in outputs.dead_letters]
+        examples: list[KeyValue] = [(None, msgspec.msgpack.encode(e)) for e in outputs.examples]
+        return [
+            (topics.alerts, shard, alerts),
+            (topics.dead_letters, shard, dead),
+            (topics.examples, 0, examples),
+        ]
+
+    def _tell_latency(self, stored: asyncio.Future[Any], produced_ms: int) -> None:
+        if not stored.cancelled() and stored.exception() is None:
+            self._s.monitor.alert_readable((self._s.wall_ms() - produced_ms) / 1000)
+
+    async def _append(self, before: asyncio.Future[None] | None, messages: _Messages) -> None:
+        if before is not None:
+            await before
+        for topic, partition, records in messages:
+            if records:
+                await self._s.log.append(topic, partition, records)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Mark a failure as seen; `Effects.flushed` raises it where it can be acted on."""
+    if not future.cancelled():
+        future.exception()
