@@ -46,6 +46,10 @@ def insert_block(client: Client, block: Block) -> None:
         _send(connection, [], None)  # the end of the data
         client.receive_profile_events()
         client.receive_end_of_insert_query()
+        # A server that saw our side of the connection end before the rows came may acknowledge an
+        # insert of nothing (18.16 does). It has hung up then, and this goes unanswered.
+        if not connection.ping():
+            raise EOFError("the connection ended with the acknowledgement; the rows may be missing")
 
 
 def _send(connection: Any, columns: list[tuple[str, str]], block: Block | None) -> None:

@@ -86,6 +86,8 @@ def test_a_server_that_refuses_to_write_stops_the_worker_with_the_reason(
     fault.load(6_000, rate=1_000)
     fault.under_load(1_000)
     old_clickhouse.set_readonly(True)
+    here.wait("new connections may only read", lambda: not _writes(here))
+    proxy.cut()  # an old connection keeps its rights
     assert wait_until(lambda: not worker.running, WAIT_SECONDS), "it goes on, with nowhere to write"
     assert "readonly" in worker.log
     assert "give the user a profile that is not readonly" in worker.log
@@ -99,6 +101,7 @@ def test_a_server_that_refuses_to_write_stops_the_worker_with_the_reason(
 
 def _writes(here: object) -> bool:
     client = here.client  # type: ignore[attr-defined]
+    client.disconnect()
     try:
         client.execute("INSERT INTO consumer_lag (topic) VALUES", [("probe",)])
     except Exception:

@@ -21,6 +21,7 @@ MOMENTS = {
     "cut: before the rows are sent": Fault("cut", "up", after=INSERT, times=5),
     "cut: before the server says what it wants": Fault("cut", after=INSERT, times=5),
     "cut: in the middle of the rows": Fault("cut", "up", at_byte=20_000, times=5),
+    "half-closed before the rows are sent": Fault("half_close", "up", after=INSERT, times=5),
     "half-closed in the middle of the rows": Fault("half_close", "up", at_byte=15_000, times=5),
     "rows truncated, the connection silent": Fault("truncate", "up", at_byte=30_000, times=1),
     "reply truncated, the connection silent": Fault(
