@@ -78,7 +78,11 @@ class CheckpointStore:
         """The newest whole checkpoint, None if there is none; StateError if all are damaged."""
         newest = await self._read()
         manifests = sorted(
-            (_manifest(v) for k, v in newest.items() if k.startswith(b"manifest/")),
+            (
+                _manifest(v, f"{self.topic}/{self.shard}")
+                for k, v in newest.items()
+                if k.startswith(b"manifest/")
+            ),
             key=lambda m: m.journal_offset,
         )
         self._stale_keys = {key for key in newest if _takeover_of(key) < self.takeover}
@@ -183,10 +187,11 @@ def _whole(manifest: Manifest, pages: Mapping[bytes, bytes]) -> Stored:
     return Stored(manifest, contents.meta, assemble(manifest.writer, contents.arrays, pages))
 
 
-def _manifest(value: bytes) -> Manifest:
+def _manifest(value: bytes, place: str) -> Manifest:
     try:
         return msgspec.msgpack.decode(value, type=Manifest)
     except msgspec.DecodeError as exc:
         raise StateError(
-            f"a checkpoint manifest can't be read ({exc}); was it written by another version?"
+            f"a checkpoint manifest in {place} can't be read ({exc}). Run the version that wrote "
+            "it, or delete the topic and the journal to rebuild from the input topics."
         ) from exc
