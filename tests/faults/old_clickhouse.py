@@ -7,7 +7,8 @@ knows. What it can't do, and so is not tested on it:
 - insert deduplication tokens (2021): what is repeated is dropped by the table's key alone, which is
   the harder case of the two;
 - milliseconds (DateTime64, 2019): times are cut to seconds;
-- the views `ledger` (window functions) and `model_quality`; all others are the released ones.
+- the views `ledger` (window functions) and `model_quality`; all others are there, in the form that
+  they were first released in.
 """
 
 from __future__ import annotations
@@ -152,6 +153,7 @@ class OldClickHouse:
             return True
 
 
+_VIEW: Final = re.compile(r"(CREATE|DROP) VIEW IF (?:NOT )?EXISTS (\w+)")
 _LOWERINGS: Final = tuple(
     (re.compile(pattern, re.DOTALL), by)
     for pattern, by in (
@@ -181,11 +183,16 @@ def prepare(target: ClickHouseTarget) -> None:
     """As `migrate`, lowered."""
     with connect(target, database="") as client:
         client.execute(f"CREATE DATABASE IF NOT EXISTS {target.database}")
+    made = set(NOT_THERE)
     with connect(target) as client:
         for migration in available():
             for statement in split_statements(migration.sql):
-                if not any(f"CREATE VIEW IF NOT EXISTS {name}" in statement for name in NOT_THERE):
-                    client.execute(lowered(statement))
+                view = _VIEW.match(statement)
+                if view is not None and (view[1] == "DROP" or view[2] in made):
+                    continue
+                if view is not None:
+                    made.add(view[2])
+                client.execute(lowered(statement))
 
 
 def forget_new_settings() -> None:
