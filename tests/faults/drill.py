@@ -177,7 +177,8 @@ class Drill:
 
     def _check_plain(self, verdict: Verdict, oracles: dict[int, Oracle]) -> None:
         config = core_config(self.world.settings)
-        scorer = ScorerStore(artifact_directory(self.world.settings)).get("")
+        settings = self.world.settings
+        scorer = ScorerStore(artifact_place(settings), settings.stream.currency).get("")
         for shard, inputs in asyncio.run(self._inputs()).items():
             plain = plain_run(shard, inputs, config, scorer.horizon_days)
             found = differences(plain, oracles[shard])

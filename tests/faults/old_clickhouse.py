@@ -153,7 +153,7 @@ class OldClickHouse:
             return True
 
 
-_VIEW: Final = re.compile(r"(CREATE|DROP) VIEW IF (?:NOT )?EXISTS (\w+)")
+_VIEW: Final = re.compile(r"(CREATE|DROP)(?: OR REPLACE)? VIEW (?:IF (?:NOT )?EXISTS )?(\w+)")
 _LOWERINGS: Final = tuple(
     (re.compile(pattern, re.DOTALL), by)
     for pattern, by in (
@@ -162,6 +162,7 @@ _LOWERINGS: Final = tuple(
         (r"LowCardinality\((\w+)\)", r"\1"),
         (r"DateTime64\(3, *'UTC'\)", "DateTime('UTC')"),
         (r"\bnow64\(3\)", "now()"),
+        (r"ADD COLUMN IF NOT EXISTS", "ADD COLUMN"),
         (r"\nTTL [^\n]*", ""),
         (r"\nSETTINGS non_replicated_deduplication_window[^\n]*", ""),
         (r"\nCOMMENT '(?:[^']|'')*'", ""),
