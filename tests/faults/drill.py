@@ -24,7 +24,7 @@ from streams.core.records import Records
 from streams.core_config import core_config
 from streams.log import KafkaLog
 from streams.replay.synthetic import Generated, Synthetic
-from streams.targets import artifact_directory
+from streams.targets import artifact_place
 from tests.faults.plain import differences, plain_run
 from tests.integration.verdict import Verdict, compare_views
 from tests.integration.world import WAIT_SECONDS, Load, Worker, World
