@@ -30,7 +30,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.champion import Champion
+from models.champion import OUTLOOK, Champion
 from models.manifest import MANIFEST_FORMAT, Manifest
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
@@ -186,6 +186,7 @@ def _check_lengths(manifest: Manifest, where: str) -> None:
         all(len(column) == len(FEATURE_NAMES) for column in columns)
         and all(len(row) == len(FEATURE_NAMES) for row in golden.x)
         and len(golden.x) == len(golden.p_churn) == len(golden.spend) > 0
+        and all(len(golden.x) == len(golden.outlook.get(t.name, ())) for t in manifest.outputs[2:])
     )
     if not complete:
         raise ArtifactError(
@@ -204,10 +205,11 @@ def golden_error(champion: Champion) -> float:
 def _golden_errors(champion: Champion) -> Iterator[tuple[str, NDArray[np.float64]]]:
     golden = champion.manifest.golden
     p_churn, spend = champion.score(golden.x_array())
-    for name, got, expected in (
-        ("p_churn", p_churn, golden.p_churn),
-        ("spend", spend, golden.spend),
-    ):
+    pairs = [("p_churn", p_churn, golden.p_churn), ("spend", spend, golden.spend)]
+    if champion.has_outlook:
+        told = champion.raw_outlook(golden.x_array())
+        pairs += [(name, told[name], golden.outlook[name]) for name in OUTLOOK]
+    for name, got, expected in pairs:
         want = np.asarray(expected, dtype=np.float64)
         yield name, np.abs(got - want) / np.maximum(1.0, np.abs(want))
 

@@ -167,5 +167,5 @@ def _report(summary: Summary, horizon_days: int) -> None:
     rows, trees = summary.rows, summary.trees
     click.echo(
         f"{rows['train']:,} rows trained, {rows['tune']:,} tuned, {rows['test']:,} tested; "
-        f"{trees['churn']} + {trees['spend']} trees. Written to {summary.path}"
+        f"{trees['p_churn']} + {trees['spend']} trees. Written to {summary.path}"
     )
