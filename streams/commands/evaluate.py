@@ -105,6 +105,11 @@ def evaluate(
         measured = figures(found, seed)
         progress("measure", 1.0)
     about = _about(orders, dataset, history, protocol, replayed, time.monotonic() - started)
+    if report is not None:
+        from streams.evaluation.report import render
+
+        report.write_text(render(found, measured, about), encoding="utf-8")
+        click.echo(f"Report: {report}", err=True)
     if as_json:
         print_json({**measured, "about": about})
     else:
