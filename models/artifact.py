@@ -4,6 +4,7 @@
       CURRENT                     the version that ships, one line
       <version>/champion.onnx     the model
       <version>/manifest.json     what it is, and how to check it (`models.manifest`)
+      <version>/MODEL_CARD.md     the same for people; nothing reads it
 
 Loading, in order; each step that fails names the fix:
  1. read the manifest and the model's bytes, once;
@@ -30,12 +31,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.card import model_card
 from models.champion import OUTLOOK, Champion
 from models.manifest import MANIFEST_FORMAT, Manifest
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 
 __all__ = [
+    "CARD_FILE",
     "CURRENT_FILE",
     "MANIFEST_FILE",
     "MODEL_FILE",
@@ -54,6 +57,7 @@ __all__ = [
 CURRENT_FILE: Final = "CURRENT"
 MANIFEST_FILE: Final = "manifest.json"
 MODEL_FILE: Final = "champion.onnx"
+CARD_FILE: Final = "MODEL_CARD.md"
 GOLDEN_TOLERANCE: Final = 1e-5
 
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
@@ -224,11 +228,13 @@ def _check_golden(champion: Champion, where: str) -> None:
             )
 
 
-def write_artifact(root: Path, manifest: Manifest, onnx: bytes, *, make_current: bool) -> Path:
+def write_artifact(
+    root: Path, manifest: Manifest, onnx: bytes, *, make_current: bool, comparison: str = ""
+) -> Path:
     """Writes `root/<manifest.version>/`, loads it back to check it, and returns its path.
 
     The directory appears at once and complete; an older one of the same version is replaced.
-    With `make_current`, `CURRENT` names it afterwards.
+    With `make_current`, `CURRENT` names it afterwards. `comparison` goes into the model card.
     """
     target = artifact_path(manifest.version, root)
     root.mkdir(parents=True, exist_ok=True)
@@ -237,6 +243,7 @@ def write_artifact(root: Path, manifest: Manifest, onnx: bytes, *, make_current:
         (staging / MODEL_FILE).write_bytes(onnx)
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         (staging / MANIFEST_FILE).write_bytes(text + b"\n")
+        (staging / CARD_FILE).write_text(model_card(manifest, comparison), encoding="utf-8")
         staging.chmod(0o755)
         load_artifact(staging)
         if target.exists():

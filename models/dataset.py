@@ -13,9 +13,10 @@ from models.manifest import Typical
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES
 
-__all__ = ["DAY_MS", "Dataset", "Split", "split_by_time", "typical"]
+__all__ = ["DAY_MS", "LATER_SHARE", "Dataset", "Split", "split_by_time", "typical"]
 
 DAY_MS: Final = 86_400_000
+LATER_SHARE: Final = 0.25
 NEARLY_CONSTANT: Final = 0.995
 """A feature that is unknown or at its median this often teaches an online learner only noise."""
 
@@ -68,7 +69,7 @@ class Split:
     test: NDArray[np.bool_]
 
 
-def split_by_time(data: Dataset, horizon_days: int, later_share: float = 0.25) -> Split:
+def split_by_time(data: Dataset, horizon_days: int, later_share: float = LATER_SHARE) -> Split:
     """Trains on the past and judges on the future, as in production.
 
     The latest `later_share` of rows are for judging. Training rows end one horizon earlier, when

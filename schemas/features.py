@@ -144,6 +144,18 @@ FEATURES: Final[tuple[Feature, ...]] = (
         Feature(f"silent_share_{w}d", "ratio", f"share of days spent silent for over {w} days")
         for w in SILENCE_DAYS
     ),
+    # How the present compares with the customer's own past.
+    Feature("revenue_per_day", "currency", "spend per day since the first order"),
+    Feature("orders_per_day", "count", "orders per day since the first order"),
+    Feature("revenue_trend_90d", "ratio", "spend of the last 90 days compared with all before"),
+    Feature("revenue_trend_30d", "ratio", "spend of the last 30 days compared with the last 90"),
+    Feature("orders_trend_30d", "ratio", "orders of the last 30 days compared with the last 90"),
+    Feature("revenue_trend_7d", "ratio", "spend of the last 7 days compared with the last 30"),
+    Feature("lines_per_order_90d", "count", "lines per order in the last 90 days"),
+    Feature("revenue_per_order_day_30d", "currency", "spend per day with an order, last 30 days"),
+    Feature("revenue_per_order_day_90d", "currency", "spend per day with an order, last 90 days"),
+    Feature("revenue_fading", "ratio", "spend decayed over 30 days compared with over 90"),
+    Feature("orders_fading", "ratio", "orders decayed over 30 days compared with over 90"),
     *(
         Feature(f"{what}_decayed_{int(h)}d", unit, f"recent {what} (half-life {int(h)} days)")
         for h in DECAY_HALF_LIVES_DAYS

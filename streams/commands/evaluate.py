@@ -56,12 +56,14 @@ class _Days(click.ParamType):
               help="Churn means no order in so many days.")  # fmt: skip
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
               help="Also write an HTML report, one file that opens offline.")  # fmt: skip
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64),
+              help="For training; the figures differ in the last digits.")  # fmt: skip
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same figures.")
 @json_option
 @pass_invocation
 def evaluate(
     invocation: Invocation, orders: Path | None, dataset: str | None, mapping: str, sort: bool,
-    horizon: int, report: Path | None, seed: int, as_json: bool,
+    horizon: int, report: Path | None, threads: int, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure the scores: replay orders, learn and score as live, compare with what came.
 
@@ -99,7 +101,7 @@ def evaluate(
                 told[what] = bars.add_task(what, total=1.0)
             bars.update(told[what], completed=done)
 
-        replayed = replay(history, protocol, config, seed=seed, progress=progress)
+        replayed = replay(history, protocol, config, seed=seed, threads=threads, progress=progress)
         progress("measure", 0.0)
         found = tasks(replayed.cuts, protocol)
         measured = figures(found, seed)

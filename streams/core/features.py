@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from schemas.features import (
     COUNT_MEASURES,
     DECAY_HALF_LIVES_DAYS,
+    FEATURE_NAMES,
     FEATURES,
-    GAP_ORDERS,
     MONEY_MEASURES,
     NEAR_ORDERS,
     RECENCY_KINDS,
@@ -33,6 +33,8 @@ _REVENUE = MONEY_MEASURES.index("revenue_cents")
 _DISCOUNT = MONEY_MEASURES.index("discount_cents")
 _REFUND = MONEY_MEASURES.index("refund_cents")
 _KINDS: Final = len(RECENCY_KINDS)
+_AT: Final = {name: i for i, name in enumerate(FEATURE_NAMES)}
+MIN_AGE_DAYS: Final = 7.0
 
 
 def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray[np.float32]:
@@ -47,7 +49,8 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
         column = _recency(x, column, state, rows, now_ms)
         column = _orders(x, column, state, rows, now_ms)
         column = _rhythm(x, column, state, rows, now_ms)
-        _decayed(x, column, state, rows, now_ms)
+        _decayed(x, len(FEATURES) - DECAYED, state, rows, now_ms)
+        _trends(x, column, state, rows, now_ms)
     return x
 
 
@@ -162,6 +165,37 @@ def _rhythm(
     for i, value in enumerate(values):
         x[:, column + i] = value
     return column + len(values)
+
+
+def _trends(
+    x: NDArray[np.float32], column: int, state: ShardState, rows: NDArray[np.int64], now_ms: int
+) -> None:
+    """The present against the customer's own past, from the columns that are there already."""
+    c = state.columns
+
+    def known(name: str) -> NDArray[np.float64]:
+        return x[:, _AT[name]].astype(np.float64)
+
+    # A first week would be multiplied up to a life of it.
+    age = np.maximum(_days_since(c.first_order_ms[rows], now_ms), MIN_AGE_DAYS)
+    per_day = c.revenue_cents[rows] / 100.0 / age
+    revenue_30, revenue_90 = known("revenue_30d"), known("revenue_90d")
+    orders_30, orders_90 = known("orders_30d"), known("orders_90d")
+    values = [
+        per_day,
+        c.orders[rows] / age,
+        revenue_90 / (np.minimum(age, 90.0) * per_day),
+        revenue_30 / revenue_90,
+        orders_30 / orders_90,
+        known("revenue_7d") / revenue_30,
+        known("order_lines_90d") / orders_90,
+        revenue_30 / known("order_days_30d"),
+        revenue_90 / known("order_days_90d"),
+        known("revenue_decayed_30d") / known("revenue_decayed_90d"),
+        known("orders_decayed_30d") / known("orders_decayed_90d"),
+    ]
+    for i, value in enumerate(values):
+        x[:, column + i] = np.where(np.isfinite(value), value, np.nan)
 
 
 def _row_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -85,7 +85,7 @@ def read_history(blocks: Iterable[Block], currency: str, rates: Mapping[str, flo
         np.array(user, np.int64),
         np.array(ts, np.int64),
         np.array(amount),
-        Records(
+        Records.of(
             np.arange(len(records)),
             np.array([r.timestamp_ms for r in records], np.int64),
             [r.key for r in records],

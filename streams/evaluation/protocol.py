@@ -17,7 +17,15 @@ from streams.core.features import DAY_MS
 from streams.errors import SettingsError
 from streams.evaluation.history import History
 
-__all__ = ["VISIT_DAYS", "Labels", "Protocol", "labels", "plan_protocol"]
+__all__ = [
+    "FIRST_CUT_DAYS",
+    "VISIT_ACTIVE_DAYS",
+    "VISIT_DAYS",
+    "Labels",
+    "Protocol",
+    "labels",
+    "plan_protocol",
+]
 
 CUT_EVERY_DAYS: Final = 7
 FIRST_CUT_DAYS: Final = 28

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.champion import OUTLOOK
 from models.dataset import Dataset
+from schemas.events import CLICK_TYPES
+from schemas.features import FEATURE_NAMES
 from streams.core.features import DAY_MS
 from streams.evaluation.history import History
 from streams.evaluation.protocol import VISIT_DAYS, Labels, labels
-from streams.training import CLICK_ONLY
 
-__all__ = ["CutRows", "training_rows"]
+__all__ = ["CLICK_ONLY", "CutRows", "cut_rows", "training_rows"]
+
+_PREFIXES: Final = (
+    *CLICK_TYPES,
+    *(f"days_since_{kind}" for kind in CLICK_TYPES),
+    *("rating_mean", "sessions", "distinct_items", "distinct_categories"),
+    *("days_since_activity", "activity_decayed", "tenure_days"),
+)
+CLICK_ONLY: Final = np.array([name.startswith(_PREFIXES) for name in FEATURE_NAMES])
+"""bool [F]: features that clicks fill, alone or with orders."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +56,25 @@ def cut_rows(
 
 
 def training_rows(
-    cuts: list[CutRows], *, after_ms: int, until_ms: int, horizon_days: int
+    cuts: list[CutRows],
+    *,
+    after_ms: int = 0,
+    until_ms: int,
+    horizon_days: int,
+    clicks: bool = False,
 ) -> Dataset | None:
     """The rows whose churn and spend labels became known in (after, until]; None if none did.
 
-    Labels of the other heads are NaN where they were not known yet. Features that only clicks fill
-    are unknown: the history has no clicks, which is not the same as that nobody clicked.
+    Labels of the other heads are NaN where they were not known yet. Without `clicks` in the
+    history, features that only clicks fill are unknown: that nobody clicked is something else.
     """
     horizon = horizon_days * DAY_MS
     chosen = [c for c in cuts if after_ms < c.cut_ms + horizon <= until_ms and len(c.user)]
     if not chosen:
         return None
     x = np.concatenate([c.x for c in chosen])
-    x[:, CLICK_ONLY] = np.nan
+    if not clicks:
+        x[:, CLICK_ONLY] = np.nan
     as_of = np.concatenate([np.full(len(c.user), c.cut_ms, np.int64) for c in chosen])
     more = {}
     days = dict(zip(OUTLOOK, (VISIT_DAYS, 30, horizon_days), strict=True))

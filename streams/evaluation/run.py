@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import load_artifact
-from models.baselines import Baselines, Purchases, fit_baselines, gap_ratio, rfm
+from models.baselines import Baselines, fit_baselines
 from models.champion import Champion
 from models.manifest import Eligibility
 from models.promotion import Verdict, judge
@@ -27,14 +27,17 @@ from models.train import train
 from streams.core.config import CoreConfig
 from streams.core.features import DAY_MS
 from streams.errors import ArtifactError, SettingsError
+from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History
-from streams.evaluation.protocol import VISIT_DAYS, Protocol
+from streams.evaluation.protocol import Protocol
 from streams.evaluation.rows import CutRows, cut_rows, training_rows
 from streams.evaluation.shard import ReplayedShard
 
 __all__ = ["RETRAIN_DAYS", "Promotion", "Replayed", "replay"]
 
 RETRAIN_DAYS: Final = 28
+FIRST_TRAINING_DAYS: Final = 84
+"""The first champion comes so long before the test, if there is enough to train on by then."""
 JUDGE_DAYS: Final = 14
 """A challenger is judged on the labels that became known in so many days after its training."""
 
@@ -102,7 +105,7 @@ def replay(
             if cut >= protocol.test_from and shard.champion is not None and baselines is not None:
                 found.scores.update(_scores(shard, shard.champion, found.x))
                 found.scores.update(
-                    _baseline_scores(baselines, history, found, protocol.horizon_days)
+                    baseline_scores(baselines, history, found, protocol.horizon_days)
                 )
                 found = replace(found, champion_version=shard.champion.version)
                 done.blend_weights[cut] = shard.learner.blend_weight if shard.learner else 0.0
@@ -114,8 +117,10 @@ def replay(
 
 
 def _is_training_day(protocol: Protocol, cut: int) -> bool:
-    """Every four weeks, counted so that one falls on the first test cut."""
-    return (cut - protocol.test_from) % (RETRAIN_DAYS * DAY_MS) == 0
+    """Every four weeks, so that one falls on the first test cut; earlier ones teach the learner."""
+    since = (cut - protocol.test_from) // DAY_MS
+    early = max(FIRST_TRAINING_DAYS, 2 * protocol.horizon_days)
+    return since % RETRAIN_DAYS == 0 and since >= -early
 
 
 class _Trainer:
@@ -189,52 +194,3 @@ def _scores(
         "champion/next_visit": outlook.p_buy_7d,
         "champion/next_order_days": outlook.next_order_days,
     }
-
-
-def _baseline_scores(
-    baselines: Baselines, history: History, rows: CutRows, horizon_days: int
-) -> dict[str, NDArray[np.floating]]:
-    """Higher means likelier, task by task."""
-    who = history_summary(history, rows.cut_ms, rows.user)
-    worth = rfm(who)
-    quiet = baselines.p_no_purchase(who, horizon_days)
-    own = history.spend(rows.cut_ms - 3 * horizon_days * DAY_MS, rows.cut_ms)[rows.user] / 3.0
-    scores: dict[str, NDArray[np.floating]] = {}
-    for task in ("churn", "partial"):
-        scores[f"recency/{task}"] = who.last_age
-        scores[f"gap/{task}"] = gap_ratio(who)
-        scores[f"rfm/{task}"] = -worth
-        scores[f"bgnbd/{task}"] = quiet
-    scores["recency/next_visit"] = -who.last_age
-    scores["gap/next_visit"] = -gap_ratio(who)
-    scores["rfm/next_visit"] = worth
-    scores["bgnbd/next_visit"] = 1.0 - baselines.p_no_purchase(who, VISIT_DAYS)
-    scores["rfm/value"] = worth
-    scores["past_spend/value"] = own
-    scores["bgnbd_gg/value"] = baselines.value(who, horizon_days)
-    return scores
-
-
-def history_summary(
-    history: History, cut_ms: int, users: NDArray[np.int64] | None = None
-) -> Purchases:
-    """What the baselines know as of a cut: of `users` (int64 [k]), or of all who had bought."""
-    before = history.before(cut_ms)
-    n = len(history.users)
-    day = before.ts_ms // DAY_MS
-    purchase_days = np.bincount(np.unique(np.stack([before.user, day]), axis=1)[0], minlength=n)
-    last = np.zeros(n, np.int64)
-    last[before.user] = before.ts_ms  # in time order: the last one stays
-    first = np.zeros(n, np.int64)
-    first[before.user[::-1]] = before.ts_ms[::-1]
-    revenue = history.spend(0, cut_ms)
-    if users is None:
-        users = np.flatnonzero(purchase_days)
-    days = purchase_days[users].astype(np.float64)
-    return Purchases(
-        days=days,
-        first_age=(cut_ms - first[users]) / DAY_MS,
-        last_age=(cut_ms - last[users]) / DAY_MS,
-        revenue=revenue[users],
-        repeat_value=revenue[users] / np.maximum(days, 1.0),
-    )

@@ -84,7 +84,31 @@ def recount(events: Sequence[Sent], now_ms: int, rates: dict[str, float]) -> dic
     found |= _recencies(events, now_ms)
     found |= _orders(events, now_ms, rates)
     found |= _decayed(events, now_ms, rates)
+    found |= _trends(found)
     return found
+
+
+def _trends(f: dict[str, float]) -> dict[str, float]:
+    def over(a: float, b: float) -> float:
+        return a / b if b else NAN
+
+    age = max(f["days_since_first_order"], 7.0)
+    if not f["lifetime_orders"]:
+        age = NAN
+    per_day = f["lifetime_revenue"] / age
+    return {
+        "revenue_per_day": per_day,
+        "orders_per_day": f["lifetime_orders"] / age,
+        "revenue_trend_90d": over(f["revenue_90d"], min(age, 90.0) * per_day),
+        "revenue_trend_30d": over(f["revenue_30d"], f["revenue_90d"]),
+        "orders_trend_30d": over(f["orders_30d"], f["orders_90d"]),
+        "revenue_trend_7d": over(f["revenue_7d"], f["revenue_30d"]),
+        "lines_per_order_90d": over(f["order_lines_90d"], f["orders_90d"]),
+        "revenue_per_order_day_30d": over(f["revenue_30d"], f["order_days_30d"]),
+        "revenue_per_order_day_90d": over(f["revenue_90d"], f["order_days_90d"]),
+        "revenue_fading": over(f["revenue_decayed_30d"], f["revenue_decayed_90d"]),
+        "orders_fading": over(f["orders_decayed_30d"], f["orders_decayed_90d"]),
+    }
 
 
 def _measures(events: Sequence[Sent], rates: dict[str, float]) -> dict[str, float]:
