@@ -54,7 +54,7 @@ customer as of now:
 
 {listed}
 
-The expected date of the next order follows from the last two of the probabilities of an order.
+The expected date of the next order follows from its chances within 7 and 30 days.
 
 ## Data
 

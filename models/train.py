@@ -226,7 +226,7 @@ def _head(
     if measured is None:
         prefix = "" if name == OUTPUTS[0] else f"{name}_"
         measured = {
-            prefix + metric: value
+            prefix + (metric if not prefix else metric.removeprefix("churn_")): value
             for metric, value in churn_metrics(label[test] > 0, predicted).items()
         }
     final = lightgbm.train(parameters, dataset(known), best, callbacks=[report(0.5, best)])
