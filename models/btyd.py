@@ -26,6 +26,8 @@ __all__ = ["BgNbd", "GammaGamma", "Summary", "fit_bg_nbd", "fit_gamma_gamma"]
 Floats = NDArray[np.float64]
 _QUADRATURE: Final = 24
 """Nodes of the integral over p. The integrand is smooth: 24 are exact to about 1e-8."""
+_QUANTILES: Final = 200
+_LARGEST_B: Final = 300.0
 _STEPS: Final = 500
 _ROOM: Final = 12.0  # |log parameter| beyond which a fit is running off and is held back
 
@@ -93,16 +95,28 @@ class BgNbd:
         closed, that over p ~ Beta(a, b + x) a Gauss-Jacobi sum. The known closed form needs 2F1
         near its singularity, and fails at a = 1.
         """
-        roots = _scipy("special").roots_jacobi
         alive = np.empty(len(x))
         for count in np.unique(x):
-            nodes, weights = roots(_QUADRATURE, self.b + count - 1.0, self.a - 1.0)
-            p = np.maximum((nodes + 1.0) / 2.0, 1e-12)
+            p, weights = self._leaving(float(count))
             who = x == count
             older = self.alpha + age[who][:, None]
             log_ratio = -(self.r + count) * np.log1p(p * horizon / older)
-            alive[who] = (-np.expm1(log_ratio) / p) @ (weights / weights.sum())
+            alive[who] = (-np.expm1(log_ratio) / p) @ weights
         return alive * self.p_alive(x, recency, age)
+
+    def _leaving(self, count: float) -> tuple[Floats, Floats]:
+        """Nodes and weights of a mean over p ~ Beta(a, b + count).
+
+        Where nobody ever leaves, b runs off and the Jacobi polynomials overflow: then quantiles.
+        """
+        special = _scipy("special")
+        if self.b + count < _LARGEST_B:
+            nodes, weights = special.roots_jacobi(_QUADRATURE, self.b + count - 1.0, self.a - 1.0)
+            if np.isfinite(nodes).all() and np.isfinite(weights).all() and weights.sum() > 0.0:
+                return np.maximum((nodes + 1.0) / 2.0, 1e-12), weights / weights.sum()
+        middle = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+        p = special.betaincinv(self.a, self.b + count, middle)
+        return np.maximum(p, 1e-12), np.full(_QUANTILES, 1.0 / _QUANTILES)
 
     def log_likelihood(self, x: Floats, recency: Floats, age: Floats) -> Floats:
         """Log-likelihood of each history, without the term that no parameter enters."""

@@ -37,6 +37,7 @@ from models.metrics import (
     normalised_gini,
     spend_metrics,
 )
+from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 
 __all__ = ["CHURN_TREES", "SPEND_TREES", "Progress", "Summary", "train"]
@@ -61,6 +62,7 @@ _SPEND: Final = {
     "learning_rate": 0.12,
 }
 _PATIENCE: Final = 10
+_HEAD_DAYS: Final = {"p_buy_7d": 7, "p_buy_30d": 30}
 _GOLDEN_ROWS: Final = 22
 
 Progress = Callable[[str, float], None]
@@ -202,7 +204,8 @@ def _head(
     most = SPEND_TREES if spend else CHURN_TREES
     label = target.astype(np.float32)
     known = ~np.isnan(label)
-    train, tune, test = (known & part for part in (split.train, split.tune, split.test))
+    split = _split_of(name, data, label, known, split)
+    train, tune, test = split.train, split.tune, split.test
 
     def dataset(rows: NDArray[np.bool_], reference: Any = None) -> Any:
         return lightgbm.Dataset(data.x[rows], label=label[rows], reference=reference)
@@ -232,6 +235,32 @@ def _head(
     final = lightgbm.train(parameters, dataset(known), best, callbacks=[report(0.5, best)])
     progress(name, 1.0)
     return replace(rehearsal, booster=final), measured
+
+
+def _split_of(
+    name: str, data: Dataset, label: NDArray[np.float32], known: NDArray[np.bool_], split: Split
+) -> Split:
+    """The split of a head whose horizon is another one: its newest rows have no label yet.
+
+    Raises `ArtifactError` if a part has nothing to learn from, or to judge by.
+    """
+    if not known.all():
+        if not known.any():
+            raise ArtifactError(f"No label of {name} is known yet. Use a longer history.")
+        part = split_by_time(data.take(known), _HEAD_DAYS.get(name, 0))
+        full = {}
+        for which in ("train", "tune", "test"):
+            full[which] = np.zeros(len(known), np.bool_)
+            full[which][known] = getattr(part, which)
+        split = Split(**full)
+    for which in ("train", "tune", "test"):
+        values = label[getattr(split, which)]
+        if not len(values) or values.min() == values.max():
+            raise ArtifactError(
+                f"The {which} rows of {name} are all alike ({len(values)} of them). "
+                "Use a longer history."
+            )
+    return split
 
 
 def _calibrated(

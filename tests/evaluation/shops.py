@@ -47,7 +47,7 @@ def cohort(users: int = 4_000, days: int = 540, seed: int = 1) -> Orders:
     rng = np.random.default_rng(seed)
     user, day, amount = [], [], []
     for u in range(users):
-        rate, leave = rng.gamma(0.55, 1.0 / 40.0), rng.beta(0.8, 2.4)
+        rate, leave = rng.gamma(0.3, 1.0 / 35.0), rng.beta(0.8, 2.4)
         nu = rng.gamma(3.7, 1.0 / 15.0)
         t = rng.uniform(0.0, 84.0)
         while t < days:

@@ -113,7 +113,7 @@ def test_the_unit_of_time_does_not_matter() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.floats(0.05, 5), st.floats(0.1, 500), st.floats(0.05, 20), st.floats(0.05, 50),
+    st.floats(0.05, 5), st.floats(0.1, 500), st.floats(1e-5, 20), st.floats(0.05, 1e5),
     st.integers(0, 400), st.floats(0.0, 1.0), st.floats(0.1, 3_000), st.floats(0.1, 365),
 )  # fmt: skip
 def test_probabilities_stay_probabilities(
@@ -127,6 +127,13 @@ def test_probabilities_stay_probabilities(
     assert 0.0 <= model.expected_purchases(*told, horizon)[0] < np.inf
     # whoever left for good stays quiet
     assert short >= 1.0 - model.p_alive(*told)[0] - 1e-9
+
+
+def test_quantiles_give_the_mean_where_the_polynomials_would_overflow() -> None:
+    x, recency, age = one(3.0), one(20.0), one(40.0)
+    below = BgNbd(2.0, 8.0, 0.9, 296.5).expected_purchases(x, recency, age, 30.0)
+    above = BgNbd(2.0, 8.0, 0.9, 297.5).expected_purchases(x, recency, age, 30.0)
+    assert above == pytest.approx(below, rel=2e-3)
 
 
 def test_gamma_gamma_finds_its_own_parameters() -> None:
