@@ -12,7 +12,7 @@ __all__ = ["Series", "chart", "nice_ticks"]
 
 WIDTH: Final = 420
 HEIGHT: Final = 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 10, 42
 _PLOT_WIDTH: Final = WIDTH - _LEFT - _RIGHT
 _PLOT_HEIGHT: Final = HEIGHT - _TOP - _BOTTOM
 

@@ -27,18 +27,18 @@ def _sorted(user: list[int], day: list[float], amount: list[float]) -> Orders:
     return np.array(user)[order], ts, np.round(np.array(amount)[order], 2)
 
 
-def weekly(users: int = 150, days: int = 200, seed: int = 0) -> Orders:
+def weekly(users: int = 120, days: int = 190, seed: int = 0) -> Orders:
     rng = np.random.default_rng(seed)
     user, day, amount = [], [], []
     for u in range(users):
-        gap, worth = rng.gamma(3.0, 3.0) + 2.0, rng.lognormal(3.0, 0.5)
+        gap, worth, flighty = rng.gamma(2.0, 3.0) + 1.0, rng.lognormal(3.0, 0.5), rng.beta(0.5, 3.0)
         t = rng.uniform(0.0, 20.0)
         while t < days:
             user.append(u)
             day.append(t)
             amount.append(worth * rng.lognormal(0.0, 0.4))
             t += rng.gamma(2.0, gap / 2.0) + 0.05
-            if rng.random() < 0.12:  # a pause, which is what there is to predict
+            if rng.random() < flighty:  # a pause; some people make many
                 t += rng.uniform(15.0, 60.0)
     return _sorted(user, day, amount)
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.evaluation.conftest import Evaluated, run
 
+pytestmark = pytest.mark.timeout(600)  # several trainings, on a machine that may be busy
+
 EVENT = {"auc", "average_precision", "lift_10", "log_loss", "brier", "ece", "n"}
 VALUE = {"normalized_gini", "spearman", "mae", "bias", "decile_mape"}
 
