@@ -62,10 +62,9 @@ The expected date of the next order follows from its chances within 7 and 30 day
   {told.get("last_as_of", "?")}, one per eligible user and week, {told.get("users", "?")} users.
 - Eligible: at least {eligible.min_orders} orders, the last one within
   {eligible.active_within_days} days.
-- Rehearsal: {told.get("rows_train", "?")} rows to fit, {told.get("rows_tune", "?")} to stop and
-  calibrate, {told.get("rows_test", "?")} to measure; tuning and testing rows are one horizon later
-  than the fitting rows, and of different users. What ships was then fitted to all rows, with as
-  many trees.
+- Rehearsal: {told.get("rows_train", "?")} rows to fit, {told.get("rows_tune", "?")} to stop
+  by, {told.get("rows_test", "?")} to measure; tuning and testing rows are one horizon later
+  than the fitting rows, and of different users. What ships was then fitted to all rows.
 
 ## Metrics, on users and weeks held back
 

@@ -2,8 +2,8 @@
 
  1. split by time: earlier rows train; one horizon later, half the users tune and half test;
  2. rehearse: fit each head on the training rows, stop where the tuning rows stop improving,
-    calibrate on the tuning rows, and measure on the test rows;
- 3. fit each head again, with as many trees, on all rows: the newest habits count most;
+    and measure on the test rows;
+ 3. fit each head again on all rows, which carry more trees: the newest habits count most;
  4. export to ONNX, describe it in the manifest, and load it back with every check.
 
 Heads: churn (binary), spend (Tweedie: many zeros, long tail, and its mean is what we want, not its
@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import model_version, write_artifact
-from models.calibration import platt, total_factor
 from models.champion import INPUT, OUTPUTS
 from models.dataset import DAY_MS, Dataset, Split, split_by_time, typical
 from models.export import OPSET, Head, export_onnx, require
@@ -220,10 +219,9 @@ def _head(
         callbacks=[stop, report(0.0, most)],
     )  # fmt: skip
     best = rehearsed.best_iteration
-    rehearsal = _calibrated(
-        lightgbm.Booster(model_str=rehearsed.model_to_string(num_iteration=best)),
-        data.x[tune], label[tune], spend=spend,
-    )  # fmt: skip
+    rehearsal = _head_of(
+        lightgbm.Booster(model_str=rehearsed.model_to_string(num_iteration=best)), spend=spend
+    )
     predicted = rehearsal.predict(data.x[test])
     measured = spend_metrics(label[test], predicted) if spend else None
     if measured is None:
@@ -232,9 +230,11 @@ def _head(
             prefix + (metric if not prefix else metric.removeprefix("churn_")): value
             for metric, value in churn_metrics(label[test] > 0, predicted).items()
         }
-    final = lightgbm.train(parameters, dataset(known), best, callbacks=[report(0.5, best)])
+    # More rows carry more trees.
+    trees = min(most, round(best * len(label[known]) / max(int(train.sum()), 1)))
+    final = lightgbm.train(parameters, dataset(known), trees, callbacks=[report(0.5, trees)])
     progress(name, 1.0)
-    return replace(rehearsal, booster=final), measured
+    return _head_of(final, spend=spend), measured
 
 
 def _split_of(
@@ -263,15 +263,11 @@ def _split_of(
     return split
 
 
-def _calibrated(
-    booster: Any, x: NDArray[np.float32], label: NDArray[np.float32], *, spend: bool
-) -> Head:
-    if spend:
-        head = Head(booster, "exp")
-        return replace(head, intercept=math.log(total_factor(head.predict(x), label)))
-    raw = np.asarray(booster.predict(x, raw_score=True), dtype=np.float64)
-    slope, intercept = platt(raw, label > 0)
-    return Head(booster, "sigmoid", slope, intercept)
+def _head_of(booster: Any, *, spend: bool) -> Head:
+    """Log loss and Tweedie deviance are least where a prediction means what it says, so a head is
+    calibrated by its fit. Numbers fitted to a rehearsal's trees on one season's rows made it worse:
+    on Complete Journey they gave ECE 0.0137 and spend 6 % too low."""
+    return Head(booster, "exp" if spend else "sigmoid")
 
 
 def _describe(
@@ -295,8 +291,6 @@ def _describe(
         "first_as_of": _iso(int(data.as_of_ms.min())),
         "last_as_of": _iso(int(data.as_of_ms.max())),
         "labels_until_ms": int(data.as_of_ms.max()) + horizon_days * DAY_MS,
-        **{f"{name}_slope": head.slope for name, head in heads.items() if head.link == "sigmoid"},
-        **{f"{name}_intercept": head.intercept for name, head in heads.items()},
     }
     return Manifest(
         version=model_version(date, onnx),

@@ -53,8 +53,6 @@ class _Unscored:
 class _Quiet(Scorer):
     """The blend as workers use it; alerts are not what is measured, so they go without reasons."""
 
-    min_orders = 1
-
     def reasons(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
     ) -> Sequence[Sequence[str]]:
