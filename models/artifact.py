@@ -4,6 +4,7 @@
       CURRENT                     the version that ships, one line
       <version>/champion.onnx     the model
       <version>/manifest.json     what it is, and how to check it (`models.manifest`)
+      <version>/MODEL_CARD.md     the same for people; nothing reads it
 
 Loading, in order; each step that fails names the fix:
  1. read the manifest and the model's bytes, once;
@@ -30,12 +31,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.champion import Champion
+from models.card import model_card
+from models.champion import OUTLOOK, Champion
 from models.manifest import MANIFEST_FORMAT, Manifest
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 
 __all__ = [
+    "CARD_FILE",
     "CURRENT_FILE",
     "MANIFEST_FILE",
     "MODEL_FILE",
@@ -54,6 +57,7 @@ __all__ = [
 CURRENT_FILE: Final = "CURRENT"
 MANIFEST_FILE: Final = "manifest.json"
 MODEL_FILE: Final = "champion.onnx"
+CARD_FILE: Final = "MODEL_CARD.md"
 GOLDEN_TOLERANCE: Final = 1e-5
 
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
@@ -186,6 +190,7 @@ def _check_lengths(manifest: Manifest, where: str) -> None:
         all(len(column) == len(FEATURE_NAMES) for column in columns)
         and all(len(row) == len(FEATURE_NAMES) for row in golden.x)
         and len(golden.x) == len(golden.p_churn) == len(golden.spend) > 0
+        and all(len(golden.x) == len(golden.outlook.get(t.name, ())) for t in manifest.outputs[2:])
     )
     if not complete:
         raise ArtifactError(
@@ -204,10 +209,11 @@ def golden_error(champion: Champion) -> float:
 def _golden_errors(champion: Champion) -> Iterator[tuple[str, NDArray[np.float64]]]:
     golden = champion.manifest.golden
     p_churn, spend = champion.score(golden.x_array())
-    for name, got, expected in (
-        ("p_churn", p_churn, golden.p_churn),
-        ("spend", spend, golden.spend),
-    ):
+    pairs = [("p_churn", p_churn, golden.p_churn), ("spend", spend, golden.spend)]
+    if champion.has_outlook:
+        told = champion.raw_outlook(golden.x_array())
+        pairs += [(name, told[name], golden.outlook[name]) for name in OUTLOOK]
+    for name, got, expected in pairs:
         want = np.asarray(expected, dtype=np.float64)
         yield name, np.abs(got - want) / np.maximum(1.0, np.abs(want))
 
@@ -222,11 +228,13 @@ def _check_golden(champion: Champion, where: str) -> None:
             )
 
 
-def write_artifact(root: Path, manifest: Manifest, onnx: bytes, *, make_current: bool) -> Path:
+def write_artifact(
+    root: Path, manifest: Manifest, onnx: bytes, *, make_current: bool, comparison: str = ""
+) -> Path:
     """Writes `root/<manifest.version>/`, loads it back to check it, and returns its path.
 
     The directory appears at once and complete; an older one of the same version is replaced.
-    With `make_current`, `CURRENT` names it afterwards.
+    With `make_current`, `CURRENT` names it afterwards. `comparison` goes into the model card.
     """
     target = artifact_path(manifest.version, root)
     root.mkdir(parents=True, exist_ok=True)
@@ -235,6 +243,7 @@ def write_artifact(root: Path, manifest: Manifest, onnx: bytes, *, make_current:
         (staging / MODEL_FILE).write_bytes(onnx)
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         (staging / MANIFEST_FILE).write_bytes(text + b"\n")
+        (staging / CARD_FILE).write_text(model_card(manifest, comparison), encoding="utf-8")
         staging.chmod(0o755)
         load_artifact(staging)
         if target.exists():

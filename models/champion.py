@@ -7,6 +7,7 @@ not depend on which other rows are in its batch; replay relies on that.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,14 +15,34 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.manifest import Manifest, TensorSpec
+from models.timing import next_order_days
 from schemas.errors import ArtifactError
 
-__all__ = ["INPUT", "OUTPUTS", "Champion"]
+__all__ = ["INPUT", "OUTLOOK", "OUTPUTS", "Champion", "Outlook"]
 
 INPUT: Final = "x"
 OUTPUTS: Final = ("p_churn", "spend")
+"""What every touched user is scored with, so what a batch pays for."""
+OUTLOOK: Final = ("p_buy_7d", "p_buy_30d", "p_partial")
+"""What else the champion says, computed when asked for (`Champion.outlook`)."""
 
 _DTYPES: Final = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64"}
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Further predictions about k users, each [k].
+
+    `p_buy_7d`, `p_buy_30d` float32: chance of an order within so many days; `p_partial` float32:
+    chance to spend, within the champion's horizon, less than half of the user's own mean over the
+    three horizons before; `next_order_days` float64: days until the next order, as likely as not
+    (NaN: not within a year).
+    """
+
+    p_buy_7d: NDArray[np.float32]
+    p_buy_30d: NDArray[np.float32]
+    p_partial: NDArray[np.float32]
+    next_order_days: NDArray[np.float64]
 
 
 class Champion:
@@ -34,6 +55,8 @@ class Champion:
         self.manifest: Final = manifest
         self.onnx: Final = onnx
         self._features = len(manifest.features)
+        self._only_these = onnxruntime.RunOptions()  # leaves the outlook's trees alone
+        self._only_these.only_execute_path_to_fetches = True
         try:
             # ONNX Runtime's exceptions share no root of their own.
             self._session = onnxruntime.InferenceSession(
@@ -72,7 +95,7 @@ class Champion:
         if len(x) == 0:
             return np.empty(0, np.float32), np.empty(0, np.float32)
         feed = {INPUT: np.ascontiguousarray(x)}
-        p_churn, spend = self._session.run(list(OUTPUTS), feed)
+        p_churn, spend = self._session.run(list(OUTPUTS), feed, self._only_these)
         # A sum is finite only if all of its terms are, and costs less than isfinite().all().
         if not np.isfinite(p_churn.sum(dtype=np.float64) + spend.sum(dtype=np.float64)):
             bad = int(np.count_nonzero(~(np.isfinite(p_churn) & np.isfinite(spend))))
@@ -81,6 +104,35 @@ class Champion:
                 "number. Point the settings at the previous artifact, and retrain."
             )
         return p_churn, spend
+
+    @property
+    def has_outlook(self) -> bool:
+        """Whether this artifact was trained for `outlook`; older ones were not."""
+        return set(OUTLOOK) <= {output.name for output in self.manifest.outputs}
+
+    def outlook(self, x: NDArray[np.float32]) -> Outlook:
+        """What `score` doesn't say, for rows `x` float32 [n, F] (NaN = unknown).
+
+        Costs about as much as `score`; scoring pays nothing for it. Raises `ArtifactError` if the
+        artifact was trained without these heads.
+        """
+        told = self.raw_outlook(x)
+        p7, partial = told["p_buy_7d"], told["p_partial"]
+        p30 = np.maximum(p7, told["p_buy_30d"])  # two models: they may differ about who surely buys
+        return Outlook(p7, p30, partial, next_order_days(p7, p30))
+
+    def raw_outlook(self, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """The graph's own outputs behind `outlook`, by name, each float32 [n]."""
+        if not self.has_outlook:
+            raise ArtifactError(
+                f"Artifact {self.version} only knows churn and spend. Train a newer one with "
+                "`tideline train`."
+            )
+        if len(x) == 0:
+            return {name: np.empty(0, np.float32) for name in OUTLOOK}
+        feed = {INPUT: np.ascontiguousarray(x)}
+        outputs = self._session.run(list(OUTLOOK), feed, self._only_these)
+        return dict(zip(OUTLOOK, outputs, strict=True))
 
     def signature(self) -> tuple[list[TensorSpec], list[TensorSpec]]:
         """Inputs and outputs as the session itself reports them."""

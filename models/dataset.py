@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -12,9 +13,10 @@ from models.manifest import Typical
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES
 
-__all__ = ["Dataset", "Split", "split_by_time", "typical"]
+__all__ = ["DAY_MS", "LATER_SHARE", "Dataset", "Split", "split_by_time", "typical"]
 
 DAY_MS: Final = 86_400_000
+LATER_SHARE: Final = 0.25
 NEARLY_CONSTANT: Final = 0.995
 """A feature that is unknown or at its median this often teaches an online learner only noise."""
 
@@ -33,10 +35,13 @@ class Dataset:
     spend: NDArray[np.float32]
     as_of_ms: NDArray[np.int64]
     user: NDArray[np.int64]
+    more: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Labels of further heads by output name, 0 or 1, float32 [n]; NaN where not known yet."""
 
     def __post_init__(self) -> None:
         n = len(self.x)
         lengths = {len(self.churned), len(self.spend), len(self.as_of_ms), len(self.user)}
+        lengths |= {len(label) for label in self.more.values()}
         problem = None
         if self.x.shape != (n, len(FEATURE_NAMES)) or lengths != {n}:
             problem = f"x has shape {list(self.x.shape)}, the other columns lengths {lengths}"
@@ -50,8 +55,9 @@ class Dataset:
     def take(self, rows: NDArray[np.bool_]) -> Dataset:
         """The rows where `rows` bool [n] is true."""
         return Dataset(
-            self.x[rows], self.churned[rows], self.spend[rows], self.as_of_ms[rows], self.user[rows]
-        )
+            self.x[rows], self.churned[rows], self.spend[rows], self.as_of_ms[rows],
+            self.user[rows], {name: label[rows] for name, label in self.more.items()},
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Split:
     test: NDArray[np.bool_]
 
 
-def split_by_time(data: Dataset, horizon_days: int, later_share: float = 0.25) -> Split:
+def split_by_time(data: Dataset, horizon_days: int, later_share: float = LATER_SHARE) -> Split:
     """Trains on the past and judges on the future, as in production.
 
     The latest `later_share` of rows are for judging. Training rows end one horizon earlier, when

@@ -1,4 +1,4 @@
-"""Writes two LightGBM boosters as one ONNX graph: `x` float32 [N, F] -> `p_churn`, `spend` [N].
+"""Writes LightGBM boosters as one ONNX graph: `x` float32 [N, F] -> `p_churn`, `spend`, ... [N].
 
 The graph is built from `Booster.dump_model()`, node by node, so that exactly what LightGBM decides
 is what ONNX Runtime decides:
@@ -16,6 +16,7 @@ Only training needs this module; it needs `pip install tideline[train]`.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -206,22 +207,27 @@ def _constant(helper: Any, name: str, value: float) -> Any:
     return helper.make_node("Constant", [], [name], value_float=float(np.float32(value)))
 
 
-def export_onnx(churn: Head, spend: Head, features: int) -> bytes:
-    """The graph's bytes. Raises `ArtifactError` for boosters it can't express exactly."""
+def export_onnx(
+    churn: Head, spend: Head, features: int, more: Mapping[str, Head] | None = None
+) -> bytes:
+    """The graph's bytes; `more` are further outputs by name, behind the two that are always there.
+
+    Raises `ArtifactError` for boosters it can't express exactly.
+    """
+    heads = {OUTPUTS[0]: churn, OUTPUTS[1]: spend, **(more or {})}
     onnx_helper = require("onnx.helper")
     tensor = require("onnx").TensorProto
     constants = [("zero", 0.0), ("one", 1.0), ("p_min", P_MIN), ("p_max", 1.0 - P_MIN)]
     nodes = [
         *(_constant(onnx_helper, name, value) for name, value in constants),
         onnx_helper.make_node("Constant", [], ["flat_shape"], value_ints=[-1]),
-        *_head_nodes(onnx_helper, OUTPUTS[0], churn),
-        *_head_nodes(onnx_helper, OUTPUTS[1], spend),
+        *(node for name, head in heads.items() for node in _head_nodes(onnx_helper, name, head)),
     ]
     graph = onnx_helper.make_graph(
         nodes,
         "tideline",
         [onnx_helper.make_tensor_value_info(INPUT, tensor.FLOAT, ["N", features])],
-        [onnx_helper.make_tensor_value_info(name, tensor.FLOAT, ["N"]) for name in OUTPUTS],
+        [onnx_helper.make_tensor_value_info(name, tensor.FLOAT, ["N"]) for name in heads],
     )
     opsets = [onnx_helper.make_opsetid(domain, version) for domain, version in OPSET.items()]
     model = onnx_helper.make_model(graph, opset_imports=opsets, producer_name="tideline")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +36,7 @@ LEARNING_RATE: Final = 1e-3  # times the largest |x|^2 / 4, (127 * 25 + 14^2) / 
 INTERCEPT_RATE: Final = 1e-2
 L2: Final = 1e-3
 _LOGIT: Final = "logit"
+Rescore = Callable[[NDArray[np.float32]], float]
 
 
 class _ChampionOffset(linear_model.LogisticRegression):  # type: ignore[misc]  # River is untyped
@@ -69,9 +71,13 @@ class OnlineLearner:
     `counts` says what became of each example: `learned`, `repeated` (at or before the shard's
     position), `other_champion`, `other_features`, `invalid`; `gaps` counts ordinals that were
     jumped, and `reset` the times the weights stopped being finite and were started anew.
+
+    A question that was put to an earlier champion teaches too, if `rescore` can say what this one
+    makes of its features (float32 [F] -> p_churn), and if this one was trained before the answer
+    was known (`labels_until_ms` in its manifest): what it has seen can't correct it.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, rescore: Rescore | None = None) -> None:
         self.champion_version: Final = manifest.version
         self.counts: Counter[str] = Counter()
         self._typical = manifest.typical
@@ -80,6 +86,8 @@ class OnlineLearner:
         self._varying = np.flatnonzero(manifest.typical.varies)
         self._names = [FEATURE_NAMES[f] for f in self._varying]
         self._positions: dict[str, int] = {}
+        self._rescore = rescore
+        self._labels_until_ms = manifest.training.get("labels_until_ms")
         self._version = 0
         self._restart()
 
@@ -99,10 +107,28 @@ class OnlineLearner:
         self.counts["gaps"] += example.ordinal - last - 1
         self._positions[shard] = example.ordinal
         self._version += 1
+        example = self._as_mine(example)
         outcome = self._refusal(example) or "learned"
         self.counts[outcome] += 1
         if outcome == "learned":
             self._learn(example)
+
+    def _as_mine(self, example: Example) -> Example:
+        """An earlier champion's example with this one's score, where that is fair."""
+        until = self._labels_until_ms
+        if (
+            self._rescore is None
+            or not isinstance(until, int)
+            or example.champion_version == self.champion_version
+            or example.features_hash != FEATURES_HASH
+            or len(example.x) != 4 * len(FEATURE_NAMES)
+            or example.matured_at_ms <= until
+        ):
+            return example
+        p = self._rescore(np.frombuffer(example.x, dtype="<f4"))
+        return msgspec.structs.replace(
+            example, champion_version=self.champion_version, p_champion=p, p_learner=p, p_churn=p
+        )
 
     def _refusal(self, example: Example) -> str | None:
         if example.features_hash != FEATURES_HASH:
@@ -186,14 +212,16 @@ class OnlineLearner:
         )
 
     @classmethod
-    def restore(cls, snapshot: LearnerSnapshot, manifest: Manifest) -> OnlineLearner:
+    def restore(
+        cls, snapshot: LearnerSnapshot, manifest: Manifest, rescore: Rescore | None = None
+    ) -> OnlineLearner:
         """A learner that goes on exactly where `snapshot` was taken.
 
         If the champion or the features have changed since, learning starts anew from the new
         champion; positions and version go on, so that no example is taken twice. Raises
         `StateError` for a snapshot whose state can't be read.
         """
-        learner = cls(manifest)
+        learner = cls(manifest, rescore)
         learner._positions = dict(snapshot.positions)
         learner._version = snapshot.version
         try:

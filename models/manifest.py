@@ -53,6 +53,8 @@ class Golden(msgspec.Struct, frozen=True):
     x: list[list[float | None]]
     p_churn: list[float]
     spend: list[float]
+    outlook: dict[str, list[float]] = {}
+    """The further outputs, by name."""
 
     def x_array(self) -> NDArray[np.float32]:
         """float32 [k, F]."""

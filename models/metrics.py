@@ -17,7 +17,9 @@ __all__ = [
     "bias",
     "brier",
     "churn_metrics",
+    "decile_mape",
     "expected_calibration_error",
+    "lift",
     "log_loss",
     "mean_absolute_error",
     "normalised_gini",
@@ -72,6 +74,23 @@ def average_precision(y: Bools, p: Floats) -> float:
     hits = np.cumsum(y[order])[ends]
     steps = np.diff(hits, prepend=0) / positives
     return float((steps * hits / (ends + 1)).sum())
+
+
+def lift(y: Bools, p: Floats, share: float = 0.1) -> float:
+    """How many times more often it happens among the `share` with the highest scores.
+
+    Of rows that tie at the border, the expected part counts.
+
+    >>> lift(np.array([True, False, False, False]), np.array([0.9, 0.4, 0.3, 0.2]), 0.25)
+    4.0
+    """
+    if not len(y) or not y.any():
+        return float("nan")
+    room = max(1, round(share * len(y)))
+    border = np.partition(p, len(p) - room)[len(p) - room]
+    above, at = p > border, p == border
+    hits = y[above].sum() + y[at].mean() * (room - above.sum())
+    return float(hits / room / y.mean())
 
 
 def log_loss(y: Bools, p: Floats) -> float:
@@ -148,13 +167,28 @@ def mean_absolute_error(y: Floats, predicted: Floats) -> float:
 
 
 def bias(y: Floats, predicted: Floats) -> float:
-    """Total predicted over total observed, less 1: +0.05 is five per cent too much.
+    """Total predicted over total observed: 1 is right, 1.05 is five per cent too much.
 
     >>> round(bias(np.array([10.0, 10.0]), np.array([12.0, 9.0])), 4)
-    0.05
+    1.05
     """
     total = float(y.sum(dtype=np.float64))
-    return float(predicted.sum(dtype=np.float64)) / total - 1.0 if total else float("nan")
+    return float(predicted.sum(dtype=np.float64)) / total if total else float("nan")
+
+
+def decile_mape(y: Floats, predicted: Floats, bins: int = 10) -> float:
+    """Mean over deciles of the prediction of |mean predicted / mean observed - 1|.
+
+    Deciles in which nothing was spent are left out.
+
+    >>> round(decile_mape(np.array([1.0, 2.0]), np.array([1.1, 2.2]), bins=2), 4)
+    0.1
+    """
+    order = np.argsort(predicted, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    pairs = [(float(predicted[p].mean(dtype=np.float64)), float(y[p].mean())) for p in parts]
+    gaps = [abs(told / seen - 1.0) for told, seen in pairs if seen > 0]
+    return float(np.mean(gaps)) if gaps else float("nan")
 
 
 def churn_metrics(y: Bools, p: Floats) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.features import FEATURE_NAMES, FEATURES, Feature
+from schemas.features import FEATURE_NAMES, FEATURES, SILENCE_DAYS, Feature
 
 __all__ = ["money", "words"]
 
@@ -32,6 +32,7 @@ _NOUNS: Final = {
     "cancellations": ("cancellation", "cancellations"),
     "return": ("return", "returns"),
     "returns": ("return", "returns"),
+    "order_days": ("day with an order", "days with an order"),
     "order_lines": ("article bought", "articles bought"),
     "coupon_orders": ("order with a coupon", "orders with a coupon"),
     "sessions": ("visit", "visits"),
@@ -236,6 +237,34 @@ def _mean_order_value(value: float, usual: float, currency: str) -> str:
     return _beside(f"average order of {money(value, currency)}", usual, money(usual, currency))
 
 
+def _customer_for(value: float, usual: float, _: str) -> str:
+    if math.isnan(value):
+        return "no order yet"
+    return _beside(f"a customer for {_days(value)}", usual, _days(usual))
+
+
+def _amount(said: str) -> Callable[[float, float, str], str]:
+    """An amount that says nothing before an order; `said` has {} for the money."""
+
+    def say(value: float, usual: float, currency: str) -> str:
+        if math.isnan(value):
+            return _beside("nothing ordered to average over", usual, money(usual, currency))
+        return _beside(said.format(money(value, currency)), usual, money(usual, currency))
+
+    return say
+
+
+def _share(said: str) -> Callable[[float, float, str], str]:
+    """A part of something; `said` has {} for the per cent."""
+
+    def say(value: float, usual: float, _: str) -> str:
+        if math.isnan(value):
+            return "fewer than two orders, so no pauses yet"
+        return _beside(said.format(f"{value:.0%}"), usual, f"{usual:.0%}")
+
+    return say
+
+
 def _gap(said: str) -> Callable[[float, float, str], str]:
     """How far apart orders are; `said` has {} for the days."""
 
@@ -256,4 +285,17 @@ _SAYINGS: Final[dict[str, Callable[[float, float, str], str]]] = {
     "gap_mean_days": _gap("recently {} between orders"),
     "gap_std_days": _gap("time between orders varies by {}"),
     "gap_last_days": _gap("{} between the last two orders"),
+    "days_since_first_order": _customer_for,
+    "day_gap_mean": _gap("{} between days with an order"),
+    "day_gap_std": _gap("pauses between orders vary by {}"),
+    "day_gap_max": _gap("longest pause so far {}"),
+    "day_gap_typical": _gap("a typical pause lasts {}"),
+    "longer_gap_share": _share("{} of the pauses so far were longer than this one"),
+    **{
+        f"silent_share_{w}d": _share(f"{{}} of the time was silence beyond {w} days")
+        for w in SILENCE_DAYS
+    },
+    "revenue_per_day": _amount("since the first order {} spent a day"),
+    "revenue_per_order_day_30d": _amount("{} spent per day with an order, lately"),
+    "revenue_per_order_day_90d": _amount("{} spent per day with an order"),
 }

@@ -25,7 +25,10 @@ __all__ = [
     "FEATURE_NAMES",
     "GAP_ORDERS",
     "MONEY_MEASURES",
+    "NEAR_ORDERS",
     "RECENCY_KINDS",
+    "RHYTHM_DAYS",
+    "SILENCE_DAYS",
     "WINDOWS",
     "Feature",
     "Window",
@@ -70,9 +73,15 @@ MONEY_MEASURES: Final = ("revenue_cents", "discount_cents", "refund_cents")
 RECENCY_KINDS: Final = (*CLICK_TYPES, "order", "cancellation", "return")
 """Kinds whose last time is remembered, in the order of their columns."""
 
-DECAY_HALF_LIVES_DAYS: Final = (7.0, 30.0)
-GAP_ORDERS: Final = 8
+DECAY_HALF_LIVES_DAYS: Final = (7.0, 30.0, 90.0)
+GAP_ORDERS: Final = 24
 """How many of the most recent order times are kept, for inter-purchase gaps."""
+NEAR_ORDERS: Final = 8
+"""How many of them tell the present rhythm."""
+RHYTHM_DAYS: Final = (14, 30, 60, 90)
+"""Order days are counted over so many days."""
+SILENCE_DAYS: Final = (7, 14, 28)
+"""Silence counts from so many days on."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +122,40 @@ FEATURES: Final[tuple[Feature, ...]] = (
     Feature("lifetime_revenue", "currency", "spend ever"),
     Feature("mean_order_value", "currency", "average order value"),
     Feature("gap_lifetime_mean_days", "days", "usual days between orders"),
-    Feature("gap_mean_days", "days", f"days between the last {GAP_ORDERS} orders"),
-    Feature("gap_std_days", "days", f"spread of the gaps between the last {GAP_ORDERS} orders"),
+    Feature("gap_mean_days", "days", f"days between the last {NEAR_ORDERS} orders"),
+    Feature("gap_std_days", "days", f"spread of the gaps between the last {NEAR_ORDERS} orders"),
     Feature("gap_last_days", "days", "days between the last two orders"),
     Feature("silence_over_gap", "ratio", "silence compared with the usual gap"),
+    # The long rhythm: from the days (UTC) of the last GAP_ORDERS orders, each day counted once.
+    Feature("days_since_first_order", "days", "days since the first order"),
+    *(
+        Feature(f"order_days_{w}d", "count", f"days with an order in the last {w} days")
+        for w in RHYTHM_DAYS
+    ),
+    Feature("day_gap_mean", "days", "days between days with an order"),
+    Feature("day_gap_std", "days", "spread of the days between days with an order"),
+    Feature("day_gap_max", "days", "longest pause between orders"),
+    # sum of squares over sum: how long the pause is that a random day falls into
+    Feature("day_gap_typical", "days", "pause that a typical day falls into"),
+    Feature("silence_over_typical", "ratio", "silence compared with a typical pause"),
+    Feature("silence_over_max", "ratio", "silence compared with the longest pause"),
+    Feature("longer_gap_share", "ratio", "share of pauses that were longer than this silence"),
+    *(
+        Feature(f"silent_share_{w}d", "ratio", f"share of days spent silent for over {w} days")
+        for w in SILENCE_DAYS
+    ),
+    # How the present compares with the customer's own past.
+    Feature("revenue_per_day", "currency", "spend per day since the first order"),
+    Feature("orders_per_day", "count", "orders per day since the first order"),
+    Feature("revenue_trend_90d", "ratio", "spend of the last 90 days compared with all before"),
+    Feature("revenue_trend_30d", "ratio", "spend of the last 30 days compared with the last 90"),
+    Feature("orders_trend_30d", "ratio", "orders of the last 30 days compared with the last 90"),
+    Feature("revenue_trend_7d", "ratio", "spend of the last 7 days compared with the last 30"),
+    Feature("lines_per_order_90d", "count", "lines per order in the last 90 days"),
+    Feature("revenue_per_order_day_30d", "currency", "spend per day with an order, last 30 days"),
+    Feature("revenue_per_order_day_90d", "currency", "spend per day with an order, last 90 days"),
+    Feature("revenue_fading", "ratio", "spend decayed over 30 days compared with over 90"),
+    Feature("orders_fading", "ratio", "orders decayed over 30 days compared with over 90"),
     *(
         Feature(f"{what}_decayed_{int(h)}d", unit, f"recent {what} (half-life {int(h)} days)")
         for h in DECAY_HALF_LIVES_DAYS
@@ -127,6 +166,6 @@ FEATURES: Final[tuple[Feature, ...]] = (
 FEATURE_NAMES: Final[tuple[str, ...]] = tuple(f.name for f in FEATURES)
 FEATURES_HASH: Final = hashlib.sha256(
     "\n".join(f"{f.name} {f.unit}" for f in FEATURES).encode()
-    + repr((WINDOWS, DECAY_HALF_LIVES_DAYS, GAP_ORDERS)).encode()
+    + repr((WINDOWS, DECAY_HALF_LIVES_DAYS, GAP_ORDERS, NEAR_ORDERS)).encode()
 ).hexdigest()
 """Unknown values (no order yet, fewer than two orders, no rating) are NaN in the matrix."""

@@ -47,6 +47,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     "skew": _Command(
         "streams.commands.skew", "skew", "Recompute sampled live scores from the log."
     ),
+    "evaluate": _Command(
+        "streams.commands.evaluate", "evaluate", "Measure the scores on an order history."
+    ),
     "dlq": _Command("streams.commands.dlq", "dlq", "Look at dead letters, and replay them."),
     "erase": _Command("streams.commands.erase", "erase", "Forget a person, everywhere."),
     "settings": _Command(

@@ -8,14 +8,13 @@ history has none, so that the model can't mistake "no clicks were recorded" for 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.dataset import Dataset
-from schemas.events import CLICK_TYPES, OrderEvent
+from models.baselines import fit_baselines
+from models.dataset import LATER_SHARE, Dataset
 from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply
 from streams.core.decode import decode
@@ -23,27 +22,55 @@ from streams.core.events import DecodeRules
 from streams.core.features import DAY_MS, features
 from streams.core.records import CLICKSTREAM, ORDERS, Records
 from streams.core.state import ShardState
-from streams.core.texts import Texts
 from streams.erasures import ErasureBoard
 from streams.errors import SettingsError
+from streams.evaluation.baselines import baseline_scores, history_summary
+from streams.evaluation.history import History, read_history
+from streams.evaluation.protocol import FIRST_CUT_DAYS
+from streams.evaluation.rows import CutRows, cut_rows, training_rows
 from streams.replay.records import Block
 
-__all__ = ["CLICK_ONLY", "build_dataset", "without_erased"]
-
-WARM_UP_DAYS: Final = 84
-"""Cuts begin so long after the first order: earlier, every customer looks new."""
-
-_PREFIXES: Final = (
-    *CLICK_TYPES,
-    *(f"days_since_{kind}" for kind in CLICK_TYPES),
-    *("rating_mean", "sessions", "distinct_items", "distinct_categories"),
-    *("days_since_activity", "activity_decayed", "tenure_days"),
-)
-CLICK_ONLY: Final = np.array([name.startswith(_PREFIXES) for name in FEATURE_NAMES])
-"""bool [F]: features that clicks fill, alone or with orders."""
+__all__ = ["TrainingCuts", "replay_cuts", "without_erased"]
 
 
-def build_dataset(
+@dataclass(frozen=True)
+class TrainingCuts:
+    """Every weekly cut's rows, and what is needed to choose among them by time."""
+
+    cuts: list[CutRows]
+    history: History
+    horizon_days: int
+    clicks: bool
+
+    def rows(self, *, after_ms: int = 0, until_ms: int | None = None) -> Dataset | None:
+        """The rows whose labels became known in (after, until]; until the end without `until`."""
+        return training_rows(
+            self.cuts,
+            after_ms=after_ms,
+            until_ms=self.history.last_ms + 1 if until_ms is None else until_ms,
+            horizon_days=self.horizon_days,
+            clicks=self.clicks,
+        )
+
+    def baselines(self, data: Dataset) -> dict[str, NDArray[np.float64]]:
+        """Churn and value scores of the baselines for the rows of `data`, fitted as of the time
+        from which training judges, by `churn/<name>` and `value/<name>`."""
+        start = int(np.quantile(data.as_of_ms, 1.0 - LATER_SHARE, method="higher"))
+        fitted = fit_baselines(history_summary(self.history, start))
+        chosen = set(np.unique(data.as_of_ms).tolist())
+        scores = [
+            baseline_scores(fitted, self.history, cut, self.horizon_days)
+            for cut in self.cuts
+            if cut.cut_ms in chosen and len(cut.user)
+        ]
+        return {
+            f"{task}/{name}": np.concatenate([s[f"{name}/{task}"] for s in scores])
+            for name, _, task in (key.partition("/") for key in scores[0])
+            if task in ("churn", "value")
+        }
+
+
+def replay_cuts(
     source: Iterable[Block],
     *,
     horizon_days: int,
@@ -52,7 +79,7 @@ def build_dataset(
     cut_every_days: int = 7,
     rules: DecodeRules,
     progress: Callable[[str, float], None] = lambda _what, _done: None,
-) -> Dataset:
+) -> TrainingCuts:
     """Replay `source` and take a row per eligible user and cut.
 
     The last cut is one horizon before the end, so that every label is known. Raises SettingsError
@@ -61,28 +88,29 @@ def build_dataset(
     blocks = [block for block in source if block]
     if not blocks:
         raise SettingsError("there are no orders to train on; check the file and its mapping")
-    first_ms, last_ms = blocks[0][0].timestamp_ms, blocks[-1][-1].timestamp_ms
-    start = first_ms // DAY_MS * DAY_MS + WARM_UP_DAYS * DAY_MS
+    history = read_history(blocks, rules.currency, rules.rates)
+    first_ms, last_ms = history.first_ms, history.last_ms
+    start = first_ms // DAY_MS * DAY_MS + FIRST_CUT_DAYS * DAY_MS
     cuts = list(range(start, last_ms - horizon_days * DAY_MS + 1, cut_every_days * DAY_MS))
     if not cuts:
         days = (last_ms - first_ms) / DAY_MS
         raise SettingsError(
             f"{days:.0f} days of orders are too few: a horizon of {horizon_days} days needs at "
-            f"least {WARM_UP_DAYS + horizon_days + cut_every_days}"
+            f"least {FIRST_CUT_DAYS + horizon_days + cut_every_days}"
         )
     state = ShardState(0, len(FEATURE_NAMES))
-    clicks = any(r.topic_kind == "clickstream" for block in blocks for r in block)
-    rows_at: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]] = []
+    number = {user: i for i, user in enumerate(history.users)}
+    found = []
     for i, (cut_ms, part) in enumerate(_by_cut(blocks, cuts)):
         _feed(state, part, rules)
         _advance(state, cut_ms)
         rows = _eligible(state, cut_ms, min_orders, active_within_days)
+        users = np.array([number[u] for u in state.users[rows]], np.int64)
         x = features(state, rows, cut_ms)
-        if not clicks:
-            x[:, CLICK_ONLY] = np.nan
-        rows_at.append((cut_ms, rows, x))
+        found.append(cut_rows(history, cut_ms, users, x, horizon_days))
         progress("replay", (i + 1) / len(cuts))
-    return _label(state, blocks, rows_at, horizon_days * DAY_MS, rules)
+    clicks = any(r.topic_kind == "clickstream" for block in blocks for r in block)
+    return TrainingCuts(found, history, horizon_days, clicks)
 
 
 def without_erased(source: Iterable[Block], board: ErasureBoard) -> Iterator[Block]:
@@ -134,33 +162,3 @@ def _eligible(
     c, n = state.columns, state.n
     recent = now_ms - c.recent_orders_ms[:n, 0] <= active_within_days * DAY_MS
     return np.flatnonzero((c.orders[:n] >= min_orders) & recent)
-
-
-def _label(
-    state: ShardState,
-    blocks: list[Block],
-    rows_at: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]],
-    horizon_ms: int,
-    rules: DecodeRules,
-) -> Dataset:
-    """Orders and spend in [cut, cut + horizon) of every row."""
-    decoder = msgspec.json.Decoder(OrderEvent)
-    orders = [
-        decoder.decode(r.value) for block in blocks for r in block if r.topic_kind == "orders"
-    ]
-    known = set(state.rows_by_user)
-    placed = [o for o in orders if o.type == "placed" and o.user_id in known]
-    row = state.rows_by_user.rows_of(Texts.of([o.user_id for o in placed]))
-    ts = np.array([o.ts for o in placed], np.int64)
-    spend = np.array([o.amount * rules.rates[o.currency or rules.currency] for o in placed])
-    x, churned, spent, as_of, users = [], [], [], [], []
-    for cut_ms, rows, features_ in rows_at:
-        inside = (ts >= cut_ms) & (ts < cut_ms + horizon_ms)
-        count = np.bincount(row[inside], minlength=state.n)[rows]
-        total = np.bincount(row[inside], spend[inside], minlength=state.n)[rows]
-        x.append(features_)
-        churned.append(count == 0)
-        spent.append(total.astype(np.float32))
-        as_of.append(np.full(len(rows), cut_ms, np.int64))
-        users.append(rows)
-    return Dataset(*(np.concatenate(parts) for parts in (x, churned, spent, as_of, users)))

@@ -15,9 +15,11 @@ from streams.commands.support import Invocation, json_option, pass_invocation, p
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from models.promotion import Verdict
     from models.train import Summary
     from streams.replay.records import Block, Source
     from streams.settings import Settings
+    from streams.training import TrainingCuts
 
 __all__ = ["train"]
 
@@ -48,6 +50,12 @@ __all__ = ["train"]
     help="Churn means no order in so many days.",
 )
 @click.option(
+    "--as-of",
+    type=click.DateTime(["%Y-%m-%d"]),
+    default=None,
+    help="Train on what was known then, judge on what came after, and promote only if it won.",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=None,
@@ -58,9 +66,12 @@ __all__ = ["train"]
 @pass_invocation
 def train(
     invocation: Invocation, orders: Path | None, mapping: str, days: str | None,
-    horizon_days: int, out: Path | None, seed: int, as_json: bool,
+    horizon_days: int, as_of: datetime | None, out: Path | None, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a champion: replay orders through the feature code, fit, calibrate, check, write.
+
+    With --as-of it is a challenger: it becomes the current model only if it does better than the
+    current one on the orders after that date. Without, it becomes the current model.
 
     Needs `pip install 'tideline[train]'`.
     """
@@ -71,7 +82,8 @@ def train(
     from models.manifest import Eligibility
     from models.train import train as fit
     from streams.core_config import core_config
-    from streams.training import build_dataset
+    from streams.errors import SettingsError
+    from streams.training import replay_cuts
 
     settings = invocation.start_logging()
     source, described = _source(orders, mapping, days)
@@ -88,7 +100,7 @@ def train(
                 tasks[what] = bars.add_task(what, total=1.0)
             bars.update(tasks[what], completed=done)
 
-        data = build_dataset(
+        replayed = replay_cuts(
             history,
             horizon_days=horizon_days,
             min_orders=alerts.alert_min_orders,
@@ -96,24 +108,73 @@ def train(
             rules=core_config(settings).decode,
             progress=progress,
         )
+        until_ms = None if as_of is None else int(as_of.replace(tzinfo=UTC).timestamp() * 1000)
+        data = replayed.rows(until_ms=until_ms)
+        if data is None:
+            raise SettingsError(
+                f"No label was known by {as_of:%Y-%m-%d}: use a later --as-of, at least "
+                f"{horizon_days + 28} days after the first order."
+            )
+        root = out or artifacts_root()
         summary = fit(
             data,
-            root=out or artifacts_root(),
+            root=root,
             date=datetime.now(UTC).date().isoformat(),
             horizon_days=horizon_days,
             eligibility=Eligibility(alerts.alert_min_orders, int(alerts.alert_active_within_days)),
             source=described,
             seed=seed,
+            make_current=as_of is None,
+            baselines=replayed.baselines(data),
             progress=progress,
         )
+    verdict = None if until_ms is None else _judge(root, summary.version, replayed, until_ms)
     if as_json:
         print_json(
             {"version": summary.version, "path": str(summary.path), "rows": summary.rows,
              "trees": summary.trees, "metrics": summary.metrics,
-             "top_features": dict(summary.top_features)}
+             "top_features": dict(summary.top_features), "comparison": _json(summary),
+             "promoted": verdict is None or verdict.promote,
+             "why": "" if verdict is None else verdict.why}
         )  # fmt: skip
         return
     _report(summary, horizon_days)
+    if verdict is not None:
+        said = "Promoted" if verdict.promote else "Not promoted"
+        click.echo(f"{said}: {verdict.why}, on {verdict.rows:,} later rows.")
+
+
+def _judge(root: Path, version: str, replayed: TrainingCuts, until_ms: int) -> Verdict:
+    """Promote the challenger if it beats the current champion on what has matured since."""
+    from models.artifact import artifact_path, default_artifact_path, load_artifact, promote
+    from models.promotion import Verdict, judge
+    from streams.errors import ArtifactError
+
+    challenger = load_artifact(artifact_path(version, root))
+    nothing = (float("nan"), float("nan"))
+    try:
+        champion = load_artifact(default_artifact_path(root))
+    except ArtifactError as error:
+        verdict = Verdict(True, f"there is no champion to beat ({error})", 0, nothing, nothing)
+    else:
+        seen = champion.manifest.training.get("labels_until_ms", 0)
+        after = max(until_ms, seen if isinstance(seen, int) else 0)
+        later = replayed.rows(after_ms=after)
+        verdict = (
+            Verdict(False, "no label became known after both were trained", 0, nothing, nothing)
+            if later is None
+            else judge(champion, challenger, later)
+        )
+    if verdict.promote:
+        promote(root, version)
+    return verdict
+
+
+def _json(summary: Summary) -> dict[str, dict[str, float | None]]:
+    return {
+        name: {k: v if v == v else None for k, v in row.items()}  # noqa: PLR0124  (NaN)
+        for name, row in summary.comparison
+    }
 
 
 def _source(orders: Path | None, mapping: str, days: str | None) -> tuple[Source, str]:
@@ -161,11 +222,16 @@ def _report(summary: Summary, horizon_days: int) -> None:
         title=f"{summary.version}: {horizon_days} days, on users and weeks held back",
     )
     print_table(
+        ("on the same rows", "churn AUC", "average precision", "spend Gini"),
+        [(name, *(f"{v:.4f}" if v == v else "-" for v in row.values()))  # noqa: PLR0124  (NaN)
+         for name, row in summary.comparison],
+    )  # fmt: skip
+    print_table(
         ("feature", "share of gain"),
         [(name, f"{share:.1%}") for name, share in summary.top_features],
     )
     rows, trees = summary.rows, summary.trees
     click.echo(
         f"{rows['train']:,} rows trained, {rows['tune']:,} tuned, {rows['test']:,} tested; "
-        f"{trees['churn']} + {trees['spend']} trees. Written to {summary.path}"
+        f"{trees['p_churn']} + {trees['spend']} trees. Written to {summary.path}"
     )

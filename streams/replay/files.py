@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from schemas.events import CLICK_TYPES, ORDER_TYPES, ClickEvent, OrderEvent, OrderLine
+from streams.core.times import iso_utc
 from streams.errors import SettingsError
 from streams.replay.mapping import resolve
 from streams.replay.parsing import identifier, money, time_reader, zone
@@ -46,6 +48,8 @@ class FileSource:
     bad: list[str]
     """What was wrong with the rows left out, with line numbers."""
     all_records: Block
+    first_out_of_order: str = ""
+    """Where the file's times first go back, in words; empty for a file in time order."""
 
     @property
     def expected_records(self) -> int:
@@ -123,8 +127,19 @@ def read(
         mapping = resolve(table.columns, given)
         block = _orders(table, mapping, time_reader(zone(tz), time_format), found)
     found.check(path.name)
+    backwards = _backwards(block)
     block.sort(key=lambda record: record.timestamp_ms)
-    return FileSource(path.name, mapping, found.rows, found.without_user, found.bad, block)
+    return FileSource(
+        path.name, mapping, found.rows, found.without_user, found.bad, block, backwards
+    )
+
+
+def _backwards(block: Block) -> str:
+    for at, (before, after) in enumerate(pairwise(block)):
+        if after.timestamp_ms < before.timestamp_ms:
+            times = [iso_utc(r.timestamp_ms) for r in (before, after)]
+            return f"Order {at + 2} of it ({times[1]}) is older than the one before ({times[0]})."
+    return ""
 
 
 def _events(table: JsonLines, found: _Found) -> Block:

@@ -14,7 +14,15 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from schemas.events import CLICK_TYPES
-from schemas.features import DECAY_HALF_LIVES_DAYS, GAP_ORDERS, RECENCY_KINDS, WINDOWS
+from schemas.features import (
+    DECAY_HALF_LIVES_DAYS,
+    GAP_ORDERS,
+    NEAR_ORDERS,
+    RECENCY_KINDS,
+    RHYTHM_DAYS,
+    SILENCE_DAYS,
+    WINDOWS,
+)
 
 DAY_MS = 86_400_000
 HALF_HOUR_MS = 1_800_000
@@ -76,7 +84,31 @@ def recount(events: Sequence[Sent], now_ms: int, rates: dict[str, float]) -> dic
     found |= _recencies(events, now_ms)
     found |= _orders(events, now_ms, rates)
     found |= _decayed(events, now_ms, rates)
+    found |= _trends(found)
     return found
+
+
+def _trends(f: dict[str, float]) -> dict[str, float]:
+    def over(a: float, b: float) -> float:
+        return a / b if b else NAN
+
+    age = max(f["days_since_first_order"], 7.0)
+    if not f["lifetime_orders"]:
+        age = NAN
+    per_day = f["lifetime_revenue"] / age
+    return {
+        "revenue_per_day": per_day,
+        "orders_per_day": f["lifetime_orders"] / age,
+        "revenue_trend_90d": over(f["revenue_90d"], min(age, 90.0) * per_day),
+        "revenue_trend_30d": over(f["revenue_30d"], f["revenue_90d"]),
+        "orders_trend_30d": over(f["orders_30d"], f["orders_90d"]),
+        "revenue_trend_7d": over(f["revenue_7d"], f["revenue_30d"]),
+        "lines_per_order_90d": over(f["order_lines_90d"], f["orders_90d"]),
+        "revenue_per_order_day_30d": over(f["revenue_30d"], f["order_days_30d"]),
+        "revenue_per_order_day_90d": over(f["revenue_90d"], f["order_days_90d"]),
+        "revenue_fading": over(f["revenue_decayed_30d"], f["revenue_decayed_90d"]),
+        "orders_fading": over(f["orders_decayed_30d"], f["orders_decayed_90d"]),
+    }
 
 
 def _measures(events: Sequence[Sent], rates: dict[str, float]) -> dict[str, float]:
@@ -131,7 +163,7 @@ def _orders(events: Sequence[Sent], now_ms: int, rates: dict[str, float]) -> dic
     placed = [s.event for s in events if s.source == 1 and s.event["type"] == "placed"]
     times = sorted(o["ts"] for o in placed)
     revenue = sum(cents(o["amount"], o.get("currency"), rates) for o in placed) / 100
-    newest = times[-GAP_ORDERS:]
+    newest = times[-NEAR_ORDERS:]
     gaps = [(b - a) / DAY_MS for a, b in itertools.pairwise(newest)]
     mean = sum(gaps) / len(gaps) if gaps else NAN
     spread = math.sqrt(sum((g - mean) ** 2 for g in gaps) / len(gaps)) if gaps else NAN
@@ -147,7 +179,34 @@ def _orders(events: Sequence[Sent], now_ms: int, rates: dict[str, float]) -> dic
         "gap_std_days": spread,
         "gap_last_days": gaps[-1] if gaps else NAN,
         "silence_over_gap": silence / max(mean, 1 / 24) if gaps else NAN,
+        **_rhythm(times, now_ms),
     }
+
+
+def _rhythm(times: Sequence[int], now_ms: int) -> dict[str, float]:
+    days = sorted({t // DAY_MS for t in sorted(times)[-GAP_ORDERS:]})
+    pauses = [b - a for a, b in itertools.pairwise(days)]
+    silence = _days_since(times, now_ms)
+    found = {"days_since_first_order": _days_since([min(times)], now_ms) if times else NAN}
+    for w in RHYTHM_DAYS:
+        found[f"order_days_{w}d"] = sum(now_ms // DAY_MS - day < w for day in days)
+    mean = sum(pauses) / len(pauses) if pauses else NAN
+    typical = sum(p * p for p in pauses) / sum(pauses) if pauses else NAN
+    squares = sum((p - mean) ** 2 for p in pauses)
+    found |= {
+        "day_gap_mean": mean,
+        "day_gap_std": math.sqrt(squares / len(pauses)) if pauses else NAN,
+        "day_gap_max": max(pauses, default=NAN),
+        "day_gap_typical": typical,
+        "silence_over_typical": silence / typical,
+        "silence_over_max": silence / max(pauses, default=NAN),
+        "longer_gap_share": sum(p > silence for p in pauses) / len(pauses) if pauses else NAN,
+    }
+    covered = sum(pauses) + silence
+    for w in SILENCE_DAYS:
+        silent = sum(max(p - w, 0) for p in pauses) + max(silence - w, 0.0) if times else NAN
+        found[f"silent_share_{w}d"] = silent / covered if covered else NAN
+    return found
 
 
 def _decayed(events: Sequence[Sent], now_ms: int, rates: dict[str, float]) -> dict[str, float]:

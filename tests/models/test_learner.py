@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import numpy as np
 import pytest
@@ -264,3 +266,42 @@ class TestEvidence:
         assert evidence.mean(evidence.learner) == pytest.approx(-np.log(0.6), abs=0.001)
         assert evidence.labels == pytest.approx(2_000, rel=0.001)
         assert evidence.blend_weight > 0.99
+
+
+class TestAfterAPromotion:
+    """Questions that an earlier champion was asked teach its successor, where that is fair."""
+
+    def example(self, matured_at_ms: int) -> Example:
+        asked = example(
+            rows(1)[0], True, ordinal=1, champion_version="an earlier one", p_champion=0.1
+        )
+        return msgspec.structs.replace(asked, matured_at_ms=matured_at_ms)
+
+    def learner(self, champion: Champion) -> OnlineLearner:
+        return OnlineLearner(
+            champion.manifest, rescore=lambda x: float(champion.score(x[None])[0][0])
+        )
+
+    def test_an_answer_that_it_has_not_seen_is_learned_with_its_own_score(
+        self, champion: Champion
+    ) -> None:
+        learner = self.learner(champion)
+        until = int(champion.manifest.training["labels_until_ms"])
+        learner.learn(self.example(until + 1))
+
+        assert learner.counts["learned"] == 1
+        p = float(champion.score(rows(1))[0][0])
+        told = learner.snapshot().log_loss_champion
+        assert told == pytest.approx(-math.log(p), rel=1e-5)
+
+    def test_an_answer_that_it_was_trained_on_corrects_nothing(self, champion: Champion) -> None:
+        learner = self.learner(champion)
+        learner.learn(self.example(int(champion.manifest.training["labels_until_ms"])))
+
+        assert learner.counts["other_champion"] == 1
+        assert learner.counts["learned"] == 0
+
+    def test_without_its_score_nothing_can_be_learned(self, champion: Champion) -> None:
+        learner = OnlineLearner(champion.manifest)
+        learner.learn(self.example(2**60))
+        assert learner.counts["other_champion"] == 1

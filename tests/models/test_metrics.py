@@ -78,3 +78,25 @@ def test_certainty_that_is_wrong_costs_a_finite_loss() -> None:
 def test_no_spend_at_all_has_no_bias() -> None:
     assert math.isnan(metrics.bias(np.zeros(2), np.ones(2)))
     assert math.isnan(metrics.normalised_gini(np.zeros(2), np.ones(2)))
+
+
+def test_bias_is_the_ratio_of_the_sums() -> None:
+    assert metrics.bias(np.array([1.0, 3.0]), np.array([2.0, 3.0])) == pytest.approx(1.25)
+
+
+@given(cases)
+def test_lift_of_everybody_is_1(case: list[tuple[bool, int]]) -> None:
+    y, p = arrays(case)
+    if y.any():
+        assert metrics.lift(y, p, 1.0) == pytest.approx(1.0)
+
+
+def test_lift_shares_a_tie_at_the_border() -> None:
+    y = np.array([True, True, False, False])
+    assert metrics.lift(y, np.ones(4), 0.25) == pytest.approx(1.0)
+
+
+def test_decile_mape_sees_every_tenth() -> None:
+    told = np.arange(1.0, 101.0)
+    assert metrics.decile_mape(told, told) == pytest.approx(0.0)
+    assert metrics.decile_mape(told * 2, told) == pytest.approx(0.5)

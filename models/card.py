@@ -1,0 +1,92 @@
+"""The model card: what an artifact is, in a page that people read (Mitchell et al. 2019)."""
+
+from __future__ import annotations
+
+from models.manifest import Manifest
+
+__all__ = ["model_card"]
+
+_METRICS = (
+    ("auc", "churn AUC"),
+    ("average_precision", "churn average precision"),
+    ("log_loss", "churn log loss"),
+    ("brier", "churn Brier score"),
+    ("ece", "churn calibration error, 10 bins"),
+    ("spend_gini", "spend normalised Gini"),
+    ("spend_spearman", "spend Spearman"),
+    ("spend_mae", "spend mean absolute error"),
+    ("spend_bias", "spend predicted / actual"),
+    ("p_buy_7d_auc", "order within 7 days AUC"),
+    ("p_buy_30d_auc", "order within 30 days AUC"),
+    ("p_partial_auc", "partial defection AUC"),
+)
+
+
+def model_card(manifest: Manifest, comparison: str = "") -> str:
+    """Markdown. `comparison` is a table of champion and baselines on the same rows, if there is."""
+    told = manifest.training
+    eligible = manifest.eligibility
+    ranked = sorted(zip(manifest.features, manifest.importances, strict=True), key=lambda f: -f[1])
+    top = "\n".join(f"- `{name}`: {share:.1%}" for name, share in ranked[:15] if share > 0)
+    metrics = "\n".join(
+        f"| {words} | {manifest.metrics[name]:.4f} |"
+        for name, words in _METRICS
+        if name in manifest.metrics
+    )
+    outputs = {
+        "p_churn": f"probability of no order within {manifest.horizon_days} days",
+        "spend": f"mean spend within {manifest.horizon_days} days, in the shop's currency",
+        "p_buy_7d": "probability of an order within 7 days",
+        "p_buy_30d": "probability of an order within 30 days",
+        "p_partial": f"probability to spend within {manifest.horizon_days} days less than half of "
+        "the customer's own mean over the three horizons before",
+    }
+    listed = "\n".join(
+        f"- `{o.name}`: {outputs[o.name]}" for o in manifest.outputs if o.name in outputs
+    )
+    compared = (
+        f"\nOn the same rows, champion and baselines:\n\n{comparison}\n" if comparison else ""
+    )
+    return f"""# Champion {manifest.version}
+
+Gradient-boosted trees (LightGBM {told.get("lightgbm", "")}), as one ONNX graph. It says, of a
+customer as of now:
+
+{listed}
+
+The expected date of the next order follows from its chances within 7 and 30 days.
+
+## Data
+
+- Orders: {told.get("source", "unknown")}; rows as of {told.get("first_as_of", "?")} to
+  {told.get("last_as_of", "?")}, one per eligible user and week, {told.get("users", "?")} users.
+- Eligible: at least {eligible.min_orders} orders, the last one within
+  {eligible.active_within_days} days.
+- Rehearsal: {told.get("rows_train", "?")} rows to fit, {told.get("rows_tune", "?")} to stop
+  by, {told.get("rows_test", "?")} to measure; tuning and testing rows are one horizon later
+  than the fitting rows, and of different users. What ships was then fitted to all rows.
+
+## Metrics, on users and weeks held back
+
+| metric | value |
+| --- | --- |
+{metrics}
+{compared}
+## Features
+
+{len(manifest.features)}, computed by the code that scores live (hash
+`{manifest.features_hash[:12]}`). Largest shares of the churn trees' gain:
+
+{top}
+
+## Limits
+
+- It knows one shop. Elsewhere its numbers mean little until it is trained on that shop's orders.
+- It knows the season it was trained in. Without a full year before, no yearly rhythm can be known,
+  and none is in the features.
+- Users with fewer than {eligible.min_orders} orders, or silent for longer than
+  {eligible.active_within_days} days, are unlike those it learned from.
+- A probability is right on average over many customers, not for each one of them. Calibration was
+  checked overall, not by group of people: no attribute of persons is among the features.
+- Spend is what was ordered; later returns are not taken off.
+"""

@@ -1,0 +1,67 @@
+"""Whether a challenger may replace the champion: only if it did better on later, matured rows.
+
+Both are judged on rows that neither has learned from: their labels became known after both were
+trained. Churn counts by log loss and spend by Tweedie deviance, each relative to the champion's;
+the challenger wins if the two together come out lower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.champion import Champion
+from models.dataset import Dataset
+from models.metrics import log_loss
+
+__all__ = ["Verdict", "judge", "tweedie_deviance"]
+
+_POWER: Final = 1.3
+MIN_ROWS: Final = 200
+"""Fewer than this decide nothing."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison on `rows` rows found. Losses: champion's, challenger's."""
+
+    promote: bool
+    why: str
+    rows: int
+    log_loss: tuple[float, float]
+    deviance: tuple[float, float]
+
+
+def tweedie_deviance(y: NDArray[np.float32], mean: NDArray[np.float32]) -> float:
+    """Mean unit deviance with variance power 1.3; 0 is perfect (Jorgensen 1997, chapter 4).
+
+    >>> tweedie_deviance(np.array([0.0, 2.0], np.float32), np.array([0.0, 2.0], np.float32)) < 1e-6
+    True
+    """
+    amount, told = y.astype(np.float64), np.maximum(mean.astype(np.float64), 1e-9)
+    a, b = 1.0 - _POWER, 2.0 - _POWER
+    parts = np.power(amount, b) / (a * b) - amount * np.power(told, a) / a + np.power(told, b) / b
+    return float(2.0 * parts.mean())
+
+
+def judge(champion: Champion, challenger: Champion, later: Dataset) -> Verdict:
+    """Compares both on `later`, whose labels neither had seen."""
+    n = len(later.x)
+    if n < MIN_ROWS or later.churned.all() or not later.churned.any():
+        nothing = (float("nan"), float("nan"))
+        return Verdict(False, f"{n} later rows decide nothing", n, nothing, nothing)
+    losses, deviances = [], []
+    for model in (champion, challenger):
+        p_churn, spend = model.score(later.x)
+        losses.append(log_loss(later.churned, p_churn))
+        deviances.append(tweedie_deviance(later.spend, spend))
+    ratio = (losses[1] / losses[0] + deviances[1] / max(deviances[0], 1e-12)) / 2.0
+    better = ratio < 1.0
+    why = (
+        f"log loss {losses[0]:.4f} -> {losses[1]:.4f}, "
+        f"deviance {deviances[0]:.3f} -> {deviances[1]:.3f}"
+    )
+    return Verdict(better, why, n, (losses[0], losses[1]), (deviances[0], deviances[1]))

@@ -1,0 +1,196 @@
+"""`tideline evaluate`: how good the scores are, on an order history as it unfolded."""
+# ruff: noqa: PLC0415  (heavy imports wait until the command runs)
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streams.commands.support import (
+    Invocation,
+    json_option,
+    pass_invocation,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from streams.replay.records import Source
+
+__all__ = ["evaluate"]
+
+
+class _Days(click.ParamType):
+    """`28d`, or just 28: whole days."""
+
+    name = "days"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        found = re.fullmatch(r"(\d+)\s*d?", str(value).strip())
+        if not found or not 1 <= int(found[1]) <= 365:
+            self.fail(f"{value!r} is not a number of days from 1d to 365d, such as 28d", param, ctx)
+        return int(found[1])
+
+
+@click.command()
+@click.option(
+    "--orders",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Your orders: CSV, Parquet or JSON lines (user, timestamp, amount; order id, lines).",
+)
+@click.option(
+    "--dataset",
+    type=click.Choice(["completejourney"]),
+    help="A known history instead of a file.",
+)
+@click.option(
+    "--map", "mapping", default="",
+    help="Columns of --orders, such as user=customer_id,timestamp=date,amount=total.",
+)  # fmt: skip
+@click.option("--sort", is_flag=True, help="Sort the rows of --orders by time first.")
+@click.option("--horizon", type=_Days(), default="28d", show_default=True,
+              help="Churn means no order in so many days.")  # fmt: skip
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
+              help="Also write an HTML report, one file that opens offline.")  # fmt: skip
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64),
+              help="For training; the figures differ in the last digits.")  # fmt: skip
+@click.option("--seed", default=7, show_default=True, help="The same seed gives the same figures.")
+@json_option
+@pass_invocation
+def evaluate(
+    invocation: Invocation, orders: Path | None, dataset: str | None, mapping: str, sort: bool,
+    horizon: int, report: Path | None, threads: int, seed: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure the scores: replay orders, learn and score as live, compare with what came.
+
+    Everybody with two orders, the last one within three horizons, is scored at weekly cuts. Labels
+    teach only once their horizon has passed; champions are trained, judged and promoted along the
+    way. The last third of the history is the test. Beside it stand baselines on the same rows.
+
+    Needs `pip install 'tideline[train]'`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
+
+    from streams.core_config import core_config
+    from streams.evaluation.history import read_history
+    from streams.evaluation.measure import figures, tasks
+    from streams.evaluation.protocol import plan_protocol
+    from streams.evaluation.run import replay
+
+    settings = invocation.start_logging()
+    if (orders is None) == (dataset is None):
+        raise click.UsageError("Name either --orders FILE or --dataset completejourney.")
+    started = time.monotonic()
+    config = core_config(settings)
+    source = _source(orders, mapping, sort)
+    history = read_history(source, config.decode.currency, config.decode.rates)
+    protocol = plan_protocol(history, horizon, settings.alerts.alert_min_orders, None)
+    with Progress(
+        SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
+        console=Console(stderr=True), transient=as_json,
+    ) as bars:  # fmt: skip
+        told: dict[str, TaskID] = {}
+
+        def progress(what: str, done: float) -> None:
+            if what not in told:
+                told[what] = bars.add_task(what, total=1.0)
+            bars.update(told[what], completed=done)
+
+        replayed = replay(history, protocol, config, seed=seed, threads=threads, progress=progress)
+        progress("measure", 0.0)
+        found = tasks(replayed.cuts, protocol)
+        measured = figures(found, seed)
+        progress("measure", 1.0)
+    about = _about(orders, dataset, history, protocol, replayed, time.monotonic() - started)
+    if report is not None:
+        from streams.evaluation.report import render
+
+        report.write_text(render(found, measured, about), encoding="utf-8")
+        click.echo(f"Report: {report}", err=True)
+    if as_json:
+        print_json({**measured, "about": about})
+    else:
+        _print(measured, about)
+
+
+def _source(orders: Path | None, mapping: str, sort: bool) -> Source:
+    from streams.errors import SettingsError
+    from streams.replay import completejourney, files
+    from streams.replay import mapping as mappings
+
+    if orders is None:
+        return completejourney.orders()
+    source = files.read(orders, mappings.parse_map(mapping))
+    if source.first_out_of_order and not sort:
+        raise SettingsError(
+            f"{orders.name}: the clock runs backwards. {source.first_out_of_order} Sort the file "
+            "by time, or pass --sort; and if it should be sorted, check --map timestamp=COLUMN."
+        )
+    return source
+
+
+def _about(
+    orders: Path | None, dataset: str | None, history: Any, protocol: Any, replayed: Any,
+    seconds: float,
+) -> dict[str, Any]:  # fmt: skip
+    from streams.evaluation.measure import day
+
+    weights = list(replayed.blend_weights.values())
+    return {
+        "orders_from": dataset or (orders.name if orders else ""),
+        "orders": len(history.ts_ms),
+        "users": len(history.users),
+        "from": day(history.first_ms),
+        "to": day(history.last_ms),
+        "horizon_days": protocol.horizon_days,
+        "eligible": {
+            "min_orders": protocol.min_orders,
+            "active_within_days": protocol.active_within_days,
+        },
+        "test_cuts": [day(c) for c in protocol.test_cuts],
+        "champions": [
+            {
+                "date": day(p.at_ms), "version": p.version, "rows": p.rows,
+                "promoted": p.promoted, "why": p.why,
+            }
+            for p in replayed.promotions
+        ],
+        "labels_learned": replayed.labels_learned,
+        "learner_share_of_blend": round(sum(weights) / len(weights), 3) if weights else 0.0,
+        "steps": replayed.steps,
+        "seconds": round(seconds, 1),
+    }  # fmt: skip
+
+
+_COLUMNS = {
+    "event": ("auc", "average_precision", "lift_10", "log_loss", "brier", "ece"),
+    "value": ("normalized_gini", "spearman", "mae", "bias", "decile_mape"),
+}
+
+
+def _print(measured: dict[str, Any], about: dict[str, Any]) -> None:
+    for key, by_method in measured.items():
+        columns = _COLUMNS["value" if key.startswith("value") else "event"]
+        first = next(iter(by_method.values()))
+        rate = f", {first['rate']:.1%} of them yes" if "rate" in first else ""
+        rows = []
+        for method, values in by_method.items():
+            cells = ["-" if values[c] is None else f"{values[c]:.4f}" for c in columns]
+            if "auc_low" in values and values["auc_low"] is not None:
+                cells[0] += f"  ({values['auc_low']:.3f} to {values['auc_high']:.3f})"
+            rows.append((method, *cells))
+        print_table(("method", *columns), rows, title=f"{key}: {first['n']:,} rows{rate}")
+        click.echo()
+    promoted = sum(c["promoted"] for c in about["champions"])
+    click.echo(
+        f"{about['orders']:,} orders of {about['users']:,} users, {about['from']} to "
+        f"{about['to']}; {len(about['test_cuts'])} weekly cuts tested. {promoted} of "
+        f"{len(about['champions'])} champions promoted, {about['labels_learned']:,} labels learned "
+        f"online, their share of the blend {about['learner_share_of_blend']:.0%}. "
+        f"{about['seconds']:.0f} s."
+    )

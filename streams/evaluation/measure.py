@@ -1,0 +1,160 @@
+"""Turns replayed rows into the figures: metrics by task and method."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bootstrap import auc_interval
+from models.metrics import (
+    auc,
+    average_precision,
+    bias,
+    brier,
+    decile_mape,
+    expected_calibration_error,
+    lift,
+    log_loss,
+    mean_absolute_error,
+    normalised_gini,
+    spearman,
+)
+from streams.evaluation.protocol import VISIT_ACTIVE_DAYS, VISIT_DAYS, Protocol
+from streams.evaluation.rows import CutRows
+
+__all__ = ["METHODS", "PROBABILITIES", "Task", "figures", "tasks"]
+
+METHODS: Final = {
+    "churn": ("blend", "champion", "learner", "bgnbd", "rfm", "gap", "recency"),
+    "partial": ("blend", "champion", "bgnbd", "rfm", "gap", "recency"),
+    "next_visit": ("blend", "champion", "bgnbd", "rfm", "gap", "recency"),
+    "value": ("blend", "champion", "bgnbd_gg", "past_spend", "rfm"),
+}
+"""By task, best first. `blend` is what the live system says; only churn has a learner in it."""
+PROBABILITIES: Final = {
+    "churn": ("blend", "champion", "learner", "bgnbd"),
+    "partial": ("blend", "champion"),
+    "next_visit": ("blend", "champion", "bgnbd"),
+}
+"""The methods that claim to give probabilities; the others only rank."""
+
+
+_TRUTH: Final = {
+    "churn": "churned", "partial": "partial", "next_visit": "visited", "value": "spend"
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task's test rows, [n]: truth, who, when (ms), and each method's scores."""
+
+    name: str
+    key: str
+    """The name with its horizon, as in the JSON."""
+    truth: NDArray[Any]
+    user: NDArray[np.int64]
+    cut_ms: NDArray[np.int64]
+    scores: dict[str, NDArray[np.float64]]
+
+
+def tasks(cuts: list[CutRows], protocol: Protocol) -> dict[str, Task]:
+    """The test rows of each task, by name."""
+    horizon = protocol.horizon_days
+    by_cut = {c.cut_ms: c for c in cuts if c.scores}
+    found = {}
+    for name, methods in METHODS.items():
+        visit = name == "next_visit"
+        test = [by_cut[c] for c in (protocol.visit_cuts if visit else protocol.test_cuts)]
+        rows = [(c, _asked(c, visit)) for c in test]
+        found[name] = Task(
+            name,
+            f"{name}_{VISIT_DAYS if visit else horizon}d",
+            np.concatenate([getattr(c.truth, _TRUTH[name])[k] for c, k in rows]),
+            np.concatenate([c.user[k] for c, k in rows]),
+            np.concatenate([np.full(len(k), c.cut_ms) for c, k in rows]),
+            {
+                method: np.concatenate([_score(c, method, name)[k] for c, k in rows])
+                for method in methods
+            },
+        )
+    return found
+
+
+def _asked(rows: CutRows, visit: bool) -> NDArray[np.int64]:
+    """Positions of the users whom a task is about."""
+    if not visit:
+        return np.arange(len(rows.user))
+    return np.flatnonzero(rows.scores["recency/churn"] <= VISIT_ACTIVE_DAYS)
+
+
+def _score(rows: CutRows, method: str, task: str) -> NDArray[np.float64]:
+    if method == "blend" and f"blend/{task}" not in rows.scores:
+        method = "champion"
+    return rows.scores[f"{method}/{task}"].astype(np.float64)
+
+
+def figures(found: dict[str, Task], seed: int = 7) -> dict[str, dict[str, dict[str, Any]]]:
+    """Metrics by task key and method; null where a method gives no such thing."""
+    result: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, task in found.items():
+        result[task.key] = {
+            method: (
+                value_figures(task.truth, p)
+                if name == "value"
+                else event_figures(task, p, method in PROBABILITIES[name], seed)
+            )
+            for method, p in task.scores.items()
+        }
+    return result
+
+
+def event_figures(
+    task: Task, p: NDArray[np.float64], probability: bool, seed: int
+) -> dict[str, Any]:
+    """Of a score for something that happens or not."""
+    y = task.truth
+    low, high = auc_interval(y, p, task.user, seed=seed)
+    told: dict[str, Any] = {
+        "auc": auc(y, p),
+        "auc_low": low,
+        "auc_high": high,
+        "average_precision": average_precision(y, p),
+        "lift_10": lift(y, p),
+        "log_loss": log_loss(y, p) if probability else None,
+        "brier": brier(y, p) if probability else None,
+        "ece": expected_calibration_error(y, p) if probability else None,
+        "n": len(y),
+        "rate": float(y.mean()) if len(y) else float("nan"),
+    }
+    return _finite(told)
+
+
+def value_figures(y: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, Any]:
+    """Of a predicted amount. RFM has no unit, so only its ranking counts."""
+    return _finite(
+        {
+            "normalized_gini": normalised_gini(y, predicted),
+            "spearman": spearman(y, predicted),
+            "mae": mean_absolute_error(y, predicted),
+            "bias": bias(y, predicted),
+            "decile_mape": decile_mape(y, predicted),
+            "n": len(y),
+        }
+    )
+
+
+def _finite(told: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in told.items()
+    }
+
+
+def day(ms: int) -> str:
+    """A date, UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()

@@ -1,0 +1,91 @@
+"""The rows of an evaluation: one per eligible user and weekly cut, as they were known then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.champion import OUTLOOK
+from models.dataset import Dataset
+from schemas.events import CLICK_TYPES
+from schemas.features import FEATURE_NAMES
+from streams.core.features import DAY_MS
+from streams.evaluation.history import History
+from streams.evaluation.protocol import VISIT_DAYS, Labels, labels
+
+__all__ = ["CLICK_ONLY", "CutRows", "cut_rows", "training_rows"]
+
+_PREFIXES: Final = (
+    *CLICK_TYPES,
+    *(f"days_since_{kind}" for kind in CLICK_TYPES),
+    *("rating_mean", "sessions", "distinct_items", "distinct_categories"),
+    *("days_since_activity", "activity_decayed", "tenure_days"),
+)
+CLICK_ONLY: Final = np.array([name.startswith(_PREFIXES) for name in FEATURE_NAMES])
+"""bool [F]: features that clicks fill, alone or with orders."""
+
+
+@dataclass(frozen=True)
+class CutRows:
+    """One cut's eligible users, [k]: who (index into the history), features, and every score.
+
+    `scores` holds float arrays by method and output, such as `champion/p_churn`; it is empty
+    before there is a champion. `truth` may be looked at only once its horizon has passed.
+    """
+
+    cut_ms: int
+    user: NDArray[np.int64]
+    x: NDArray[np.float32]
+    truth: Labels
+    scores: dict[str, NDArray[np.floating]] = field(default_factory=dict)
+    champion_version: str = ""
+
+
+def cut_rows(
+    history: History,
+    cut_ms: int,
+    user: NDArray[np.int64],
+    x: NDArray[np.float32],
+    horizon_days: int,
+) -> CutRows:
+    """The rows of a cut, still without scores."""
+    return CutRows(cut_ms, user, x, labels(history, cut_ms, user, horizon_days))
+
+
+def training_rows(
+    cuts: list[CutRows],
+    *,
+    after_ms: int = 0,
+    until_ms: int,
+    horizon_days: int,
+    clicks: bool = False,
+) -> Dataset | None:
+    """The rows whose churn and spend labels became known in (after, until]; None if none did.
+
+    Labels of the other heads are NaN where they were not known yet. Without `clicks` in the
+    history, features that only clicks fill are unknown: that nobody clicked is something else.
+    """
+    horizon = horizon_days * DAY_MS
+    chosen = [c for c in cuts if after_ms < c.cut_ms + horizon <= until_ms and len(c.user)]
+    if not chosen:
+        return None
+    x = np.concatenate([c.x for c in chosen])
+    if not clicks:
+        x[:, CLICK_ONLY] = np.nan
+    as_of = np.concatenate([np.full(len(c.user), c.cut_ms, np.int64) for c in chosen])
+    more = {}
+    days = dict(zip(OUTLOOK, (VISIT_DAYS, 30, horizon_days), strict=True))
+    for name, truth in zip(OUTLOOK, ("visited", "bought_30d", "partial"), strict=True):
+        label = np.concatenate([getattr(c.truth, truth) for c in chosen]).astype(np.float32)
+        more[name] = np.where(as_of + days[name] * DAY_MS <= until_ms, label, np.float32(np.nan))
+    return Dataset(
+        x=x,
+        churned=np.concatenate([c.truth.churned for c in chosen]),
+        spend=np.concatenate([c.truth.spend for c in chosen]).astype(np.float32),
+        as_of_ms=as_of,
+        user=np.concatenate([c.user for c in chosen]),
+        more=more,
+    )

@@ -1,0 +1,196 @@
+"""The evaluation itself: replay, cut, score, train, judge, promote, in the order of time.
+
+At each weekly cut: the shard has taken in every order before it; the eligible users are scored;
+the baselines score the same rows; and every four weeks a challenger is trained on what had matured
+two weeks before, and judged on what has matured since. What a champion or the learner knows at a
+cut is therefore what production would have known.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.artifact import load_artifact
+from models.baselines import Baselines, fit_baselines
+from models.champion import Champion
+from models.manifest import Eligibility
+from models.promotion import Verdict, judge
+from models.train import train
+from streams.core.config import CoreConfig
+from streams.core.features import DAY_MS
+from streams.errors import ArtifactError, SettingsError
+from streams.evaluation.baselines import baseline_scores, history_summary
+from streams.evaluation.history import History
+from streams.evaluation.protocol import Protocol
+from streams.evaluation.rows import CutRows, cut_rows, training_rows
+from streams.evaluation.shard import ReplayedShard
+
+__all__ = ["RETRAIN_DAYS", "Promotion", "Replayed", "replay"]
+
+RETRAIN_DAYS: Final = 28
+FIRST_TRAINING_DAYS: Final = 84
+"""The first champion comes so long before the test, if there is enough to train on by then."""
+JUDGE_DAYS: Final = 14
+"""A challenger is judged on the labels that became known in so many days after its training."""
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One challenger: when, trained on how many rows, and what became of it."""
+
+    at_ms: int
+    version: str
+    rows: int
+    promoted: bool
+    why: str
+
+
+@dataclass
+class Replayed:
+    """What a replay leaves: the cuts with all scores, and how the champions followed each other."""
+
+    cuts: list[CutRows] = field(default_factory=list)
+    promotions: list[Promotion] = field(default_factory=list)
+    labels_learned: int = 0
+    steps: int = 0
+    blend_weights: dict[int, float] = field(default_factory=dict)
+    """Cut -> the learner's say."""
+
+
+def replay(
+    history: History,
+    protocol: Protocol,
+    config: CoreConfig,
+    *,
+    batch_records: int = 500,
+    seed: int = 7,
+    threads: int = 2,
+    progress: Progress = lambda _what, _done: None,
+) -> Replayed:
+    """Replays `history`. Raises SettingsError if no champion could be trained before the test."""
+    config = replace(
+        config,
+        sweep_interval_ms=DAY_MS,
+        min_orders=protocol.min_orders,
+        active_within_ms=protocol.active_within_days * DAY_MS,
+    )
+    shard = ReplayedShard(history.records, config, protocol.horizon_days, batch_records)
+    number = {user: i for i, user in enumerate(history.users)}
+    done = Replayed()
+    baselines: Baselines | None = None
+    with tempfile.TemporaryDirectory(prefix="tideline-evaluate-") as directory:
+        trainer = _Trainer(protocol, Path(directory), seed, threads)
+        for i, cut in enumerate(protocol.cuts):
+            shard.run_until(cut)
+            if _is_training_day(protocol, cut):
+                trainer.challenge(shard, done, cut)
+                baselines = fit_baselines(history_summary(history, cut))
+            if cut >= protocol.test_from and shard.champion is None:
+                raise SettingsError(
+                    "No champion could be trained before the test begins: " + trainer.trouble
+                )
+            rows = shard.eligible(protocol.min_orders, protocol.active_within_days)
+            user = np.array([number[u] for u in shard.state.users[rows]], np.int64)
+            found = cut_rows(history, cut, user, shard.features(rows), protocol.horizon_days)
+            if cut >= protocol.test_from and shard.champion is not None and baselines is not None:
+                found.scores.update(_scores(shard, shard.champion, found.x))
+                found.scores.update(
+                    baseline_scores(baselines, history, found, protocol.horizon_days)
+                )
+                found = replace(found, champion_version=shard.champion.version)
+                done.blend_weights[cut] = shard.learner.blend_weight if shard.learner else 0.0
+            done.cuts.append(found)
+            progress("replay", (i + 1) / len(protocol.cuts))
+    done.steps = shard.steps
+    done.labels_learned = shard.learner.counts["learned"] if shard.learner else 0
+    return done
+
+
+def _is_training_day(protocol: Protocol, cut: int) -> bool:
+    """Every four weeks, so that one falls on the first test cut; earlier ones teach the learner."""
+    since = (cut - protocol.test_from) // DAY_MS
+    early = max(FIRST_TRAINING_DAYS, 2 * protocol.horizon_days)
+    return since % RETRAIN_DAYS == 0 and since >= -early
+
+
+class _Trainer:
+    """Trains challengers and promotes those that win."""
+
+    def __init__(self, protocol: Protocol, root: Path, seed: int, threads: int) -> None:
+        self._protocol = protocol
+        self._root = root
+        self._seed = seed
+        self._threads = threads
+        self._seen_until_ms = 0  # labels known by then may have taught the champion
+        self.trouble = "there was nothing to train on."
+
+    def challenge(self, shard: ReplayedShard, done: Replayed, now_ms: int) -> None:
+        protocol = self._protocol
+        horizon = protocol.horizon_days
+        until = now_ms if shard.champion is None else now_ms - JUDGE_DAYS * DAY_MS
+        data = training_rows(done.cuts, after_ms=0, until_ms=until, horizon_days=horizon)
+        if data is None:
+            return
+        try:
+            summary = train(
+                data,
+                root=self._root,
+                date=datetime.fromtimestamp(until / 1000, UTC).date().isoformat(),
+                horizon_days=horizon,
+                eligibility=Eligibility(protocol.min_orders, protocol.active_within_days),
+                source="evaluation",
+                seed=self._seed,
+                threads=self._threads,
+                make_current=False,
+            )
+        except ArtifactError as error:  # too little has matured yet
+            self.trouble = str(error)
+            return
+        challenger = load_artifact(summary.path)
+        verdict = self._verdict(shard.champion, challenger, done, until, now_ms)
+        done.promotions.append(
+            Promotion(now_ms, challenger.version, len(data.x), verdict.promote, verdict.why)
+        )
+        if verdict.promote:
+            shard.promote(challenger)
+            self._seen_until_ms = until
+
+    def _verdict(
+        self, champion: Champion | None, challenger: Champion, done: Replayed, until: int, now: int
+    ) -> Verdict:
+        nothing = (float("nan"), float("nan"))
+        if champion is None:
+            return Verdict(True, "the first", 0, nothing, nothing)
+        later = training_rows(
+            done.cuts, after_ms=max(until, self._seen_until_ms), until_ms=now,
+            horizon_days=self._protocol.horizon_days,
+        )  # fmt: skip
+        if later is None:
+            return Verdict(False, "nothing has matured since", 0, nothing, nothing)
+        return judge(champion, challenger, later)
+
+
+def _scores(
+    shard: ReplayedShard, champion: Champion, x: NDArray[np.float32]
+) -> dict[str, NDArray[np.floating]]:
+    live = shard.score(x)
+    outlook = champion.outlook(x)
+    return {
+        "blend/churn": live.p_churn,
+        "champion/churn": live.p_champion,
+        "learner/churn": live.p_learner,
+        "champion/value": live.spend,
+        "champion/partial": outlook.p_partial,
+        "champion/next_visit": outlook.p_buy_7d,
+        "champion/next_order_days": outlook.next_order_days,
+    }

@@ -1,0 +1,156 @@
+"""One shard in memory, fed from a history through the real `step`, with the real learner beside it.
+
+Nothing here is special to evaluation but that Kafka is missing: plans, sweeps, label questions,
+examples and snapshots are those of production. A snapshot takes effect with the step after the
+examples that it learned from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.blend import Scorer, Scores
+from models.champion import Champion
+from models.learner import OnlineLearner
+from schemas.features import FEATURE_NAMES
+from schemas.messages import LearnerSnapshot
+from streams.core.config import CoreConfig
+from streams.core.features import DAY_MS, features
+from streams.core.plan import Pending, Plan, next_plan
+from streams.core.records import ORDERS, Records
+from streams.core.state import ShardState
+from streams.core.step import step
+
+__all__ = ["ReplayedShard"]
+
+_NOTHING: Final = Pending(np.empty(0, np.int64), np.empty(0, np.int64), caught_up=True)
+
+
+class _Unscored:
+    """What scores before there is a champion: nobody knows anything."""
+
+    champion_version = "none"
+
+    def __init__(self, horizon_days: int, min_orders: int) -> None:
+        self.horizon_days = horizon_days
+        self.min_orders = min_orders
+
+    def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
+        unknown = np.full(len(x), np.nan, np.float32)
+        return Scores(unknown, unknown, unknown, unknown)
+
+    def reasons(
+        self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
+    ) -> Sequence[Sequence[str]]:
+        return [[] for _ in x]
+
+
+class _Quiet(Scorer):
+    """The blend as workers use it; alerts are not what is measured, so they go without reasons."""
+
+    def reasons(
+        self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
+    ) -> Sequence[Sequence[str]]:
+        return [[] for _ in x]
+
+
+class ReplayedShard:
+    """A shard that has taken in all orders before `clock_ms`, and swept then."""
+
+    def __init__(
+        self, records: Records, config: CoreConfig, horizon_days: int, batch_records: int
+    ) -> None:
+        self.state = ShardState(0, len(FEATURE_NAMES))
+        self.champion: Champion | None = None
+        self.learner: OnlineLearner | None = None
+        self.steps = 0
+        self._records = records
+        self._config = config
+        self._batch = batch_records
+        self._scorer: _Unscored | _Quiet = _Unscored(horizon_days, config.min_orders)
+        self._snapshot: LearnerSnapshot | None = None
+
+    def promote(self, champion: Champion) -> None:
+        """Score with another champion from the next step on; the learner starts at it."""
+
+        def rescore(x: NDArray[np.float32]) -> float:
+            return float(champion.score(x[None])[0][0])
+
+        if self.learner is None:
+            self.learner = OnlineLearner(champion.manifest, rescore=rescore)
+        else:
+            self.learner = OnlineLearner.restore(
+                self.learner.snapshot(), champion.manifest, rescore=rescore
+            )
+        self.champion = champion
+        self._scorer = _Quiet(champion)
+        self._snapshot = self.learner.snapshot()
+
+    def run_until(self, cut_ms: int) -> None:
+        """Take in every record before `cut_ms`, and run the sweeps up to and including then."""
+        meta = self.state.meta
+        while True:
+            start = meta.offsets[ORDERS]
+            part = self._records[start : start + self._batch + 1]
+            pending = Pending(
+                part.offsets, part.timestamps_ms, start + len(part) == len(self._records)
+            )
+            plan = next_plan(
+                meta,
+                (_NOTHING, pending),
+                clock="event",
+                wall_ms=0,
+                sweep_interval_ms=self._config.sweep_interval_ms,
+                max_records=self._batch,
+                users=self.state.n,
+            )
+            if plan is None:
+                break
+            taken = part[: plan.stop[ORDERS] - start]
+            if len(taken):
+                early = int(np.searchsorted(taken.timestamps_ms, cut_ms))
+                if not early:
+                    break
+                taken = taken[:early]
+                plan = msgspec.structs.replace(plan, stop=(0, start + early))
+            elif plan.clock_ms > cut_ms:
+                break
+            self._step(plan, taken)
+        if meta.clock_ms < cut_ms:  # nobody has ordered since: only the clock moves
+            meta.clock_ms = cut_ms
+            self.state.counts.advance(cut_ms)
+            self.state.money.advance(cut_ms)
+
+    def _step(self, plan: Plan, taken: Records) -> None:
+        told = None if self._snapshot is None else msgspec.to_builtins(self._snapshot)
+        self._snapshot = None
+        plan = msgspec.structs.replace(plan, champion=self._scorer.champion_version, learner=told)
+        outputs = step(self.state, plan, (Records.empty(), taken), self._config, self._scorer)
+        self.steps += 1
+        if self.learner is not None and outputs.examples:
+            for example in outputs.examples:
+                self.learner.learn(example)
+            self._snapshot = self.learner.snapshot()
+
+    def eligible(self, min_orders: int, active_within_days: int) -> NDArray[np.int64]:
+        """Rows of the users with so many orders, the last one not longer ago than this."""
+        c, n = self.state.columns, self.state.n
+        recent = self.state.meta.clock_ms - c.recent_orders_ms[:n, 0] <= active_within_days * DAY_MS
+        return np.flatnonzero((c.orders[:n] >= min_orders) & recent)
+
+    def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [k, F] as of now."""
+        return features(self.state, rows, self.state.meta.clock_ms)
+
+    def score(self, x: NDArray[np.float32]) -> Scores:
+        """As the next step would, with the newest snapshot. Needs a champion."""
+        assert isinstance(self._scorer, _Quiet)  # noqa: S101  (promote comes first)
+        newest = self._snapshot
+        if newest is None and self.learner is not None:
+            newest = self.learner.snapshot()
+        return self._scorer.score(x, newest)

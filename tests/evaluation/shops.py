@@ -1,0 +1,90 @@
+"""Order histories made up for these tests, seeded: each in the shape of a kind of shop.
+
+`weekly` is a shop of regulars, small and quick. `cohort` is like CDNOW: everybody's first order
+falls into one quarter, most never come back, and months pass between the orders of those who do
+(BG/NBD's own assumptions, with order values as Gamma-Gamma has them). `gifts` is like a gift
+wholesaler: heavy-tailed amounts and rates, and twice the orders before Christmas.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+DAY_MS = 86_400_000
+START_MS = 1_577_836_800_000  # 2020-01-01
+
+Orders = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""User, time in ms, amount; in time order."""
+
+
+def _sorted(user: list[int], day: list[float], amount: list[float]) -> Orders:
+    order = np.argsort(day, kind="stable")
+    ts = START_MS + (np.array(day)[order] * DAY_MS).astype(np.int64)
+    return np.array(user)[order], ts, np.round(np.array(amount)[order], 2)
+
+
+def weekly(users: int = 120, days: int = 190, seed: int = 0) -> Orders:
+    rng = np.random.default_rng(seed)
+    user, day, amount = [], [], []
+    for u in range(users):
+        gap, worth, flighty = rng.gamma(2.0, 3.0) + 1.0, rng.lognormal(3.0, 0.5), rng.beta(0.5, 3.0)
+        t = rng.uniform(0.0, 20.0)
+        while t < days:
+            user.append(u)
+            day.append(t)
+            amount.append(worth * rng.lognormal(0.0, 0.4))
+            t += rng.gamma(2.0, gap / 2.0) + 0.05
+            if rng.random() < flighty:  # a pause; some people make many
+                t += rng.uniform(15.0, 60.0)
+    return _sorted(user, day, amount)
+
+
+def cohort(users: int = 4_000, days: int = 540, seed: int = 1) -> Orders:
+    rng = np.random.default_rng(seed)
+    user, day, amount = [], [], []
+    for u in range(users):
+        rate, leave = rng.gamma(0.3, 1.0 / 35.0), rng.beta(0.8, 2.4)
+        nu = rng.gamma(3.7, 1.0 / 15.0)
+        t = rng.uniform(0.0, 84.0)
+        while t < days:
+            user.append(u)
+            day.append(t)
+            amount.append(rng.gamma(6.0, 1.0 / nu))
+            if len(day) > 1 and rng.random() < leave and user[-2:].count(u) == 2:
+                break
+            # interest comes in spells, which no constant rate knows
+            t += rng.exponential(1.0 / max(rate, 1e-9)) * (0.3 if rng.random() < 0.4 else 1.3)
+    return _sorted(user, day, amount)
+
+
+def gifts(users: int = 1_500, days: int = 700, seed: int = 2) -> Orders:
+    rng = np.random.default_rng(seed)
+    user, day, amount = [], [], []
+    for u in range(users):
+        rate, worth = rng.lognormal(-3.9, 0.8), rng.lognormal(5.0, 1.1)
+        start = rng.uniform(0.0, 0.75 * days)
+        end = start + rng.exponential(400.0)
+        t, season = start, rng.beta(1.0, 2.0)
+        while t < min(days, end):
+            year_day = (t % 365.0) / 365.0
+            rise = 1.0 + 2.5 * season * np.exp(-(((year_day - 0.88) / 0.06) ** 2))
+            if rng.random() < rise / 3.5:  # thinning: a Poisson process with a rising rate
+                user.append(u)
+                day.append(t)
+                amount.append(worth * rng.lognormal(0.0, 0.7))
+            t += rng.exponential(1.0 / (3.5 * rate)) + 0.01
+    return _sorted(user, day, amount)
+
+
+def write(path: Path, orders: Orders) -> Path:
+    """A CSV as shops have it."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(["customer_id", "timestamp", "amount"])
+        for user, ts, amount in zip(*(column.tolist() for column in orders), strict=True):
+            out.writerow([f"c{user}", ts, amount])
+    return path

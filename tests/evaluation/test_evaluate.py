@@ -1,0 +1,77 @@
+"""The command end to end on a small shop: the figures' shape, the report, and that it is honest."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.evaluation.conftest import Evaluated, run
+
+pytestmark = pytest.mark.timeout(600)  # several trainings, on a machine that may be busy
+
+EVENT = {"auc", "average_precision", "lift_10", "log_loss", "brier", "ece", "n"}
+VALUE = {"normalized_gini", "spearman", "mae", "bias", "decile_mape"}
+
+
+def test_the_json_has_the_agreed_shape(evaluated: Evaluated) -> None:
+    found = evaluated.figures
+    assert set(found) == {"churn_14d", "partial_14d", "next_visit_7d", "value_14d", "about"}
+    assert set(found["churn_14d"]) >= {"blend", "champion", "learner", "bgnbd", "rfm", "recency"}
+    for task in ("churn_14d", "partial_14d", "next_visit_7d"):
+        for method, values in found[task].items():
+            assert set(values) >= EVENT, (task, method)
+        assert all(isinstance(v, int | float) for v in found[task]["blend"].values())
+    assert set(found["value_14d"]["blend"]) >= VALUE
+    assert set(found["value_14d"]) >= {"champion", "bgnbd_gg"}
+    assert "NaN" not in evaluated.result.stdout
+
+
+def test_every_method_is_judged_on_the_same_rows(evaluated: Evaluated) -> None:
+    for key, methods in evaluated.figures.items():
+        if key != "about":
+            assert len({values["n"] for values in methods.values()}) == 1, key
+
+
+def test_the_interval_holds_the_estimate(evaluated: Evaluated) -> None:
+    blend = evaluated.figures["churn_14d"]["blend"]
+    assert blend["auc_low"] < blend["auc"] < blend["auc_high"]
+
+
+def test_it_learned_something_and_promoted_on_evidence(evaluated: Evaluated) -> None:
+    found = evaluated.figures
+    about = found["about"]
+    assert found["churn_14d"]["blend"]["auc"] > 0.6
+    assert about["labels_learned"] > 200
+    assert about["champions"][0]["why"] == "the first"
+    assert about["champions"][0]["promoted"]
+    assert all("log loss" in c["why"] for c in about["champions"][1:])
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(evaluated: Evaluated) -> None:
+    text = evaluated.report.read_text()
+    refers: list[str] = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            refers.extend(v or "" for k, v in attrs if k in ("src", "href"))
+            assert tag != "script"
+
+    Links().feed(text)
+    assert not refers
+    assert "url(" not in text
+    assert "nan" not in re.findall(r"points=\"[^\"]*nan", text)
+    assert text.count("<svg") == 3 * 6 + 4
+    auc = evaluated.figures["churn_14d"]["blend"]["auc"]
+    assert f"{auc:.4f}" in text
+
+
+@pytest.mark.slow
+def test_the_same_orders_give_the_same_figures(evaluated: Evaluated) -> None:
+    again = run("--orders", str(evaluated.orders), "--horizon", "14", "--json", "--threads", "1")
+    found = json.loads(again.stdout)
+    for one in (found["about"], evaluated.figures["about"]):
+        one.pop("seconds", None)
+    assert found == evaluated.figures
