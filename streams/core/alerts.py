@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from schemas.messages import AlertMessage, LearnerSnapshot
 from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.config import CoreConfig, Scorer
+from streams.core.erasure import life_of
 from streams.core.hashing import stable_id, stable_share
 from streams.core.segments import Table
 from streams.core.state import ShardState
@@ -108,7 +109,7 @@ def _describe(
     k = len(rows)
     users = [str(u) for u in state.users[rows]]
     episodes = c.episode[rows].tolist()
-    ids = [stable_id(u, RULE, e) for u, e in zip(users, episodes, strict=True)]
+    ids = [stable_id(u, RULE, e, *life_of(state, u)) for u, e in zip(users, episodes, strict=True)]
     arms = ["holdout" if stable_share("arm", u) < config.holdout_share else "treat" for u in users]
     tiers = [VALUE_TIERS[t] for t in c.value_tier[rows]]
     actions = [ACTIONS.get(t, DEFAULT_ACTION) for t in tiers]

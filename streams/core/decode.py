@@ -190,7 +190,8 @@ def _orders(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Ev
     room = int(np.maximum(records.value_bytes, 0).sum()) // _MIN_LINE_BYTES + 1
     found, ok = _read(records, _order_fields(currencies), rules, room)
     kind = found.integers[:, _TYPE]
-    rate = rates[found.integers[:, _CURRENCY]]
+    # a record that is not ok may have any number there
+    rate = rates[np.where(ok, found.integers[:, _CURRENCY], 0)]
     amount, discount = found.numbers[:, _AMOUNT], found.numbers[:, _DISCOUNT]
     # Only what was bought counts as touched; giving it back is not new interest.
     bought = np.flatnonzero(kind[found.owner] == 0)

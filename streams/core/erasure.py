@@ -27,7 +27,7 @@ from streams.core.plan import Clock
 from streams.core.records import Records
 from streams.core.state import Meta, ShardState
 
-__all__ = ["digest", "due", "erase", "keep_out", "named_in", "probe_of", "shut_out"]
+__all__ = ["digest", "due", "erase", "keep_out", "life_of", "named_in", "probe_of", "shut_out"]
 
 _USER_ID: Final = re.compile(rb'"user_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
@@ -148,6 +148,13 @@ def _by_salt(state: ShardState) -> dict[bytes, dict[str, Erasure]]:
         state.erasure_cache = found
     by_salt: dict[bytes, dict[str, Erasure]] = state.erasure_cache
     return by_salt
+
+
+def life_of(state: ShardState, user: str) -> tuple[int, ...]:
+    """Tells apart who a user is now and who was erased under the same id: nothing for nearly
+    everybody, else the cutoff. Episodes begin again at 1, and ids made of them must not."""
+    found = (people.get(digest(salt, user)) for salt, people in _by_salt(state).items())
+    return tuple(person.cutoff_ms for person in found if person is not None)
 
 
 def shut_out(

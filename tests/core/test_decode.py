@@ -6,7 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import xxhash
 
 from schemas.events import CLICK_TYPES, MAX_EVENT_BYTES, ORDER_TYPES
 from streams.core.decode import REASONS, decode
-from streams.core.events import Events
+from streams.core.events import DecodeRules, Events
 from streams.core.hashing import hashes, mix, stable_id, stable_share
 from streams.core.records import CLICKSTREAM, ORDERS, Records
 from tests.core.driving import RATES, T0, Driver, click, config, order, record, to_records
@@ -467,3 +467,10 @@ def test_shares_are_uniform() -> None:
     assert shares.min() >= 0
     assert shares.max() < 1
     assert abs(counts - 1_000).max() < 5 * 1_000**0.5
+
+
+def test_an_order_in_another_currency_is_a_dead_letter_also_where_there_is_only_one() -> None:
+    driver = Driver(replace(config(), decode=DecodeRules(300_000, "USD", {"USD": 1.0})))
+    out = driver.feed([], [order("u", T0, currency="GBP"), order("u", T0, currency="USD")])
+    assert [d.reason for d in out.dead_letters] == ["unknown_currency"]
+    assert out.counts.scored == 1

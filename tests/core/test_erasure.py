@@ -482,3 +482,19 @@ def test_a_checkpoint_that_was_begun_before_the_erasure_holds_the_state_before_i
         theirs = sorted(a.tobytes() for k, a in arrays.items() if k.split("/")[0] == kind)
         assert ours == theirs, kind
     assert user.encode() not in bytes_of(driver.state)
+
+
+def test_an_alert_about_who_came_back_has_an_id_of_its_own() -> None:
+    """Others drop alerts that they have seen, and episodes begin again at 1."""
+    user = "anna.meier@example.org"
+    driver = busy(user)
+    cutoff = driver.state.meta.clock_ms + 1
+    erase(driver, order_for(user, cutoff))
+    for day in range(1, 60):
+        now = cutoff + day * DAY_MS
+        driver.feed([], [order(user, now)] if day < 5 else [], clock_ms=now)
+        driver.sweep(now + HOUR_MS)
+    rows = [row for row in driver.rows("alerts") if row["user_id"] == user]
+    keys = [(row["alert_id"], row["version"]) for row in rows]
+    assert [row["episode"] for row in rows if row["raised_at"] > cutoff]
+    assert len(keys) == len(set(keys))
