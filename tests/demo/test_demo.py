@@ -104,7 +104,9 @@ def test_until_done_prints_a_balanced_summary_and_leaves_nothing(start: Start, b
     assert told["events_in"] == told["scored"] > 10_000
     assert told["duplicates"] == told["late"] == told["dead_letters"] == 0
     assert told["users"] == sum(told["segments"]["lifecycle"].values()) > 1_000
-    assert told["segments"]["lifecycle"]["visitor"] == told["segments"]["value_tier"]["none"] > 0
+    assert told["segments"]["lifecycle"]["visitor"] > 0
+    # After 12 days there is not enough data on the shop: nobody is scored, so nobody has a tier.
+    assert told["segments"]["value_tier"]["none"] == told["users"]
     assert told["broker"] == {"tansu": "Tansu", "kafka": "Apache Kafka"}[broker]
     assert "SIMULATED" in run.err
     assert "sent" in run.err
