@@ -1,4 +1,4 @@
-"""The champion: one ONNX session that turns feature rows into churn probability and spend.
+"""The champion: an ONNX model that turns feature rows into churn probability and spend.
 
 One thread and no spinning: shards share a process, and small batches lose more to a thread pool
 than they gain. With one thread each row is also summed in one fixed order, so a row's scores do
@@ -15,6 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.manifest import Manifest, TensorSpec
+from models.subgraph import with_outputs
 from models.timing import next_order_days
 from schemas.errors import ArtifactError
 
@@ -55,13 +56,10 @@ class Champion:
         self.manifest: Final = manifest
         self.onnx: Final = onnx
         self._features = len(manifest.features)
-        self._only_these = onnxruntime.RunOptions()  # leaves the outlook's trees alone
-        self._only_these.only_execute_path_to_fetches = True
         try:
             # ONNX Runtime's exceptions share no root of their own.
-            self._session = onnxruntime.InferenceSession(
-                onnx, _session_options(), providers=["CPUExecutionProvider"]
-            )
+            self._whole = _session(onnx)
+            self._session = _session(with_outputs(onnx, OUTPUTS))
         except Exception as error:
             raise ArtifactError(
                 f"Artifact {manifest.version}: ONNX Runtime {onnxruntime.__version__} can't load "
@@ -95,7 +93,7 @@ class Champion:
         if len(x) == 0:
             return np.empty(0, np.float32), np.empty(0, np.float32)
         feed = {INPUT: np.ascontiguousarray(x)}
-        p_churn, spend = self._session.run(list(OUTPUTS), feed, self._only_these)
+        p_churn, spend = self._session.run(list(OUTPUTS), feed)
         # A sum is finite only if all of its terms are, and costs less than isfinite().all().
         if not np.isfinite(p_churn.sum(dtype=np.float64) + spend.sum(dtype=np.float64)):
             bad = int(np.count_nonzero(~(np.isfinite(p_churn) & np.isfinite(spend))))
@@ -113,8 +111,8 @@ class Champion:
     def outlook(self, x: NDArray[np.float32]) -> Outlook:
         """What `score` doesn't say, for rows `x` float32 [n, F] (NaN = unknown).
 
-        Costs about as much as `score`; scoring pays nothing for it. Raises `ArtifactError` if the
-        artifact was trained without these heads.
+        Costs about twice as much as `score`; scoring pays nothing for it. Raises `ArtifactError` if
+        the artifact was trained without these heads.
         """
         told = self.raw_outlook(x)
         p7, partial = told["p_buy_7d"], told["p_partial"]
@@ -131,20 +129,26 @@ class Champion:
         if len(x) == 0:
             return {name: np.empty(0, np.float32) for name in OUTLOOK}
         feed = {INPUT: np.ascontiguousarray(x)}
-        outputs = self._session.run(list(OUTLOOK), feed, self._only_these)
+        outputs = self._whole.run(list(OUTLOOK), feed)
         return dict(zip(OUTLOOK, outputs, strict=True))
 
     def signature(self) -> tuple[list[TensorSpec], list[TensorSpec]]:
         """Inputs and outputs as the session itself reports them."""
         return (
-            [_spec(node) for node in self._session.get_inputs()],
-            [_spec(node) for node in self._session.get_outputs()],
+            [_spec(node) for node in self._whole.get_inputs()],
+            [_spec(node) for node in self._whole.get_outputs()],
         )
 
 
 def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
     shape = [dim if isinstance(dim, int) else str(dim) for dim in node.shape]
     return TensorSpec(node.name, _DTYPES.get(node.type, node.type), shape)
+
+
+def _session(onnx: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(
+        onnx, _session_options(), providers=["CPUExecutionProvider"]
+    )
 
 
 def _session_options() -> onnxruntime.SessionOptions:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.protobuf import fields, messages, one, varint
 from schemas.errors import ArtifactError
 
 __all__ = ["Leaves", "tree_leaves"]
@@ -69,7 +70,7 @@ def tree_leaves(onnx: bytes, output: str) -> Leaves:
     Raises `ArtifactError` if there are none, or they branch in a way that we don't export.
     """
     try:
-        nodes = [_node(body) for body in _messages(_one(onnx, _GRAPH), _NODE)]
+        nodes = [_node(body) for body in messages(one(onnx, _GRAPH), _NODE)]
         ensembles = _behind(nodes, output)
         boxes = [box for part in ensembles for box in _boxes(part)]
     except (KeyError, IndexError, ValueError, struct.error, RecursionError) as error:
@@ -175,63 +176,19 @@ def _packed(boxes: list[_Box]) -> Leaves:
     )  # fmt: skip
 
 
-# -- protocol buffers
-
-
-def _fields(body: bytes) -> Iterator[tuple[int, int, Any]]:
-    """(number, wire type, value) of a message; the value of type 2 is bytes, else an integer."""
-    at = 0
-    while at < len(body):
-        key, at = _varint(body, at)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            value, at = _varint(body, at)
-            yield number, kind, value
-            continue
-        if kind == 2:
-            length, at = _varint(body, at)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"wire type {kind}")
-        if at + length > len(body):
-            raise ValueError("cut off")
-        yield number, kind, body[at : at + length]
-        at += length
-
-
-def _varint(body: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = body[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-def _messages(body: bytes, wanted: int) -> Iterator[bytes]:
-    return (value for number, kind, value in _fields(body) if number == wanted and kind == 2)
-
-
-def _one(body: bytes, wanted: int) -> bytes:
-    return next(_messages(body, wanted), b"")
-
-
 def _node(body: bytes) -> _Node:
     return _Node(
-        _one(body, _OP_TYPE).decode(),
-        [name.decode() for name in _messages(body, _INPUT)],
-        [name.decode() for name in _messages(body, _OUTPUT)],
-        dict(map(_attribute, _messages(body, _ATTRIBUTE))),
+        one(body, _OP_TYPE).decode(),
+        [name.decode() for name in messages(body, _INPUT)],
+        [name.decode() for name in messages(body, _OUTPUT)],
+        dict(map(_attribute, messages(body, _ATTRIBUTE))),
     )
 
 
 def _attribute(body: bytes) -> tuple[str, list[Any]]:
     """Name and list of an attribute; a list of numbers may come packed or one by one."""
     values: list[Any] = []
-    for number, kind, value in _fields(body):
+    for number, kind, value in fields(body):
         if number == _FLOATS:
             values += np.frombuffer(value, "<f4").tolist()
         elif number == _STRINGS or (number == _INTS and kind == 0):
@@ -239,6 +196,6 @@ def _attribute(body: bytes) -> tuple[str, list[Any]]:
         elif number == _INTS:
             at = 0
             while at < len(value):
-                one, at = _varint(value, at)
-                values.append(one)
-    return _one(body, _NAME).decode(), values
+                number_, at = varint(value, at)
+                values.append(number_)
+    return one(body, _NAME).decode(), values
