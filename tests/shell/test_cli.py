@@ -182,5 +182,5 @@ def test_a_worker_without_a_broker_says_so_at_the_end_and_fails() -> None:
     )
     assert ended.returncode == 1
     told = ended.stderr.strip().splitlines()[-1]
-    assert told.startswith(f"Error: no Kafka broker answers at {address}")
+    assert told.startswith(f"Error: Kafka at {address} does not answer")
     assert "AttributeError" not in ended.stderr + ended.stdout
