@@ -62,7 +62,7 @@ def outputs(users: Any) -> Outputs:
         "dead_letters": {"record_key": ["u1"], "payload": ["u1"], "detail": ["u1 was late"],
                          "reason": ["late"]},
     }  # fmt: skip
-    return Outputs(tables, [alert], [], [letter], Counts(0, 0, 0, 0, 0, 0))
+    return Outputs(tables, [alert], [], [letter], Counts(0, 0, 0, 0, 0, 0, 0))
 
 
 @pytest.mark.parametrize(
