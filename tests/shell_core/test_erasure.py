@@ -32,7 +32,8 @@ from tests.shell_core.rig import (
 
 __all__ = ["quick_shards"]
 
-pytestmark = pytest.mark.usefixtures("quick_shards")
+# Enumerations run a shard a hundred times, and the machine may be busy.
+pytestmark = [pytest.mark.usefixtures("quick_shards"), pytest.mark.timeout(600)]
 
 SALT = b"salt"
 GONE = "u0"

@@ -40,7 +40,8 @@ from tests.shell_core.rig import (
 
 __all__ = ["quick_shards"]
 
-pytestmark = pytest.mark.usefixtures("quick_shards")
+# Enumerations run a shard a hundred times, and the machine may be busy.
+pytestmark = [pytest.mark.usefixtures("quick_shards"), pytest.mark.timeout(600)]
 
 TRICKLE = 17  # records per fetch: fewer than a batch holds
 ENOUGH_POINTS = 60  # a run makes at least so many calls, or the enumeration missed its aim

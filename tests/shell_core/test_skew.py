@@ -18,7 +18,8 @@ from tests.shell_core.rig import SCORERS, SHARD, TOPICS, CrashAt, Crashed, Rig, 
 
 __all__ = ["quick_shards"]
 
-pytestmark = pytest.mark.usefixtures("quick_shards")
+# Enumerations run a shard a hundred times, and the machine may be busy.
+pytestmark = [pytest.mark.usefixtures("quick_shards"), pytest.mark.timeout(600)]
 
 
 def loaded(share: float = 1.0) -> Rig:
