@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from streams.core.kernels import fields as f
 from streams.core.kernels.fields import Fields
 from streams.core.kernels.jit import kernel
-from streams.core.kernels.memory import address, load8, load64, word
+from streams.core.kernels.memory import address, load8, load64, same, word
 from streams.core.kernels.scan import (
     ESCAPED,
     FAILED,
@@ -56,18 +56,6 @@ _NULL: Final = 0x6C6C756E
 _TRUE: Final = 0x65757274
 _FALSE: Final = 0x65736C6166
 _ZERO: Final = np.uint64(0)
-
-
-@kernel
-def _same(one: int, other: int, length: int) -> bool:
-    """Whether `length` bytes at two addresses are equal."""
-    while length > 8:
-        if load64(one) != load64(other):
-            return False
-        one += 8
-        other += 8
-        length -= 8
-    return bool(word(one, length) == word(other, length))
 
 
 @kernel
@@ -113,7 +101,7 @@ def _user(
         after, length, characters = text(at, end, scratch)
     if after < 0 or length != key_bytes or characters < low or characters > high:
         return FAILED, _ZERO
-    if not _same(start, key_at, length):
+    if not same(start, key_at, length):
         return FAILED, _ZERO
     return after, xxh64(key_at, key_bytes)
 
@@ -201,7 +189,7 @@ def _read_lines(
         at = after_space(at + 1, end)
         while True:
             size = memory[1, member]
-            if size > 0 and at + size < end and _same(at, memory[0, member], size):
+            if size > 0 and at + size < end and same(at, memory[0, member], size):
                 at += size
                 field = memory[2, member]
             else:
@@ -289,7 +277,7 @@ def read_events(
         closed = False
         while at < end:
             size = memory[1, member]
-            if size > 0 and at + size < end and _same(at, memory[0, member], size):
+            if size > 0 and at + size < end and same(at, memory[0, member], size):
                 at += size
                 field = memory[2, member]
             else:

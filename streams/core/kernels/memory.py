@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from streams.core.kernels.jit import kernel
 
-__all__ = ["address", "load8", "load64", "store8", "trailing_zeros", "within_page", "word"]
+__all__ = ["address", "load8", "load64", "same", "store8", "trailing_zeros", "within_page", "word"]
 
 _ALL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -131,3 +131,15 @@ def word(at: int, length: int) -> np.uint64:
     for i in range(length):
         found |= np.uint64(load8(at + i)) << np.uint64(8 * i)
     return found
+
+
+@kernel
+def same(one: int, other: int, length: int) -> bool:
+    """Whether `length` bytes at two addresses are equal."""
+    while length > 8:
+        if load64(one) != load64(other):
+            return False
+        one += 8
+        other += 8
+        length -= 8
+    return bool(word(one, length) == word(other, length))

@@ -12,23 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.core.kernels.jit import kernel
-from streams.core.kernels.memory import address, load64, store8, word
+from streams.core.kernels.memory import address, same, store8
 
-__all__ = ["REMOVED", "find_or_add", "place", "same"]
+__all__ = ["REMOVED", "find_or_add", "place"]
 
 REMOVED: Final = -1
-
-
-@kernel
-def same(one: int, other: int, length: int) -> bool:
-    """Whether `length` bytes at two addresses are equal."""
-    while length > 8:
-        if load64(one) != load64(other):
-            return False
-        one += 8
-        other += 8
-        length -= 8
-    return bool(word(one, length) == word(other, length))
 
 
 @kernel
