@@ -29,7 +29,6 @@ from streams.core.records import SOURCES, Records
 from streams.core.samples import SAMPLE_TABLE, sample
 from streams.core.segments import Table, cut_tiers, update_segments
 from streams.core.state import ShardState
-from streams.core.texts import Texts
 
 __all__ = ["Counts", "Outputs", "step"]
 
@@ -128,7 +127,9 @@ def step(
     alert_rows, alerts = update_alerts(
         state, touched, x, now_ms, produced_ms, config, scorer, learner
     )
+    changes_before = state.columns.segment_changes[touched]
     changes = update_segments(state, touched, now_ms, meta.shard)
+    moved = state.columns.segment_changes[touched] != changes_before
     if len(turn):
         at = np.searchsorted(touched, swept)
         fit = enough_data(state, swept, now_ms, config)
@@ -157,7 +158,7 @@ def step(
         users_scored=len(touched),
     )
     tables = {
-        "score_history": _score_rows(state, touched, now_ms, scorer, learner_version, changes),
+        "score_history": _score_rows(state, touched, now_ms, scorer, learner_version, moved),
         "segment_changes": changes,
         "alerts": alert_rows,
         "matured_predictions": matured,
@@ -267,8 +268,9 @@ def _score_rows(
     now_ms: int,
     scorer: Scorer,
     learner_version: int,
-    changes: Table,
+    moved: NDArray[np.bool_],
 ) -> Table:
+    """Rows of those users of whom there is something new to tell; `moved`: in another segment."""
     c = state.columns
     p, spend = c.p_churn[rows], c.expected_spend[rows]
     with np.errstate(invalid="ignore"):
@@ -278,9 +280,7 @@ def _score_rows(
         ) | (np.isnan(p) & np.isnan(c.written_p[rows]) & (c.written_at_ms[rows] > 0))
     told &= c.orders[rows] == c.written_orders[rows]
     told &= now_ms - c.written_at_ms[rows] < WRITE_AFTER_MS
-    if len(changes["user_id"]):
-        moved = state.rows_by_user.rows_of(Texts.of(changes["user_id"].tolist()))
-        told &= ~np.isin(rows, moved)
+    told &= ~moved
     at = rows[~told]
     k = len(at)
     c.written_p[at], c.written_spend[at] = c.p_churn[at], c.expected_spend[at]
