@@ -8,6 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := local,train,test
+AT_ONCE ?= 3
 LOCKED := requirements.lock deploy/requirements.lock
 
 .SHELLFLAGS := -eu -c
@@ -28,8 +29,9 @@ setup: $(READY) ## Make .venv with everything in it (the others do it by themsel
 demo: $(READY) ## See it all run on this machine; BROKER=kafka for Apache Kafka
 	@$(BIN)/tideline demo $(if $(BROKER),--broker $(BROKER)) $(ARGS)
 
-test: $(READY) ## Run all tests; ARGS="-k windows" for some
-	@$(BIN)/python -m pytest $(ARGS)
+# Many tests wait for processes and timeouts, so more run at once than there are cores (at least 2).
+test: $(READY) ## Run all tests; ARGS="-k windows" for some, AT_ONCE=0 one after the other
+	@$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal $(ARGS)
 
 faults: $(READY) ## Break everything on purpose, and count what was lost; ARGS="--seed 7"
 	@$(BIN)/python -m pytest --faults -rs tests/faults $(ARGS)

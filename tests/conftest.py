@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -33,12 +34,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_USED] = {}
+    if config.pluginmanager.hasplugin("dsession"):
+        config.pluginmanager.register(_FromWorkers())
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     missing = kafka.available()
     found = f"Apache Kafka {kafka.KAFKA_VERSION}" if missing is None else f"Tansu ({missing})"
     return f"broker of the kafka tests: {found}"
+
+
+class _FromWorkers:
+    """Takes over what the processes of `pytest -n` used; there only where pytest-xdist is."""
+
+    @pytest.hookimpl
+    def pytest_testnodedown(self, node: Any) -> None:
+        used = getattr(node, "workeroutput", {}).get("brokers_used", {})  # none if it crashed
+        node.config.stash[_USED].update(used)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["brokers_used"] = session.config.stash[_USED]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -201,7 +201,7 @@ def test_every_port_is_on_loopback() -> None:
             assert port.startswith("127.0.0.1:"), f"{name}: {port}"
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", sorted(SERVERS))
 def test_a_server_has_a_health_check(name: str) -> None:
     assert services()[name]["healthcheck"]["test"][0] == "CMD"
 

@@ -89,9 +89,9 @@ def test_every_type_is_accepted() -> None:
 
 def test_features_are_told_apart_and_have_not_changed() -> None:
     """Trained artifacts and stored states carry this hash: change it knowingly."""
-    assert len(set(FEATURE_NAMES)) == len(FEATURES) == 127
+    assert len(set(FEATURE_NAMES)) == len(FEATURES) == 156
     assert all(f.unit and f.words for f in FEATURES)
-    assert FEATURES_HASH == "0963f5b05291541bb8f4925ef124d411fc2675360f528899b031a8a7e38db57e"
+    assert FEATURES_HASH == "3c3d89834fea6d45c732310c2d98468f04b7b5891e0b9b1c0dcfec0bf5cf740f"
     for window in WINDOWS:
         assert window.length_seconds % window.hop_seconds == 0
 
