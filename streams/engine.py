@@ -39,6 +39,8 @@ class Engine:
             timeout, or the group would give this worker up. Also how long a shard that somebody
             else wrote to is left alone: if the group has dropped us, it tells us sooner than that
             (by a heartbeat), and the new owner is not disturbed.
+        stop_seconds: how long `stop` may wait for checkpoints. We are still a member then, and no
+            rebalance waits for us: only whoever stops the process does.
         on_fatal: called once with the error that the worker must stop for.
     """
 
@@ -47,10 +49,12 @@ class Engine:
         services: Services,
         *,
         suspend_seconds: float,
+        stop_seconds: float,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._services = services
         self._suspend_seconds = suspend_seconds
+        self._stop_seconds = stop_seconds
         self._on_fatal = on_fatal
         self._sources = _sources(services.topics)
         self._owner = uuid.uuid4().hex[:12]
@@ -81,12 +85,16 @@ class Engine:
 
     async def revoked(self) -> None:
         """A rebalance begins: every shard finishes its step, checkpoints if it can, and rests."""
+        self._resting = await self._suspend(self._suspend_seconds)
+
+    async def _suspend(self, seconds: float) -> dict[int, Shard]:
+        """Bring all shards to rest within so many seconds; returns them."""
         for task in self._retries:
             task.cancel()
         self._retries.clear()
         shards, self._shards = self._shards, {}
-        await asyncio.gather(*(s.suspend(self._suspend_seconds) for s in shards.values()))
-        self._resting = shards
+        await asyncio.gather(*(shard.suspend(seconds) for shard in shards.values()))
+        return shards
 
     async def assigned(self, partitions: Iterable[int]) -> None:
         """A rebalance ended: start the shards that are ours now. The others' state is dropped."""
@@ -103,7 +111,7 @@ class Engine:
 
     async def stop(self) -> None:
         """Finish what is under way, checkpoint and commit."""
-        await self.revoked()
+        await self._suspend(self._stop_seconds)
         self._resting = {}
 
     def _start(self, number: int) -> None:

@@ -32,6 +32,8 @@ __all__ = ["create_app", "run"]
 
 # Of the session timeout: what a rebalance may wait for checkpoints before the group loses patience.
 SUSPEND_SHARE = 0.4
+# What a stop may wait for them: half of the 30 s after which Kubernetes kills what it has stopped.
+STOP_SECONDS = 15.0
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +131,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             pseudonyms=pseudonyms(settings),
         ),
         suspend_seconds=SUSPEND_SHARE * settings.kafka.session_timeout_seconds,
+        stop_seconds=STOP_SECONDS,
         on_fatal=failure,
     )
     define_agents(app, engine, sources)
