@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 
 from schemas.topics import TopicNames
 from streams.core.records import CLICKSTREAM, ORDERS
-from streams.errors import RetryableError, TidelineError
+from streams.errors import FatalError, RetryableError, TidelineError
 from streams.journal import Fenced
+from streams.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
 from streams.services import Services
 from streams.shard import Shard
 from streams.transport import RecordBatch
@@ -42,6 +43,7 @@ class Engine:
         stop_seconds: how long `stop` may wait for checkpoints. We are still a member then, and no
             rebalance waits for us: only whoever stops the process does.
         on_fatal: called once with the error that the worker must stop for.
+        instance_id: the group knows this worker by that name over restarts; "": it doesn't.
     """
 
     def __init__(
@@ -51,11 +53,14 @@ class Engine:
         suspend_seconds: float,
         stop_seconds: float,
         on_fatal: Callable[[BaseException], None],
+        instance_id: str = "",
     ) -> None:
         self._services = services
         self._suspend_seconds = suspend_seconds
         self._stop_seconds = stop_seconds
         self._on_fatal = on_fatal
+        self._instance_id = instance_id
+        self._namesakes = NamesakeWatch()
         self._sources = _sources(services.topics)
         self._owner = uuid.uuid4().hex[:12]
         self._terms = 0
@@ -99,7 +104,17 @@ class Engine:
     async def assigned(self, partitions: Iterable[int]) -> None:
         """A rebalance ended: start the shards that are ours now. The others' state is dropped."""
         resting, self._resting = self._resting, {}
-        for number in sorted(set(partitions)):
+        ours = sorted(set(partitions))
+        if self._namesakes.assigned(ours, time.monotonic()) and self._instance_id:
+            self._on_fatal(
+                FatalError(
+                    f"The group gave this worker shards {ours} {TIMES} times within "
+                    f"{WITHIN_SECONDS:.0f} s: another one runs with the same TIDELINE_INSTANCE_ID, "
+                    f"{self._instance_id}. Give every worker a name of its own, or none."
+                )
+            )
+            return
+        for number in ours:
             shard = resting.get(number)
             if shard is None:
                 self._start(number)

@@ -133,6 +133,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
         suspend_seconds=SUSPEND_SHARE * settings.kafka.session_timeout_seconds,
         stop_seconds=STOP_SECONDS,
         on_fatal=failure,
+        instance_id=settings.kafka.instance_id,
     )
     define_agents(app, engine, sources)
     return app

@@ -312,10 +312,12 @@ class Process:
     def done(self) -> bool:
         return self.at == self.rig.ends
 
-    def make_engine(self, suspend_seconds: float = 30, stop_seconds: float = 30) -> Engine:
+    def make_engine(
+        self, suspend_seconds: float = 30, stop_seconds: float = 30, instance_id: str = ""
+    ) -> Engine:
         return Engine(
             self.services(), suspend_seconds=suspend_seconds, stop_seconds=stop_seconds,
-            on_fatal=self._fatal,
+            on_fatal=self._fatal, instance_id=instance_id,
         )  # fmt: skip
 
     async def run_engine(self) -> None:

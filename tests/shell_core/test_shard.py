@@ -485,6 +485,23 @@ def test_a_stop_waits_for_checkpoints_longer_than_a_rebalance_may(stopped: bool)
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("name", ["", "worker-0"])
+def test_two_workers_of_one_name_are_told_instead_of_throwing_each_other_out(name: str) -> None:
+    async def go() -> None:
+        process = loaded().process("")
+        engine = process.make_engine(instance_id=name)
+        for _ in range(6):
+            await engine.revoked()
+            await engine.assigned([SHARD])
+        await engine.stop()
+        if name:
+            assert "TIDELINE_INSTANCE_ID, worker-0." in str(process.failure)
+        else:
+            assert process.failure is None
+
+    asyncio.run(go())
+
+
 def test_a_shard_that_went_to_another_worker_is_forgotten() -> None:
     async def go() -> None:
         process = loaded().process("")
