@@ -75,7 +75,7 @@ class KafkaSettings:
     )
     instance_id: str = setting(
         "",
-        "name of this worker in the group, kept over restarts, which then move no shards; empty: none",
+        "name of this worker in its group, kept over restarts, which then move no shards",
         rules.INSTANCE,
     )
     kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting(
