@@ -42,9 +42,18 @@ class ExplainingScorer:
         self.champion_version = champion.version
         self.horizon_days = champion.horizon_days
         self.min_orders = self._blend.min_orders
+        self._warned = False
 
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
-        return self._blend.score(x, learner)
+        scores = self._blend.score(x, learner)
+        if not self._warned and np.isnan(scores.p_churn).any():
+            self._warned = True  # once; `tideline_scores_refused_total` goes on counting
+            _log.error(
+                "champion %s gave %s of %s customers a score that is not a number; they keep the "
+                "one they had. Promote another: tideline models promote VERSION",
+                self.champion_version, int(np.isnan(scores.p_churn).sum()), len(x),
+            )  # fmt: skip
+        return scores
 
     def reasons(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> list[list[str]]:
         """What moved each row's churn probability most, the strongest first."""

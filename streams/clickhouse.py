@@ -35,6 +35,7 @@ RETRYABLE_CODES: Final = frozenset(
         210,  # NETWORK_ERROR
         1000,  # POCO_EXCEPTION: the server's own network library
         # The server is too busy, or short of something that comes back.
+        75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR: its disk is full
         159,  # TIMEOUT_EXCEEDED
         160,  # TOO_SLOW
         173,  # CANNOT_ALLOCATE_MEMORY
