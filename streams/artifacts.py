@@ -98,9 +98,9 @@ class ScorerStore:
             path = self._directory / version
             if not path.is_dir():
                 raise ArtifactError(
-                    f"The journal holds steps scored by model {version}, which is not in "
+                    f"Model {version}, which {CURRENT_FILE} or the journal names, is not in "
                     f"{self._directory}. Put that artifact back, from where it was trained or a "
-                    "backup; it may go once a checkpoint has passed those steps."
+                    "backup; it may go once a checkpoint has passed the steps that it scored."
                 )
             scorer = self._load(path)
             if scorer.champion_version != version:
