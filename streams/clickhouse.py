@@ -178,6 +178,7 @@ _REMEDIES: Final[dict[int, str]] = {
     164: "give the user a profile that is not readonly",  # READONLY
     192: _LOGIN,  # UNKNOWN_USER
     193: _LOGIN,  # WRONG_PASSWORD
+    194: _LOGIN,  # REQUIRED_PASSWORD
     497: "grant the user what the message names, as deploy/clickhouse/ does",  # ACCESS_DENIED
     516: _LOGIN,  # AUTHENTICATION_FAILED
 }

@@ -43,7 +43,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def fill(disk: Path) -> Path:
+def fill(disk: Path, left_bytes: int = LEFT_BYTES) -> Path:
     """Leave hardly any room; returns the file that takes it."""
     filler = disk / "filler"
     chunk = b"x" * LEFT_BYTES
@@ -51,7 +51,7 @@ def fill(disk: Path) -> Path:
         while True:
             file.write(chunk)
     with filler.open("r+b") as file:
-        file.truncate(filler.stat().st_size - LEFT_BYTES)
+        file.truncate(filler.stat().st_size - left_bytes)
     return filler
 
 
@@ -112,10 +112,11 @@ def test_rows_wait_while_clickhouse_s_disk_is_full(fault: Drill, disk: Path, pro
 
 
 @pytest.mark.fault("disk full: the one that the worker's log goes to")
-def test_a_worker_that_can_t_write_its_log_goes_on(fault: Drill) -> None:
+def test_a_worker_that_can_t_write_its_log_goes_on(fault: Drill, disk: Path) -> None:
     """The log is all that a worker writes to a disk."""
     here = fault.build()
-    (here.directory / "mute.log").symlink_to("/dev/full")
+    fill(disk, 0)
+    (here.directory / "mute.log").symlink_to(disk / "mute.log")
     worker = fault.worker("mute")
     here.own(worker)
     fault.load(4_000, rate=1_000)
