@@ -27,6 +27,7 @@ from streams.clickhouse import ClickHouseTarget, connect, sink_error
 from streams.pseudonyms import KEY_ID_DIGITS, PATTERN
 
 __all__ = [
+    "KEY_IDS_QUERY",
     "Audit",
     "Deletion",
     "Person",
@@ -48,6 +49,10 @@ _TIME: Final = {
     "score_samples": "scored_at",
     "dead_letters": "recorded_at",
 }
+KEY_IDS_QUERY: Final = (
+    f"SELECT DISTINCT substring(user_id, 1, {KEY_ID_DIGITS}) FROM latest_scores "  # noqa: S608
+    f"WHERE match(user_id, '{PATTERN}')"
+)
 _LITERALS: Final = r""""((?:[^"\\]|\\.)*)\""""  # every JSON string in a text, also a broken one
 
 
@@ -95,11 +100,7 @@ def key_ids(target: ClickHouseTarget) -> set[str]:
     """The ids of the keys that made the pseudonyms in ClickHouse; none if it has user ids.
     Raises SinkUnavailable, SinkRefused."""
     with _connected(target, "looking which pseudonym key is in use") as client:
-        query = (
-            f"SELECT DISTINCT substring(user_id, 1, {KEY_ID_DIGITS}) FROM latest_scores "  # noqa: S608
-            f"WHERE match(user_id, '{PATTERN}')"
-        )
-        return {key_id for (key_id,) in client.execute(query)}
+        return {key_id for (key_id,) in client.execute(KEY_IDS_QUERY)}
 
 
 def delete(
