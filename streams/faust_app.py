@@ -69,6 +69,8 @@ def execute(app: faust.App, failure: Failure) -> int:
     worker = faust.Worker(
         app, loglevel=None, redirect_stdouts=False, override_logging=False, quiet=True
     )
+    # It would write to stdout, whoever listens there. Where that is a full disk, the worker ended.
+    worker.spinner = None
     status = 0
     try:
         worker.execute_from_commandline()

@@ -105,6 +105,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
 
     def set_paused(source: int, shard: int, paused: bool) -> None:
         (app.consumer.pause if paused else app.consumer.resume)({tp(source, shard)})
+        metrics.partition_paused.labels(sources[source], str(shard)).set(paused)
 
     async def commit(shard: int, offsets: tuple[int, int]) -> None:
         await app.consumer.commit_offsets({tp(s, shard): offsets[s] for s in (0, 1)})

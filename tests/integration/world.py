@@ -86,7 +86,9 @@ class Worker:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return []
-        samples = (line.rsplit(" ", 1) for line in lines if line.startswith(name + "{"))
+        samples = (
+            line.rsplit(" ", 1) for line in lines if line.startswith((f"{name}{{", f"{name} "))
+        )
         return [(labels, float(value)) for labels, value in samples]
 
     def ledger_metric(self) -> dict[str, float]:
