@@ -12,6 +12,7 @@ from streams.core.decode import decode
 from streams.core.directory import UserDirectory
 from streams.core.events import DecodeRules
 from streams.core.kernels.batches import read_batch
+from streams.core.kernels.cells import combine_cells
 from streams.core.records import CLICKSTREAM, ORDERS, Records
 from streams.core.texts import Texts
 from streams.core.u64map import U64Map
@@ -48,6 +49,7 @@ def _compile_state_kernels() -> None:
         sums.reserve(1)
         sums.add(row, row, one.astype(dtype), row)
         sums.add(row, row, np.array([wide], dtype), row)
+    combine_cells(*(np.zeros(1, dtype) for dtype in (np.uint32, np.int64) * 2))
     users = UserDirectory()
     users.rows_of(Texts.of(["u"]))
     users.load(Texts.of(["u"]))
