@@ -25,7 +25,7 @@ _LEAST: Final = 512
 _FULL: Final = 0.8  # 3 probes for a key that is there
 _GROWTH: Final = 1.6
 _MOVED_PER_KEY: Final = 8  # of the old index, per key looked up: done long before the next growth
-_NO_INDEX: Final = np.empty(0, np.int32)
+_NO_INDEX: Final = np.empty(0, np.uint32)
 _KEYS_PAGE_BITS: Final = 15
 _VALUES_PAGE_BITS: Final = 16  # 256 KiB each
 
@@ -37,7 +37,7 @@ class U64Map:
         self._n = 0
         self._keys = np.empty(_LEAST, np.uint64)
         self._values = np.empty(_LEAST, np.int32)
-        self._index = np.zeros(2 * _LEAST, np.int32)
+        self._index = np.zeros(2 * _LEAST, np.uint32)
         self._old = _NO_INDEX
         self._moved = self._until = 0  # of the entries before `_until`, those in the new index
         self._compacting: tuple[int, int, int] | None = None  # oldest, read, write
@@ -143,7 +143,7 @@ class U64Map:
         room = max(_LEAST, len(keys))
         self._keys, self._values = np.empty(room, np.uint64), np.empty(room, np.int32)
         self._keys[: self._n], self._values[: self._n] = keys, values
-        self._index = np.zeros(int(room * _GROWTH), np.int32)
+        self._index = np.zeros(int(room * _GROWTH), np.uint32)
         read = write = 0
         if progress:
             oldest, read, write = progress
@@ -173,7 +173,7 @@ class U64Map:
             while self._compacting is not None:
                 self.drop_some(self._n)
             slots = int(max(_GROWTH * len(self._index), (self._n + more) / _FULL * _GROWTH))
-            self._old, self._index = self._index, np.zeros(slots, np.int32)
+            self._old, self._index = self._index, np.zeros(slots, np.uint32)
             self._moved, self._until = 0, self._n
         if len(self._old):
             self._move(_MOVED_PER_KEY * more + 1)

@@ -8,11 +8,15 @@ import msgspec
 import numpy as np
 
 from schemas.events import ClickEvent, OrderEvent, OrderLine
+from schemas.features import FEATURE_NAMES
 from streams.core.decode import decode
 from streams.core.directory import UserDirectory
 from streams.core.events import DecodeRules
+from streams.core.features import features
 from streams.core.kernels.batches import read_batch
+from streams.core.kernels.cells import combine_cells
 from streams.core.records import CLICKSTREAM, ORDERS, Records
+from streams.core.state import ShardState
 from streams.core.texts import Texts
 from streams.core.u64map import U64Map
 from streams.core.windows import WindowSums
@@ -48,6 +52,9 @@ def _compile_state_kernels() -> None:
         sums.reserve(1)
         sums.add(row, row, one.astype(dtype), row)
         sums.add(row, row, np.array([wide], dtype), row)
+    _compile_features()
+    cell, spare = np.zeros(1, np.uint32), np.zeros(1, np.uint32)
+    combine_cells(cell, one.copy(), spare, one.copy())
     users = UserDirectory()
     users.rows_of(Texts.of(["u"]))
     users.load(Texts.of(["u"]))
@@ -58,3 +65,15 @@ def _compile_state_kernels() -> None:
     table.begin_drop(2)
     table.drop_some(1)
     table.load(key, value)
+
+
+def _compile_features() -> None:
+    """In all four ways in which counts and money can be as wide as they may need to be."""
+    state = ShardState(0, len(FEATURE_NAMES))
+    row = np.zeros(1, np.int64)
+    features(state, row, _AT_MS)
+    for wide in (state.counts, state.money):
+        wide.sums[0] = wide.sums[0].astype(wide.dtype)
+        features(state, row, _AT_MS)
+    state.counts.sums[0] = np.zeros_like(state.counts.sums[1])
+    features(state, row, _AT_MS)

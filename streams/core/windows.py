@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import WINDOWS
+from streams.core.kernels.cells import combine_cells
 from streams.core.kernels.sums import add_cells
 
 __all__ = ["Chunk", "WindowSums", "oldest_tile"]
@@ -279,14 +280,11 @@ def _join(chunks: list[Chunk]) -> Chunk:
         return chunks[0]
     cells = np.concatenate([chunk.index for chunk in chunks])
     deltas = np.concatenate([chunk.deltas.astype(np.int64) for chunk in chunks])
-    if not len(cells):
-        return Chunk(cells, deltas)
-    order = np.argsort(cells, kind="stable")
-    cells, deltas = cells[order], deltas[order]
-    starts = np.flatnonzero(np.r_[True, cells[1:] != cells[:-1]])
-    summed = np.add.reduceat(deltas, starts)
-    left = summed != 0
-    cells, deltas = cells[starts][left], _narrowed(summed[left])
+    spare = np.empty_like(cells), np.empty_like(deltas)
+    left, swapped = combine_cells(cells, deltas, *spare)
+    if swapped:
+        cells, deltas = spare
+    cells, deltas = cells[:left].copy(), _narrowed(deltas[:left])
     gaps = np.diff(cells, prepend=np.uint32(0))
     if not len(gaps) or int(gaps.max()) > np.iinfo(np.uint16).max:
         return Chunk(cells, deltas)

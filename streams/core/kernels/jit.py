@@ -4,7 +4,8 @@ Numba compiles a kernel when it is first called (seconds, once per machine) and 
 next to the source, or in the user's cache directory where that can't be written. An image may ship
 what was compiled when it was built. Numba itself only
 notices a change in the file of the function it compiles, not in the functions that this one calls,
-so the directory's name carries a digest of all kernels' sources.
+so the directory's name carries a digest of all kernels' sources, and of the schema whose constants
+are compiled into them.
 
 `NUMBA_DISABLE_JIT=1` runs the kernels as plain Python, for a debugger. `python -m
 streams.core.kernels` compiles everything ahead.
@@ -23,6 +24,8 @@ from typing import Any, TypeVar
 
 import numba
 
+import schemas.features
+
 __all__ = ["kernel"]
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
@@ -32,7 +35,7 @@ _HERE = Path(__file__).parent
 def _cache_directory() -> Path | None:
     """Where machine code is kept; None: nowhere, every process compiles for itself."""
     digest = hashlib.sha256()
-    for source in sorted(_HERE.glob("*.py")):
+    for source in (*sorted(_HERE.glob("*.py")), Path(schemas.features.__file__)):
         digest.update(source.read_bytes())
     name = f"kernels-{digest.hexdigest()[:12]}"
     shipped = _HERE / "__pycache__" / name

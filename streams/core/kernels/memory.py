@@ -23,7 +23,17 @@ from numpy.typing import NDArray
 
 from streams.core.kernels.jit import kernel
 
-__all__ = ["address", "load8", "load64", "same", "store8", "trailing_zeros", "within_page", "word"]
+__all__ = [
+    "address",
+    "load8",
+    "load64",
+    "prefetch",
+    "same",
+    "store8",
+    "trailing_zeros",
+    "within_page",
+    "word",
+]
 
 _ALL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -41,6 +51,10 @@ def load64(at: int) -> np.uint64:
 def store8(at: int, value: int) -> None:
     """Write one byte to an address."""
     ctypes.memset(int(at), int(value), 1)
+
+
+def prefetch(at: int) -> None:
+    """Have the memory at an address fetched into the cache; any address will do."""
 
 
 def trailing_zeros(word: np.uint64) -> int:
@@ -78,6 +92,21 @@ def _store8(_context: Any, at: Any, value: Any) -> Any:
 
 
 @intrinsic
+def _prefetch(_context: Any, at: Any) -> Any:
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = context.cast(builder, args[0], signature.args[0], types.int64)
+        pointer, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, int32, int32, int32])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # for reading, to stay in every cache, data and not code
+        flags = [int32(0), int32(3), int32(1)]
+        builder.call(fetch, [builder.inttoptr(at, pointer), *flags])
+        return context.get_dummy_value()
+
+    return types.none(at), build
+
+
+@intrinsic
 def _cttz(_context: Any, word: Any) -> Any:
     def build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], cgutils.true_bit)
@@ -98,6 +127,11 @@ def _compile_load64(at):
 @overload(store8, inline="always")
 def _compile_store8(at, value):
     return lambda at, value: _store8(at, value)  # noqa: PLW0108
+
+
+@overload(prefetch, inline="always")
+def _compile_prefetch(at):
+    return lambda at: _prefetch(at)  # noqa: PLW0108
 
 
 @overload(trailing_zeros, inline="always")
