@@ -1,4 +1,4 @@
-"""Tideline up to a layer: the worker's own Faust app and transport, and the core's work up to there.
+"""Tideline up to a layer: the worker's own Faust app and transport, and the core's work.
 
     python -m tests.bench.ladder '{"layer": "windows", ...}'
 

@@ -1,4 +1,4 @@
-"""The machine that is measured on: cores to pin to, CPU time of processes, and what to say of it."""
+"""The machine that is measured on: cores to pin to, CPU time, and what to say of it."""
 
 from __future__ import annotations
 

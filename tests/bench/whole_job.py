@@ -52,7 +52,7 @@ def run(stage: Stage, filled: Filled, cores: tuple[set[int], ...] = ({FIRST_CORE
         stop = _wait_for_rows(settings, filled.total, workers, stage)
         samples = [worker.samples() for worker in workers]
         written = sum(total(s, "tideline_checkpoint_bytes_total") for s in samples)
-        rows = sum(total(s, "tideline_sink_rows_total") for s in samples)
+        row_bytes = _row_bytes(settings)
     finally:
         for worker in workers:
             worker.process.stop(20)
@@ -65,7 +65,7 @@ def run(stage: Stage, filled: Filled, cores: tuple[set[int], ...] = ({FIRST_CORE
         "insert_rows": (stop.rows - start.rows) / events,
         "journal_bytes": asyncio.run(_journal_bytes(settings)) / filled.total,
         "checkpoint_bytes": written / filled.total,
-        "all_rows": rows,
+        "row_bytes": row_bytes,
     }
     seconds = stop.at - start.at
     return Outcome(events, seconds, stop.worker_cpu - start.worker_cpu, costs=costs)
@@ -123,6 +123,20 @@ def _wait_for_rows(settings: Settings, events: int, workers: list[Worker], stage
     finally:
         client.disconnect()
     raise click.ClickException(f"ClickHouse did not get all rows in {DEADLINE_SECONDS:.0f} s")
+
+
+def _row_bytes(settings: Settings) -> float:
+    """Of an average row of all tables, uncompressed."""
+    client = connect(clickhouse_target(settings))
+    try:
+        ((size,),) = client.execute(
+            "SELECT sum(data_uncompressed_bytes) / sum(rows) FROM system.parts "
+            "WHERE active AND database = %(database)s",
+            {"database": settings.clickhouse.clickhouse_database},
+        )
+        return float(size)
+    finally:
+        client.disconnect()
 
 
 async def _journal_bytes(settings: Settings) -> int:
