@@ -72,18 +72,18 @@ class Assumptions:
         0.6, "of each core at the peak; the rest is for catching up after a stop"
     )
     copies: int = assumption(3, "replication factor of every topic")
-    checkpoint_seconds: float = assumption(
-        30.0, "between checkpoints (`checkpoint_interval_seconds`)"
-    )
+    checkpoint_seconds: float = assumption(30.0, "between checkpoints")
     remembered_share: float = assumption(
         0.3, "of the peak rate, on average over the days that ids are remembered"
     )
-    lateness_days: float = assumption(7.0, "ids are remembered so long (`lateness_days`)")
+    lateness_days: float = assumption(7.0, "days that event ids are remembered")
     broker_cores: int = assumption(4, "cores of a broker")
-    broker_write_mb_per_second: float = assumption(150.0, "a broker's disk takes, copies included")
+    broker_write_mb_per_second: float = assumption(
+        150.0, "what a broker's disk takes, copies included"
+    )
     clickhouse_cores: int = assumption(8, "cores of a ClickHouse node")
     clickhouse_rows_per_second: float = assumption(
-        500_000.0, "a ClickHouse node inserts, its merges included"
+        500_000.0, "rows that a ClickHouse node inserts, merges included"
     )
     worker_memory_gb: float = assumption(16.0, "memory that one worker may use")
 

@@ -163,7 +163,7 @@ def draw(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def readme(results: Mapping[str, Any]) -> str:
-    """The README's block: charts, what each contender did, the ladder, and targets beside values."""
+    """The README's block: charts, what each contender did, and targets beside measured values."""
     parts = results["parts"]
     known = rates(parts)
     lines = [f"![Events per second of each contender]({CHARTS['throughput']})", ""]
