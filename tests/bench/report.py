@@ -224,7 +224,8 @@ def capacity_figures(results: Mapping[str, Any]) -> dict[str, Any] | None:
         },
         "row_bytes": median_cost(WHOLE, "row_bytes"),
         "user_bytes": round(parts["memory"]["active"]["resident"]),
-        "event_bytes": round(parts["hour"]["bytes_per_event"], 2),
+        "user_day_bytes": round(parts["hour"]["user_day_bytes"]),
+        "event_id_bytes": round(parts["hour"]["id_bytes"], 2),
         "checkpoint_user_bytes": parts["recovery"]["checkpoint_bytes_per_user"],
         "worker_base_bytes": round(parts["memory"]["base"]),
     }

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -23,7 +24,8 @@ FIGURES = Measured(
     },
     row_bytes=100.0,
     user_bytes=1_000.0,
-    event_bytes=10.0,
+    user_day_bytes=0.0,
+    event_id_bytes=10.0,
     checkpoint_user_bytes=300.0,
     worker_base_bytes=1e9,
 )  # fmt: skip
@@ -52,6 +54,12 @@ def test_remembered_events_take_memory() -> None:
     assume = replace(PLAIN, remembered_share=0.5, lateness_days=2.0)
     need = needed(1_000, 1, "easy", FIGURES, assume)
     assert need.memory_gb == pytest.approx(1.0 + 500 * 2 * 86_400 * 10 / 1e9, rel=1e-5)
+
+
+def test_days_of_activity_take_memory() -> None:
+    figures = msgspec.structs.replace(FIGURES, user_day_bytes=50.0)
+    need = needed(1, 1_000_000, "easy", figures, replace(PLAIN, active_days=20.0))
+    assert need.memory_gb == pytest.approx(1.0 + 1.0 + 1.0)
 
 
 def test_every_copy_and_every_checkpoint_is_written() -> None:
