@@ -57,8 +57,8 @@ format: $(READY) ## Format the code and fix what ruff can fix
 train: $(READY) ## Train a champion from a year of real orders
 	@$(BIN)/tideline train $(ARGS)
 
-bench: $(READY) ## Measure a worker's events per second
-	@$(BIN)/python -m tests.bench.worker_throughput $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+bench: $(READY) ## Measure Tideline and its peers (20 minutes); ARGS=--quick, BROKER=kafka
+	@$(BIN)/tideline bench $(if $(BROKER),--broker $(BROKER)) $(ARGS)
 
 docs: $(READY) ## Rewrite the README's generated tables
 	@$(BIN)/python -m tests.docs.generated

@@ -5,7 +5,7 @@ that are printed and can be changed. It plans for the peak, with some of every m
 
     worker cores      = events/s x worker CPU per event / busy share
     partitions        = worker cores, rounded up to a multiple, so that work spreads evenly
-    worker memory     = users x bytes per user + events remembered x bytes per event
+    worker memory     = users x (bytes per user + active days x bytes per day) + ids x bytes per id
     written to Kafka  = events/s x (event + journal) x copies + checkpoints x copies
     brokers           = the most that CPU or disk asks for, and at least as many as there are copies
     ClickHouse nodes  = the most that CPU or rows ask for
@@ -49,9 +49,11 @@ class Measured(msgspec.Struct, frozen=True):
     row_bytes: float
     """Uncompressed, of an average row in ClickHouse."""
     user_bytes: float
-    """Memory of one active user."""
-    event_bytes: float
-    """Memory that one event takes until it is too old to come back as a duplicate."""
+    """Memory of one user with a few events."""
+    user_day_bytes: float
+    """Memory that a day of a user's activity takes while a window covers it."""
+    event_id_bytes: float
+    """Memory of an event's id, kept until it is too old to come back as a duplicate."""
     checkpoint_user_bytes: float
     """Of one user in a checkpoint that writes everything."""
     worker_base_bytes: float
@@ -72,18 +74,21 @@ class Assumptions:
         0.6, "of each core at the peak; the rest is for catching up after a stop"
     )
     copies: int = assumption(3, "replication factor of every topic")
-    checkpoint_seconds: float = assumption(
-        30.0, "between checkpoints (`checkpoint_interval_seconds`)"
-    )
+    checkpoint_seconds: float = assumption(30.0, "between checkpoints")
     remembered_share: float = assumption(
         0.3, "of the peak rate, on average over the days that ids are remembered"
     )
-    lateness_days: float = assumption(7.0, "ids are remembered so long (`lateness_days`)")
+    active_days: float = assumption(
+        10.0, "days of the longest window on which a user does something"
+    )
+    lateness_days: float = assumption(7.0, "days that event ids are remembered")
     broker_cores: int = assumption(4, "cores of a broker")
-    broker_write_mb_per_second: float = assumption(150.0, "a broker's disk takes, copies included")
+    broker_write_mb_per_second: float = assumption(
+        150.0, "what a broker's disk takes, copies included"
+    )
     clickhouse_cores: int = assumption(8, "cores of a ClickHouse node")
     clickhouse_rows_per_second: float = assumption(
-        500_000.0, "a ClickHouse node inserts, its merges included"
+        500_000.0, "rows that a ClickHouse node inserts, merges included"
     )
     worker_memory_gb: float = assumption(16.0, "memory that one worker may use")
 
@@ -128,7 +133,8 @@ def needed(
     remembered = (
         events_per_second * assume.remembered_share * assume.lateness_days * 86_400
     )  # events whose ids are kept
-    state_bytes = users * figures.user_bytes + remembered * figures.event_bytes
+    user_bytes = figures.user_bytes + assume.active_days * figures.user_day_bytes
+    state_bytes = users * user_bytes + remembered * figures.event_id_bytes
     room = assume.worker_memory_gb * 1e9 - figures.worker_base_bytes
     if room <= 0:
         raise ValueError("a worker needs more memory than that before it knows anybody")

@@ -85,6 +85,6 @@ def capacity(events_per_second: float, users: int, as_json: bool, **assumed: Any
             f"fetched, {cost.insert_rows:.3f} rows"
         )
     click.echo(
-        f"  {figures.user_bytes:,.0f} bytes per user, {figures.event_bytes:,.1f} per event "
-        "remembered"
+        f"  {figures.user_bytes:,.0f} bytes per user, {figures.user_day_bytes:,.0f} per active day "
+        f"of one, {figures.event_id_bytes:,.1f} per event id remembered"
     )

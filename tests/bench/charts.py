@@ -133,9 +133,10 @@ def curve(title: str, subtitle: str, lines: Sequence[Line], x_label: str, y_labe
                          f'y2="{y(value):.1f}" stroke="{_GRID}"/>')  # fmt: skip
             parts.append(_text(left - 8, y(value) + 4, f"{value:,g}", anchor="end", size=11,
                                colour=_SOFT))  # fmt: skip
-    for value in sorted({p[0] for p in points}):
-        parts.append(_text(x(value), bottom + 17, f"{value:,.0f}", anchor="middle", size=11,
-                           colour=_SOFT))  # fmt: skip
+    parts += [
+        _text(x(value), bottom + 17, f"{value:,.0f}", anchor="middle", size=11, colour=_SOFT)
+        for value in sorted({p[0] for p in points})
+    ]
     for line in lines:
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in line.points)
         colour = COLOURS[line.colour]

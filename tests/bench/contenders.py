@@ -26,10 +26,10 @@ from tests.bench.peers.meter import RESULT
 from tests.bench.stage import Filled, Stage
 from tests.bench.whole_job import Outcome
 
-__all__ = ["BASE", "CONTENDERS", "WHOLE", "WHOLE_UNIFORM", "Contender", "take_turns"]
+__all__ = ["BASE", "CONTENDERS", "WHOLE", "WHOLE_UNIFORM", "Contender", "chosen", "take_turns"]
 
-WHOLE: Final = "tideline"
-WHOLE_UNIFORM: Final = "tideline_uniform"
+WHOLE: Final = "whole_job"
+WHOLE_UNIFORM: Final = "whole_job_uniform"
 BASE: Final = "faust_table"
 _ROOT: Final = Path(__file__).parents[2]
 _START_SECONDS: Final = 90.0  # beyond the measured time: imports, the group's join, the warm-up

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["SIZES", "WHAT", "measure"]
 
 STEP_EVENTS: Final = 10_000
+_PARTITION_USERS: Final = 1_000_000
+_PARTITION_STEP: Final = 2_000
+"""With many users and small steps, events touch as many users however many shards there are:
+else 64 shards would score fewer, and look cheaper."""
 SIZES: Final[dict[str, tuple[int, ...]]] = {
     "partitions": (1, 4, 16, 64),
     "users": (10_000, 100_000, 1_000_000, 2_000_000),
@@ -91,6 +95,7 @@ class _Core:
     now_ms: int
     windows: int = 0
     """0: the product's."""
+    step_events: int = STEP_EVENTS
 
     def __post_init__(self) -> None:
         settings, scorer = _champion()
@@ -121,16 +126,16 @@ class _Core:
         self.events = 0
 
     def take(self, source: Any) -> None:
-        """All of `source`, in steps of `STEP_EVENTS` per shard."""
+        """All of `source`, in steps of `step_events` per shard."""
         waiting: list[list[Any]] = [[] for _ in self.states]
         for block in source:
             owners = self._partitioner.assign([record.key for record in block])
             for record, owner in zip(block, owners, strict=True):
                 waiting[owner].append(record)
             for shard, mine in enumerate(waiting):
-                while len(mine) >= STEP_EVENTS:
-                    self._step(shard, mine[:STEP_EVENTS])
-                    del mine[:STEP_EVENTS]
+                while len(mine) >= self.step_events:
+                    self._step(shard, mine[: self.step_events])
+                    del mine[: self.step_events]
         for shard, mine in enumerate(waiting):
             if mine:
                 self._step(shard, mine)
@@ -217,8 +222,9 @@ def _cost(core: _Core, shape: Any, events: int, warm: int = 40_000) -> dict[str,
 
 
 def _partitions(size: int) -> dict[str, Any]:
-    core, shape = _core(size, 200_000)
-    return _cost(core, shape, 3 * STEP_EVENTS * 64, warm=STEP_EVENTS * 8)
+    core, shape = _core(size, _PARTITION_USERS)
+    core.step_events = _PARTITION_STEP
+    return _cost(core, shape, 3 * 64 * _PARTITION_STEP)
 
 
 def _users(size: int) -> dict[str, Any]:
@@ -260,21 +266,39 @@ def _memory(size: int) -> dict[str, Any]:
 def _hour(size: int) -> dict[str, Any]:
     """An hour of event time in a run that takes a fraction of it: 20 events per user.
 
-    Cost of the first and the last fifth, and what each remembered event adds to memory.
+    The cost in each fifth, what each event adds to memory, what its id alone takes, and what is
+    kept of each user's day for as long as the longest window, once the shorter ones are over it.
     """
     core, shape = _core(1, size)
     fifths, hour_ms, total = [], 3_600_000, 20 * size
     end_ms = core.now_ms
     core.take(shape.source(total // 20, end_ms - hour_ms, seed=2, span_ms=hour_ms // 20))
-    before = core.counted_bytes
+    before, ids, day = core.counted_bytes, *_kept(core)
     source = shape.source(total, end_ms, seed=3)
     for part in _in_parts(source, total // 5):
         core.reset()
         core.now_ms = part[-1].timestamp_ms
         core.take([part])
         fifths.append(core.us_per_event)
-    grown = core.counted_bytes - before
-    return {"us_per_event": fifths, "bytes_per_event": grown / total, "events": total}
+    grown, ids_grown = core.counted_bytes - before, _kept(core)[0] - ids
+    core.now_ms = end_ms + 2 * 24 * hour_ms
+    core._step(0, [])
+    return {
+        "us_per_event": fifths,
+        "events": total,
+        "bytes_per_event": grown / total,
+        "id_bytes": ids_grown / total,
+        "user_day_bytes": (_kept(core)[1] - day) / size,
+    }
+
+
+def _kept(core: _Core) -> tuple[int, int]:
+    """Memory of event ids, and of the logs and pairs behind the windows; bytes."""
+    ids = sum(state.seen_ids.nbytes for state in core.states)
+    logs = sum(
+        state.counts.nbytes(0) + state.money.nbytes(0) + state.pairs.nbytes for state in core.states
+    )
+    return ids, logs
 
 
 def _in_parts(source: Any, events: int) -> Iterator[list[Any]]:

@@ -163,7 +163,7 @@ def draw(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def readme(results: Mapping[str, Any]) -> str:
-    """The README's block: charts, what each contender did, the ladder, and targets beside values."""
+    """The README's block: charts, what each contender did, and targets beside measured values."""
     parts = results["parts"]
     known = rates(parts)
     lines = [f"![Events per second of each contender]({CHARTS['throughput']})", ""]
@@ -224,7 +224,8 @@ def capacity_figures(results: Mapping[str, Any]) -> dict[str, Any] | None:
         },
         "row_bytes": median_cost(WHOLE, "row_bytes"),
         "user_bytes": round(parts["memory"]["active"]["resident"]),
-        "event_bytes": round(parts["hour"]["bytes_per_event"], 2),
+        "user_day_bytes": round(parts["hour"]["user_day_bytes"]),
+        "event_id_bytes": round(parts["hour"]["id_bytes"], 2),
         "checkpoint_user_bytes": parts["recovery"]["checkpoint_bytes_per_user"],
         "worker_base_bytes": round(parts["memory"]["base"]),
     }

@@ -1,8 +1,8 @@
 """Measures how fast a contender handles events, from inside its process. Standard library only.
 
 The clock starts when `warm_seconds` have passed since the first event and `warm_events` are done;
-it stops after `seconds` more, or with the last event. Then `result.json` is written, and the process
-ends at once: how long a framework takes to shut down is not what is measured.
+it stops after `seconds` more, or with the last event. Then `result.json` is written, and the
+process ends at once: how long a framework takes to shut down is not what is measured.
 """
 
 from __future__ import annotations
