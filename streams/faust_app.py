@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import faust
+import faust.tables
 
 from streams.settings import Settings
 from streams.targets import kafka_access
 
-__all__ = ["Failure", "app_options", "execute"]
+__all__ = ["Failure", "NoTables", "app_options", "execute"]
+
+
+class NoTables(faust.tables.TableManager):  # type: ignore[misc]
+    """Faust waits a second for tables to be registered before it subscribes; there are none."""
+
+    async def on_start(self) -> None:
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
 
 
 class Failure:
@@ -47,6 +57,7 @@ def app_options(settings: Settings, app_id: str) -> dict[str, Any]:
         "consumer_max_fetch_size": 4 * 1024 * 1024,
         "stream_buffer_maxsize": 64,  # batches, not events
         "stream_wait_empty": False,
+        "TableManager": NoTables,
         "table_standby_replicas": 0,
         "topic_disable_leader": True,
         # `tideline topics --create` makes topics, with the right settings.

@@ -25,10 +25,12 @@ __all__ = ["drain", "fetched_columns", "keep_fetched_bytes"]
 
 
 async def fetched_columns(
-    fetcher: Any, partitions: Collection[Any] | None, timeout: float
+    fetcher: Any, partitions: Collection[Any] | None, timeout: float, resumed: asyncio.Event
 ) -> dict[Any, Records]:
     """`Fetcher.fetched_records`, with `Records` for each partition: everything fetched so far, or
-    what arrives first within `timeout` seconds. Raises what a fetch raised."""
+    what arrives first within `timeout` seconds. Raises what a fetch raised.
+
+    Set `resumed` when `partitions` has got new members: what was fetched of them may be here."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while True:
@@ -38,18 +40,24 @@ async def fetched_columns(
         remaining = deadline - loop.time()
         if drained or remaining <= 0 or fetcher._closed:
             return drained
-        waiter = fetcher._create_fetch_waiter()
-        done, _ = await asyncio.wait([waiter], timeout=remaining)
-        if not done:
+        resumed.clear()
+        waiter, resuming = fetcher._create_fetch_waiter(), asyncio.create_task(resumed.wait())
+        try:
+            await asyncio.wait(
+                [waiter, resuming], timeout=remaining, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            resuming.cancel()
+        if waiter.done():
+            waiter.result()  # raises what stopped the fetcher
+        else:
             waiter.cancel()
-            return {}
-        waiter.result()  # raises what stopped the fetcher
 
 
 def _drain_all(fetcher: Any, partitions: Collection[Any] | None) -> dict[Any, Records]:
     drained: dict[Any, Records] = {}
     for tp in list(fetcher._records):
-        if partitions and tp not in partitions:
+        if partitions is not None and tp not in partitions:
             if not fetcher._subscriptions.is_assigned(tp):
                 del fetcher._records[tp]
             continue

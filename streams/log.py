@@ -116,6 +116,8 @@ class KafkaLog:
             try:
                 first = (await self._consumer.beginning_offsets([tp]))[tp]
                 listed = (await self._consumer.end_offsets([tp]))[tp]
+                if listed <= first:
+                    return first, listed  # nothing there: a fetch would wait for what may come
                 # The local broker lists an end that is too low after a batch of several records;
                 # the high watermark in a fetch's answer is right on every broker.
                 self._consumer.assign([tp])

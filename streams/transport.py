@@ -13,6 +13,7 @@ Three things differ from `kafka://`:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -58,6 +59,14 @@ class BatchSchema(faust.Schema):  # type: ignore[misc]
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that polls Kafka and keeps the group membership alive."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._resumed = asyncio.Event()  # waited for on this thread only
+
+    def look_again(self) -> None:
+        """Partitions were resumed; call from any thread."""
+        self.thread_loop.call_soon_threadsafe(self._resumed.set)
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         keep_fetched_bytes()
         consumer = super()._create_worker_consumer(transport)
@@ -76,7 +85,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         if consumer._closed or fetcher._closed:  # noqa: SLF001
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001
-            return await fetched_columns(fetcher, active_partitions, timeout or 0.0)
+            return await fetched_columns(fetcher, active_partitions, timeout or 0.0, self._resumed)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         return await commit_assigned(self._ensure_consumer(), offsets)
@@ -85,8 +94,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Yields one message per partition and poll; its offset is that of the batch's last record."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._resumed = asyncio.Event()
+
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+        """As Faust's, which sleeps for a second when every partition is paused: by then the shards
+        that paused them have nothing left to do."""
+        self._resumed.clear()
+        if self.flow_active and not self._get_active_partitions():
+            await self.wait(self._resumed, timeout=timeout)
+            return {}, set()
+        return cast(tuple[Any, Any], await super()._wait_next_records(timeout))
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         polled, _ = await self._wait_next_records(timeout)
@@ -143,6 +165,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def resume(self, tps: Iterable[TP]) -> None:
         self.resume_partitions(tps)
+        self._resumed.set()
+        self._thread.look_again()
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

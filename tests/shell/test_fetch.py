@@ -46,7 +46,7 @@ async def read(bootstrap: str, start: int, columns: bool, count: int) -> dict[An
     async with asyncio.timeout(20):
         while sum(len(r) for part in parts.values() for r in part) < count - 2 * start:
             if columns:
-                got = await fetched_columns(consumer._fetcher, TPS, 0.5)
+                got = await fetched_columns(consumer._fetcher, TPS, 0.5, asyncio.Event())
             else:
                 polled = await consumer.getmany(timeout_ms=500)
                 got = {tp: to_records(records) for tp, records in polled.items()}
@@ -74,3 +74,33 @@ def test_columns_are_what_getmany_returns(compression: str | None, start: int) -
 
     with TansuBroker() as broker:
         asyncio.run(both(broker.bootstrap))
+
+
+def test_what_was_fetched_of_a_partition_comes_as_soon_as_it_is_resumed() -> None:
+    async def resume_while_waiting(bootstrap: str) -> None:
+        await fill(bootstrap, None, 100)
+        keep_fetched_bytes()
+        consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+        await consumer.start()
+        consumer.assign(TPS)
+        for tp in TPS:
+            consumer.seek(tp, 0)
+        active, resumed = {TPS[0]}, asyncio.Event()
+        fetcher, got = consumer._fetcher, 0
+        async with asyncio.timeout(20):
+            while got < 50:
+                found = await fetched_columns(fetcher, active, 0.5, resumed)
+                assert set(found) <= active
+                got += sum(map(len, found.values()))
+            while TPS[1] not in fetcher._records:
+                await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(fetched_columns(fetcher, active, 600, resumed))
+        await asyncio.sleep(0)
+        active.add(TPS[1])
+        resumed.set()
+        async with asyncio.timeout(20):
+            assert list(await waiting) == [TPS[1]]
+        await consumer.stop()
+
+    with TansuBroker() as broker:
+        asyncio.run(resume_while_waiting(broker.bootstrap))

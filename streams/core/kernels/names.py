@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.core.kernels.jit import kernel
-from streams.core.kernels.memory import address, same, store8
+from streams.core.kernels.memory import address, prefetch, same, store8
 
 __all__ = ["REMOVED", "find_or_add", "place"]
 
 REMOVED: Final = -1
+_FAR: Final = 24
+_NEAR: Final = 16
+_NEXT: Final = 8
 
 
 @kernel
@@ -60,7 +63,23 @@ def find_or_add(
     """
     mask = len(index) - 1
     given, kept = address(data), address(names)
+    entries, known_hashes = address(index), address(hashes)
+    known_starts, known_sizes = address(starts), address(sizes)
     for i in range(len(at)):
+        # What the ids to come will need is fetched into the cache: where they are in the index,
+        # then what is known of the row there, then its name.
+        if i + _FAR < len(at):
+            prefetch(entries + 4 * _home(hashed[i + _FAR], mask))
+        if i + _NEAR < len(at):
+            entry = np.int64(index[_home(hashed[i + _NEAR], mask)])
+            if entry > 0:
+                prefetch(known_hashes + 8 * (entry - 1))
+                prefetch(known_starts + 8 * (entry - 1))
+                prefetch(known_sizes + 4 * (entry - 1))
+        if i + _NEXT < len(at):
+            entry = np.int64(index[_home(hashed[i + _NEXT], mask)])
+            if entry > 0:
+                prefetch(kept + starts[entry - 1])
         slot = _home(hashed[i], mask)
         free = -1
         row = -1

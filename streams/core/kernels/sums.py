@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from streams.core.kernels.jit import kernel
+from streams.core.kernels.memory import address, prefetch
 
 __all__ = ["add_cells"]
+
+_AHEAD: Final = 16  # cells ahead whose sum is fetched into the cache
 
 
 @kernel
@@ -23,7 +27,10 @@ def add_cells(
 
     flat: signed integers [m]; cells: uint32 or int64 [k], each below m; deltas: integers [k].
     """
+    base, size = address(flat), flat.itemsize
     for i in range(start, len(cells)):
+        if i + _AHEAD < len(cells):
+            prefetch(base + np.int64(cells[i + _AHEAD]) * size)
         cell = cells[i]
         total = flat[cell] + sign * deltas[i]
         if total > most or total < -most - 1:
