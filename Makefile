@@ -9,6 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := local,train,test
 AT_ONCE ?= 3
+DRILLS_AT_ONCE ?= 2
 LOCKED := requirements.lock deploy/requirements.lock
 
 .SHELLFLAGS := -eu -c
@@ -33,8 +34,9 @@ demo: $(READY) ## See it all run on this machine; BROKER=kafka for Apache Kafka
 test: $(READY) ## Run all tests; ARGS="-k windows" for some, AT_ONCE=0 one after the other
 	@$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal $(ARGS)
 
+# Each process of drills has a broker of its own. More of them disturb each other's recovery times.
 faults: $(READY) ## Break everything on purpose, and count what was lost; ARGS="--seed 7"
-	@$(BIN)/python -m pytest --faults -rs tests/faults $(ARGS)
+	@$(BIN)/python -m pytest --faults -rs -n $(DRILLS_AT_ONCE) --dist worksteal tests/faults $(ARGS)
 
 soak: $(READY) ## Load with random faults; MINUTES=30
 	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) $(ARGS)
@@ -55,8 +57,8 @@ format: $(READY) ## Format the code and fix what ruff can fix
 train: $(READY) ## Train a champion from a year of real orders
 	@$(BIN)/tideline train $(ARGS)
 
-bench: $(READY) ## Measure a worker's events per second
-	@$(BIN)/python -m tests.bench.worker_throughput $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+bench: $(READY) ## Measure Tideline and its peers (20 minutes); ARGS=--quick, BROKER=kafka
+	@$(BIN)/tideline bench $(if $(BROKER),--broker $(BROKER)) $(ARGS)
 
 docs: $(READY) ## Rewrite the README's generated tables
 	@$(BIN)/python -m tests.docs.generated

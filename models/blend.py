@@ -9,16 +9,18 @@ adds them in an order that depends on their number alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
+from math import isfinite
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.champion import Champion
-from schemas.features import FEATURES_HASH
+from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 
-__all__ = ["CLIP", "Scorer", "Scores", "logit", "score_snapshot", "usable"]
+__all__ = ["CLIP", "Scorer", "Scores", "logit", "score_snapshot", "unsound", "usable"]
 
 CLIP: Final = 5.0
 """Standardised features are cut off here, so that one outlier can't move a score arbitrarily."""
@@ -65,9 +67,10 @@ class Scorer:
         """Scores `x` float32 [n, F] (NaN = unknown).
 
         A snapshot that was learned on another champion, or on other features, counts as none;
-        then all three probabilities are the champion's. Raises what `Champion.score` raises.
+        then all three probabilities are the champion's. A row for which the champion has no number
+        has NaN in everything. Raises ValueError for another shape or dtype.
         """
-        p_champion, spend = self.champion.score(x)
+        p_champion, spend = self.champion.score_or_nan(x)
         if snapshot is not None and not usable(snapshot, self.champion_version):
             snapshot = None
         p_learner, p_churn = score_snapshot(x, p_champion, snapshot)
@@ -77,6 +80,26 @@ class Scorer:
 def usable(snapshot: LearnerSnapshot, champion_version: str) -> bool:
     """Whether a snapshot belongs to this champion and to the features this code computes."""
     return snapshot.champion_version == champion_version and snapshot.features_hash == FEATURES_HASH
+
+
+def unsound(snapshot: LearnerSnapshot) -> str | None:
+    """What is wrong with a snapshot, whichever champion it is for; None: it can be scored with.
+
+    Its numbers go into the journal and from there into every later step and replay, so a wrong one
+    must be found before that.
+    """
+    columns = (snapshot.weights, snapshot.mean, snapshot.scale)
+    lengths = {len(column) for column in columns}
+    if snapshot.features_hash == FEATURES_HASH and lengths != {len(FEATURE_NAMES)}:
+        return f"it has {sorted(lengths)} numbers for {len(FEATURE_NAMES)} features"
+    scalars = (snapshot.intercept, snapshot.logit_weight, snapshot.blend_weight)
+    if not all(map(isfinite, chain(scalars, *columns))):
+        return "it holds something that is not a number"
+    if not all(scale > 0 for scale in snapshot.scale):
+        return "a feature's scale is 0 or less"
+    if not 0 <= snapshot.blend_weight <= 1:
+        return f"its blend weight is {snapshot.blend_weight}, not between 0 and 1"
+    return None
 
 
 def logit(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -86,6 +86,20 @@ class Champion:
         Raises `ValueError` for another shape or dtype (a caller's mistake) and `ArtifactError` for
         outputs that aren't numbers (the model's).
         """
+        p_churn, spend = self.score_or_nan(x)
+        bad = int(np.count_nonzero(np.isnan(p_churn)))
+        if bad:
+            raise ArtifactError(
+                f"Artifact {self.version} gave {bad} of {len(x)} rows a score that is not a "
+                "number. Point the settings at the previous artifact, and retrain."
+            )
+        return p_churn, spend
+
+    def score_or_nan(
+        self, x: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `score`, but a row with an output that isn't a number has NaN in both, and that is no
+        error. Raises `ValueError`."""
         if x.ndim != 2 or x.shape[1] != self._features or x.dtype != np.float32:
             raise ValueError(
                 f"x must be float32 [n, {self._features}], got {x.dtype} {list(x.shape)}"
@@ -96,11 +110,8 @@ class Champion:
         p_churn, spend = self._session.run(list(OUTPUTS), feed)
         # A sum is finite only if all of its terms are, and costs less than isfinite().all().
         if not np.isfinite(p_churn.sum(dtype=np.float64) + spend.sum(dtype=np.float64)):
-            bad = int(np.count_nonzero(~(np.isfinite(p_churn) & np.isfinite(spend))))
-            raise ArtifactError(
-                f"Artifact {self.version} gave {bad} of {len(x)} rows a score that is not a "
-                "number. Point the settings at the previous artifact, and retrain."
-            )
+            bad = ~(np.isfinite(p_churn) & np.isfinite(spend))
+            p_churn, spend = (np.where(bad, np.float32(np.nan), told) for told in (p_churn, spend))
         return p_churn, spend
 
     @property

@@ -259,18 +259,21 @@ def _share(said: str) -> Callable[[float, float, str], str]:
 
     def say(value: float, usual: float, _: str) -> str:
         if math.isnan(value):
-            return "fewer than two orders, so no pauses yet"
+            return "all orders on one day, so no pauses yet"
         return _beside(said.format(f"{value:.0%}"), usual, f"{usual:.0%}")
 
     return say
 
 
-def _gap(said: str) -> Callable[[float, float, str], str]:
-    """How far apart orders are; `said` has {} for the days."""
+_ONE_DAY: Final = "all orders on one day"
+
+
+def _gap(said: str, unknown: str = "fewer than two orders") -> Callable[[float, float, str], str]:
+    """How far apart orders are; `said` has {} for the days, `unknown` is why there is none."""
 
     def say(value: float, usual: float, _: str) -> str:
         if math.isnan(value):
-            return "fewer than two orders, so no rhythm yet"
+            return f"{unknown}, so no rhythm yet"
         return _beside(said.format(_days(value)), usual, _days(usual))
 
     return say
@@ -286,10 +289,10 @@ _SAYINGS: Final[dict[str, Callable[[float, float, str], str]]] = {
     "gap_std_days": _gap("time between orders varies by {}"),
     "gap_last_days": _gap("{} between the last two orders"),
     "days_since_first_order": _customer_for,
-    "day_gap_mean": _gap("{} between days with an order"),
-    "day_gap_std": _gap("pauses between orders vary by {}"),
-    "day_gap_max": _gap("longest pause so far {}"),
-    "day_gap_typical": _gap("a typical pause lasts {}"),
+    "day_gap_mean": _gap("{} between days with an order", _ONE_DAY),
+    "day_gap_std": _gap("pauses between orders vary by {}", _ONE_DAY),
+    "day_gap_max": _gap("longest pause so far {}", _ONE_DAY),
+    "day_gap_typical": _gap("a typical pause lasts {}", _ONE_DAY),
     "longer_gap_share": _share("{} of the pauses so far were longer than this one"),
     **{
         f"silent_share_{w}d": _share(f"{{}} of the time was silence beyond {w} days")

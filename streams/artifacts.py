@@ -42,9 +42,18 @@ class ExplainingScorer:
         self.champion_version = champion.version
         self.horizon_days = champion.horizon_days
         self.min_orders = self._blend.min_orders
+        self._warned = False
 
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
-        return self._blend.score(x, learner)
+        scores = self._blend.score(x, learner)
+        if not self._warned and np.isnan(scores.p_churn).any():
+            self._warned = True  # once; `tideline_scores_refused_total` goes on counting
+            _log.error(
+                "champion %s gave %s of %s customers a score that is not a number; they keep the "
+                "one they had. Promote another: tideline models promote VERSION",
+                self.champion_version, int(np.isnan(scores.p_churn).sum()), len(x),
+            )  # fmt: skip
+        return scores
 
     def reasons(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> list[list[str]]:
         """What moved each row's churn probability most, the strongest first."""
@@ -89,9 +98,9 @@ class ScorerStore:
             path = self._directory / version
             if not path.is_dir():
                 raise ArtifactError(
-                    f"The journal holds steps scored by model {version}, which is not in "
+                    f"Model {version}, which {CURRENT_FILE} or the journal names, is not in "
                     f"{self._directory}. Put that artifact back, from where it was trained or a "
-                    "backup; it may go once a checkpoint has passed those steps."
+                    "backup; it may go once a checkpoint has passed the steps that it scored."
                 )
             scorer = self._load(path)
             if scorer.champion_version != version:

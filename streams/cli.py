@@ -61,7 +61,14 @@ COMMANDS: Final[dict[str, _Command]] = {
     "doctor": _Command(
         "streams.commands.doctor", "doctor", "Check this installation, line by line."
     ),
-    "bench": _Command("streams.commands.bench", "bench", "Measure Tideline on this machine."),
+    "bench": _Command(
+        "streams.commands.bench", "bench", "Measure Tideline and its peers on this machine."
+    ),
+    "capacity": _Command(
+        "streams.commands.capacity",
+        "capacity",
+        "How many machines a rate of events needs.",
+    ),
     "local": _Command("streams.local.cli", "local", "Kafka and ClickHouse on this machine."),
 }
 

@@ -35,6 +35,7 @@ RETRYABLE_CODES: Final = frozenset(
         210,  # NETWORK_ERROR
         1000,  # POCO_EXCEPTION: the server's own network library
         # The server is too busy, or short of something that comes back.
+        75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR: its disk is full
         159,  # TIMEOUT_EXCEEDED
         160,  # TOO_SLOW
         173,  # CANNOT_ALLOCATE_MEMORY
@@ -177,6 +178,7 @@ _REMEDIES: Final[dict[int, str]] = {
     164: "give the user a profile that is not readonly",  # READONLY
     192: _LOGIN,  # UNKNOWN_USER
     193: _LOGIN,  # WRONG_PASSWORD
+    194: _LOGIN,  # REQUIRED_PASSWORD
     497: "grant the user what the message names, as deploy/clickhouse/ does",  # ACCESS_DENIED
     516: _LOGIN,  # AUTHENTICATION_FAILED
 }

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 
 from schemas.topics import TopicNames
 from streams.core.records import CLICKSTREAM, ORDERS
-from streams.errors import RetryableError, TidelineError
+from streams.errors import FatalError, RetryableError, TidelineError
 from streams.journal import Fenced
+from streams.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
 from streams.services import Services
 from streams.shard import Shard
 from streams.transport import RecordBatch
@@ -39,7 +40,10 @@ class Engine:
             timeout, or the group would give this worker up. Also how long a shard that somebody
             else wrote to is left alone: if the group has dropped us, it tells us sooner than that
             (by a heartbeat), and the new owner is not disturbed.
+        stop_seconds: how long `stop` may wait for checkpoints. We are still a member then, and no
+            rebalance waits for us: only whoever stops the process does.
         on_fatal: called once with the error that the worker must stop for.
+        instance_id: the group knows this worker by that name over restarts; "": it doesn't.
     """
 
     def __init__(
@@ -47,11 +51,16 @@ class Engine:
         services: Services,
         *,
         suspend_seconds: float,
+        stop_seconds: float,
         on_fatal: Callable[[BaseException], None],
+        instance_id: str = "",
     ) -> None:
         self._services = services
         self._suspend_seconds = suspend_seconds
+        self._stop_seconds = stop_seconds
         self._on_fatal = on_fatal
+        self._instance_id = instance_id
+        self._namesakes = NamesakeWatch()
         self._sources = _sources(services.topics)
         self._owner = uuid.uuid4().hex[:12]
         self._terms = 0
@@ -81,17 +90,31 @@ class Engine:
 
     async def revoked(self) -> None:
         """A rebalance begins: every shard finishes its step, checkpoints if it can, and rests."""
+        self._resting = await self._suspend(self._suspend_seconds)
+
+    async def _suspend(self, seconds: float) -> dict[int, Shard]:
+        """Bring all shards to rest within so many seconds; returns them."""
         for task in self._retries:
             task.cancel()
         self._retries.clear()
         shards, self._shards = self._shards, {}
-        await asyncio.gather(*(s.suspend(self._suspend_seconds) for s in shards.values()))
-        self._resting = shards
+        await asyncio.gather(*(shard.suspend(seconds) for shard in shards.values()))
+        return shards
 
     async def assigned(self, partitions: Iterable[int]) -> None:
         """A rebalance ended: start the shards that are ours now. The others' state is dropped."""
         resting, self._resting = self._resting, {}
-        for number in sorted(set(partitions)):
+        ours = sorted(set(partitions))
+        if self._namesakes.assigned(ours, time.monotonic()) and self._instance_id:
+            self._on_fatal(
+                FatalError(
+                    f"The group gave this worker shards {ours} {TIMES} times within "
+                    f"{WITHIN_SECONDS:.0f} s: another one runs with the same TIDELINE_INSTANCE_ID, "
+                    f"{self._instance_id}. Give every worker a name of its own, or none."
+                )
+            )
+            return
+        for number in ours:
             shard = resting.get(number)
             if shard is None:
                 self._start(number)
@@ -103,7 +126,7 @@ class Engine:
 
     async def stop(self) -> None:
         """Finish what is under way, checkpoint and commit."""
-        await self.revoked()
+        await self._suspend(self._stop_seconds)
         self._resting = {}
 
     def _start(self, number: int) -> None:

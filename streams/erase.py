@@ -21,16 +21,24 @@ from dataclasses import dataclass
 
 from schemas.messages import Erasure, ErasureRequest
 from streams.core.erasure import digest, probe_of
-from streams.erase_clickhouse import Audit, Deletion, Person, count, delete, write_audit
+from streams.erase_clickhouse import (
+    Audit,
+    Deletion,
+    Person,
+    count,
+    delete,
+    key_ids,
+    write_audit,
+)
 from streams.erasures import ErasureBoard
-from streams.errors import FatalError
+from streams.errors import FatalError, SettingsError
 from streams.kafka_admin import connect as connect_admin
 from streams.kafka_admin import partition_counts
 from streams.kafka_offsets import EndOffsets
 from streams.settings import Settings
 from streams.targets import clickhouse_target, kafka_access, pseudonyms
 
-__all__ = ["Outcome", "erase", "new_request", "person_of", "preview"]
+__all__ = ["Outcome", "check_key", "erase", "new_request", "person_of", "preview"]
 
 _LOOK_SECONDS = 0.3  # between looks at the topic while shards are at it
 
@@ -84,6 +92,24 @@ def person_of(settings: Settings, request: ErasureRequest, user: str) -> Person:
     if key is not None:
         digests.append(digest(request.salt, key.user(user)))
     return Person(request.salt, tuple(digests))
+
+
+def check_key(settings: Settings) -> None:
+    """Make sure that we know people as ClickHouse's rows do. With another pseudonym key than the
+    workers', or none, no row of the person would be found, and all would seem well.
+
+    Raises SettingsError, SinkUnavailable, SinkRefused.
+    """
+    ours = pseudonyms(settings)
+    target = clickhouse_target(settings)
+    others = key_ids(target) - ({ours.key_id} if ours else set())
+    if others:
+        have = f"is the key {ours.key_id}" if ours else "is not set"
+        raise SettingsError(
+            f"ClickHouse at {target} has people under pseudonyms of the key "
+            f"{', '.join(sorted(others))}, but TIDELINE_PSEUDONYM_KEY {have}. Set it to the "
+            "workers' key: without it no row of the person can be found."
+        )
 
 
 def preview(settings: Settings, person: Person) -> list[Deletion]:

@@ -24,8 +24,19 @@ from schemas.messages import Erasure, ErasureRequest
 from schemas.tables import PERSONAL
 from schemas.topics import TopicNames
 from streams.clickhouse import ClickHouseTarget, connect, sink_error
+from streams.pseudonyms import KEY_ID_DIGITS, PATTERN
 
-__all__ = ["Audit", "Deletion", "Person", "count", "delete", "was_before", "write_audit"]
+__all__ = [
+    "KEY_IDS_QUERY",
+    "Audit",
+    "Deletion",
+    "Person",
+    "count",
+    "delete",
+    "key_ids",
+    "was_before",
+    "write_audit",
+]
 
 MUTATION_SECONDS: Final = 3_600.0  # a server that is silent for so long while it rewrites is gone
 _FOREVER: Final = 2**62
@@ -38,6 +49,10 @@ _TIME: Final = {
     "score_samples": "scored_at",
     "dead_letters": "recorded_at",
 }
+KEY_IDS_QUERY: Final = (
+    f"SELECT DISTINCT substring(user_id, 1, {KEY_ID_DIGITS}) FROM latest_scores "  # noqa: S608
+    f"WHERE match(user_id, '{PATTERN}')"
+)
 _LITERALS: Final = r""""((?:[^"\\]|\\.)*)\""""  # every JSON string in a text, also a broken one
 
 
@@ -79,6 +94,13 @@ def count(
         return [
             _count(client, table, _condition(table, person, names, reports)) for table in PERSONAL
         ]
+
+
+def key_ids(target: ClickHouseTarget) -> set[str]:
+    """The ids of the keys that made the pseudonyms in ClickHouse; none if it has user ids.
+    Raises SinkUnavailable, SinkRefused."""
+    with _connected(target, "looking which pseudonym key is in use") as client:
+        return {key_id for (key_id,) in client.execute(KEY_IDS_QUERY)}
 
 
 def delete(

@@ -51,6 +51,7 @@ def app_options(settings: Settings, app_id: str) -> dict[str, Any]:
         "broker_heartbeat_interval": min(3.0, session / 4),
         "broker_request_timeout": max(90.0, session * 2),
         "consumer_auto_offset_reset": "earliest",
+        "consumer_group_instance_id": settings.kafka.instance_id or None,
         # A topic that went and came back is noticed so soon; by default after five minutes.
         "consumer_metadata_max_age_ms": 30_000,
         "consumer_max_fetch_size": 4 * 1024 * 1024,
@@ -79,6 +80,8 @@ def execute(app: faust.App, failure: Failure) -> int:
     worker = faust.Worker(
         app, loglevel=None, redirect_stdouts=False, override_logging=False, quiet=True
     )
+    # It would write to stdout, whoever listens there. Where that is a full disk, the worker ended.
+    worker.spinner = None
     status = 0
     try:
         worker.execute_from_commandline()

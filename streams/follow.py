@@ -10,6 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from models.blend import unsound
 from schemas.messages import LearnerSnapshot
 from streams.kafka_access import KafkaAccess
 from streams.log import Log
@@ -23,12 +24,16 @@ RETRY_SECONDS = 1.0
 
 
 def newest_of(values: Iterable[bytes | None], topic: str) -> LearnerSnapshot | None:
-    """The last readable snapshot; one that can't be read is skipped with a warning."""
+    """The last snapshot that can be read and scored with; others are skipped with a warning."""
     for value in reversed(list(values)):
         try:
-            return _decoder.decode(value or b"")
+            snapshot = _decoder.decode(value or b"")
+            problem = unsound(snapshot)
         except msgspec.DecodeError as exc:
-            _log.warning("%s: skipping a record that is no learner snapshot: %s", topic, exc)
+            problem = str(exc)
+        if problem is None:
+            return snapshot
+        _log.warning("%s: skipping a record that is no learner snapshot: %s", topic, problem)
     return None
 
 

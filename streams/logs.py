@@ -30,6 +30,8 @@ FIELDS: Final = (
 
 # Chatty at INFO about every fetch and heartbeat; their warnings still matter.
 _QUIET: Final = ("aiokafka", "kafka", "clickhouse_driver", "asyncio", "mode", "faust")
+# Tells of every try to connect with a traceback; the sink tells the same in one line.
+_TWICE: Final = ("clickhouse_driver.connection",)
 
 
 def configure(
@@ -43,6 +45,8 @@ def configure(
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.getLevelName(level.upper()), logging.WARNING))
+    for name in _TWICE:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -62,6 +62,12 @@ class Metrics:
             "shard",
             "state",
         )
+        self.partition_paused = self._gauge(
+            "partition_paused",
+            "1 while no more is fetched because what was fetched waits",
+            "topic",
+            "partition",
+        )
         self.recovery_batches_remaining = self._gauge(
             "recovery_batches_remaining", "Journalled batches still to replay", "shard"
         )
@@ -96,6 +102,10 @@ class Metrics:
         self.champion = self._gauge("champion", "1 for the champion that new steps use", "version")
         self.champions_refused = self._counter(
             "champions_refused", "Promoted artifacts that failed their checks; the old one stays"
+        )
+        self.scores_refused = self._counter(
+            "scores_refused",
+            "Scores that the champion had no number for; the customer keeps the last one",
         )
         self.learner_updates = self._counter("learner_updates", "Matured labels learned")
         self.learner_version = self._gauge(
@@ -134,6 +144,7 @@ class Metrics:
         ):
             gauge.remove_by_labels({"shard": str(shard)})
         self.shard_state.remove_by_labels({"shard": str(shard)})
+        self.partition_paused.remove_by_labels({"partition": str(shard)})
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(name, help_, labels, namespace="tideline", registry=self.registry)

@@ -32,6 +32,7 @@ class MetricsMonitor:
         ):
             m.events.labels(label, outcome).inc(count)
         m.batches.labels(label).inc()
+        m.scores_refused.inc(outputs.refused)
         m.batch_seconds.labels("step").observe(seconds)
         for letter in outputs.dead_letters:
             m.dead_letters.labels(letter.reason).inc()

@@ -26,10 +26,13 @@ from streams.blocks import Coded
 from streams.core.step import Outputs
 from streams.settings_reader import Secret
 
-__all__ = ["CONCEALED", "Pseudonyms"]
+__all__ = ["CONCEALED", "KEY_ID_DIGITS", "PATTERN", "Pseudonyms"]
 
 _KEPT: Final = 1 << 17  # pseudonyms remembered: most rows are of users seen lately
 _DIGITS: Final = 32  # 128 bits: no two of a billion users meet by chance
+KEY_ID_DIGITS: Final = 8
+PATTERN: Final = f"^[0-9a-f]{{{KEY_ID_DIGITS}}}[.][0-9a-f]{{{_DIGITS}}}$"
+"""Regular expression of what a pseudonym looks like."""
 
 CONCEALED: Final[Mapping[str, str]] = {
     "user_id": "user",
@@ -49,7 +52,8 @@ class Pseudonyms:
 
     def __init__(self, key: Secret) -> None:
         secret = key.reveal().encode()
-        self.key_id: str = hashlib.sha256(b"tideline pseudonym key\0" + secret).hexdigest()[:8]
+        named = hashlib.sha256(b"tideline pseudonym key\0" + secret).hexdigest()
+        self.key_id: str = named[:KEY_ID_DIGITS]
 
         def hashed(text: str) -> str:
             return hmac.digest(secret, text.encode(), "sha256").hex()[:_DIGITS]

@@ -73,6 +73,11 @@ class KafkaSettings:
     session_timeout_seconds: float = setting(
         10.0, "seconds until a silent worker loses its partitions", rules.between(1.0, 1_800.0)
     )
+    instance_id: str = setting(
+        "",
+        "name of this worker in its group, kept over restarts, which then move no shards",
+        rules.INSTANCE,
+    )
     kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting(
         "plaintext", "the listener's protocol: plaintext, ssl (TLS), sasl_plaintext or sasl_ssl"
     )

@@ -12,6 +12,7 @@ __all__ = [
     "CURRENCY",
     "HOST",
     "IDENTIFIER",
+    "INSTANCE",
     "KEY",
     "LISTEN_PORT",
     "NOT_NEGATIVE",
@@ -76,6 +77,10 @@ BROKERS: Final = Rule("host:port, several separated by commas, without kafka://"
 TOPIC: Final = Rule(
     "1 to 200 letters, digits, '.', '_' or '-' (as in a Kafka topic name)",
     lambda text: bool(re.fullmatch(r"[A-Za-z0-9._-]{1,200}", text)) and text not in {".", ".."},
+)
+INSTANCE: Final = Rule(
+    "up to 200 letters, digits, '.', '_' or '-', or nothing",
+    lambda text: bool(re.fullmatch(r"[A-Za-z0-9._-]{0,200}", text)) and text not in {".", ".."},
 )
 HOST: Final = Rule(
     "a host name or address, without a port",

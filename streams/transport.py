@@ -27,6 +27,7 @@ from faust.types import TP, ConsumerMessage
 
 from streams.core.records import Records
 from streams.fetch import fetched_columns, keep_fetched_bytes
+from streams.offset_commits import commit_assigned
 
 __all__ = ["BatchSchema", "Consumer", "RecordBatch", "Transport"]
 
@@ -85,6 +86,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001
             return await fetched_columns(fetcher, active_partitions, timeout or 0.0, self._resumed)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        return await commit_assigned(self._ensure_consumer(), offsets)
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]

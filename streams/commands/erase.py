@@ -91,6 +91,7 @@ async def _erase(
     from streams import erase as steps
     from streams.erasures import board_of
 
+    await asyncio.to_thread(steps.check_key, settings)
     async with board_of(settings) as board:
         request = steps.new_request(settings, board, user, operator)
         person = steps.person_of(settings, request, user)
@@ -187,8 +188,10 @@ def _report(outcome: Outcome, as_json: bool) -> None:
 
 
 def _verify(settings: Settings, user: str, as_json: bool) -> int:
+    from streams.erase import check_key
     from streams.erase_verify import verify
 
+    check_key(settings)
     with _bar() as bar:
         task: TaskID = bar.add_task("looking", total=None)
         found, erasures = asyncio.run(

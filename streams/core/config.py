@@ -41,7 +41,8 @@ class Scorer(Protocol):
         ...
 
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
-        """x: float32 [k, F]. Each row's scores depend on that row alone, bit for bit."""
+        """x: float32 [k, F]. Each row's scores depend on that row alone, bit for bit. A row that
+        the model has no number for has NaN in all of them."""
         ...
 
     def reasons(

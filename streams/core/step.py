@@ -70,6 +70,8 @@ class Outputs:
     dead_letters: list[DeadLetter]
     """Records that can't be used, and the late ones (reason `late`)."""
     counts: Counts
+    refused: int = 0
+    """Users whom the champion gave no number; they keep the score that they had."""
 
 
 def step(
@@ -119,7 +121,7 @@ def step(
     state.will_change(swept)
     touched = np.sort(state.grouped(np.concatenate([*rows, swept]))[0])
     x = features(state, touched, now_ms)
-    _score(state, touched, x, now_ms, config, scorer, learner)
+    refused = _score(state, touched, x, now_ms, config, scorer, learner)
 
     # 4. decide
     learner_version = learner.version if learner else 0
@@ -157,6 +159,7 @@ def step(
         erased=erased,
         users_scored=len(touched),
     )
+    fresh = ~np.isin(touched, refused) if len(refused) else slice(None)
     tables = {
         "score_history": _score_rows(state, touched, now_ms, scorer, learner_version, moved),
         "segment_changes": changes,
@@ -164,12 +167,12 @@ def step(
         "matured_predictions": matured,
         "dead_letters": _dead_letter_rows(dead),
         SAMPLE_TABLE: sample(
-            state, touched, x, now_ms, config.sample_share, scorer, learner_version
+            state, touched[fresh], x[fresh], now_ms, config.sample_share, scorer, learner_version
         ),
         "batches": _batch_row(state, plan, counts),
     }
     tables = {name: table for name, table in tables.items() if len(next(iter(table.values())))}
-    return Outputs(tables, alerts, examples, dead, counts)
+    return Outputs(tables, alerts, examples, dead, counts, len(refused))
 
 
 def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:
@@ -219,11 +222,14 @@ def _score(
     config: CoreConfig,
     scorer: Scorer,
     learner: LearnerSnapshot | None,
-) -> None:
+) -> NDArray[np.int64]:
     """Who has enough history gets scores; the others have NaN, which reads "not enough data".
 
     Enough is what the champion was trained on: so many orders of the user, and a shop old enough
     for its customers' silences to mean something.
+
+    Returns whom the champion gave no number, of `rows`: a model that fails for some must not stop
+    the stream, whose journal would lead every replay to the same failure.
     """
     c, meta = state.columns, state.meta
     customers = np.flatnonzero(c.orders[rows] > 0)
@@ -235,15 +241,19 @@ def _score(
     fit = c.orders[rows] >= (_NEVER if young else max(1, scorer.min_orders))
     scored = np.flatnonzero(fit)
     columns = (c.p_churn, c.p_champion, c.p_learner, c.expected_spend)
+    refused = np.empty(0, np.int64)
     if len(scored):
         at = rows[scored]
         scores = scorer.score(x[scored] if len(scored) < len(rows) else x, learner)
         new = (scores.p_churn, scores.p_champion, scores.p_learner, scores.spend)
+        known = ~np.isnan(scores.p_churn)
         for column, values in zip(columns, new, strict=True):
-            column[at] = values
+            column[at] = np.where(known, values, column[at])
+        refused = at[~known]
     if len(scored) < len(rows):
         for column in columns:  # a champion that asks for more may have come since
             column[rows[~fit]] = np.nan
+    return refused
 
 
 def _end_slice(state: ShardState, plan: Plan, now_ms: int, config: CoreConfig) -> None:

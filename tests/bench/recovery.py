@@ -16,14 +16,11 @@ import os
 import sys
 import tempfile
 import time
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -34,24 +31,23 @@ from streams.checkpoints import CheckpointStore
 from streams.commands.support import json_option, print_json, print_table
 from streams.core import snapshot
 from streams.core.plan import Plan
-from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
 from streams.core.step import step
 from streams.core_config import core_config
 from streams.journal import Journal
-from streams.local.process import ChildProcess, free_port
+from streams.local.process import ChildProcess
 from streams.local.stack import LocalStack
 from streams.log import KafkaLog
 from streams.replay.partitioner import Partitioner
-from streams.replay.records import CLICKSTREAM, Block
 from streams.replay.synthetic import Synthetic
 from streams.settings import Settings, as_environ, load
 from streams.targets import artifact_directory, clickhouse_target
+from tests.bench.load import columns
+from tests.bench.worker import DEADLINE_SECONDS, Worker, percentiles, total
 
 __all__ = ["measure", "recovery"]
 
 BLOCK = 80_000  # events per turn of the builder: about 20,000 per shard
-DEADLINE_SECONDS = 300.0
 
 
 def build(settings: Settings, source: Synthetic, progress: Progress) -> list[ShardState]:
@@ -65,7 +61,7 @@ def build(settings: Settings, source: Synthetic, progress: Progress) -> list[Sha
         owners = partitioner.assign([record.key for record in block])
         for shard, state in enumerate(states):
             mine = [r for r, owner in zip(block, owners, strict=True) if owner == shard]
-            records = [_records(mine, s, state.meta.offsets[s]) for s in SOURCES]
+            records = columns(mine, state.meta.offsets)
             start = state.meta.offsets[0], state.meta.offsets[1]
             stop = start[0] + len(records[0]), start[1] + len(records[1])
             step(state, Plan(state.meta.seq + 1, start, stop, 0, 0), records, config, scorer)
@@ -73,18 +69,6 @@ def build(settings: Settings, source: Synthetic, progress: Progress) -> list[Sha
     for state in states:
         state.meta.offsets = [0, 0]
     return states
-
-
-def _records(block: Block, source: int, offset: int) -> Records:
-    mine = [r for r in block if (r.topic_kind == CLICKSTREAM) == (source == 0)]
-    make = getattr(Records, "of", Records)
-    found: Records = make(
-        np.arange(offset, offset + len(mine), dtype=np.int64),
-        np.array([r.timestamp_ms for r in mine], np.int64),
-        [r.key for r in mine],
-        [r.value for r in mine],
-    )
-    return found
 
 
 async def store(settings: Settings, states: list[ShardState], progress: Progress) -> int:
@@ -109,72 +93,6 @@ async def store(settings: Settings, states: list[ShardState], progress: Progress
         progress.advance(task)
     await log.stop()
     return total
-
-
-class Worker:
-    """A worker process and its metrics."""
-
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self.port = free_port()
-        environ = {**os.environ, **as_environ(settings), "TIDELINE_METRICS_PORT": str(self.port)}
-        self._log = log
-        argv = [sys.executable, "-m", "streams.cli", "worker"]
-        self.process = ChildProcess("worker", argv, log, env=environ)
-        self.started = time.monotonic()
-        self.process.start()
-
-    def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-        """All metrics now; empty if the worker does not answer yet."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as got:
-                text = got.read().decode()
-        except OSError:
-            return {}
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-
-    def seconds_until_all_flow(self, shards: int) -> float:
-        """Since its start, until every shard has finished a step with new events."""
-        end, before = self.started + DEADLINE_SECONDS, dict[int, float]()
-        while time.monotonic() < end:
-            if not self.process.running:
-                raise click.ClickException(f"the worker ended:\n{self._log.read_text()[-2000:]}")
-            now = self.samples()
-            for shard in range(shards):
-                label = ("shard", str(shard))
-                running = now.get(("tideline_shard_state", (label, ("state", "running"))), 0.0)
-                accepted = now.get(("tideline_records_accepted_total", (label,)), 0.0)
-                if running:  # whatever it counted before was replayed
-                    before.setdefault(shard, accepted)
-                    if accepted > before[shard]:
-                        before[shard] = -1.0
-            if len(before) == shards and all(count < 0 for count in before.values()):
-                return time.monotonic() - self.started
-            time.sleep(0.1)
-        raise click.ClickException(f"no events flowed in {DEADLINE_SECONDS:.0f} s")
-
-    def percentiles(self, name: str, **labels: str) -> dict[str, float]:
-        """Of a histogram, in milliseconds: the upper edge of the bucket that holds each."""
-        wanted = set(labels.items())
-        buckets = sorted(
-            (float(dict(key)["le"]), value)
-            for (sample, key), value in self.samples().items()
-            if sample == f"{name}_bucket" and wanted <= set(key)
-        )
-        total = buckets[-1][1] if buckets else 0.0
-        found = {"count": total}
-        for label, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)):
-            edge = next((le for le, count in buckets if total and count >= share * total), 0.0)
-            found[f"{label}_ms_at_most"] = round(edge * 1000, 3)
-        return found
-
-    @property
-    def resident_bytes(self) -> int:
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) * 1024
 
 
 def start_load(settings: Settings, log: Path, users: int, rate: float, now_ms: int) -> ChildProcess:
@@ -229,14 +147,10 @@ def measure(
                 first = worker.seconds_until_all_flow(settings.kafka.partitions)
                 progress.advance(task)
                 time.sleep(seconds)
-                stalls = worker.percentiles("tideline_checkpoint_seconds")
-                steps = worker.percentiles("tideline_batch_seconds", stage="step")
+                stalls = percentiles(worker.samples(), "tideline_checkpoint_seconds")
+                steps = percentiles(worker.samples(), "tideline_batch_seconds", stage="step")
                 resident = worker.resident_bytes
-                checkpointed = sum(
-                    value
-                    for (name, _), value in worker.samples().items()
-                    if name == "tideline_checkpoint_bytes_total"
-                )
+                checkpointed = total(worker.samples(), "tideline_checkpoint_bytes_total")
             finally:
                 worker.process.kill()
             progress.advance(task)

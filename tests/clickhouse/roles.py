@@ -3,7 +3,13 @@
 chDB has no users but `default`, and nowhere to keep others. But it reads a `users.xml`, in which a
 user's grants are GRANT statements. So each role runs in a process of its own, where `default` has
 exactly the role's grants and the profile of its user; `tideline_views`, which the views read as,
-is there beside it. What this leaves out: passwords, and CREATE USER itself (only parsed).
+is there beside it.
+
+CREATE ROLE, CREATE USER and GRANT run too, as far as they can: `up_to_storing` gives ClickHouse a
+`users.xml` in which all of them are, so that it checks every name, hash and setting that a
+statement has and refuses only the last thing, to store the result (`STORED_NOWHERE`). What this
+leaves out is the store itself, and logging in with a password: chDB reads `users_xml` and no other
+of a server's user directories, whatever its configuration says.
 """
 
 from __future__ import annotations
@@ -20,10 +26,22 @@ from xml.sax.saxutils import escape
 
 from streams.migrate import split_statements
 
-__all__ = ["ADMIN", "DEPLOY", "Grant", "as_role", "deployed", "grants", "profile_of"]
+__all__ = [
+    "ADMIN",
+    "DEPLOY",
+    "STORED_NOWHERE",
+    "Grant",
+    "as_role",
+    "deployed",
+    "grants",
+    "profile_of",
+    "up_to_storing",
+]
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "clickhouse"
 ADMIN = "admin"
+STORED_NOWHERE = "Code: 495."
+"""ACCESS_STORAGE_READONLY: all is well but for where to put it."""
 _GRANT = re.compile(r"GRANT (?P<rights>.+) ON tideline\.(?P<name>\w+|\*) TO (?P<role>\w+)")
 _RIGHT = re.compile(r"(?P<right>[A-Z ]+[A-Z])(?:\((?P<columns>[^)]*)\))?(?:, |$)")
 
@@ -124,8 +142,30 @@ def _user(name: str, profile: str, role: str) -> str:
 
 def as_role(role: str, database: Path, statements: Sequence[str]) -> list[Any]:
     """Run statements one after the other: rows of each, or ClickHouse's message as a str."""
+    return _run(_users_xml(role), database, statements)
+
+
+def up_to_storing(database: Path, statements: Sequence[str]) -> list[Any]:
+    """As `as_role` for an administrator of a server that has all roles, users and profiles of
+    deploy/clickhouse/ already, in a file that it can't change."""
+    made = re.findall(
+        r"CREATE (ROLE|USER|SETTINGS PROFILE) (?:IF NOT EXISTS|OR REPLACE) (\w+)",
+        "\n".join([*deployed("1_roles.sql"), *deployed("2_users.sql")]),
+    )
+    users = "".join(_user(name, "open", name) for kind, name in made if kind == "USER")
+    roles = "".join(f"<{name}/>" for kind, name in made if kind == "ROLE")
+    profiles = "".join(f"<{name}/>" for kind, name in made if kind == "SETTINGS PROFILE")
+    there = (
+        f"<clickhouse><profiles><default/><open/>{profiles}</profiles><quotas><default/></quotas>"
+        f"<roles>{roles}</roles><users>{_user('default', 'default', ADMIN)}{users}</users>"
+        "</clickhouse>"
+    )
+    return _run(there, database, statements)
+
+
+def _run(users_xml: str, database: Path, statements: Sequence[str]) -> list[Any]:
     users, config = database.with_name("users.xml"), database.with_name("config.xml")
-    users.write_text(_users_xml(role))
+    users.write_text(users_xml)
     config.write_text(
         f"<clickhouse><user_directories><users_xml><path>{users}</path></users_xml>"
         "</user_directories></clickhouse>"

@@ -14,8 +14,17 @@ import pytest
 
 from schemas.tables import TABLES
 from streams import migrate
+from streams.erase_clickhouse import KEY_IDS_QUERY
 from streams.sink import INSERT_ORDER
-from tests.clickhouse.roles import ADMIN, DEPLOY, as_role, deployed, grants, profile_of
+from tests.clickhouse.roles import (
+    ADMIN,
+    STORED_NOWHERE,
+    as_role,
+    deployed,
+    grants,
+    profile_of,
+    up_to_storing,
+)
 
 pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(180)]
 
@@ -80,16 +89,40 @@ def ask(role: str, database: Path, *statements: str) -> list[Any]:
 # -- what the files say
 
 
-def test_every_statement_is_one_that_clickhouse_can_parse(tmp_path: Path) -> None:
-    statements = [
-        "EXPLAIN AST " + re.sub(r"\{\w+:String\}", f"'{'0' * 64}'", statement)
-        for file in sorted(DEPLOY.glob("*.sql"))
-        for statement in deployed(file.name)
-    ]
+def test_every_statement_runs_up_to_where_its_result_would_be_stored(tmp_path: Path) -> None:
+    """CREATE ROLE, CREATE USER and GRANT: ClickHouse finds every role, profile, setting and hash
+    that they name. The users' hashes come as query parameters, as clickhouse-client passes them."""
+    statements = [*deployed("1_roles.sql"), *deployed("2_users.sql")]
+    names = set(re.findall(r"\{(\w+):String\}", "".join(statements)))
+    assert len(names) == len(ROLES) - 1  # all but tideline_views
+    hashes = [f"SET param_{name} = '{'0' * 64}'" for name in sorted(names)]
+    answers = up_to_storing(tmp_path / "db", [*hashes, *statements])
     assert len(statements) > 40
-    for statement, answer in zip(statements, as_role(ADMIN, tmp_path / "db", statements),
-                                 strict=True):  # fmt: skip
-        assert not isinstance(answer, str), f"{statement}\n{answer}"
+    for statement, answer in zip(statements, answers[len(hashes) :], strict=True):
+        assert isinstance(answer, str), statement
+        assert answer.startswith(STORED_NOWHERE), f"{statement}\n{answer}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "spoiled", "by"),
+    [
+        ("CREATE USER IF NOT EXISTS tideline_writer", "DEFAULT ROLE tideline_writer",
+         "DEFAULT ROLE nobody"),
+        ("CREATE USER IF NOT EXISTS tideline_sre_ro", "'tideline_reader'", "'nothing'"),
+        ("CREATE USER IF NOT EXISTS tideline_eraser", "{eraser:String}", "'too short'"),
+        ("CREATE SETTINGS PROFILE", "max_result_rows", "max_resultrows"),
+        ("GRANT tideline_eraser TO", "TO tideline_eraser", "TO nobody"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_statement_is_found_before_that(
+    tmp_path: Path, statement: str, spoiled: str, by: str
+) -> None:
+    (good,) = (s for f in ("1_roles.sql", "2_users.sql") for s in deployed(f)
+               if s.startswith(statement))  # fmt: skip
+    assert spoiled in good
+    (answer,) = up_to_storing(tmp_path / "db", [good.replace(spoiled, by)])
+    assert isinstance(answer, str)
+    assert not answer.startswith(STORED_NOWHERE)
 
 
 def test_every_role_has_one_user_that_has_no_other_role_and_no_password_in_the_file() -> None:
@@ -225,6 +258,8 @@ def test_every_query_of_the_readme_has_a_reader(database: Path) -> None:
 
 
 def test_the_eraser_deletes_by_person_and_time_and_can_do_nothing_else(database: Path) -> None:
+    (asked,) = ask("tideline_eraser", database, KEY_IDS_QUERY)
+    assert not isinstance(asked, str), asked
     deletable = [g for g in GRANTS if g.role == "tideline_eraser" and g.right == "SELECT"]
     for grant in deletable:
         condition = " AND ".join(f"isNotNull({column})" for column in grant.columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from dataclasses import astuple
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
@@ -28,11 +30,13 @@ from tests.core.driving import (
     HOUR_MS,
     T0,
     Driver,
+    FakeScores,
     SilenceScorer,
     bounded,
     click,
     config,
     encode,
+    feature,
     order,
     record,
     run_log,
@@ -598,6 +602,40 @@ def test_a_learner_stays_in_use_until_the_next() -> None:
     driver.feed(clock_ms=T0 + DAY_MS + 1, sweep_rows=1)
     assert [r["learner_version"] for r in driver.rows("score_history")] == [0, 1, 1]
     assert driver.column("p_champion", "u") + 0.25 == pytest.approx(driver.column("p_churn", "u"))
+
+
+class SometimesNothing(SilenceScorer):
+    """Has no number for who has been silent for 5 to 10 days."""
+
+    def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> FakeScores:
+        scores = super().score(x, learner)
+        days = feature(x, "days_since_order")
+        none = (days > 5) & (days < 10)
+        return FakeScores(*(np.where(none, np.float32(np.nan), s) for s in astuple(scores)))
+
+
+def test_a_customer_without_a_number_keeps_the_score_they_had() -> None:
+    driver = customer(sample_share=1.0)
+    driver.scorer = SometimesNothing()
+    driver.feed([], [order("v", T0), order("v", T0 + 6 * DAY_MS)], clock_ms=T0 + 6 * DAY_MS)
+    before = [driver.column(name, "u") for name in ("p_churn", "p_champion", "expected_spend")]
+    outputs = driver.sweep(T0 + 7 * DAY_MS)  # u: 7 days, v: 1 day
+    assert outputs.refused == 1
+    assert [driver.column(n, "u") for n in ("p_churn", "p_champion", "expected_spend")] == before
+    assert driver.column("p_churn", "v") == pytest.approx(1 / 60, abs=1e-3)
+    # They can't be recomputed, so they are no sample of what was scored.
+    assert outputs.tables["score_samples"]["user_id"].tolist() == ["v"]
+    assert driver.sweep(T0 + 11 * DAY_MS).refused == 0
+    assert driver.column("p_churn", "u") == pytest.approx(11 / 60, abs=1e-3)
+
+
+def test_a_customer_who_never_had_a_number_reads_as_not_enough_data() -> None:
+    driver = Driver(config())
+    driver.scorer = SometimesNothing()
+    outputs = driver.feed([], [order("u", T0)], clock_ms=T0 + 7 * DAY_MS)
+    assert outputs.refused == 1
+    assert np.isnan(driver.column("p_churn", "u"))
+    assert states(driver) == []
 
 
 # -- out

@@ -10,6 +10,7 @@ from typing import Final
 from streams.cli import COMMANDS
 from streams.metrics import Metrics
 from streams.settings import Settings, describe
+from tests.bench import report
 
 __all__ = ["BLOCKS", "README", "main", "rewritten"]
 
@@ -60,10 +61,16 @@ def metrics() -> str:
     )  # fmt: skip
 
 
+def bench() -> str:
+    """What `tideline bench --record` measured last."""
+    return report.readme(report.load())
+
+
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "commands": commands,
     "settings": settings,
     "metrics": metrics,
+    "bench": bench,
 }
 
 

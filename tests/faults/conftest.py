@@ -1,11 +1,16 @@
-"""A drill for each test, and the table at the end of `make faults`."""
+"""A drill for each test, and the table at the end of `make faults`.
+
+A drill's result travels as a property of its test's report, so that several processes
+(`pytest -n`) make one table.
+"""
 
 from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +25,8 @@ from tests.faults.old_clickhouse import NOT_THERE, OldClickHouse, missing, prepa
 from tests.faults.proxy import Proxy
 from tests.integration.world import World
 
-RESULTS = pytest.StashKey[list[Result]]()
+_PROPERTY = "fault"
+_OUTCOME = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +67,6 @@ def fault(
     seed = request.config.getoption("--seed") * 1000 + zlib.crc32(request.node.name.encode()) % 1000
     result = Result(name, seed)
     print(f"fault: {name}, seed {seed}")
-    request.config.stash.setdefault(RESULTS, []).append(result)
     with ExitStack() as stack:
 
         def make(broker: Any = None, server: Any = None, **options: Any) -> World:
@@ -77,11 +82,10 @@ def fault(
             return stack.enter_context(world)
 
         yield Drill(result, make)
-        report = request.node.stash.get(_OUTCOME, None)
-        result.failed = report != "passed"
-
-
-_OUTCOME = pytest.StashKey[str]()
+    outcome = request.node.stash.get(_OUTCOME, "")
+    if outcome != "skipped":
+        result.failed = outcome != "passed"
+        request.node.user_properties.append((_PROPERTY, asdict(result)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -93,9 +97,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    config = terminalreporter.config
-    results = config.stash.get(RESULTS, [])
-    if not results or not config.getoption("--faults"):
+    reports = [r for each in terminalreporter.stats.values() for r in each
+               if isinstance(r, pytest.TestReport) and r.when == "teardown"]  # fmt: skip
+    results = [Result(**told) for r in reports for name, told in r.user_properties
+               if name == _PROPERTY]  # fmt: skip
+    if not results or not terminalreporter.config.getoption("--faults"):
         return
     grouped: dict[str, list[Result]] = defaultdict(list)
     for result in results:
@@ -103,17 +109,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     table = Table("fault", title="Faults", title_justify="left")
     for heading in ("runs", "failed", "lost", "doubled", "recovery s", "seeds"):
         table.add_column(heading, justify="right")
-    for name, runs in grouped.items():
+    for name, runs in sorted(grouped.items()):
         judged = [run for run in runs if run.lost is not None]
         table.add_row(
             name, str(len(runs)), str(sum(run.failed for run in runs)),
             *((str(sum(getattr(run, what) or 0 for run in judged)) if judged else "?")
               for what in ("lost", "doubled")),
-            f"{max(run.recovery_seconds for run in runs):.1f}",
+            "refused" if runs[0].refused else f"{max(run.recovery_seconds for run in runs):.1f}",
             " ".join(str(run.seed) for run in runs),
         )  # fmt: skip
     terminalreporter.ensure_newline()
     Console(width=120).print(table)
-
-
-Drills = Callable[..., Drill]

@@ -22,6 +22,7 @@ from typing import Any
 from streams.artifacts import ScorerStore
 from streams.core.records import Records
 from streams.core_config import core_config
+from streams.local.process import wait_until
 from streams.log import KafkaLog
 from streams.replay.synthetic import Generated, Synthetic
 from streams.targets import artifact_place
@@ -45,6 +46,8 @@ class Result:
     """None: it did not come to a judgement."""
     doubled: int | None = None
     recovery_seconds: float = 0.0
+    refused: bool = False
+    """It ends with a worker that refuses to go on, and says why."""
     failed: bool = True
 
 
@@ -68,6 +71,8 @@ class Drill:
     loads: list[Load] = field(default_factory=list)
     extra_sent: int = 0
     """Records that a test sent by itself, all of them dead letters."""
+    extra_good: int = 0
+    """And those that count."""
     _world: World | None = None
 
     @property
@@ -121,6 +126,18 @@ class Drill:
         seconds = time.monotonic() - started
         self.result.recovery_seconds = max(self.result.recovery_seconds, seconds)
 
+    def refused(self, worker: Worker, *told: str) -> None:
+        """The worker ends by itself with status 1, says why, and has written nothing."""
+        rows = "SELECT count(), sum(accepted) FROM batches FINAL"
+        before = self.world.sql(rows)
+        ended = wait_until(lambda: not worker.running, WAIT_SECONDS)
+        assert ended, worker.log[-2000:]
+        assert worker.stop()[0] == 1
+        for text in told:
+            assert text in worker.log, worker.log[-3000:]
+        assert self.world.sql(rows) == before
+        self.result.refused = True
+
     # -- judging
 
     @property
@@ -138,7 +155,8 @@ class Drill:
         """Wait until everything is in, stop these workers in order, and judge."""
         for load in self.loads:
             load.join(timeout_seconds)
-        self.world.wait_accepted(self.sent.total + self.extra_sent, timeout_seconds)
+        total = self.sent.total + self.extra_sent + self.extra_good
+        self.world.wait_accepted(total, timeout_seconds)
         for worker in workers:
             metrics = worker.ledger_metric()
             assert metrics["accepted"] == metrics["outcomes"], metrics
@@ -162,7 +180,8 @@ class Drill:
     def _check_ledger(self, verdict: Verdict) -> None:
         sent = self.sent
         wanted = {
-            "accepted": sent.total + self.extra_sent, "scored": sent.good,
+            "accepted": sent.total + self.extra_sent + self.extra_good,
+            "scored": sent.good + self.extra_good,
             "duplicates": sent.duplicate, "late": sent.late,
             "dead_letters": sum(sent.malformed.values()) + self.extra_sent,
         }  # fmt: skip

@@ -65,7 +65,7 @@ _USERS = """\
   <profiles><default><readonly>{readonly}</readonly></default><admin></admin></profiles>
   <users>
     <default>
-      <password></password><networks><ip>{host}</ip></networks>
+      <password>{password}</password><networks><ip>{host}</ip></networks>
       <profile>default</profile><quota>default</quota>
     </default>
     <admin>
@@ -102,7 +102,7 @@ class OldClickHouse:
         self._directory.mkdir(parents=True, exist_ok=True)
         config = self._directory / "config.xml"
         config.write_text(_CONFIG.format(host=LOOPBACK, port=self.port, path=self._directory))
-        self.set_readonly(False)
+        self.configure_user()
         program = shutil.which("clickhouse-server") or "clickhouse-server"
         self._child = ChildProcess(
             "clickhouse-server",
@@ -113,10 +113,10 @@ class OldClickHouse:
         self._child.wait_ready(self._answers, _READY_SECONDS)
         return self
 
-    def set_readonly(self, readonly: bool) -> None:
-        """Let the worker's user only read, or write again; the server notices within seconds.
+    def configure_user(self, *, readonly: bool = False, password: str = "") -> None:
+        """What the worker's user may, and how it gets in; the server notices within seconds.
         The user `admin` may always do everything."""
-        text = _USERS.format(host=LOOPBACK, readonly=int(readonly))
+        text = _USERS.format(host=LOOPBACK, readonly=int(readonly), password=password)
         (self._directory / "users.xml").write_text(text)
 
     def stop(self) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from kafka import KafkaProducer
 
 from streams.kafka_admin import connect as connect_admin
 from tests.faults.drill import Drill
@@ -124,17 +127,71 @@ def committed(here: World) -> dict[tuple[str, int], int]:
 @pytest.mark.full
 @pytest.mark.fault("the clock jumps {days:+} days, and back")
 @pytest.mark.parametrize("days", [3, -3])
-def test_a_clock_that_jumps_gives_what_the_journal_says(fault: Drill, days: int) -> None:
+def test_a_clock_that_jumps_gives_what_the_journal_says(
+    fault: Drill, tmp_path: Path, days: int
+) -> None:
     here = fault.build(clock="wall", sweep_interval_seconds=20)
-    jumps = [[40, days * DAY_MS], [120, 0]]
-    first = fault.worker("first", jumps=jumps)
+    clock = tmp_path / "clock"
+
+    def jump(ms: int) -> None:
+        """And let a good many records come in by that time."""
+        clock.with_suffix(".new").write_text(str(ms))
+        clock.with_suffix(".new").replace(clock)
+        fault.under_load(here.accepted + 1_500)
+
+    clock.write_text("0")
+    first = fault.worker("first", clock=str(clock))
     here.own(first)
     start_ms = int(time.time() * 1000) - 32 * DAY_MS
-    fault.load(8_000, rate=1_000, start_ms=start_ms)
-    fault.under_load(4_000)
+    fault.load(10_000, rate=1_000, start_ms=start_ms)
+    fault.under_load(1_000)
+    jump(days * DAY_MS)
+    jump(0)
     first.kill()
     with fault.recovery():
         second = fault.worker("second")  # whose clock never jumped
     oracles = fault.finish(second)
-    clocks = [plan.clock_ms for o in oracles.values() for plan in o.plans]
-    assert max(clocks) - min(clocks) > 2 * DAY_MS or days < 0
+    for oracle in oracles.values():
+        clocks = np.array([plan.clock_ms for plan in oracle.plans])
+        assert (np.diff(clocks) >= 0).all()  # time never goes back
+        ahead = clocks.max() - clocks[0] > 2 * DAY_MS
+        assert ahead == (days > 0)
+        # Set back, and after going back: it stands still until the wall has caught up.
+        assert (np.diff(clocks) == 0).sum() >= 3
+
+
+@pytest.mark.full
+@pytest.mark.fault("future-dated events, and SIGKILL among them")
+def test_events_from_the_future_are_dead_letters_beyond_what_is_allowed(fault: Drill) -> None:
+    here = fault.build(checkpoint_interval_seconds=1.0)
+    first = fault.worker("first")
+    here.own(first)
+    load = fault.load(3_000, rate=1_000)
+    fault.under_load(500)
+    allowed_ms = int(here.settings.stream.max_future_seconds * 1000)
+    ahead_ms = (1, allowed_ms // 2, allowed_ms, allowed_ms + 1, 3_600_000, DAY_MS, 400 * DAY_MS)
+    load.join()
+    source = fault.sources[-1]
+    now_ms = source.start_ms + int(source.span_days * DAY_MS)
+    with KafkaProducer(bootstrap_servers=here.settings.kafka.broker_url) as producer:
+        for n in range(20):
+            for ahead in ahead_ms:
+                event = {
+                    "event_id": f"ahead-{ahead}-{n}", "user_id": f"u{n}", "type": "placed",
+                    "ts": now_ms + ahead, "order_id": f"ahead-{ahead}-{n}", "amount": 5.0,
+                    "currency": "USD",
+                }  # fmt: skip
+                producer.send(
+                    here.inputs.orders, key=f"u{n}".encode(), timestamp_ms=now_ms,
+                    value=json.dumps(event).encode(),
+                )  # fmt: skip
+    fault.extra_good = 20 * sum(ahead <= allowed_ms for ahead in ahead_ms)
+    fault.extra_sent = 20 * len(ahead_ms) - fault.extra_good
+    first.kill()
+    with fault.recovery():
+        second = fault.worker("second")
+        fault.load(1_000, rate=1_000)
+    fault.finish(second)
+    sent = fault.sent.malformed["absurd_timestamp"] + fault.extra_sent
+    told = "SELECT count() FROM dead_letters FINAL WHERE reason = 'absurd_timestamp'"
+    assert here.one(told) == sent

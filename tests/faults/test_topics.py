@@ -11,10 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from streams import topics_admin
 from streams.kafka_admin import connect as connect_admin
-from streams.local.process import wait_until
 from streams.log import KafkaLog
 from tests.faults.drill import Drill
-from tests.integration.world import WAIT_SECONDS, Worker, World
+from tests.integration.world import World
 
 pytestmark = [
     pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(600),
@@ -30,14 +29,6 @@ def settled(fault: Drill) -> World:
     assert worker.stop()[0] == 0
     fault.judge()
     return here
-
-
-def refused(worker: Worker, *told: str) -> None:
-    """The worker ends by itself with status 1, and says why."""
-    assert wait_until(lambda: not worker.running, WAIT_SECONDS), worker.log[-2000:]
-    assert worker.stop()[0] == 1
-    for text in told:
-        assert text in worker.log, worker.log[-3000:]
 
 
 def recreate(here: World, topics: list[str]) -> None:
@@ -58,7 +49,7 @@ def test_input_topics_that_were_made_anew_are_noticed(fault: Drill, when: str) -
     fault.load(200, rate=1_000).join()  # fewer than there were
     if when == "while no worker runs":
         worker = fault.worker("after")
-    refused(worker, "made anew", here.inputs.clickstream)
+    fault.refused(worker, "made anew", here.inputs.clickstream)
 
 
 @pytest.mark.fault("retention passed the position")
@@ -67,21 +58,37 @@ def test_records_that_retention_took_before_they_were_read_are_noticed(fault: Dr
     fault.load(3_000, rate=3_000).join()
     ends = asyncio.run(every_end(here, here.inputs.clickstream))
 
-    async def expire() -> None:
+    expire(here, here.inputs.clickstream, {p: end - 1 for p, end in ends.items()})
+    fault.refused(fault.worker("after"), here.inputs.clickstream, "retention")
+
+
+def expire(here: World, topic: str, first: dict[int, int]) -> None:
+    """What retention does: by partition, which offset is the first one left."""
+
+    async def delete() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=here.settings.kafka.broker_url)
         await admin.start()
         try:
-            await admin.delete_records(
-                {
-                    TopicPartition(here.inputs.clickstream, p): RecordsToDelete(end - 1)
-                    for p, end in ends.items()
-                }
-            )
+            records = {TopicPartition(topic, p): RecordsToDelete(at) for p, at in first.items()}
+            await admin.delete_records(records)
         finally:
             await admin.close()
 
-    asyncio.run(expire())
-    refused(fault.worker("after"), here.inputs.clickstream, "retention")
+    asyncio.run(delete())
+
+
+@pytest.mark.fault("retention passed the journal behind the checkpoint")
+def test_a_journal_that_retention_took_before_its_steps_were_in_a_checkpoint_is_noticed(
+    fault: Drill,
+) -> None:
+    here = fault.build(checkpoint_interval_seconds=600)
+    worker = fault.worker("before")
+    fault.load(3_000, rate=3_000).join()
+    here.wait_accepted(fault.sent.total)
+    worker.kill()
+    topic = here.settings.topic_names.journal
+    expire(here, topic, asyncio.run(every_end(here, topic)))
+    fault.refused(fault.worker("after"), topic, "retention")
 
 
 async def every_end(here: World, topic: str) -> dict[int, int]:
@@ -108,6 +115,7 @@ def manifest(key: bytes) -> bool:
         ("a page truncated", page, lambda v: v[: len(v) // 2], "no checkpoint"),
         ("a page with one bit changed", page, lambda v: bytes([v[0] ^ 1]) + v[1:], "no checkpoint"),
         ("a page missing", page, lambda _: None, "no checkpoint"),
+        ("a manifest cut in half", manifest, lambda v: v[: len(v) // 2], "manifest"),
         ("a manifest of another version", manifest, lambda _: b"\x93\x01\x02\x03", "manifest"),
     ],
 )
@@ -135,23 +143,38 @@ def test_a_damaged_checkpoint_is_refused_with_the_reason(
         await producer.stop()
 
     asyncio.run(damage())
-    refused(fault.worker("after"), told, topic)
+    fault.refused(fault.worker("after"), told, topic)
 
 
 @pytest.mark.fault("journal damaged: {what}")
-@pytest.mark.parametrize("what", ["garbage behind the last step", "deleted and made anew"])
+@pytest.mark.parametrize("what", ["garbage", "a step cut in half", "a step of another version"])
 def test_a_damaged_journal_is_refused_with_the_reason(fault: Drill, what: str) -> None:
     here = settled(fault)
     topic = here.settings.topic_names.journal
-    if what == "deleted and made anew":
-        recreate(here, [topic])
-    else:
 
-        async def damage() -> None:
-            producer = AIOKafkaProducer(bootstrap_servers=here.settings.kafka.broker_url)
-            await producer.start()
-            await producer.send_and_wait(topic, b"not a journal record", partition=0)
-            await producer.stop()
+    async def damage() -> None:
+        log = KafkaLog(here.settings.kafka.brokers)
+        await log.start()
+        try:
+            first, end = await log.ends(topic, 0)
+            records = await log.read(topic, 0, first, end)
+            step = next(v for v in reversed(records.values) if v is not None and b"step" in v)
+            value = {
+                "garbage": b"not a journal record",
+                "a step cut in half": step[: len(step) // 2],
+                "a step of another version": step.replace(b"step", b"stap", 1),
+            }[what]
+            await log.append(topic, 0, [(None, value)])
+        finally:
+            await log.stop()
 
-        asyncio.run(damage())
-    refused(fault.worker("after"), "journal")
+    asyncio.run(damage())
+    fault.refused(fault.worker("after"), topic, "not a journal record")
+
+
+@pytest.mark.fault("journal deleted and made anew")
+def test_a_journal_that_was_made_anew_is_refused_with_the_reason(fault: Drill) -> None:
+    here = settled(fault)
+    topic = here.settings.topic_names.journal
+    recreate(here, [topic])
+    fault.refused(fault.worker("after"), topic, "made anew")

@@ -5,10 +5,10 @@
 Everything else is the real command: only what the shards use is wrapped, by this process, for this
 process. Death is SIGKILL from itself, so nothing is closed, flushed or said goodbye to.
 
-Options (JSON): `die` at one of `POINTS`, at its `nth` passing (from 1); `jumps` as
-[[reading, ms], ...] shifts the wall clock by `ms` from that reading on; `old_clickhouse` leaves out
-the insert settings that a ClickHouse of 2018 does not know; `answer_seconds` is how long it waits
-for an answer of ClickHouse.
+Options (JSON): `die` at one of `POINTS`, at its `nth` passing (from 1); `clock` names a file with
+the milliseconds by which the wall clock is off; `old_clickhouse` leaves out the insert settings
+that a ClickHouse of 2018 does not know; `answer_seconds` is how long it waits for an answer of
+ClickHouse; `pending_rows` is how many rows may wait for ClickHouse, in place of half a million.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,6 +35,7 @@ from streams.journal import Step, Takeover
 from streams.log import KeyValue, Log
 from streams.services import Services
 from streams.settings import Settings
+from streams.sink import ClickHouseSink
 from streams.targets import clickhouse_target
 
 __all__ = ["POINTS", "Options"]
@@ -56,9 +59,10 @@ POINTS = (
 class Options:
     die: str = ""
     nth: int = 1
-    jumps: list[tuple[int, int]] = field(default_factory=list)
+    clock: str = ""
     old_clickhouse: bool = False
     answer_seconds: float = 0.0
+    pending_rows: int = 0
 
 
 class Reaper:
@@ -112,7 +116,6 @@ class DyingLog:
 def adapt(services: Services, options: Options) -> Services:
     """The services of a worker, with the points in them."""
     reaper = Reaper(options)
-    readings = 0
 
     async def commit(shard: int, offsets: tuple[int, int]) -> None:
         reaper.at("before commit")
@@ -120,10 +123,7 @@ def adapt(services: Services, options: Options) -> Services:
         reaper.at("after commit")
 
     def wall_ms() -> int:
-        nonlocal readings
-        readings += 1
-        shift = next((ms for at, ms in reversed(options.jumps) if readings >= at), 0)
-        return services.wall_ms() + shift
+        return services.wall_ms() + (int(Path(options.clock).read_text()) if options.clock else 0)
 
     def insert(client: Any, block: Any) -> None:
         if block.table.name == "batches":  # the last of a flush: the others are in already
@@ -157,6 +157,10 @@ def main(argv: Sequence[str]) -> None:
         found = clickhouse_target(settings)
         return replace(found, send_receive_timeout_seconds=seconds) if seconds else found
 
+    if options.pending_rows:
+        worker_module.ClickHouseSink = partial(  # type: ignore[assignment, misc]
+            ClickHouseSink, max_pending_rows=options.pending_rows
+        )
     worker_module.clickhouse_target = target
     worker_module.Engine = engine  # type: ignore[assignment, misc]
     sys.argv = ["tideline", "worker"]

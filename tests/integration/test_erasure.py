@@ -23,8 +23,10 @@ from streams import topics_admin
 from streams.dlq import read as read_letters
 from streams.dlq import topic_records
 from streams.local.process import wait_until
+from streams.pseudonyms import Pseudonyms
 from streams.replay.synthetic import Synthetic
 from streams.settings import as_environ, override
+from streams.settings_reader import Secret
 from tests.integration.world import World
 from tests.shell_core.oracle import Oracle
 
@@ -52,11 +54,14 @@ def traffic(events: int, seed: int, start_ms: int | None = None) -> Synthetic:
 class Command:
     """`tideline ARGS` in a process of its own."""
 
-    def __init__(self, here: World, *args: str) -> None:
+    def __init__(self, here: World, *args: str, environ: dict[str, str] | None = None) -> None:
+        """`environ`: settings to be changed for this command, by their names."""
         self._errors = here.directory / "command.log"
+        changed = {f"TIDELINE_{name}": value for name, value in (environ or {}).items()}
         with self._errors.open("w") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", *args], env=as_environ(here.settings),
+                [sys.executable, "-m", "streams.cli", *args],
+                env={**as_environ(here.settings), **changed},
                 stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
 
@@ -65,6 +70,11 @@ class Command:
         out, _ = self._popen.communicate(timeout=timeout_seconds)
         assert out.startswith("{"), self._errors.read_text()
         return self._popen.returncode, json.loads(out)
+
+    def failed(self, timeout_seconds: float = 60) -> tuple[int, str]:
+        """Exit status, and what it said on standard error."""
+        self._popen.communicate(timeout=timeout_seconds)
+        return self._popen.returncode, self._errors.read_text()
 
     def kill(self) -> None:
         self._popen.kill()
@@ -234,6 +244,57 @@ def test_an_interrupted_erasure_is_finished_by_the_next_run(world: Worlds, tmp_p
     for table in PERSONAL_TABLES:
         active = here.sql(f"SELECT DISTINCT user_id FROM {table}")
         assert (GONE,) not in active
+
+
+KEY = "erasure-pseudonym-key-0123456789abcdef"
+
+
+def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
+    here = world(pseudonym_key=KEY, alert_enter=1e-9, alert_leave=0.0, score_sample_share=0.5)
+    known = Pseudonyms(Secret(KEY))
+    gone = known.user(GONE)
+    worker = here.worker()
+    source = traffic(2_000, seed=36)
+    past = here.produce(source)
+    here.wait_accepted(past.records, LONG_SECONDS)
+    rows = {table: f"SELECT count() FROM {table} WHERE user_id = '{gone}'"
+            for table in PERSONAL_TABLES}  # fmt: skip
+    rows["dead_letters"] = f"SELECT count() FROM dead_letters WHERE record_key = '{gone}'"
+    before = {table: here.one(query) for table, query in rows.items()}
+    assert all(count for table, count in before.items() if table != "matured_predictions"), before
+    assert here.one(f"SELECT count() FROM score_history WHERE user_id = '{GONE}'") == 0
+
+    # Without the workers' key nobody would be found: that must not look like success.
+    for key in ("", "another-key-another-key-another-key"):
+        wrong = Command(here, "erase", GONE, "--yes", "--json", environ={"PSEUDONYM_KEY": key})
+        status, told = wrong.failed()
+        assert status == 2, told
+        assert known.key_id in told
+        assert "TIDELINE_PSEUDONYM_KEY" in told
+        assert GONE not in told
+    assert {table: here.one(query) for table, query in rows.items()} == before
+
+    status, told = erase(here, GONE).done()
+    assert (status, told["outcome"], told["shards_found"]) == (0, "erased", 1)
+    assert told["rows_deleted"] == before
+    assert {here.one(query) for query in rows.values()} == {0}
+    assert left(here, GONE) == []
+    others = here.one("SELECT uniqExact(user_id) FROM latest_scores")
+    assert others > 50  # everybody else is there still
+    person = here.one("SELECT person FROM erasures FINAL")
+    assert gone not in person
+    assert here.one(f"SELECT count() FROM system.mutations WHERE position(command, '{gone}')") == 0
+
+    # They come back as somebody new, under the same pseudonym, and go once more.
+    more = here.produce(traffic(400, seed=37, start_ms=source.start_ms + 31 * DAY_MS))
+    here.wait_accepted(past.records + more.records, LONG_SECONDS)
+    assert here.one(rows["latest_scores"]) > 0
+    assert left(here, GONE) == []
+    status, told = erase(here, GONE).done()
+    assert (status, told["outcome"]) == (0, "erased")
+    assert worker.stop()[0] == 0
+    assert {here.one(query) for query in rows.values()} == {0}
+    here.ledger()
 
 
 def test_a_dead_letter_that_is_replayed_after_the_erasure_stays_out(world: Worlds) -> None:

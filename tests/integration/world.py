@@ -29,7 +29,7 @@ from streams.local.process import LOOPBACK, ChildProcess, free_port, tail, wait_
 from streams.log import KafkaLog
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
-from streams.settings import Settings, as_environ, load
+from streams.settings import Settings, as_environ, load, override
 from streams.targets import artifact_place, clickhouse_target, kafka_access
 from tests.integration.verdict import Verdict, compare_rows, compare_views
 from tests.shell_core.oracle import Oracle, assert_same_state, replay_journal
@@ -46,10 +46,11 @@ STOP_SECONDS = 30.0  # a worker that is asked to stop has stopped by then, on a 
 class Worker:
     """`tideline worker` in a process of its own."""
 
-    def __init__(self, world: World, name: str, program: Sequence[str]) -> None:
+    def __init__(self, world: World, name: str, program: Sequence[str], **own: Any) -> None:
+        """`own`: settings that only this worker has."""
         self.metrics_port = free_port()
         environ = {
-            **as_environ(world.settings),
+            **as_environ(override(world.settings, **own)),
             "TIDELINE_METRICS_PORT": str(self.metrics_port),
         }
         self.name = name
@@ -85,7 +86,9 @@ class Worker:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return []
-        samples = (line.rsplit(" ", 1) for line in lines if line.startswith(name + "{"))
+        samples = (
+            line.rsplit(" ", 1) for line in lines if line.startswith((f"{name}{{", f"{name} "))
+        )
         return [(labels, float(value)) for labels, value in samples]
 
     def ledger_metric(self) -> dict[str, float]:
@@ -205,9 +208,10 @@ class World:
 
     # -- processes
 
-    def worker(self, name: str = "worker", program: Sequence[str] = COMMAND) -> Worker:
-        """Start `tideline worker`, or a `program` around it (arguments of Python)."""
-        worker = Worker(self, name, program)
+    def worker(self, name: str = "worker", program: Sequence[str] = COMMAND, **own: Any) -> Worker:
+        """Start `tideline worker`, or a `program` around it (arguments of Python), with settings
+        of its `own`."""
+        worker = Worker(self, name, program, **own)
         self._workers.append(worker)
         return worker.start()
 

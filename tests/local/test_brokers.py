@@ -11,16 +11,19 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from streams.local.kafka import ApacheKafka, available
+from streams.local.process import wait_until
 from streams.local.tansu import TansuBroker
 
 Records = list[tuple[bytes, bytes]]
 
 
-def _create(bootstrap: str, *topics: NewTopic) -> list[str]:
+def _create(bootstrap: str, *topics: NewTopic) -> None:
+    """Create topics and wait until the broker lists them, which it may do a moment later."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    names = {topic.name for topic in topics}
     try:
         admin.create_topics(list(topics))
-        return sorted(admin.list_topics())
+        assert wait_until(lambda: names <= set(admin.list_topics()), 30)
     finally:
         admin.close()
 
@@ -92,12 +95,16 @@ class BrokerContract:
     """Run with each broker; a subclass gives the `bootstrap` fixture."""
 
     def test_topics_are_created_with_partitions_and_settings(self, bootstrap: str) -> None:
-        topics = _create(
-            bootstrap,
-            NewTopic("events", 4, 1),
-            NewTopic("state", 1, 1, topic_configs={"cleanup.policy": "compact"}),
-        )
-        assert {"events", "state"} <= set(topics)
+        state = NewTopic("state", 1, 1, topic_configs={"cleanup.policy": "compact"})
+        _create(bootstrap, NewTopic("events", 4, 1), state)
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        try:
+            described = {t["name"]: t for t in admin.describe_topics(["events", "state"])}
+        finally:
+            admin.close()
+        assert {name: len(t["partitions"]) for name, t in described.items()} == {
+            "events": 4, "state": 1,
+        }  # fmt: skip
 
     def test_records_come_back_in_order_with_the_high_watermark(self, bootstrap: str) -> None:
         _create(bootstrap, NewTopic("order", 1, 1))

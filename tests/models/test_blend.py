@@ -6,9 +6,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.blend import Scorer, _add_features, logit, score_snapshot
+from models.blend import Scorer, _add_features, logit, score_snapshot, unsound
 from models.champion import Champion
 from models.learner import OnlineLearner
+from schemas.errors import ArtifactError
 from schemas.messages import LearnerSnapshot
 from tests.models.synthetic import F, example, rows, snapshot
 
@@ -46,6 +47,55 @@ def test_a_snapshot_of_another_model_or_feature_list_counts_as_none(
     scores = Scorer(champion).score(rows(100), other)
 
     assert np.array_equal(scores.p_churn, scores.p_champion)
+
+
+def test_a_sound_snapshot_is_told_from_others(champion: Champion) -> None:
+    good = snapshot(champion.version)
+    assert unsound(good) is None
+    assert unsound(OnlineLearner(champion.manifest).snapshot()) is None
+    # Of other features it may have another length: it is not scored with anyway.
+    shorter = {name: getattr(good, name)[1:] for name in ("weights", "mean", "scale")}
+    assert unsound(msgspec.structs.replace(good, features_hash="others", **shorter)) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"weights": [0.0]}, {"mean": []}, {"scale": [1.0] * (F + 1)}, {"scale": [0.0] * F},
+        {"weights": [float("nan")] * F}, {"mean": [float("inf")] * F},
+        {"intercept": float("nan")}, {"logit_weight": float("inf")},
+        {"blend_weight": float("nan")}, {"blend_weight": -0.1}, {"blend_weight": 1.1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_would_spoil_scores_or_stop_them_is_unsound(
+    champion: Champion, wrong: dict[str, object]
+) -> None:
+    assert unsound(msgspec.structs.replace(snapshot(champion.version), **wrong))
+
+
+@pytest.mark.parametrize("which", ["p_churn", "spend"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_without_a_number_is_nan_and_the_others_are_as_ever(
+    champion: Champion, monkeypatch: pytest.MonkeyPatch, which: str, value: float
+) -> None:
+    x, given = rows(50), snapshot(champion.version)
+    whole = Scorer(champion).score(x, given)
+    told = dict(zip(("p_churn", "spend"), champion.score(x), strict=True))
+    told[which][7] = value
+
+    class Session:
+        def run(self, *_: object) -> list[object]:
+            return list(told.values())
+
+    monkeypatch.setattr(champion, "_session", Session())
+    scores = Scorer(champion).score(x, given)
+    for name in ("p_churn", "p_champion", "p_learner", "spend"):
+        found = getattr(scores, name)
+        assert np.isnan(found[7])
+        assert np.array_equal(np.delete(found, 7), np.delete(getattr(whole, name), 7))
+    with pytest.raises(ArtifactError, match="1 of 50 rows"):
+        champion.score(x)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 255, 1_000, 20_000])

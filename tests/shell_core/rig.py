@@ -312,9 +312,17 @@ class Process:
     def done(self) -> bool:
         return self.at == self.rig.ends
 
+    def make_engine(
+        self, suspend_seconds: float = 30, stop_seconds: float = 30, instance_id: str = ""
+    ) -> Engine:
+        return Engine(
+            self.services(), suspend_seconds=suspend_seconds, stop_seconds=stop_seconds,
+            on_fatal=self._fatal, instance_id=instance_id,
+        )  # fmt: skip
+
     async def run_engine(self) -> None:
         """As `run`, under an engine, which starts the shard again after passing errors."""
-        self.engine = Engine(self.services(), suspend_seconds=30, on_fatal=self._fatal)
+        self.engine = self.make_engine()
         async with running(self.pump(self.engine.offer)):
             await self.engine.assigned([SHARD])
             await self.until(lambda: self.done or self.failure is not None)

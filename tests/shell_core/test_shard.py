@@ -308,7 +308,7 @@ def test_input_that_retention_took_before_it_was_replayed_is_noticed() -> None:
 
 async def started(process: Process) -> Engine:
     """An engine whose shard has recovered and gets nothing by itself."""
-    process.engine = Engine(process.services(), suspend_seconds=30, on_fatal=process._fatal)
+    process.engine = process.make_engine()
     await process.engine.assigned([SHARD])
     await process.until(lambda: process.monitor.states[-1:] == ["running"])
     return process.engine
@@ -456,7 +456,7 @@ def test_a_shard_that_was_lost_is_left_to_its_new_owner_for_longer(
             slept.append(seconds)
             await sleep(0)
 
-        engine = Engine(process.services(), suspend_seconds=7.0, on_fatal=process._fatal)
+        engine = process.make_engine(suspend_seconds=7.0)
         with monkeypatch.context() as patch:
             patch.setattr("streams.engine.asyncio.sleep", sleeping)
             engine._failed(SHARD, error)
@@ -464,6 +464,40 @@ def test_a_shard_that_was_lost_is_left_to_its_new_owner_for_longer(
         assert slept[0] == waits
         assert engine.shards == [SHARD]
         await engine.stop()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_stop_waits_for_checkpoints_longer_than_a_rebalance_may(stopped: bool) -> None:
+    """The group waits for a rebalance; nobody but the operator waits for a stop."""
+
+    async def go() -> None:
+        rig = loaded()
+        process = rig.process("")
+        process.engine = engine = process.make_engine(suspend_seconds=0, stop_seconds=30)
+        async with running(process.pump(engine.offer)):
+            await engine.assigned([SHARD])
+            await process.until(lambda: process.done)
+            await (engine.stop() if stopped else engine.revoked())
+        assert (rig.committed == rig.ends) is stopped
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("name", ["", "worker-0"])
+def test_two_workers_of_one_name_are_told_instead_of_throwing_each_other_out(name: str) -> None:
+    async def go() -> None:
+        process = loaded().process("")
+        engine = process.make_engine(instance_id=name)
+        for _ in range(6):
+            await engine.revoked()
+            await engine.assigned([SHARD])
+        await engine.stop()
+        if name:
+            assert "TIDELINE_INSTANCE_ID, worker-0." in str(process.failure)
+        else:
+            assert process.failure is None
 
     asyncio.run(go())
 
@@ -492,7 +526,7 @@ def test_a_shard_that_goes_on_failing_is_tried_less_and_less_often(
     monkeypatch.setattr("streams.engine.time.monotonic", lambda: now[0])
     monkeypatch.setattr("streams.engine.RETRY_SECONDS", 1.0)
     process = loaded().process("")
-    engine = Engine(process.services(), suspend_seconds=7.0, on_fatal=process._fatal)
+    engine = process.make_engine(suspend_seconds=7.0)
     waits = []
     for _ in range(6):
         waits.append(engine._wait_seconds(SHARD))

@@ -1,0 +1,307 @@
+"""Runs the parts, tells targets beside measured values, and writes JSON and charts."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from streams.commands.support import print_json, print_table
+from tests.bench import growth, latency, recovery, report, whole_job
+from tests.bench.contenders import WHOLE, Contender, chosen, take_turns
+from tests.bench.load import SHAPES, ZIPF
+from tests.bench.machine import FIRST_CORE, LAST_CORE, describe, pin, revision
+from tests.bench.stage import PARTITIONS, Stage
+from tests.bench.targets import judge, rates
+from tests.bench.whole_job import Outcome
+from tests.bench.worker import Worker
+
+__all__ = ["PARTS", "Options", "names", "run"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of `tideline bench`; see its help."""
+
+    only: frozenset[str]
+    without: frozenset[str]
+    quick: bool
+    rounds: int
+    events: int
+    broker: str
+    out: Path
+    keep: bool
+    record: bool
+    as_json: bool
+
+
+@dataclass
+class _Run:
+    """What the parts share: the options, the stage, and where progress is told."""
+
+    options: Options
+    stage: Stage
+    results: dict[str, Any]
+    progress: Progress
+    task: Any
+
+    def tell(self, words: str) -> None:
+        self.progress.update(self.task, description=words[:70])
+        if not self.progress.console.is_terminal:  # a bar would only be drawn at the end
+            self.progress.console.print(f"{time.strftime('%H:%M:%S')} {words}")
+
+    def advance(self, *_: Any) -> None:
+        self.progress.advance(self.task)
+
+    def filled(self, shape: str) -> Any:
+        self.tell(f"filling the topics of {shape}")
+        # The whole job on uniform users is several times slower: half the events do.
+        events = self.options.events if shape == ZIPF.name else self.options.events // 2
+        return self.stage.fill(SHAPES[shape], events)
+
+    @property
+    def contenders(self) -> list[Contender]:
+        kinds = {c for c in self.options.only if c not in PARTS}
+        return chosen(kinds, self.options.without)
+
+
+def _contenders(run: _Run) -> dict[str, Any]:
+    """Peers, floors and Tideline layer by layer, in turn."""
+    outcomes, left_out = take_turns(
+        run.stage, run.filled, run.contenders, run.options.rounds, tell=run.tell,
+        done=lambda contender, outcome: run.advance(),
+    )  # fmt: skip
+    before = (
+        run.results["parts"].get("contenders", {}).get("rounds", {}) if run.options.keep else {}
+    )
+    rounds = dict(before)
+    for name, found in outcomes.items():
+        rounds[name] = [*before.get(name, []), *map(asdict, found)]
+    return {"rounds": rounds, "left_out": left_out, "events": run.options.events}
+
+
+def _latency(run: _Run) -> dict[str, Any]:
+    """Event to alert under open-loop load, over the rate."""
+    known = rates(run.results["parts"]).get(WHOLE)
+    if known is None:
+        run.tell("the full rate, to take fractions of")
+        outcome = whole_job.run(run.stage, run.filled(ZIPF.name))
+        full_rate = outcome.events / outcome.seconds
+    else:
+        full_rate = known.median
+    fractions = (0.25, 0.5) if run.options.quick else latency.FRACTIONS
+    return latency.measure(run.stage, full_rate, 6.0 if run.options.quick else 12.0, fractions,
+                           tell=run.tell)  # fmt: skip
+
+
+def _two_workers(run: _Run) -> dict[str, Any]:
+    """Two workers on both cores, servers on whichever has time; one worker before, as ever."""
+    filled = run.filled(ZIPF.name)
+    run.tell("one worker")
+    one = whole_job.run(run.stage, filled)
+    servers = (run.stage.broker_pid, run.stage.clickhouse_pid)
+    for pid in servers:
+        pin(pid, {FIRST_CORE, LAST_CORE})
+    run.tell("two workers")
+    two = whole_job.run(run.stage, filled, ({FIRST_CORE}, {LAST_CORE}))
+    for pid in servers:
+        pin(pid, {LAST_CORE})
+
+    def rate(outcome: Outcome) -> float:
+        return outcome.events / outcome.seconds
+
+    return {
+        "events_per_second": rate(two),
+        "one_events_per_second": rate(one),
+        "speedup": rate(two) / rate(one),
+        "cpu_us_per_event": two.cpu_seconds / two.events * 1e6,
+        "one_cpu_us_per_event": one.cpu_seconds / one.events * 1e6,
+    }
+
+
+def _start(run: _Run) -> dict[str, Any]:
+    """A worker's start to the first batch of every shard, with an empty state."""
+    filled, seconds = run.filled(ZIPF.name), []
+    for _ in range(3):
+        name = run.stage.fresh_name("start")
+        settings = run.stage.settings(filled.topics, name)
+        run.stage.prepare(settings)
+        worker = Worker(settings, run.stage.directory / f"{name}.log")
+        try:
+            pin(worker.process.pid, {FIRST_CORE})
+            seconds.append(worker.seconds_until_all_flow(PARTITIONS))
+        finally:
+            worker.process.kill()
+    return {"seconds": sorted(seconds)[1], "all_seconds": seconds}
+
+
+def _growth(run: _Run) -> dict[str, Any]:
+    """Cost of a step over partitions, users and windows."""
+    found: dict[str, Any] = {}
+    for what in ("partitions", "users", "windows"):
+        sizes = growth.SIZES[what]
+        for size in (sizes[0], sizes[-1]) if run.options.quick else sizes:
+            run.tell(f"cost of a step: {size:,} {what}")
+            found.setdefault(what, {})[str(size)] = growth.measure(what, size)["us_per_event"]
+    return found
+
+
+def _memory(run: _Run) -> dict[str, Any]:
+    """Memory of a million users, active and dormant, and a sweep of them."""
+    users = growth.SIZES["memory"][0]
+    run.tell(f"memory of {users:,} users")
+    return growth.measure("memory", users)
+
+
+def _hour(run: _Run) -> dict[str, Any]:
+    """An hour of event time: cost and memory at its start and end."""
+    run.tell("an hour of event time")
+    return growth.measure("hour", growth.SIZES["hour"][0])
+
+
+def _recovery(run: _Run) -> dict[str, Any]:
+    """Restart of a worker with a million users."""
+    run.tell("restart with a million users")
+    with tempfile.TemporaryDirectory() as directory:
+        return recovery.measure(
+            users=100_000 if run.options.quick else 1_000_000, events_per_user=4.0, rate=5_000.0,
+            seconds=15.0, broker=run.options.broker, directory=Path(directory),
+            progress=Progress(disable=True),
+        )  # fmt: skip
+
+
+PARTS: Final[dict[str, Callable[[_Run], dict[str, Any]]]] = {
+    "contenders": _contenders,
+    "latency": _latency,
+    "two_workers": _two_workers,
+    "start": _start,
+    "growth": _growth,
+    "memory": _memory,
+    "hour": _hour,
+    "recovery": _recovery,
+}
+_STAGED: Final = {"contenders", "latency", "two_workers", "start"}
+
+
+def _parts(only: Collection[str], quick: bool) -> list[str]:
+    """Which parts are run. A contender's name or kind stands for that part, with these alone."""
+    if not only:
+        return [name for name in PARTS if not (quick and name in ("memory", "recovery"))]
+    named = [name for name in PARTS if name in only]
+    if set(only) - PARTS.keys() and "contenders" not in named:
+        named.insert(0, "contenders")
+    return named
+
+
+def names() -> set[str]:
+    """Everything that `--only` and `--without` know."""
+    known = {name for c in chosen((), ()) for name in (c.name, c.kind, c.environment) if name}
+    return known | PARTS.keys()
+
+
+def run(options: Options) -> int:
+    """Measure, tell, write; returns the exit status: 1 if a ratio is missed by every round."""
+    pin(os.getpid(), {LAST_CORE})
+    out = report.RESULTS if options.record else options.out / "results.json"
+    kept = report.load(out) if options.keep else {"parts": {}, "when": {}}
+    results: dict[str, Any] = kept
+    names = _parts(options.only, options.quick)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeElapsedColumn())  # fmt: skip
+    with (
+        Progress(*columns, console=Console(stderr=True)) as progress,
+        tempfile.TemporaryDirectory() as directory,
+    ):
+        asked = chosen({c for c in options.only if c not in PARTS}, options.without)
+        total = len(names) + ("contenders" in names) * options.rounds * len(asked)
+        task = progress.add_task("starting the local stack", total=total)
+        stage = Stage(options.broker, Path(directory))
+        running = _Run(options, stage, results, progress, task)
+        if _STAGED.intersection(names):
+            with stage:
+                _measure(running, [name for name in names if name in _STAGED], out)
+        pin(os.getpid(), {FIRST_CORE})  # from here on it is alone
+        _measure(running, [name for name in names if name not in _STAGED], out)
+    return _tell(results, options, out)
+
+
+def _measure(running: _Run, names: list[str], out: Path) -> None:
+    """Run the parts, and write after each: what was measured is not lost if a later one fails."""
+    options, results = running.options, running.results
+    for name in names:
+        started = time.time()
+        results["parts"][name] = PARTS[name](running)
+        results["when"][name] = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - started),
+            "broker": options.broker,
+            "revision": revision(),
+            "machine": describe(),
+        }
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(results, indent=1) + "\n")
+        running.advance()
+
+
+def _tell(results: dict[str, Any], options: Options, out: Path) -> int:
+    verdicts = judge(results["parts"])
+    written = [out, *_write(results, options)]
+    if options.as_json:
+        print_json(report.summary(results))
+    else:
+        known = rates(results["parts"])
+        print_table(
+            ("contender", "events/s", "spread"),
+            [
+                (c.label, f"{known[c.name].median:,.0f}", f"{known[c.name].spread:.0%}")
+                for c in chosen((), ())
+                if c.name in known
+            ],
+        )
+        steps = report.ladder(results["parts"])
+        if steps:
+            click.echo()
+            print_table(
+                ("Tideline's layers", "CPU us/event", "adds"),
+                [(label, f"{cost:.2f}", f"{added:+.2f}") for label, cost, added in steps],
+            )
+        click.echo()
+        print_table(("what", "target", "measured", ""), report.rows(verdicts))
+        click.echo(f"\n{report.conditions(results)}")
+    for path in written:
+        click.echo(f"written: {path}", err=True)
+    failed = [verdict.target.label for verdict in verdicts if verdict.fails]
+    for label in failed:
+        click.echo(f"missed by more than the spread: {label}", err=True)
+    return 1 if failed else 0
+
+
+def _write(results: dict[str, Any], options: Options) -> list[Path]:
+    """The charts; with `--record` where the README shows them, and all that follows from them."""
+    written = []
+    for name, svg in report.draw(results).items():
+        path = report.ROOT / report.CHARTS[name] if options.record else options.out / f"{name}.svg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(svg)
+        written.append(path)
+    if options.record:
+        figures = report.capacity_figures(results)
+        if figures is not None:
+            path = report.ROOT / "streams" / "capacity_measured.json"
+            path.write_text(json.dumps(figures, indent=2) + "\n")
+            written.append(path)
+        from tests.docs import generated  # noqa: PLC0415  (it reads what was written just now)
+
+        generated.main()
+        written.append(generated.README)
+    return written
