@@ -14,6 +14,7 @@ Three things differ from `kafka://`:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -65,7 +66,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def look_again(self) -> None:
         """Partitions were resumed; call from any thread."""
-        self.thread_loop.call_soon_threadsafe(self._resumed.set)
+        with contextlib.suppress(RuntimeError):  # closed: the worker is stopping
+            self.thread_loop.call_soon_threadsafe(self._resumed.set)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         keep_fetched_bytes()

@@ -6,7 +6,7 @@ Everything here but the decayed sums is independent of the order in which events
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +15,32 @@ from schemas.events import CLICK_TYPES
 from schemas.features import COUNT_MEASURES, GAP_ORDERS, MONEY_MEASURES
 from streams.core.events import KIND_PLACED, Events
 from streams.core.features import DAY_MS, HALF_LIVES_MS
-from streams.core.hashing import mix
+from streams.core.kernels.counting import (
+    Cells,
+    Measures,
+    add_decayed,
+    event_cells,
+    newest,
+    pair_cells,
+    pair_keys,
+)
 from streams.core.state import DECAYED, ShardState
 
 __all__ = ["Applied", "admit", "apply", "forget", "forget_some"]
 
 PAIR_TILE_MS: Final = 300_000  # the finest tile: from it every window's tile follows
-_CANCELLED, _RETURNED = KIND_PLACED + 1, KIND_PLACED + 2
 _COUNT: Final = {name: i for i, name in enumerate(COUNT_MEASURES)}
 _MONEY: Final = {name: i for i, name in enumerate(MONEY_MEASURES)}
-# event kind -> its count measure: clicks come first in both, then orders, cancellations, returns
-_KIND_MEASURE: Final = np.arange(len(CLICK_TYPES) + 3)
+# An event's kind is its count measure: clicks come first in both, then the three kinds of orders.
+assert COUNT_MEASURES[: KIND_PLACED + 3] == (*CLICK_TYPES, "orders", "cancellations", "returns")  # noqa: S101
+_MEASURES: Final = Measures(
+    *(_COUNT[name] for name in ("order_lines", "coupon_orders", "rating_tenths", "ratings")),
+    *(_COUNT[name] for name in ("distinct_items", "distinct_categories", "sessions")),
+)
 _MONEY_OF_KIND: Final = np.array(
     [0] * KIND_PLACED + [_MONEY["revenue_cents"], _MONEY["refund_cents"], _MONEY["refund_cents"]]
 )
-_ITEM, _CATEGORY, _SESSION = (np.uint64(s) for s in (1, 2, 3))
+_PAIR_SALTS: Final = np.array([1, 2, 3], np.uint64)  # item, category, session
 _NOT_YET: Final = np.iinfo(np.int64).max  # later than any time, for a running minimum
 _FORGET_PER_STEP: Final = 1 << 16  # entries looked at: about a millisecond
 _FORGET_AT = 1 << 16  # entries a map must have before it is worth looking for expired ones
@@ -82,16 +93,16 @@ def apply(state: ShardState, events: Events, fresh: NDArray[np.int64]) -> NDArra
     if len(fresh) != len(users):
         users = users[fresh]
     rows = state.rows_of(users)
-    kind = events.kind[fresh].astype(np.int64)
+    kind = events.kind[fresh]
     ts_ms = events.ts_ms[fresh]
     _count(state, events, fresh, rows, kind, ts_ms)
-    _distinct(state, events, fresh, rows, ts_ms)
     _remember_times(state, rows, kind, ts_ms)
-    placed = np.flatnonzero(kind == KIND_PLACED)
+    placed = kind == KIND_PLACED
     cents = events.amount_cents[fresh]
-    if len(placed):
-        _orders(state, rows[placed], ts_ms[placed], cents[placed])
-    _decay(state, rows, ts_ms, kind == KIND_PLACED, cents)
+    ordered = np.flatnonzero(placed)
+    if len(ordered):
+        _orders(state, rows[ordered], ts_ms[ordered], cents[ordered])
+    _decay(state, rows, ts_ms, placed, cents)
     state.meta.watermark_ms = max(state.meta.watermark_ms, int(ts_ms.max()))
     return rows
 
@@ -101,90 +112,59 @@ def _count(
     events: Events,
     fresh: NDArray[np.int64],
     rows: NDArray[np.int64],
-    kind: NDArray[np.int64],
+    kind: NDArray[np.int8],
     ts_ms: NDArray[np.int64],
 ) -> None:
-    """Counts and money into the windows, as cells (row, measure, delta, time)."""
-    one = np.ones(len(rows), np.int32)
-    cells = [(rows, _KIND_MEASURE[kind], one, ts_ms)]
-    extra: list[tuple[NDArray[Any], int]] = [
-        (events.rating_tenths[fresh], _COUNT["rating_tenths"]),
-        ((events.rating_tenths[fresh] > 0).astype(np.int32), _COUNT["ratings"]),
-    ]
-    is_order = kind >= KIND_PLACED
-    if is_order.any():
-        placed = kind == KIND_PLACED
-        lines = np.where(placed, events.order_lines[fresh], 0).astype(np.int32)
-        coupons = (events.coupon[fresh] & placed).astype(np.int32)
-        extra += [(lines, _COUNT["order_lines"]), (coupons, _COUNT["coupon_orders"])]
-        at = np.flatnonzero(is_order)
-        cents, discount = events.amount_cents[fresh], events.discount_cents[fresh]
-        state.money.add(rows[at], _MONEY_OF_KIND[kind[at]], cents[at], ts_ms[at])
-        off = np.flatnonzero(placed & (discount > 0))
-        measure = np.full(len(off), _MONEY["discount_cents"], np.int64)
-        state.money.add(rows[off], measure, discount[off], ts_ms[off])
-    for values, measure_index in extra:
-        at = np.flatnonzero(values)
-        if len(at):
-            measure = np.full(len(at), measure_index, np.int64)
-            cells.append((rows[at], measure, values[at], ts_ms[at]))
-    state.counts.add(*(np.concatenate(parts) for parts in zip(*cells, strict=True)))
-
-
-def _distinct(
-    state: ShardState,
-    events: Events,
-    fresh: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    ts_ms: NDArray[np.int64],
-) -> None:
-    """Distinct items, categories and sessions per window, exactly.
+    """Counts and money into the windows; distinct items, categories and sessions exactly.
 
     A window reaches to the present, so it covers a (user, item) pair iff it covers the pair's
     newest tile. When a pair is seen in a newer tile its one moves there; an older sighting
     changes nothing.
     """
-    # event position -> index among the fresh ones, or -1
-    index = np.full(len(events), -1, np.int64)
-    index[fresh] = np.arange(len(fresh))
-    line_event = index[events.lines.event]
-    live = line_event >= 0
-    line_event = line_event[live]
-    sessions = np.flatnonzero(events.session[fresh])
-    parts = (
-        (events.lines.item[live], line_event, _ITEM, _COUNT["distinct_items"]),
-        (events.lines.category[live], line_event, _CATEGORY, _COUNT["distinct_categories"]),
-        (events.session[fresh][sessions], sessions, _SESSION, _COUNT["sessions"]),
-    )
-    keys, owners, measures = [], [], []
-    # By row, not by name: who comes back after an erasure has another row and starts from zero,
-    # and nobody can ask what is left here about a name.
-    user_key = rows.astype(np.uint64) << np.uint64(2)
-    for hashed, event, salt, measure in parts:
-        known = hashed != 0
-        owner = event[known]
-        keys.append(mix(user_key[owner] ^ salt, hashed[known]))
-        owners.append(owner)
-        measures.append(np.full(len(owner), measure, np.int64))
-    key, owner, measure_of = map(np.concatenate, (keys, owners, measures))
-    if not len(key):
-        return
-    tile = (ts_ms[owner] // PAIR_TILE_MS).astype(np.int32)
-    before, is_new = state.pairs.see(key, tile)
-    moved = ~is_new & (tile > before)
-    counted = is_new | moved
-    row = rows[owner]
-    one = np.ones(len(row), np.int32)
-    state.counts.add(
-        np.concatenate([row[counted], row[moved]]),
-        np.concatenate([measure_of[counted], measure_of[moved]]),
-        np.concatenate([one[counted], -one[moved]]),
-        np.concatenate([tile[counted], before[moved]]).astype(np.int64) * PAIR_TILE_MS,
-    )
+    at = np.flatnonzero(kind >= KIND_PLACED)
+    if len(at):
+        cents, discount = events.amount_cents[fresh[at]], events.discount_cents[fresh[at]]
+        state.money.add(rows[at], _MONEY_OF_KIND[kind[at]], cents, ts_ms[at])
+        off = np.flatnonzero((kind[at] == KIND_PLACED) & (discount > 0))
+        measure = np.full(len(off), _MONEY["discount_cents"], np.int64)
+        state.money.add(rows[at[off]], measure, discount[off], ts_ms[at[off]])
+    keys, owner, ends = _pairs(events, fresh, rows)
+    tile = (ts_ms // PAIR_TILE_MS).astype(np.int32)[owner]
+    before, is_new = state.pairs.see(keys, tile)
+    room = 4 * len(rows) + 2 * len(keys)
+    cells = Cells(
+        np.empty(room, np.int64), np.empty(room, np.int64),
+        np.empty(room, np.int32), np.empty(room, np.int64),
+    )  # fmt: skip
+    n = event_cells(
+        rows, kind, ts_ms, events.rating_tenths[fresh], events.order_lines[fresh],
+        events.coupon[fresh], KIND_PLACED, _MEASURES, cells,
+    )  # fmt: skip
+    n = pair_cells(
+        rows, owner, ends, tile, before, is_new, PAIR_TILE_MS, _MEASURES, cells, n
+    )  # fmt: skip
+    state.counts.add(cells.rows[:n], cells.measures[:n], cells.deltas[:n], cells.ts_ms[:n])
+
+
+def _pairs(
+    events: Events, fresh: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+    """What `pair_keys` gives: keys, their events' places in `rows`, and where each kind ends."""
+    of_event = np.full(len(events), -1, np.int64)
+    of_event[fresh] = np.arange(len(fresh))
+    lines = events.lines
+    room = 2 * len(lines.event) + len(rows)
+    keys, owner = np.empty(room, np.uint64), np.empty(room, np.int64)
+    ends = np.empty(3, np.int64)
+    pair_keys(
+        rows, of_event, lines.event, lines.item, lines.category, events.session[fresh],
+        _PAIR_SALTS, keys, owner, ends,
+    )  # fmt: skip
+    return keys[: ends[2]], owner[: ends[2]], ends
 
 
 def _remember_times(
-    state: ShardState, rows: NDArray[np.int64], kind: NDArray[np.int64], ts_ms: NDArray[np.int64]
+    state: ShardState, rows: NDArray[np.int64], kind: NDArray[np.int8], ts_ms: NDArray[np.int64]
 ) -> None:
     c = state.columns
     last = c.last_seen_ms.reshape(-1)
@@ -239,19 +219,15 @@ def _decay(
 ) -> None:
     """Exponentially decayed sums: bring each to its newest event's time, then add the batch."""
     c = state.columns
-    users, which = np.unique(rows, return_inverse=True)
-    at = c.decayed_at_ms[users].copy()
-    np.maximum.at(at, which, ts_ms)
-    age = (at - c.decayed_at_ms[users])[:, None]
-    sums = c.decayed[users] * np.exp2(-age / HALF_LIVES_MS)
-    # per half-life: orders, revenue, activity
+    users, which = state.grouped(rows)
+    before = c.decayed_at_ms[users]
+    at = before.copy()
+    newest(at, which, ts_ms)
+    # numpy's own powers: others round differently
+    faded = np.exp2(-(at - before)[:, None] / HALF_LIVES_MS[::3])
     weight = np.exp2(-(at[which] - ts_ms)[:, None] / HALF_LIVES_MS[::3])
-    amounts = (placed.astype(np.float64), np.where(placed, cents / 100.0, 0.0), None)
-    for h in range(DECAYED // 3):
-        for j, amount in enumerate(amounts):
-            values = weight[:, h] if amount is None else weight[:, h] * amount
-            sums[:, 3 * h + j] += np.bincount(which, values, len(users))
-    c.decayed[users] = sums
+    added = np.zeros((len(users), DECAYED))
+    add_decayed(c.decayed, users, faded, which, weight, placed, cents, added)
     c.decayed_at_ms[users] = at
 
 

@@ -26,6 +26,7 @@ from schemas.segments import DIMENSIONS
 from streams.core.asked import Questions
 from streams.core.directory import UserDirectory
 from streams.core.frozen import PageGuard, RowGuard
+from streams.core.kernels.counting import group
 from streams.core.texts import Texts
 from streams.core.u64map import U64Map
 from streams.core.windows import WindowSums
@@ -253,6 +254,7 @@ class ShardState:
         self.value_histogram = np.zeros(VALUE_BINS, np.int64)
         self.rows_guard = RowGuard(ROWS_PAGE_BITS, self.columns.pack)
         self.users_guard = PageGuard(USERS_PAGE_BITS)
+        self._marks = np.zeros(256, np.int32)  # room for `grouped`
         self.empty_rows = np.empty(0, np.int64)  # of erased users, ascending; never used again
         self.erasure_cache: Any = None  # of streams.core.erasure; follows from the rest
 
@@ -269,6 +271,13 @@ class ShardState:
             self._make_room(known)
         self.will_change(rows)
         return rows
+
+    def grouped(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The distinct ones of `rows` (int64 [k]), and which of them each is; int64 [d] and [k]."""
+        if len(self._marks) < self.columns.capacity:
+            self._marks = np.zeros(self.columns.capacity, np.int32)
+        distinct, which = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+        return distinct[: group(rows, self._marks, distinct, which)], which
 
     def will_change(self, rows: NDArray[np.int64]) -> None:
         """To be called before columns of `rows` (int64 [k]) are changed."""
@@ -311,6 +320,7 @@ class ShardState:
         """Memory of everything that grows with users and events, in bytes."""
         return (
             self.n * ROW.itemsize
+            + self._marks.nbytes
             + self.rows_by_user.nbytes
             + self.counts.nbytes(self.n)
             + self.money.nbytes(self.n)

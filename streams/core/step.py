@@ -119,7 +119,7 @@ def step(
     turn = np.arange(meta.sweep_row, min(meta.sweep_row + plan.sweep_rows, state.n))
     swept = turn[~np.isin(turn, state.empty_rows)] if len(state.empty_rows) else turn
     state.will_change(swept)
-    touched = np.unique(np.concatenate([*rows, swept]))
+    touched = np.sort(state.grouped(np.concatenate([*rows, swept]))[0])
     x = features(state, touched, now_ms)
     refused = _score(state, touched, x, now_ms, config, scorer, learner)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from schemas.events import ClickEvent, OrderEvent, OrderLine
 from schemas.features import FEATURE_NAMES
+from streams.core.apply import admit, apply
 from streams.core.decode import decode
 from streams.core.directory import UserDirectory
 from streams.core.events import DecodeRules
@@ -52,6 +53,7 @@ def _compile_state_kernels() -> None:
         sums.reserve(1)
         sums.add(row, row, one.astype(dtype), row)
         sums.add(row, row, np.array([wide], dtype), row)
+    _compile_counting()
     _compile_features()
     cell, spare = np.zeros(1, np.uint32), np.zeros(1, np.uint32)
     combine_cells(cell, one.copy(), spare, one.copy())
@@ -65,6 +67,17 @@ def _compile_state_kernels() -> None:
     table.begin_drop(2)
     table.drop_some(1)
     table.load(key, value)
+
+
+def _compile_counting() -> None:
+    """What lets events into a state; `decode` gives the same types for both sources."""
+    rules = DecodeRules(0, "EUR", {"EUR": 1.0})
+    click = ClickEvent("c", "u", "view", _AT_MS, session_id="s", item_id="i", category="k")
+    value = msgspec.json.encode(click)
+    record = Records.of(np.zeros(1, np.int64), np.array([_AT_MS]), [b"u"], [value])
+    state = ShardState(0, len(FEATURE_NAMES))
+    events = decode(record, CLICKSTREAM, rules)
+    apply(state, events, admit(state, events, 0).fresh)
 
 
 def _compile_features() -> None:

@@ -172,7 +172,7 @@ class WindowSums:
         cells: NDArray[np.uint32],
         delta: NDArray[Any],
     ) -> None:
-        lowest = int(tile.min())
+        lowest, highest = int(tile.min()), int(tile.max())
         for tiles, w in _WINDOWS_BY_HOP[hop]:
             oldest = oldest_tile(self.now_ms, tiles, hop)
             if lowest >= oldest:
@@ -181,10 +181,12 @@ class WindowSums:
                 covered = tile >= oldest
                 self._add_to(w, cells[covered], delta[covered], 1)
         logs = self._logs[hop]
-        if lowest == int(tile.max()):
+        if lowest == highest:
             _append(logs[lowest], Chunk(cells, delta))
             return
-        order = np.argsort(tile, kind="stable")
+        # numpy sorts 16-bit numbers by counting digits, wider ones by comparing them
+        few = highest - lowest <= np.iinfo(np.uint16).max
+        order = np.argsort((tile - lowest).astype(np.uint16) if few else tile, kind="stable")
         sorted_tiles = tile[order]
         starts = np.flatnonzero(np.r_[True, sorted_tiles[1:] != sorted_tiles[:-1]])
         for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):

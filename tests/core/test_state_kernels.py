@@ -7,8 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES, GAP_ORDERS
-from streams.core.features import DAY_MS, features
+from streams.core.features import DAY_MS, HALF_LIVES_MS, features
+from streams.core.hashing import mix
 from streams.core.kernels.cells import combine_cells
+from streams.core.kernels.counting import add_decayed, group, pair_keys
 from streams.core.state import ShardState
 from streams.core.texts import Texts
 from tests.core import reference_features
@@ -90,3 +92,64 @@ def test_features_do_not_depend_on_who_else_is_asked_for() -> None:
     together = features(state, np.arange(300), NOW_MS).view(np.uint32)
     for row in (0, 7, 299):
         assert (features(state, np.array([row]), NOW_MS).view(np.uint32) == together[row]).all()
+
+
+def test_rows_are_grouped_and_the_marks_left_clean() -> None:
+    rng = np.random.default_rng(1)
+    marks = np.zeros(500, np.int32)
+    for size in (0, 1, 3_000):
+        rows = rng.integers(0, 500, size)
+        distinct, which = np.empty(size, np.int64), np.empty(size, np.int64)
+        distinct = distinct[: group(rows, marks, distinct, which)]
+        assert np.sort(distinct).tolist() == np.unique(rows).tolist()
+        assert distinct[which].tolist() == rows.tolist()
+        assert not marks.any()
+
+
+def test_decayed_sums_are_those_of_numpy_bit_for_bit() -> None:
+    rng = np.random.default_rng(2)
+    users, which = rng.permutation(900)[:300], rng.integers(0, 300, 5_000)
+    decayed, faded = rng.random((900, 9)) * 50, rng.random((300, 3))
+    weight, cents = rng.random((5_000, 3)), rng.integers(0, 10**6, 5_000)
+    placed = rng.random(5_000) < 0.3
+    want = decayed[users] * np.repeat(faded, 3, axis=1)
+    amounts = (placed.astype(np.float64), np.where(placed, cents / 100.0, 0.0), 1.0)
+    for h in range(3):
+        for j, amount in enumerate(amounts):
+            want[:, 3 * h + j] += np.bincount(which, weight[:, h] * amount, 300)
+    others = np.setdiff1d(np.arange(900), users)
+    untouched = decayed[others].copy()
+    add_decayed(decayed, users, faded, which, weight, placed, cents, np.zeros((300, 9)))
+    assert (decayed[users] == want).all()
+    assert (decayed[others] == untouched).all()
+    assert (np.repeat(HALF_LIVES_MS[::3], 3) == HALF_LIVES_MS).all()  # what callers rely on
+
+
+def test_pairs_have_the_keys_of_mix_and_what_is_missing_has_none() -> None:
+    rng = np.random.default_rng(3)
+    rows = rng.integers(0, 1_000, 50)
+    of_event = np.full(80, -1, np.int64)
+    of_event[np.sort(rng.permutation(80)[:50])] = np.arange(50)
+    line_event = rng.integers(0, 80, 120).astype(np.int32)
+    item, category, session = (
+        rng.integers(0, 2**63, size).astype(np.uint64) * (rng.random(size) < 0.7).astype(np.uint64)
+        for size in (120, 120, 50)
+    )
+    salts = np.array([1, 2, 3], np.uint64)
+    want_keys, want_owner, want_ends = [], [], []
+    places = [
+        (of_event[line_event], item),
+        (of_event[line_event], category),
+        (np.arange(50), session),
+    ]
+    for (place, hashed), salt in zip(places, salts, strict=True):
+        there = (place >= 0) & (hashed != 0)
+        user = rows[place[there]].astype(np.uint64) << np.uint64(2)
+        want_keys += mix(user ^ salt, hashed[there]).tolist()
+        want_owner += place[there].tolist()
+        want_ends.append(len(want_keys))
+    keys, owner, ends = np.empty(290, np.uint64), np.empty(290, np.int64), np.empty(3, np.int64)
+    pair_keys(rows, of_event, line_event, item, category, session, salts, keys, owner, ends)
+    assert ends.tolist() == want_ends
+    assert keys[: ends[2]].tolist() == want_keys
+    assert owner[: ends[2]].tolist() == want_owner

@@ -53,7 +53,7 @@ def store8(at: int, value: int) -> None:
     ctypes.memset(int(at), int(value), 1)
 
 
-def prefetch(at: int | np.int64) -> None:
+def prefetch(at: int | np.signedinteger[Any]) -> None:
     """Have the memory at an address fetched into the cache; any address will do."""
 
 
