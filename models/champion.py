@@ -68,6 +68,7 @@ class Champion:
             # ONNX Runtime's exceptions share no root of their own.
             self._whole = _session(onnx)
             self._session = _session(with_outputs(onnx, OUTPUTS))
+            self._ahead = _session(with_outputs(onnx, OUTLOOK)) if self.has_outlook else None
         except Exception as error:
             raise ArtifactError(
                 f"Artifact {manifest.version}: ONNX Runtime {onnxruntime.__version__} can't load "
@@ -119,8 +120,8 @@ class Champion:
     def outlook(self, x: NDArray[np.float32]) -> Outlook:
         """What `score` doesn't say, for rows `x` float32 [n, F] (NaN = unknown).
 
-        Costs about twice as much as `score`; scoring pays nothing for it. Raises `ArtifactError` if
-        the artifact was trained without these heads.
+        Costs about one and a half times what `score` does, which pays nothing for it. Raises
+        `ArtifactError` if the artifact was trained without these heads.
         """
         told = self.raw_outlook(x)
         p7, partial = told["p_buy_7d"], told["p_partial"]
@@ -129,7 +130,7 @@ class Champion:
 
     def raw_outlook(self, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The graph's own outputs behind `outlook`, by name, each float32 [n]."""
-        if not self.has_outlook:
+        if self._ahead is None:
             raise ArtifactError(
                 f"Artifact {self.version} only knows churn and spend. Train a newer one with "
                 "`tideline train`."
@@ -137,7 +138,7 @@ class Champion:
         if len(x) == 0:
             return {name: np.empty(0, np.float32) for name in OUTLOOK}
         feed = {INPUT: np.ascontiguousarray(x)}
-        outputs = self._whole.run(list(OUTLOOK), feed)
+        outputs = self._ahead.run(list(OUTLOOK), feed)
         return dict(zip(OUTLOOK, outputs, strict=True))
 
     def has_inner(self, name: str) -> bool:

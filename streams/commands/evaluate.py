@@ -162,6 +162,12 @@ def _about(
         ],
         "labels_learned": replayed.labels_learned,
         "learner_share_of_blend": round(sum(weights) / len(weights), 3) if weights else 0.0,
+        "drifts": [
+            {"detected": day(d.detected_at_ms), "since": day(d.since_ms), "stream": d.stream,
+             "reason": d.reason}
+            for d in replayed.drifts
+        ],
+        "records_refused": dict(replayed.refused),
         "steps": replayed.steps,
         "seconds": round(seconds, 1),
     }  # fmt: skip
