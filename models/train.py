@@ -45,25 +45,30 @@ from schemas.features import FEATURE_NAMES, FEATURES_HASH
 
 __all__ = ["CHURN_TREES", "SPEND_TREES", "Progress", "Summary", "train"]
 
-CHURN_TREES: Final = 80
+CHURN_TREES: Final = 110
 SPEND_TREES: Final = 50
-"""At most. A tree of 16 leaves costs about 0.045 µs per row in ONNX Runtime on one core (branch
-mispredictions, mostly), and every touched user is scored, so 130 trees keep it below 6 µs."""
+"""At most. A tree of 16 leaves costs about 0.035 µs per row in ONNX Runtime on one core (branch
+mispredictions, mostly), one of 8 leaves two thirds of it, and every touched user is scored."""
 
-_SHAPE: Final = {
-    "num_leaves": 16,
-    "max_depth": 5,
-    "lambda_l2": 1.0,
-    "feature_fraction": 0.6,
-    "max_bin": 127,
+_SHAPE: Final = {"max_depth": 5, "lambda_l2": 10.0, "feature_fraction": 0.3, "max_bin": 127}
+"""Few features a tree and a strong penalty: most features say the same in other words, and the
+weekly rows of one customer are nearly one row (deploy/decisions.md, "Heads pool trees with a
+curve")."""
+_BINARY: Final = {
+    "objective": "binary",
+    "metric": "binary_logloss",
+    "learning_rate": 0.07,
+    "num_leaves": 8,
 }
-_BINARY: Final = {"objective": "binary", "metric": "binary_logloss", "learning_rate": 0.08}
 _SPEND: Final = {
     "objective": "tweedie",
     "tweedie_variance_power": TWEEDIE_POWER,
     "metric": "tweedie",
     "learning_rate": 0.12,
+    "num_leaves": 16,
 }
+_LEAF_WEEKLY_ROWS: Final = 25
+"""Least rows of a leaf, per week of the horizon: rows a week apart share most of their label."""
 _PATIENCE: Final = 10
 _HEAD_DAYS: Final = {"p_buy_7d": 7, "p_buy_30d": 30}
 """Heads that ask about an order within so many days; the others ask about none in the horizon."""
@@ -125,7 +130,7 @@ def train(
     split = split_by_time(data, horizon_days)
     parameters = {
         **_SHAPE,
-        "min_data_in_leaf": max(20, len(data.x) // 1000),
+        "min_data_in_leaf": max(_LEAF_WEEKLY_ROWS * horizon_days // 7, len(data.x) // 1000, 20),
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,

@@ -24,10 +24,12 @@ from models.metrics import (
     normalised_gini,
     spearman,
 )
+from streams.core.features import DAY_MS
+from streams.evaluation.history import History
 from streams.evaluation.protocol import VISIT_ACTIVE_DAYS, VISIT_DAYS, Protocol
 from streams.evaluation.rows import CutRows
 
-__all__ = ["METHODS", "PROBABILITIES", "Task", "figures", "tasks"]
+__all__ = ["METHODS", "PROBABILITIES", "Task", "figures", "next_order_figures", "tasks"]
 
 METHODS: Final = {
     "churn": ("blend", "champion", "learner", "bgnbd", "rfm", "gap", "recency"),
@@ -132,6 +134,25 @@ def event_figures(
         "rate": float(y.mean()) if len(y) else float("nan"),
     }
     return _finite(told)
+
+
+def next_order_figures(cuts: list[CutRows], protocol: Protocol, history: History) -> dict[str, Any]:
+    """Of the expected date of the next order, which should come out early as often as late.
+
+    Over the test rows whose date lies within the history: `n`, and `ordered_by_then`, the share
+    that had ordered by their date.
+    """
+    rows = came = 0
+    for cut in cuts:
+        told = cut.scores.get("champion/next_order_days")
+        if told is None or cut.cut_ms not in protocol.test_cuts:
+            continue
+        due_ms = cut.cut_ms + told * DAY_MS
+        known = due_ms <= history.last_ms  # NaN: no date within a year, so none that could be seen
+        next_ms = history.next_order_ms(cut.cut_ms)[cut.user]
+        rows += int(known.sum())
+        came += int((known & (next_ms > 0) & (next_ms <= due_ms)).sum())
+    return {"n": rows, "ordered_by_then": round(came / rows, 4) if rows else None}
 
 
 def value_figures(y: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, Any]:

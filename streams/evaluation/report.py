@@ -246,6 +246,16 @@ def _drifts(about: dict[str, Any]) -> str:
     )
 
 
+def _dates(about: dict[str, Any]) -> str:
+    dates = about["next_order_date"]
+    if not dates["n"]:
+        return ""
+    return (
+        f"<p>Of {dates['n']:,} expected dates of a next order, {dates['ordered_by_then']:.0%} saw "
+        "it come by then; half of them should.</p>"
+    )
+
+
 def _champions(about: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td>{c['date']}</td><td>{html.escape(c['version'])}</td><td>{c['rows']:,}</td>"
@@ -260,7 +270,8 @@ def _champions(about: dict[str, Any]) -> str:
         f"blend was {about['learner_share_of_blend']:.0%} on average.</p>"
         '<div class="wide"><table class="left"><tr><th>date</th><th>champion</th>'
         f"<th>rows</th><th></th><th>on later rows, champion → challenger</th></tr>{rows}"
-        f"</table></div>{_drifts(about)}<p><small>BG/NBD and Gamma-Gamma are fitted to all "
+        f"</table></div>{_drifts(about)}{_dates(about)}"
+        "<p><small>BG/NBD and Gamma-Gamma are fitted to all "
         "customers at the same "
         "times as the champions. Intervals are 95 %, from 200 draws of customers. ECE: ten bins "
         "of equal mass. Partial defection, the next visit and value have no online learner: "
