@@ -1,7 +1,8 @@
 """Has something changed? Page-Hinkley tests on the champion's loss and on what customers look like.
 
-One test per stream of numbers: the champion's log loss of each label that matures, and, of each
-concept, the feature that the champion uses most. Page 1954 ("Continuous inspection schemes") with a
+One test per stream of numbers: of each label that matures the champion's log loss, and how far it
+is from what the champion said (whose mean tells a direction); and, of each concept, the feature
+that the champion uses most. Page 1954 ("Continuous inspection schemes") with a
 running mean, as Hinkley has it (see Gama et al. 2014, "A survey on concept drift adaptation",
 section 3.2): with z the standardised value,
 
@@ -28,13 +29,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.concepts import concept_of
+from models.evidence import log_loss_one
 from models.manifest import Manifest
 from schemas.features import FEATURES
 from schemas.messages import Drift
 
-__all__ = ["LOSS", "DriftMonitor", "DriftState", "monitored"]
+__all__ = ["LOSS", "RATE", "DriftMonitor", "DriftState", "monitored"]
 
 LOSS: Final = "champion log loss"
+RATE: Final = "churn less predicted"
+_KINDS: Final = ("loss", "rate")
+"""Of the first streams; the others are features."""
 DELTA: Final = 0.25
 """Changes of less than twice this, in standard deviations, are let pass."""
 THRESHOLD: Final = 30.0
@@ -84,7 +89,7 @@ class DriftMonitor:
     def __init__(self, manifest: Manifest, state: DriftState | None = None) -> None:
         self._champion = manifest.version
         self._features = monitored(manifest)
-        self.streams: Final = [LOSS, *(FEATURES[f].name for f in self._features)]
+        self.streams: Final = [LOSS, RATE, *(FEATURES[f].name for f in self._features)]
         k = len(self.streams)
         if state is None or len(state.n) != k:
             zeros = [0.0] * k
@@ -103,11 +108,19 @@ class DriftMonitor:
         return DriftState(n, mean, squares, up, down, run, list(self.found))
 
     def add(
-        self, x: NDArray[np.float32], loss: float, matured_at_ms: int, version: int
+        self,
+        x: NDArray[np.float32],
+        p_champion: float,
+        churned: bool,
+        matured_at_ms: int,
+        version: int,
     ) -> list[Drift]:
-        """One matured label: features x float32 [F], the champion's log loss in nats. Returns what
+        """One matured label: features x float32 [F], and what the champion had said. Returns what
         this label gave away. `version` numbers the labels, and with them the alarms."""
-        values = np.concatenate([[loss], x[self._features].astype(np.float64)])
+        loss = log_loss_one(p_champion, churned)
+        values = np.concatenate(
+            [[loss, churned - p_champion], x[self._features].astype(np.float64)]
+        )
         known = np.isfinite(values)
         values = np.where(known, values, self._mean)
         ready = known & (self._n >= REFERENCE)
@@ -146,7 +159,7 @@ class DriftMonitor:
             version=version,
             detected_at_ms=at_ms,
             since_ms=int(since),
-            kind="loss" if i == 0 else "feature",
+            kind=_KINDS[i] if i < len(_KINDS) else "feature",
             stream=stream,
             direction="up" if up else "down",
             mean_before=float(before),
@@ -167,7 +180,14 @@ def _reason(stream: int, features: list[int], before: float, now: float) -> str:
             f"{told}: customers don't behave as they did. The learner follows; train a challenger "
             "with `tideline train --as-of`."
         )
-    feature = FEATURES[features[stream - 1]]
+    if stream == 1:
+        often = "more" if now > before else "less"
+        return (
+            f"Customers leave {often} often than the champion says: by {100 * now:+.1f} points, "
+            f"before {100 * before:+.1f}. The learner follows; train a challenger with "
+            "`tideline train --as-of`."
+        )
+    feature = FEATURES[features[stream - len(_KINDS)]]
     return (
         f"{feature.words[0].upper()}{feature.words[1:]} went from {_short(before)} to "
         f"{_short(now)} on average ({feature.unit}): customers look different from before. If "

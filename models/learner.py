@@ -25,7 +25,7 @@ from river import linear_model, optim
 
 from models.blend import CLIP
 from models.drift import DriftMonitor, DriftState
-from models.evidence import Evidence, log_loss_one
+from models.evidence import Evidence
 from models.manifest import Manifest
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
@@ -145,8 +145,9 @@ class OnlineLearner:
 
     def _learn(self, example: Example) -> None:
         features = np.frombuffer(example.x, dtype="<f4")
-        loss = log_loss_one(example.p_champion, example.churned)
-        drifts = self._drift.add(features, loss, example.matured_at_ms, self._version)
+        drifts = self._drift.add(
+            features, example.p_champion, example.churned, example.matured_at_ms, self._version
+        )
         self.counts["drifts"] += len(drifts)
         x = self._inputs(features, example.p_champion)
         p_now = float(self._model.predict_proba_one(x)[True])

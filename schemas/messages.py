@@ -52,9 +52,9 @@ class Drift(msgspec.Struct, frozen=True):
     since_ms: int
     """When the change began, as far as labels tell. Both are times at which labels were known."""
     kind: str
-    """`loss` or `feature`."""
+    """`loss`, `rate` or `feature`."""
     stream: str
-    """What changed: a feature's name, or the champion's log loss."""
+    """What changed: the champion's log loss, churn less predicted churn, or a feature's name."""
     direction: str
     """`up` or `down`."""
     mean_before: float

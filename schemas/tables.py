@@ -117,11 +117,11 @@ TABLES: Final[dict[str, Table]] = {
                 "drift_id": "String",
                 "detected_at": _TIME,
                 "since": _TIME,
-                "kind": _LOW,  # loss | feature
+                "kind": _LOW,  # loss | rate | feature
                 "stream": _LOW,
                 "direction": _LOW,  # up | down
-                "mean_before": "Float64",
-                "mean_since": "Float64",
+                "mean_before": "Float32",
+                "mean_since": "Float32",
                 "labels_since": "UInt32",
                 "reason": "String",
                 "champion_version": _LOW,

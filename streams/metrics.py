@@ -29,7 +29,7 @@ SHARD_STATES: Final = ("recovering", "running", "suspended", "stopped")
 LAG_STATUSES: Final = ("ok", "lagging", "uncommitted", "unknown")
 
 MODELS: Final = ("champion", "learner", "blend")
-DRIFT_KINDS: Final = ("loss", "feature")
+DRIFT_KINDS: Final = ("loss", "rate", "feature")
 
 # The edges of OpenTelemetry's messaging durations, so that a later export maps one to one.
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.champion import Champion
-from models.drift import LOSS, REFERENCE, DriftMonitor, DriftState, monitored
+from models.drift import LOSS, RATE, REFERENCE, DriftMonitor, DriftState, monitored
 from models.learner import OnlineLearner
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Drift, Example
@@ -37,11 +37,11 @@ def losses(examples: list[Example]) -> NDArray[np.float64]:
 
 
 def watch(
-    monitor: DriftMonitor, x: NDArray[np.float32], loss: NDArray[np.float64], first: int = 0
+    monitor: DriftMonitor, x: NDArray[np.float32], examples: list[Example], first: int = 0
 ) -> list[Drift]:
     found = []
-    for i, (row, one) in enumerate(zip(x, loss, strict=True)):
-        found += monitor.add(row, float(one), (first + i) * HOUR_MS, first + i)
+    for i, (row, one) in enumerate(zip(x, examples, strict=True), first):
+        found += monitor.add(row, one.p_champion, one.churned, i * HOUR_MS, i)
     return found
 
 
@@ -54,28 +54,32 @@ def test_it_watches_one_feature_of_a_concept_and_none_that_only_grows(champion: 
 
 def test_steady_customers_raise_no_alarm(champion: Champion) -> None:
     examples = labels(champion, 20_000, 50)
-    assert watch(DriftMonitor(champion.manifest), rows(20_000, 50), losses(examples)) == []
+    assert watch(DriftMonitor(champion.manifest), rows(20_000, 50), examples) == []
 
 
 def test_a_change_of_behaviour_is_an_alarm_about_the_loss(champion: Champion) -> None:
     monitor = DriftMonitor(champion.manifest)
     before, after = labels(champion, 2_000, 51), labels(champion, 2_000, 52, shift=2.5)
-    assert watch(monitor, rows(2_000, 51), losses(before)) == []
-    found = watch(monitor, rows(2_000, 52), losses(after), 2_000)
+    assert watch(monitor, rows(2_000, 51), before) == []
+    found = watch(monitor, rows(2_000, 52), after, 2_000)
 
-    first = found[0]
+    first = next(d for d in found if d.stream == LOSS)
     assert (first.stream, first.kind, first.direction) == (LOSS, "loss", "up")
     assert 2_000 < first.version < 2_500
     assert first.mean_before == pytest.approx(losses(before).mean(), rel=0.1)
     assert first.mean_since > first.mean_before
     assert abs(first.since_ms / HOUR_MS - 2_000) < 250  # the mean that it is measured by moves too
     assert "train a challenger" in first.reason
+    rate = next(d for d in found if d.stream == RATE)
+    assert (rate.kind, rate.direction) == ("rate", "up")
+    assert rate.mean_since > rate.mean_before + 0.1
+    assert rate.reason.startswith("Customers leave more often than the champion says: by +")
 
 
 def test_customers_who_look_different_are_an_alarm_about_the_feature(champion: Champion) -> None:
     monitor, x = DriftMonitor(champion.manifest), rows(3_000, 53)
     x[1_500:, at("days_since_order")] *= 3.0
-    found = watch(monitor, x, np.full(len(x), 0.4))
+    found = watch(monitor, x, labels(champion, 3_000, 53))
 
     assert {d.stream for d in found} == {"days_since_order"}
     assert found[0].kind == "feature"
@@ -89,21 +93,21 @@ def test_unknown_values_and_infinite_ones_change_nothing(champion: Champion) -> 
     monitor = DriftMonitor(champion.manifest)
     x = np.full((3 * REFERENCE, len(FEATURE_NAMES)), np.nan, np.float32)
     x[::2] = np.inf
-    assert watch(monitor, x, np.full(len(x), 0.4)) == []
-    assert monitor.state().n[1:] == [0.0] * (len(monitor.streams) - 1)
+    assert watch(monitor, x, labels(champion, len(x), 57)) == []
+    assert monitor.state().n[2:] == [0.0] * (len(monitor.streams) - 2)
 
 
 def test_a_restart_changes_nothing(champion: Champion) -> None:
     x = rows(1_500, 54)
     x[700:, at("days_since_order")] *= 4.0
-    loss = losses(labels(champion, 1_500, 54))
+    told_of = labels(champion, 1_500, 54)
     straight = DriftMonitor(champion.manifest)
-    found = watch(straight, x, loss)
+    found = watch(straight, x, told_of)
     half = DriftMonitor(champion.manifest)
-    told = watch(half, x[:720], loss[:720])
+    told = watch(half, x[:720], told_of[:720])
     wire = msgspec.msgpack.decode(msgspec.msgpack.encode(half.state()), type=DriftState)
     resumed = DriftMonitor(champion.manifest, wire)
-    told += watch(resumed, x[720:], loss[720:], 720)
+    told += watch(resumed, x[720:], told_of[720:], 720)
 
     assert found
     assert told == found
