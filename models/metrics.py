@@ -27,6 +27,7 @@ __all__ = [
     "spearman",
     "spend_metrics",
     "tweedie_deviance",
+    "tweedie_unit_deviance",
 ]
 
 Floats = NDArray[np.floating[Any]]
@@ -202,10 +203,16 @@ def tweedie_deviance(y: Floats, mean: Floats) -> float:
     >>> tweedie_deviance(np.array([0.0, 2.0], np.float32), np.array([0.0, 2.0], np.float32)) < 1e-6
     True
     """
+    return float(tweedie_unit_deviance(y, mean).mean())
+
+
+def tweedie_unit_deviance(y: Floats, mean: Floats) -> NDArray[np.float64]:
+    """The same of each row."""
     amount, told = y.astype(np.float64), np.maximum(mean.astype(np.float64), 1e-9)
     a, b = 1.0 - TWEEDIE_POWER, 2.0 - TWEEDIE_POWER
     parts = np.power(amount, b) / (a * b) - amount * np.power(told, a) / a + np.power(told, b) / b
-    return float(2.0 * parts.mean())
+    result: NDArray[np.float64] = 2.0 * parts
+    return result
 
 
 def churn_metrics(y: Bools, p: Floats) -> dict[str, float]:

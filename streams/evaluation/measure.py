@@ -106,7 +106,7 @@ def figures(found: dict[str, Task], seed: int = 7) -> dict[str, dict[str, dict[s
     for name, task in found.items():
         result[task.key] = {
             method: (
-                value_figures(task.truth, p)
+                value_figures(task.truth, p, money=method != "rfm")
                 if name == "value"
                 else event_figures(task, p, method in PROBABILITIES[name], seed)
             )
@@ -155,15 +155,18 @@ def next_order_figures(cuts: list[CutRows], protocol: Protocol, history: History
     return {"n": rows, "ordered_by_then": round(came / rows, 4) if rows else None}
 
 
-def value_figures(y: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, Any]:
-    """Of a predicted amount. RFM has no unit, so only its ranking counts."""
+def value_figures(
+    y: NDArray[np.float64], predicted: NDArray[np.float64], *, money: bool = True
+) -> dict[str, Any]:
+    """Of a predicted amount; of what is not in `money`, such as RFM, only the ranking counts."""
+    nothing = float("nan")
     return _finite(
         {
             "normalized_gini": normalised_gini(y, predicted),
             "spearman": spearman(y, predicted),
-            "mae": mean_absolute_error(y, predicted),
-            "bias": bias(y, predicted),
-            "decile_mape": decile_mape(y, predicted),
+            "mae": mean_absolute_error(y, predicted) if money else nothing,
+            "bias": bias(y, predicted) if money else nothing,
+            "decile_mape": decile_mape(y, predicted) if money else nothing,
             "n": len(y),
         }
     )
