@@ -121,7 +121,7 @@ def step(
     touched = np.unique(np.concatenate([*rows, swept]))
     x = features(state, touched, now_ms)
     _score(state, touched, x, now_ms, config, scorer, learner)
-    _look_ahead(state, touched, x, swept, now_ms, scorer)
+    _take_outlook(state, touched, x, swept, now_ms, scorer)
 
     # 4. decide
     learner_version = learner.version if learner else 0
@@ -249,7 +249,7 @@ def _score(
             column[rows[~fit]] = np.nan
 
 
-def _look_ahead(
+def _take_outlook(
     state: ShardState,
     rows: NDArray[np.int64],
     x: NDArray[np.float32],
