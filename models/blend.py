@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.champion import Champion
+from models.champion import Champion, Outlook
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 
@@ -75,6 +75,13 @@ class Scorer:
             snapshot = None
         p_learner, p_churn = score_snapshot(x, p_champion, snapshot)
         return Scores(p_churn, p_champion, p_learner, spend)
+
+    def outlook(self, x: NDArray[np.float32]) -> Outlook:
+        """What the champion says of the next order; unknown if it was not trained to."""
+        if self.champion.has_outlook:
+            return self.champion.outlook(x)
+        unknown = np.full(len(x), np.nan, np.float32)
+        return Outlook(unknown, unknown, unknown, unknown.astype(np.float64))
 
 
 def usable(snapshot: LearnerSnapshot, champion_version: str) -> bool:

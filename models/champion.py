@@ -15,17 +15,24 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.manifest import Manifest, TensorSpec
-from models.subgraph import with_outputs
+from models.subgraph import makes, with_outputs
 from models.timing import next_order_days
 from schemas.errors import ArtifactError
 
-__all__ = ["INPUT", "OUTLOOK", "OUTPUTS", "Champion", "Outlook"]
+__all__ = ["INPUT", "OUTLOOK", "OUTPUTS", "Champion", "Outlook", "base_output"]
 
 INPUT: Final = "x"
 OUTPUTS: Final = ("p_churn", "spend")
 """What every touched user is scored with, so what a batch pays for."""
 OUTLOOK: Final = ("p_buy_7d", "p_buy_30d", "p_partial")
 """What else the champion says, computed when asked for (`Champion.outlook`)."""
+
+
+def base_output(head: str) -> str:
+    """The name, inside the graph, of what a head's curve (`models.base`) comes to: for a
+    probability its odds to the minus one, for an amount its mean."""
+    return f"{head}_base"
+
 
 _DTYPES: Final = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64"}
 
@@ -56,10 +63,12 @@ class Champion:
         self.manifest: Final = manifest
         self.onnx: Final = onnx
         self._features = len(manifest.features)
+        self._inner: dict[str, onnxruntime.InferenceSession] = {}
         try:
             # ONNX Runtime's exceptions share no root of their own.
             self._whole = _session(onnx)
             self._session = _session(with_outputs(onnx, OUTPUTS))
+            self._ahead = _session(with_outputs(onnx, OUTLOOK)) if self.has_outlook else None
         except Exception as error:
             raise ArtifactError(
                 f"Artifact {manifest.version}: ONNX Runtime {onnxruntime.__version__} can't load "
@@ -122,8 +131,8 @@ class Champion:
     def outlook(self, x: NDArray[np.float32]) -> Outlook:
         """What `score` doesn't say, for rows `x` float32 [n, F] (NaN = unknown).
 
-        Costs about twice as much as `score`; scoring pays nothing for it. Raises `ArtifactError` if
-        the artifact was trained without these heads.
+        Costs about one and a half times what `score` does, which pays nothing for it. Raises
+        `ArtifactError` if the artifact was trained without these heads.
         """
         told = self.raw_outlook(x)
         p7, partial = told["p_buy_7d"], told["p_partial"]
@@ -132,7 +141,7 @@ class Champion:
 
     def raw_outlook(self, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The graph's own outputs behind `outlook`, by name, each float32 [n]."""
-        if not self.has_outlook:
+        if self._ahead is None:
             raise ArtifactError(
                 f"Artifact {self.version} only knows churn and spend. Train a newer one with "
                 "`tideline train`."
@@ -140,8 +149,19 @@ class Champion:
         if len(x) == 0:
             return {name: np.empty(0, np.float32) for name in OUTLOOK}
         feed = {INPUT: np.ascontiguousarray(x)}
-        outputs = self._whole.run(list(OUTLOOK), feed)
+        outputs = self._ahead.run(list(OUTLOOK), feed)
         return dict(zip(OUTLOOK, outputs, strict=True))
+
+    def has_inner(self, name: str) -> bool:
+        """Whether the graph computes a value of this name on its way."""
+        return makes(self.onnx, name)
+
+    def inner(self, name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A value inside the graph, float32 [n], for rows `x` float32 [n, F]; for explanations."""
+        if name not in self._inner:
+            self._inner[name] = _session(with_outputs(self.onnx, [name]))
+        found: NDArray[np.float32] = self._inner[name].run([name], {INPUT: x})[0]
+        return found
 
     def signature(self) -> tuple[list[TensorSpec], list[TensorSpec]]:
         """Inputs and outputs as the session itself reports them."""

@@ -10,6 +10,8 @@ Sundararajan & Najmi 2020, "The many Shapley values for model explanation", sect
   the `a` and `-a! (b-1)! / (a+b)!` for each of the `b`, times the leaf's value. Sums over leaves
   are exact because Shapley values are additive (Lundberg et al. 2020, "From local explanations to
   global understanding", interventional TreeSHAP, is the same sum).
+- Of the curve that the trees' log-odds are added to, if there is one (`models.base`): a function of
+  three features, so all eight coalitions are computed, by the graph itself.
 - Of the learner: linear in its inputs, so each input's own term; its input "logit of the champion"
   is passed on to the champion's features.
 - Of the blend: each part's values are scaled so that they add up to that part's change of
@@ -27,8 +29,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.base import BASE_FEATURES
 from models.blend import CLIP, Scorer, logit, usable
-from models.champion import OUTPUTS, Champion
+from models.champion import OUTPUTS, Champion, base_output
 from models.concepts import CONCEPTS, concepts_of_rows
 from models.trees import Leaves, tree_leaves
 from models.words import words
@@ -87,6 +90,42 @@ class TreeValues:
         return phi
 
 
+class _BaseValues:
+    """The curve's part of the champion's log-odds, by feature, as `TreeValues` gives the trees'."""
+
+    def __init__(self, champion: Champion, typical: NDArray[np.float32]) -> None:
+        self._champion, self._typical = champion, typical
+        self._name = base_output(OUTPUTS[0])
+        self._there = champion.has_inner(self._name)
+        m = len(BASE_FEATURES)
+        self._members = (np.arange(1 << m)[:, None] >> np.arange(m)) & 1 == 1
+        sizes = self._members.sum(axis=1)
+        self._weight = np.array([1.0 / (m * math.comb(m - 1, s)) for s in range(m)] + [0.0])[sizes]
+
+    def log_odds(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """x float32 [k, F] -> float64 [k]; 0 without a curve."""
+        if not self._there or not len(x):
+            return np.zeros(len(x))
+        odds: NDArray[np.float64] = -np.log(self._champion.inner(self._name, x).astype(np.float64))
+        return odds
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """x float32 [k, F] -> float64 [k, F]."""
+        phi = np.zeros(x.shape)
+        if not self._there:
+            return phi
+        k, many = len(x), len(self._members)
+        mixed = np.tile(self._typical, (k * many, 1)).reshape(k, many, -1)
+        for j, feature in enumerate(BASE_FEATURES):
+            mixed[:, self._members[:, j], feature] = x[:, None, feature]
+        odds = self.log_odds(mixed.reshape(k * many, -1)).reshape(k, many)
+        for j, feature in enumerate(BASE_FEATURES):
+            without = np.flatnonzero(~self._members[:, j])
+            gain = odds[:, without | (1 << j)] - odds[:, without]
+            phi[:, feature] = (gain * self._weight[without]).sum(axis=1)
+        return phi
+
+
 class Explainer:
     """Explains one champion's scores, alone or blended with a learner's snapshot.
 
@@ -98,10 +137,16 @@ class Explainer:
         self._currency = currency
         self.typical: Final = champion.manifest.typical.median_array()
         leaves = tree_leaves(champion.onnx, OUTPUTS[0])
-        self.tree_values: Final = TreeValues(
-            leaves, _leaf_log_odds(champion, leaves, self.typical), self.typical
+        self._base_values = _BaseValues(champion, self.typical)
+        self._tree_values = TreeValues(
+            leaves,
+            _leaf_log_odds(champion, leaves, self.typical, self._base_values),
+            self.typical,
         )
-        """The champion's log-odds, by feature."""
+
+    def champion_values(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The champion's log-odds by feature: x float32 [k, F] -> float64 [k, F]."""
+        return self._tree_values(x) + self._base_values(x)
 
     def values(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None
@@ -113,7 +158,7 @@ class Explainer:
         if learner is not None and not usable(learner, self._scorer.champion_version):
             learner = None
         scores = self._scorer.score(np.concatenate([x, self.typical[None, :]]), learner)
-        champion = self.tree_values(x)
+        champion = self.champion_values(x)
         p = scores.p_champion.astype(np.float64)
         moved = _scaled(champion, p)
         if learner is None:
@@ -152,7 +197,7 @@ class Explainer:
 
 
 def _leaf_log_odds(
-    champion: Champion, leaves: Leaves, typical: NDArray[np.float32]
+    champion: Champion, leaves: Leaves, typical: NDArray[np.float32], base: _BaseValues
 ) -> NDArray[np.float64]:
     """Each leaf's value in log-odds of p_churn: what the graph does after the trees is fitted to
     scores of the golden vectors, and has to fit."""
@@ -160,8 +205,9 @@ def _leaf_log_odds(
     p = champion.score(x)[0].astype(np.float64)
     sure = (p > _SURE) & (p < 1 - _SURE)
     inputs = np.c_[leaves.sums(x), np.ones(len(x))][sure]
-    slopes, *_ = np.linalg.lstsq(inputs, logit(p[sure]), rcond=None)
-    off = np.abs(inputs @ slopes - logit(p[sure])).max(initial=0.0)
+    of_trees = logit(p[sure]) - base.log_odds(x[sure])
+    slopes, *_ = np.linalg.lstsq(inputs, of_trees, rcond=None)
+    off = np.abs(inputs @ slopes - of_trees).max(initial=0.0)
     if not sure.any() or off > _FIT:
         raise ArtifactError(
             f"Artifact {champion.version}: the trees behind p_churn don't add up to its log-odds "

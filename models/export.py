@@ -9,7 +9,8 @@ is what ONNX Runtime decides:
   no missing value (`missing_type` None) LightGBM reads NaN as 0, and so does the graph.
 - Each tree's mean leaf is moved into the intercept, so that float32 sums stay small and exact.
 
-After the trees each head is `link(slope * raw + intercept)`; slope and intercept hold calibration.
+After the trees comes `slope * raw + intercept`, and what the head's curve says (`models.base`), if
+it has one: to a probability's log-odds it is added, to an amount as an amount.
 Only training needs this module; it needs `pip install tideline[train]`.
 """
 
@@ -23,7 +24,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.champion import INPUT, OUTPUTS
+from models.base import EventBase, SpendBase, base_nodes, input_nodes
+from models.champion import INPUT, OUTPUTS, base_output
 from schemas.errors import ArtifactError
 
 __all__ = ["OPSET", "P_MIN", "Head", "export_onnx", "require"]
@@ -46,23 +48,30 @@ def require(module: str) -> Any:
 
 @dataclass(frozen=True)
 class Head:
-    """One booster and what happens to its raw sum: `link(slope * raw + intercept)`.
+    """One booster and what happens to its raw sum, `z = slope * raw + intercept`.
 
-    `sigmoid` gives a probability, `exp` and `identity` an amount, which is cut off at 0.
+    `sigmoid` gives a probability, of log-odds `z` and those of `base`; `exp` and `identity` an
+    amount, which is cut off at 0, and to which the mean of `base` is added.
     """
 
     booster: Any
     link: Literal["sigmoid", "exp", "identity"]
     slope: float = 1.0
     intercept: float = 0.0
+    base: EventBase | SpendBase | None = None
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """What LightGBM itself computes for `x` [n, F], float64 [n]: the graph's reference."""
         raw = np.asarray(self.booster.predict(x, raw_score=True, num_threads=1), dtype=np.float64)
         z = self.slope * raw + self.intercept
         if self.link == "sigmoid":
+            if isinstance(self.base, EventBase):
+                z = z + self.base.log_odds(x)
             return np.clip(1.0 / (1.0 + np.exp(-z)), P_MIN, 1.0 - P_MIN)
-        return np.exp(z) if self.link == "exp" else np.maximum(z, 0.0)
+        amount = np.exp(z) if self.link == "exp" else np.maximum(z, 0.0)
+        return (
+            amount + np.exp(self.base.log_mean(x)) if isinstance(self.base, SpendBase) else amount
+        )
 
 
 _COLUMNS: Final = (
@@ -165,7 +174,7 @@ def _leaf_values(node: dict[str, Any]) -> list[float]:
     return [float(node["leaf_value"])]
 
 
-def _head_nodes(helper: Any, name: str, head: Head) -> list[Any]:
+def _head_nodes(helper: Any, tensor: Any, name: str, head: Head) -> list[Any]:
     dump = head.booster.dump_model()
     if dump.get("average_output"):
         raise ArtifactError("Random forests can't be exported. Train with `boosting=gbdt`.")
@@ -187,17 +196,25 @@ def _head_nodes(helper: Any, name: str, head: Head) -> list[Any]:
         helper.make_node("Mul", [flat, f"{name}_slope"], [scaled]),
         helper.make_node("Add", [scaled, f"{name}_intercept"], [z]),
     ]  # fmt: skip
-    if head.link == "identity":
-        return [*nodes, helper.make_node("Max", [z, "zero"], [name])]
-    if head.link == "exp":
-        return [*nodes, helper.make_node("Exp", [z], [name])]
+    base = base_output(name)
+    if head.base is not None:
+        nodes += base_nodes(helper, tensor, head.base, base)
+    if head.link != "sigmoid":
+        amount = next(parts) if head.base is not None else name
+        last = ("Max", [z, "zero"]) if head.link == "identity" else ("Exp", [z])
+        nodes.append(helper.make_node(*last, [amount]))
+        if head.base is not None:
+            nodes.append(helper.make_node("Add", [amount, base], [name]))
+        return nodes
     # 1 / (1 + exp(-z)) and not Sigmoid, whose kernel is an approximation good to about 1e-7:
     # not enough, relative to the small probabilities of loyal customers.
-    exped, plus_one, p = next(parts), next(parts), next(parts)
+    exped, odds, plus_one, p = next(parts), next(parts), next(parts), next(parts)
+    nodes.append(helper.make_node("Exp", [z], [exped]))
+    if head.base is not None:
+        nodes.append(helper.make_node("Mul", [exped, base], [odds]))
     return [
         *nodes,
-        helper.make_node("Exp", [z], [exped]),
-        helper.make_node("Add", [exped, "one"], [plus_one]),
+        helper.make_node("Add", [exped if head.base is None else odds, "one"], [plus_one]),
         helper.make_node("Div", ["one", plus_one], [p]),
         helper.make_node("Clip", [p, "p_min", "p_max"], [name]),
     ]
@@ -221,8 +238,11 @@ def export_onnx(
     nodes = [
         *(_constant(onnx_helper, name, value) for name, value in constants),
         onnx_helper.make_node("Constant", [], ["flat_shape"], value_ints=[-1]),
-        *(node for name, head in heads.items() for node in _head_nodes(onnx_helper, name, head)),
     ]
+    if any(head.base is not None for head in heads.values()):
+        nodes += input_nodes(onnx_helper, tensor, INPUT)
+    for name, head in heads.items():
+        nodes += _head_nodes(onnx_helper, tensor, name, head)
     graph = onnx_helper.make_graph(
         nodes,
         "tideline",

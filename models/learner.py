@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from river import linear_model, optim
 
 from models.blend import CLIP
+from models.drift import DriftMonitor, DriftState
 from models.evidence import Evidence
 from models.manifest import Manifest
 from schemas.errors import StateError
@@ -63,6 +64,7 @@ class _State(msgspec.Struct):
     asked: Evidence
     now: Evidence
     counts: dict[str, int]
+    drift: DriftState = msgspec.field(default_factory=DriftState)
 
 
 class OnlineLearner:
@@ -89,6 +91,8 @@ class OnlineLearner:
         self._rescore = rescore
         self._labels_until_ms = manifest.training.get("labels_until_ms")
         self._version = 0
+        self._manifest = manifest
+        self._drift = DriftMonitor(manifest)
         self._restart()
 
     def _restart(self) -> None:
@@ -140,7 +144,12 @@ class OnlineLearner:
         return None if valid and 0 < example.p_champion < 1 else "invalid"
 
     def _learn(self, example: Example) -> None:
-        x = self._inputs(np.frombuffer(example.x, dtype="<f4"), example.p_champion)
+        features = np.frombuffer(example.x, dtype="<f4")
+        drifts = self._drift.add(
+            features, example.p_champion, example.churned, example.matured_at_ms, self._version
+        )
+        self.counts["drifts"] += len(drifts)
+        x = self._inputs(features, example.p_champion)
         p_now = float(self._model.predict_proba_one(x)[True])
         for evidence, p_learner in ((self._asked, example.p_learner), (self._now, p_now)):
             evidence.add(
@@ -192,6 +201,7 @@ class OnlineLearner:
             asked=self._asked,
             now=self._now,
             counts=dict(self.counts),
+            drift=self._drift.state(),
         )
         return LearnerSnapshot(
             version=self._version,
@@ -207,6 +217,7 @@ class OnlineLearner:
             log_loss_champion=self._asked.mean(self._asked.champion),
             log_loss_learner=self._asked.mean(self._asked.learner),
             log_loss_blend=self._asked.mean(self._asked.blend),
+            drifts=list(self._drift.found),
             positions=dict(self._positions),
             state=msgspec.msgpack.encode(state),
         )
@@ -238,6 +249,8 @@ class OnlineLearner:
         )
         if same:
             learner._resume(snapshot, state)
+        else:
+            learner._drift.found = state.drift.found
         return learner
 
     def _resume(self, snapshot: LearnerSnapshot, state: _State) -> None:
@@ -247,4 +260,5 @@ class OnlineLearner:
         )
         self._labels = snapshot.labels
         self._asked, self._now = state.asked, state.now
+        self._drift = DriftMonitor(self._manifest, state.drift)
         self._model = _ChampionOffset(weights, snapshot.intercept)

@@ -10,16 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from models.champion import Champion
 from models.dataset import Dataset
-from models.metrics import log_loss
+from models.metrics import log_loss, tweedie_deviance
 
-__all__ = ["Verdict", "judge", "tweedie_deviance"]
+__all__ = ["Verdict", "judge"]
 
-_POWER: Final = 1.3
 MIN_ROWS: Final = 200
 """Fewer than this decide nothing."""
 
@@ -33,18 +29,6 @@ class Verdict:
     rows: int
     log_loss: tuple[float, float]
     deviance: tuple[float, float]
-
-
-def tweedie_deviance(y: NDArray[np.float32], mean: NDArray[np.float32]) -> float:
-    """Mean unit deviance with variance power 1.3; 0 is perfect (Jorgensen 1997, chapter 4).
-
-    >>> tweedie_deviance(np.array([0.0, 2.0], np.float32), np.array([0.0, 2.0], np.float32)) < 1e-6
-    True
-    """
-    amount, told = y.astype(np.float64), np.maximum(mean.astype(np.float64), 1e-9)
-    a, b = 1.0 - _POWER, 2.0 - _POWER
-    parts = np.power(amount, b) / (a * b) - amount * np.power(told, a) / a + np.power(told, b) / b
-    return float(2.0 * parts.mean())
 
 
 def judge(champion: Champion, challenger: Champion, later: Dataset) -> Verdict:

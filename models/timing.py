@@ -34,5 +34,9 @@ def next_order_days(p7: NDArray[np.floating], p30: NDArray[np.floating]) -> NDAr
     log_days = np.where(
         near, math.log(7.0) + (half - by_7) / shape, math.log(30.0) + (half - by_30) / shape
     )
+    # Below 7 days there is no second point, and a shape below 1, which says that whoever has waited
+    # waits longer, would bend the curve up to now: an even chance a day comes nearer to the truth.
+    early = by_7 > half
+    log_days = np.where(early, math.log(7.0) + (half - by_7) / np.maximum(shape, 1.0), log_days)
     days = np.exp(np.minimum(log_days, 50.0))
     return np.where(days <= LATEST_DAYS, days, np.nan)

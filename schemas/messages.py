@@ -8,6 +8,7 @@ import msgspec
 __all__ = [
     "AlertMessage",
     "DeadLetter",
+    "Drift",
     "Erasure",
     "ErasureRequest",
     "Example",
@@ -41,6 +42,28 @@ class Example(msgspec.Struct, frozen=True):
     features_hash: str
 
 
+class Drift(msgspec.Struct, frozen=True):
+    """A change that the learner has noticed, by the labels that matured (`models.drift`)."""
+
+    drift_id: str
+    version: int
+    """Of the learner when it noticed; it counts examples."""
+    detected_at_ms: int
+    since_ms: int
+    """When the change began, as far as labels tell. Both are times at which labels were known."""
+    kind: str
+    """`loss`, `rate` or `feature`."""
+    stream: str
+    """What changed: the champion's log loss, churn less predicted churn, or a feature's name."""
+    direction: str
+    """`up` or `down`."""
+    mean_before: float
+    mean_since: float
+    labels_since: int
+    reason: str
+    champion_version: str
+
+
 class LearnerSnapshot(msgspec.Struct, frozen=True):
     """The online learner as plain numbers, so that shards score with it vectorised.
 
@@ -64,6 +87,8 @@ class LearnerSnapshot(msgspec.Struct, frozen=True):
     log_loss_champion: float | None = None
     log_loss_learner: float | None = None
     log_loss_blend: float | None = None
+    drifts: list[Drift] = []
+    """The newest changes noticed, the newest last."""
     positions: dict[str, int] = {}
     """Shard -> ordinal of the last example learned: what makes a restart exact."""
     state: bytes = b""

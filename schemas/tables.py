@@ -33,6 +33,9 @@ _SCORE_COLUMNS = {
     "p_champion": "Float32",
     "p_learner": "Float32",
     "expected_spend": "Float32",
+    "p_buy_7d": "Float32",
+    "p_buy_30d": "Float32",
+    "next_order_at": _TIME,  # 1970-01-01 when it can't be told, or is over a year away
     "horizon_days": "UInt16",
     "champion_version": _LOW,
     "learner_version": "UInt32",
@@ -106,6 +109,22 @@ TABLES: Final[dict[str, Table]] = {
                 "spend": "Float32",
                 "champion_version": _LOW,
                 "learner_version": "UInt32",
+            },
+        ),
+        Table(
+            "model_drift",
+            {
+                "drift_id": "String",
+                "detected_at": _TIME,
+                "since": _TIME,
+                "kind": _LOW,  # loss | rate | feature
+                "stream": _LOW,
+                "direction": _LOW,  # up | down
+                "mean_before": "Float32",
+                "mean_since": "Float32",
+                "labels_since": "UInt32",
+                "reason": "String",
+                "champion_version": _LOW,
             },
         ),
         Table(

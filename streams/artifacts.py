@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from models.artifact import CURRENT_FILE, MANIFEST_FILE, MODEL_FILE, current_version, load_artifact
 from models.blend import Scorer, Scores
-from models.champion import Champion
+from models.champion import Champion, Outlook
 from models.explain import Explainer
 from schemas.messages import LearnerSnapshot
 from streams.errors import ArtifactError
@@ -54,6 +54,9 @@ class ExplainingScorer:
                 self.champion_version, int(np.isnan(scores.p_churn).sum()), len(x),
             )  # fmt: skip
         return scores
+
+    def outlook(self, x: NDArray[np.float32]) -> Outlook:
+        return self._blend.outlook(x)
 
     def reasons(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> list[list[str]]:
         """What moved each row's churn probability most, the strongest first."""

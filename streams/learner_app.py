@@ -20,7 +20,7 @@ from faust.types import TP
 
 from models.learner import OnlineLearner
 from models.manifest import Manifest
-from schemas.messages import Example, LearnerSnapshot
+from schemas.messages import Drift, Example, LearnerSnapshot
 from streams import metrics as metrics_module
 from streams.artifacts import ScorerStore, Switch, watch
 from streams.errors import RetryableError
@@ -32,7 +32,7 @@ from streams.settings import Settings
 from streams.targets import artifact_place, kafka_access
 from streams.transport import BatchSchema, RecordBatch
 
-__all__ = ["LearnerService", "create_app", "run"]
+__all__ = ["LearnerService", "create_app", "run", "show"]
 
 _log = logging.getLogger(__name__)
 _decoder = msgspec.msgpack.Decoder(Example)
@@ -49,6 +49,7 @@ class LearnerService:
         self._manifest = manifest
         self._learner: OnlineLearner | None = None
         self._published_version = -1
+        self._told: set[str] = set()
         self.next_offset = 0
         """One past the newest example taken in."""
 
@@ -67,6 +68,7 @@ class LearnerService:
         else:
             self._learner = OnlineLearner.restore(snapshot, self._manifest)
             self._published_version = snapshot.version
+            self._told = {drift.drift_id for drift in snapshot.drifts}
             _log.info("learner: snapshot %s, %s labels", snapshot.version, snapshot.labels)
 
     async def take(self, batch: RecordBatch) -> int:
@@ -97,6 +99,24 @@ class LearnerService:
         await self._log.append(self._topic, 0, [(SNAPSHOT_KEY, msgspec.msgpack.encode(snapshot))])
         self._published_version = snapshot.version
         return snapshot
+
+    def news(self, snapshot: LearnerSnapshot) -> list[Drift]:
+        """The changes in a published snapshot that no earlier one told of."""
+        fresh = [drift for drift in snapshot.drifts if drift.drift_id not in self._told]
+        self._told = {drift.drift_id for drift in snapshot.drifts}
+        return fresh
+
+
+def show(metrics: metrics_module.Metrics, snapshot: LearnerSnapshot, drifts: list[Drift]) -> None:
+    """Put a snapshot's figures into the metrics. Before the first label there are no losses."""
+    metrics.learner_version.set(snapshot.version)
+    metrics.learner_blend_weight_ratio.set(snapshot.blend_weight)
+    losses = (snapshot.log_loss_champion, snapshot.log_loss_learner, snapshot.log_loss_blend)
+    for model, loss in zip(metrics_module.MODELS, losses, strict=True):
+        if loss is not None:
+            metrics.model_log_loss_nats.labels(model).set(loss)
+    for drift in drifts:
+        metrics.drifts.labels(drift.kind).inc()
 
 
 def create_app(settings: Settings, failure: Failure) -> faust.App:
@@ -143,7 +163,10 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
         taken = service.next_offset
         snapshot = await service.publish()
         if snapshot is not None:
-            metrics.learner_version.set(snapshot.version)
+            drifts = service.news(snapshot)
+            show(metrics, snapshot, drifts)
+            for drift in drifts:
+                _log.warning("drift: %s", drift.reason)
             await app.consumer.commit_offsets({TP(names.examples, 0): taken})
 
     @app.agent(examples, name="learner")  # type: ignore[untyped-decorator]

@@ -13,11 +13,23 @@ from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-__all__ = ["LAG_STATUSES", "OUTCOMES", "SHARD_STATES", "Metrics", "MetricsServer", "serve"]
+__all__ = [
+    "DRIFT_KINDS",
+    "LAG_STATUSES",
+    "MODELS",
+    "OUTCOMES",
+    "SHARD_STATES",
+    "Metrics",
+    "MetricsServer",
+    "serve",
+]
 
 OUTCOMES: Final = ("scored", "duplicate", "late", "dead_letter", "erased")
 SHARD_STATES: Final = ("recovering", "running", "suspended", "stopped")
 LAG_STATUSES: Final = ("ok", "lagging", "uncommitted", "unknown")
+
+MODELS: Final = ("champion", "learner", "blend")
+DRIFT_KINDS: Final = ("loss", "rate", "feature")
 
 # The edges of OpenTelemetry's messaging durations, so that a later export maps one to one.
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -111,6 +123,21 @@ class Metrics:
         self.learner_version = self._gauge(
             "learner_version", "Version of the newest learner snapshot seen"
         )
+
+        self.model_log_loss_nats = self._gauge(
+            "model_log_loss_nats",
+            "Log loss of predictions as they were made, over about the last 2,000 labels, of: "
+            + ", ".join(MODELS),
+            "model",
+        )
+        self.learner_blend_weight_ratio = self._gauge(
+            "learner_blend_weight_ratio", "The learner's share of the scores, 0 to 1"
+        )
+        self.drifts = self._counter(
+            "drifts", f"Changes of customers noticed, by kind: {', '.join(DRIFT_KINDS)}", "kind"
+        )
+        for kind in DRIFT_KINDS:
+            self.drifts.labels(kind)  # a rate needs a 0 to begin with
 
         # The lag monitor. An uncommitted or unknown lag has no sample: it is not a number.
         self.consumer_lag_records = self._gauge(

@@ -45,6 +45,7 @@ INSERT_ORDER: Final = (
     "segment_changes",
     "alerts",
     "matured_predictions",
+    "model_drift",
     "score_samples",
     "dead_letters",
     "consumer_lag",

@@ -30,6 +30,7 @@ GRANT INSERT ON tideline.score_history TO tideline_writer;
 GRANT INSERT ON tideline.segment_changes TO tideline_writer;
 GRANT INSERT ON tideline.alerts TO tideline_writer;
 GRANT INSERT ON tideline.matured_predictions TO tideline_writer;
+GRANT INSERT ON tideline.model_drift TO tideline_writer;
 GRANT INSERT ON tideline.score_samples TO tideline_writer;
 GRANT INSERT ON tideline.dead_letters TO tideline_writer;
 GRANT INSERT ON tideline.consumer_lag TO tideline_writer;
@@ -50,6 +51,7 @@ GRANT SELECT ON tideline.segment_sizes TO tideline_campaign_ro;
 GRANT SELECT ON tideline.segment_flow TO tideline_campaign_ro;
 GRANT SELECT ON tideline.scores_live TO tideline_campaign_ro;
 GRANT SELECT ON tideline.model_quality TO tideline_campaign_ro;
+GRANT SELECT ON tideline.drift_alerts TO tideline_campaign_ro;
 
 -- Operations: does it run. No user ids, and of dead letters neither key, payload nor detail.
 CREATE ROLE IF NOT EXISTS tideline_sre_ro;
@@ -58,6 +60,7 @@ GRANT SELECT ON tideline.batches TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag_live TO tideline_sre_ro;
 GRANT SELECT ON tideline.model_quality TO tideline_sre_ro;
+GRANT SELECT ON tideline.drift_alerts TO tideline_sre_ro;
 GRANT SELECT ON tideline.schema_migrations TO tideline_sre_ro;
 GRANT SELECT(topic, partition, offset, reason, recorded_at, payload_bytes, inserted_at) ON tideline.dead_letters TO tideline_sre_ro;
 

@@ -138,7 +138,7 @@ def _about(
     orders: Path | None, dataset: str | None, history: Any, protocol: Any, replayed: Any,
     seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
-    from streams.evaluation.measure import day
+    from streams.evaluation.measure import day, next_order_figures
 
     weights = list(replayed.blend_weights.values())
     return {
@@ -162,6 +162,13 @@ def _about(
         ],
         "labels_learned": replayed.labels_learned,
         "learner_share_of_blend": round(sum(weights) / len(weights), 3) if weights else 0.0,
+        "next_order_date": next_order_figures(replayed.cuts, protocol, history),
+        "drifts": [
+            {"detected": day(d.detected_at_ms), "since": day(d.since_ms), "stream": d.stream,
+             "reason": d.reason}
+            for d in replayed.drifts
+        ],
+        "records_refused": dict(replayed.refused),
         "steps": replayed.steps,
         "seconds": round(seconds, 1),
     }  # fmt: skip

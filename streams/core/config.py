@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from schemas.messages import LearnerSnapshot
 from streams.core.events import DecodeRules
 
-__all__ = ["CoreConfig", "Scorer", "Scores"]
+__all__ = ["CoreConfig", "Outlook", "Scorer", "Scores"]
 
 
 class Scores(Protocol):
@@ -26,6 +26,19 @@ class Scores(Protocol):
     def p_learner(self) -> NDArray[np.float32]: ...
     @property
     def spend(self) -> NDArray[np.float32]: ...
+
+
+class Outlook(Protocol):
+    """What lies ahead of k users, [k] each; NaN where it can't be told."""
+
+    @property
+    def p_buy_7d(self) -> NDArray[np.float32]: ...
+    @property
+    def p_buy_30d(self) -> NDArray[np.float32]: ...
+    @property
+    def next_order_days(self) -> NDArray[np.float64]:
+        """Until the next order, as likely as not."""
+        ...
 
 
 class Scorer(Protocol):
@@ -43,6 +56,10 @@ class Scorer(Protocol):
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
         """x: float32 [k, F]. Each row's scores depend on that row alone, bit for bit. A row that
         the model has no number for has NaN in all of them."""
+        ...
+
+    def outlook(self, x: NDArray[np.float32]) -> Outlook:
+        """x: float32 [k, F]. As dear as `score`, so it is asked for rarely."""
         ...
 
     def reasons(

@@ -9,7 +9,7 @@ Reasons (the codes that dead letters carry):
     invalid_field        a field is missing or has the wrong type or range
     unknown_version      `v` is not a version this build reads
     key_mismatch         the record's key is not the event's `user_id`
-    absurd_timestamp     before 2000, after 2099, or further after the record's own time than is
+    absurd_timestamp     before 1990, after 2099, or further after the record's own time than is
                          allowed
     unknown_currency     an order in a currency that no rate is set for
 """

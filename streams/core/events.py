@@ -26,7 +26,9 @@ __all__ = [
     "merged",
 ]
 
-EARLIEST_MS: Final = 946_684_800_000  # 2000-01-01: no shop's clickstream is older
+EARLIEST_MS: Final = 631_152_000_000
+"""1990-01-01. Old order histories are trained on and judged; seconds or 0 taken for milliseconds
+are 1970, and are caught."""
 LATEST_MS: Final = 4_102_444_800_000  # 2100-01-01: a producer that sends microseconds is refused
 SESSION_SLOT_MS: Final = 30 * 60_000  # a visitor's half hour, when the shop sends no session ids
 KIND_PLACED: Final = len(CLICK_TYPES)

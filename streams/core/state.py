@@ -42,7 +42,7 @@ __all__ = [
     "UserNames",
 ]
 
-STATE_FORMAT: Final = 2
+STATE_FORMAT: Final = 3
 """Raised whenever `export` changes shape; a checkpoint of another format is refused."""
 
 DECAYED: Final = 3 * len(DECAY_HALF_LIVES_DAYS)  # orders, revenue, activity per half-life
@@ -73,6 +73,11 @@ class Columns:
         "p_champion": ("f4", 0),
         "p_learner": ("f4", 0),
         "expected_spend": ("f4", 0),
+        # the outlook, as of the last sweep or order; NaN and 0 until there is enough data
+        "p_buy_7d": ("f4", 0),
+        "p_buy_30d": ("f4", 0),
+        "next_order_ms": ("i8", 0),
+        "outlook_orders": ("i4", 0),  # orders when it was taken: one more asks for another
         # scores as last written to ClickHouse
         "written_p": ("f4", 0),
         "written_spend": ("f4", 0),
@@ -104,6 +109,8 @@ class Columns:
         "p_champion": np.nan,
         "p_learner": np.nan,
         "expected_spend": np.nan,
+        "p_buy_7d": np.nan,
+        "p_buy_30d": np.nan,
         "written_p": np.nan,
         "written_spend": np.nan,
         "value_bin": -1,
@@ -124,6 +131,10 @@ class Columns:
     p_champion: NDArray[np.float32]
     p_learner: NDArray[np.float32]
     expected_spend: NDArray[np.float32]
+    p_buy_7d: NDArray[np.float32]
+    p_buy_30d: NDArray[np.float32]
+    next_order_ms: NDArray[np.int64]
+    outlook_orders: NDArray[np.int32]
     written_p: NDArray[np.float32]
     written_spend: NDArray[np.float32]
     written_orders: NDArray[np.int32]

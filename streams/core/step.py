@@ -89,6 +89,7 @@ def step(
     _check(state, plan, records)
     meta.seq = plan.seq
     look_ahead(state, scorer.horizon_days)
+    known = _snapshot(meta.learner)
     if plan.learner is not None:
         meta.learner = plan.learner
     learner = _snapshot(meta.learner)
@@ -122,6 +123,7 @@ def step(
     touched = np.sort(state.grouped(np.concatenate([*rows, swept]))[0])
     x = features(state, touched, now_ms)
     refused = _score(state, touched, x, now_ms, config, scorer, learner)
+    _take_outlook(state, touched, x, swept, now_ms, scorer)
 
     # 4. decide
     learner_version = learner.version if learner else 0
@@ -165,6 +167,7 @@ def step(
         "segment_changes": changes,
         "alerts": alert_rows,
         "matured_predictions": matured,
+        "model_drift": _drift_rows(meta.shard, known, learner),
         "dead_letters": _dead_letter_rows(dead),
         SAMPLE_TABLE: sample(
             state, touched[fresh], x[fresh], now_ms, config.sample_share, scorer, learner_version
@@ -256,6 +259,34 @@ def _score(
     return refused
 
 
+def _take_outlook(
+    state: ShardState,
+    rows: NDArray[np.int64],
+    x: NDArray[np.float32],
+    swept: NDArray[np.int64],
+    now_ms: int,
+    scorer: Scorer,
+) -> None:
+    """Chances of an order, and when it is due, of those of `rows` who ordered or are swept: so once
+    a day at least. Browsing changes little about it, and would pay for a second model each time."""
+    c = state.columns
+    due = c.orders[rows] != c.outlook_orders[rows]
+    due[np.searchsorted(rows, swept)] = True
+    known = ~np.isnan(c.p_churn[rows])
+    gone = rows[due & ~known]
+    c.p_buy_7d[gone] = c.p_buy_30d[gone] = np.nan
+    c.next_order_ms[gone] = 0
+    chosen = np.flatnonzero(due & known)
+    if len(chosen):
+        at = rows[chosen]
+        outlook = scorer.outlook(x[chosen])
+        c.p_buy_7d[at], c.p_buy_30d[at] = outlook.p_buy_7d, outlook.p_buy_30d
+        days = outlook.next_order_days
+        wait_ms = np.where(np.isnan(days), 0.0, days * DAY_MS).astype(np.int64)
+        c.next_order_ms[at] = np.where(np.isnan(days), 0, now_ms + wait_ms)
+        c.outlook_orders[at] = c.orders[at]
+
+
 def _end_slice(state: ShardState, plan: Plan, now_ms: int, config: CoreConfig) -> None:
     """Move the sweep cursor; at the end of a sweep, set the tier cuts and forget what expired."""
     meta = state.meta
@@ -304,6 +335,9 @@ def _score_rows(
         "p_champion": c.p_champion[at],
         "p_learner": c.p_learner[at],
         "expected_spend": c.expected_spend[at],
+        "p_buy_7d": c.p_buy_7d[at],
+        "p_buy_30d": c.p_buy_30d[at],
+        "next_order_at": c.next_order_ms[at],
         "horizon_days": np.full(k, scorer.horizon_days, np.uint16),
         "champion_version": np.full(k, scorer.champion_version, object),
         "learner_version": np.full(k, learner_version, np.uint32),
@@ -312,6 +346,25 @@ def _score_rows(
         "at_risk": c.at_risk[at].astype(np.uint8),
         "lifetime_orders": c.orders[at].astype(np.uint32),
         "last_order_at": c.recent_orders_ms[at, 0],
+    }
+
+
+def _drift_rows(shard: int, known: LearnerSnapshot | None, new: LearnerSnapshot | None) -> Table:
+    """What the learner has noticed since the snapshot `known`. Every shard is told; one writes."""
+    before = known.version if known else -1
+    fresh = [d for d in new.drifts if d.version > before] if new and shard == 0 else []
+    return {
+        "drift_id": [d.drift_id for d in fresh],
+        "detected_at": np.array([d.detected_at_ms for d in fresh], np.int64),
+        "since": np.array([d.since_ms for d in fresh], np.int64),
+        "kind": [d.kind for d in fresh],
+        "stream": [d.stream for d in fresh],
+        "direction": [d.direction for d in fresh],
+        "mean_before": np.array([d.mean_before for d in fresh], np.float32),
+        "mean_since": np.array([d.mean_since for d in fresh], np.float32),
+        "labels_since": np.array([d.labels_since for d in fresh], np.uint32),
+        "reason": [d.reason for d in fresh],
+        "champion_version": [d.champion_version for d in fresh],
     }
 
 

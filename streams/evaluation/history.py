@@ -51,6 +51,13 @@ class History:
         total = np.bincount(self.user[part], self.amount[part], minlength=len(self.users))
         return total.astype(np.float64)  # of no orders bincount makes integers
 
+    def next_order_ms(self, cut_ms: int) -> NDArray[np.int64]:
+        """When every user orders next, at `cut_ms` or later, int64 [users]; 0: never here."""
+        part = self._between(cut_ms, self.last_ms + 1)
+        found = np.zeros(len(self.users), np.int64)
+        found[self.user[part][::-1]] = self.ts_ms[part][::-1]  # the first one stays
+        return found
+
     def before(self, cut_ms: int) -> History:
         """The orders before a time; users keep their numbers."""
         part = self._between(0, cut_ms)

@@ -24,10 +24,12 @@ from models.metrics import (
     normalised_gini,
     spearman,
 )
+from streams.core.features import DAY_MS
+from streams.evaluation.history import History
 from streams.evaluation.protocol import VISIT_ACTIVE_DAYS, VISIT_DAYS, Protocol
 from streams.evaluation.rows import CutRows
 
-__all__ = ["METHODS", "PROBABILITIES", "Task", "figures", "tasks"]
+__all__ = ["METHODS", "PROBABILITIES", "Task", "figures", "next_order_figures", "tasks"]
 
 METHODS: Final = {
     "churn": ("blend", "champion", "learner", "bgnbd", "rfm", "gap", "recency"),
@@ -104,7 +106,7 @@ def figures(found: dict[str, Task], seed: int = 7) -> dict[str, dict[str, dict[s
     for name, task in found.items():
         result[task.key] = {
             method: (
-                value_figures(task.truth, p)
+                value_figures(task.truth, p, money=method != "rfm")
                 if name == "value"
                 else event_figures(task, p, method in PROBABILITIES[name], seed)
             )
@@ -134,15 +136,37 @@ def event_figures(
     return _finite(told)
 
 
-def value_figures(y: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, Any]:
-    """Of a predicted amount. RFM has no unit, so only its ranking counts."""
+def next_order_figures(cuts: list[CutRows], protocol: Protocol, history: History) -> dict[str, Any]:
+    """Of the expected date of the next order, which should come out early as often as late.
+
+    Over the test rows whose date lies within the history: `n`, and `ordered_by_then`, the share
+    that had ordered by their date.
+    """
+    rows = came = 0
+    for cut in cuts:
+        told = cut.scores.get("champion/next_order_days")
+        if told is None or cut.cut_ms not in protocol.test_cuts:
+            continue
+        due_ms = cut.cut_ms + told * DAY_MS
+        known = due_ms <= history.last_ms  # NaN: no date within a year, so none that could be seen
+        next_ms = history.next_order_ms(cut.cut_ms)[cut.user]
+        rows += int(known.sum())
+        came += int((known & (next_ms > 0) & (next_ms <= due_ms)).sum())
+    return {"n": rows, "ordered_by_then": round(came / rows, 4) if rows else None}
+
+
+def value_figures(
+    y: NDArray[np.float64], predicted: NDArray[np.float64], *, money: bool = True
+) -> dict[str, Any]:
+    """Of a predicted amount; of what is not in `money`, such as RFM, only the ranking counts."""
+    nothing = float("nan")
     return _finite(
         {
             "normalized_gini": normalised_gini(y, predicted),
             "spearman": spearman(y, predicted),
-            "mae": mean_absolute_error(y, predicted),
-            "bias": bias(y, predicted),
-            "decile_mape": decile_mape(y, predicted),
+            "mae": mean_absolute_error(y, predicted) if money else nothing,
+            "bias": bias(y, predicted) if money else nothing,
+            "decile_mape": decile_mape(y, predicted) if money else nothing,
             "n": len(y),
         }
     )

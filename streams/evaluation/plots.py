@@ -126,8 +126,10 @@ def _axes(
 
 def _ticks(scale: _Scale) -> list[tuple[float, str]]:
     if scale.logarithmic:
-        powers = range(math.ceil(math.log10(scale.low)), math.floor(math.log10(scale.high)) + 1)
-        return [(10.0**p, _short(10.0**p)) for p in powers]
+        powers = range(math.floor(math.log10(scale.low)), math.floor(math.log10(scale.high)) + 1)
+        steps = (1, 2, 5) if len(powers) <= 3 else (1,)
+        values = [m * 10.0**p for p in powers for m in steps]
+        return [(v, _short(v)) for v in values if scale.low <= v <= scale.high]
     ticks = nice_ticks(scale.low, scale.high)
     return [(value, _short(value)) for value in ticks]
 

@@ -230,6 +230,32 @@ def _over_time(
     )  # fmt: skip
 
 
+def _drifts(about: dict[str, Any]) -> str:
+    if not about["drifts"]:
+        return "<p>No change of customers was noticed (Page-Hinkley tests on matured labels).</p>"
+    rows = "".join(
+        f'<tr><td>{d["detected"]}</td><td>{d["since"]}</td><td class="prose">'
+        f"{html.escape(d['reason'])}</td></tr>"
+        for d in about["drifts"]
+    )
+    return (
+        "<p>Changes of customers that the learner noticed (Page-Hinkley tests on matured labels, "
+        "so a horizon after the fact):</p>"
+        '<div class="wide"><table class="left"><tr><th>noticed</th><th>since about</th>'
+        f"<th>what</th></tr>{rows}</table></div>"
+    )
+
+
+def _dates(about: dict[str, Any]) -> str:
+    dates = about["next_order_date"]
+    if not dates["n"]:
+        return ""
+    return (
+        f"<p>Of {dates['n']:,} expected dates of a next order, {dates['ordered_by_then']:.0%} saw "
+        "it come by then; half of them should.</p>"
+    )
+
+
 def _champions(about: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td>{c['date']}</td><td>{html.escape(c['version'])}</td><td>{c['rows']:,}</td>"
@@ -244,7 +270,9 @@ def _champions(about: dict[str, Any]) -> str:
         f"blend was {about['learner_share_of_blend']:.0%} on average.</p>"
         '<div class="wide"><table class="left"><tr><th>date</th><th>champion</th>'
         f"<th>rows</th><th></th><th>on later rows, champion → challenger</th></tr>{rows}"
-        "</table></div><p><small>BG/NBD and Gamma-Gamma are fitted to all customers at the same "
+        f"</table></div>{_drifts(about)}{_dates(about)}"
+        "<p><small>BG/NBD and Gamma-Gamma are fitted to all "
+        "customers at the same "
         "times as the champions. Intervals are 95 %, from 200 draws of customers. ECE: ten bins "
         "of equal mass. Partial defection, the next visit and value have no online learner: "
         "there the live score is the champion’s.</small></p></section>"
@@ -270,6 +298,7 @@ color:var(--soft)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:14px;
 font-variant-numeric:tabular-nums}
 th,td{padding:5px 12px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+td.prose{white-space:normal;min-width:40ch;max-width:90ch}
 tr>th:first-child,.left th,.left td{text-align:left}th{font-weight:600}td.best{font-weight:700}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(340px,1fr));gap:22px;
 margin-top:20px}

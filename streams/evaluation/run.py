@@ -9,6 +9,7 @@ cut is therefore what production would have known.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from models.champion import Champion
 from models.manifest import Eligibility
 from models.promotion import Verdict, judge
 from models.train import train
+from schemas.messages import Drift
 from streams.core.config import CoreConfig
 from streams.core.features import DAY_MS
 from streams.errors import ArtifactError, SettingsError
@@ -65,6 +67,10 @@ class Replayed:
     steps: int = 0
     blend_weights: dict[int, float] = field(default_factory=dict)
     """Cut -> the learner's say."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Records that the shard could not use, by reason."""
+    drifts: list[Drift] = field(default_factory=list)
+    """Changes of customers that the learner noticed along the way."""
 
 
 def replay(
@@ -97,7 +103,9 @@ def replay(
                 baselines = fit_baselines(history_summary(history, cut))
             if cut >= protocol.test_from and shard.champion is None:
                 raise SettingsError(
-                    "No champion could be trained before the test begins: " + trainer.trouble
+                    "No champion could be trained before the test begins: "
+                    + trainer.trouble
+                    + _refusals(shard)
                 )
             rows = shard.eligible(protocol.min_orders, protocol.active_within_days)
             user = np.array([number[u] for u in shard.state.users[rows]], np.int64)
@@ -112,8 +120,15 @@ def replay(
             done.cuts.append(found)
             progress("replay", (i + 1) / len(protocol.cuts))
     done.steps = shard.steps
+    done.drifts = shard.drifts
+    done.refused = shard.refused
     done.labels_learned = shard.learner.counts["learned"] if shard.learner else 0
     return done
+
+
+def _refusals(shard: ReplayedShard) -> str:
+    told = ", ".join(f"{reason} {n:,}" for reason, n in shard.refused.most_common())
+    return f" Orders that could not be used: {told}." if told else ""
 
 
 def _is_training_day(protocol: Protocol, cut: int) -> bool:

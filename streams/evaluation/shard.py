@@ -7,6 +7,7 @@ examples that it learned from.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.blend import Scorer, Scores
-from models.champion import Champion
+from models.champion import Champion, Outlook
 from models.learner import OnlineLearner
 from schemas.features import FEATURE_NAMES
-from schemas.messages import LearnerSnapshot
+from schemas.messages import Drift, LearnerSnapshot
 from streams.core.config import CoreConfig
 from streams.core.features import DAY_MS, features
 from streams.core.plan import Pending, Plan, next_plan
@@ -29,6 +30,11 @@ from streams.core.step import step
 __all__ = ["ReplayedShard"]
 
 _NOTHING: Final = Pending(np.empty(0, np.int64), np.empty(0, np.int64), caught_up=True)
+
+
+def _untold(k: int) -> Outlook:
+    unknown = np.full(k, np.nan, np.float32)
+    return Outlook(unknown, unknown, unknown, unknown.astype(np.float64))
 
 
 class _Unscored:
@@ -44,6 +50,9 @@ class _Unscored:
         unknown = np.full(len(x), np.nan, np.float32)
         return Scores(unknown, unknown, unknown, unknown)
 
+    def outlook(self, x: NDArray[np.float32]) -> Outlook:
+        return _untold(len(x))
+
     def reasons(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
     ) -> Sequence[Sequence[str]]:
@@ -51,7 +60,11 @@ class _Unscored:
 
 
 class _Quiet(Scorer):
-    """The blend as workers use it; alerts are not what is measured, so they go without reasons."""
+    """The blend as workers use it; rows and alerts are not what is measured, so they go without
+    outlook and reasons."""
+
+    def outlook(self, x: NDArray[np.float32]) -> Outlook:
+        return _untold(len(x))
 
     def reasons(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
@@ -69,6 +82,9 @@ class ReplayedShard:
         self.champion: Champion | None = None
         self.learner: OnlineLearner | None = None
         self.steps = 0
+        self.refused: Counter[str] = Counter()
+        """Records that can't be used, by reason."""
+        self._drifts: dict[str, Drift] = {}
         self._records = records
         self._config = config
         self._batch = batch_records
@@ -132,10 +148,17 @@ class ReplayedShard:
         plan = msgspec.structs.replace(plan, champion=self._scorer.champion_version, learner=told)
         outputs = step(self.state, plan, (Records.empty(), taken), self._config, self._scorer)
         self.steps += 1
+        self.refused.update(letter.reason for letter in outputs.dead_letters)
         if self.learner is not None and outputs.examples:
             for example in outputs.examples:
                 self.learner.learn(example)
             self._snapshot = self.learner.snapshot()
+            self._drifts |= {drift.drift_id: drift for drift in self._snapshot.drifts}
+
+    @property
+    def drifts(self) -> list[Drift]:
+        """What the learner has noticed so far, in order."""
+        return list(self._drifts.values())
 
     def eligible(self, min_orders: int, active_within_days: int) -> NDArray[np.int64]:
         """Rows of the users with so many orders, the last one not longer ago than this."""

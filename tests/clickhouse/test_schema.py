@@ -29,7 +29,8 @@ def client(server: ChdbServer) -> Iterator[Client]:
 
 VIEWS = {
     "alert_history",
-    "churn_alerts_live", "consumer_lag_live", "ledger", "model_quality", "scores_live",
+    "churn_alerts_live", "consumer_lag_live", "drift_alerts", "ledger", "model_quality",
+    "scores_live",
     "segment_flow", "segment_members", "segment_sizes",
 }  # fmt: skip
 

@@ -72,6 +72,13 @@ class FakeScores:
 
 
 @dataclass(frozen=True)
+class FakeOutlook:
+    p_buy_7d: NDArray[np.float32]
+    p_buy_30d: NDArray[np.float32]
+    next_order_days: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class SilenceScorer:
     """p rises by 1/60 a day of silence and falls by 0.1 a view of today; spend is that of 90 days.
 
@@ -88,6 +95,12 @@ class SilenceScorer:
         shift = np.float32(learner.intercept if learner else 0)
         learned = np.clip(p + shift, 0, 1).astype(np.float32)
         return FakeScores(learned, p, learned, feature(x, "revenue_90d") + np.float32(0))
+
+    def outlook(self, x: NDArray[np.float32]) -> FakeOutlook:
+        """Orders come as far apart as the last one is away; nobody waits for over 100 days."""
+        days = feature(x, "days_since_order").astype(np.float64)
+        p = np.exp(-days / 30.0).astype(np.float32)
+        return FakeOutlook(p / np.float32(4), p, np.where(days > 100, np.nan, 1.0 + days))
 
     def reasons(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None

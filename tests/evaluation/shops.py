@@ -1,9 +1,10 @@
 """Order histories made up for these tests, seeded: each in the shape of a kind of shop.
 
-`weekly` is a shop of regulars, small and quick. `cohort` is like CDNOW: everybody's first order
-falls into one quarter, most never come back, and months pass between the orders of those who do
-(BG/NBD's own assumptions, with order values as Gamma-Gamma has them). `gifts` is like a gift
-wholesaler: heavy-tailed amounts and rates, and twice the orders before Christmas.
+`weekly` is a shop of regulars, small and quick; in `changed` they become flighty half way. `cohort`
+is like CDNOW: everybody's first order falls into one quarter, most never come back, and months pass
+between the orders of those who do (BG/NBD's own assumptions, with order values as Gamma-Gamma has
+them). `gifts` is like a gift wholesaler: heavy-tailed amounts and rates, and twice the orders
+before Christmas.
 """
 
 from __future__ import annotations
@@ -39,6 +40,24 @@ def weekly(users: int = 120, days: int = 190, seed: int = 0) -> Orders:
             amount.append(worth * rng.lognormal(0.0, 0.4))
             t += rng.gamma(2.0, gap / 2.0) + 0.05
             if rng.random() < flighty:  # a pause; some people make many
+                t += rng.uniform(15.0, 60.0)
+    return _sorted(user, day, amount)
+
+
+def changed(users: int = 400, days: int = 300, seed: int = 3, at: float = 0.55) -> Orders:
+    """`weekly`, but from a part `at` of the history on most people make pauses, and longer ones."""
+    rng = np.random.default_rng(seed)
+    user, day, amount = [], [], []
+    for u in range(users):
+        gap, worth, flighty = rng.gamma(2.0, 3.0) + 1.0, rng.lognormal(3.0, 0.5), rng.beta(0.5, 3.0)
+        t = rng.uniform(0.0, 20.0)
+        while t < days:
+            user.append(u)
+            day.append(t)
+            amount.append(worth * rng.lognormal(0.0, 0.4))
+            late = t > at * days
+            t += rng.gamma(2.0, gap / 2.0) + 0.05
+            if rng.random() < flighty + 0.35 * late:
                 t += rng.uniform(15.0, 60.0)
     return _sorted(user, day, amount)
 

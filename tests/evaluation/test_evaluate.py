@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from tests.evaluation.conftest import Evaluated, run
+from tests.evaluation.shops import changed, write
 
 pytestmark = pytest.mark.timeout(600)  # several trainings, on a machine that may be busy
 
@@ -48,6 +50,27 @@ def test_it_learned_something_and_promoted_on_evidence(evaluated: Evaluated) -> 
     assert about["champions"][0]["why"] == "the first"
     assert about["champions"][0]["promoted"]
     assert all("log loss" in c["why"] for c in about["champions"][1:])
+
+
+def test_a_learner_with_nothing_to_add_costs_nothing(evaluated: Evaluated) -> None:
+    churn = evaluated.figures["churn_14d"]
+    assert churn["blend"]["log_loss"] <= churn["champion"]["log_loss"] + 0.003
+
+
+@pytest.mark.slow
+def test_when_customers_change_the_blend_beats_the_champion(tmp_path: Path) -> None:
+    """They do shortly before the test; champions learn of it four weeks at a time, and are judged
+    two weeks before they are promoted. The learner follows label by label."""
+    orders = write(tmp_path / "changed.csv", changed())
+    result = run("--orders", str(orders), "--horizon", "14d", "--json", "--threads", "1")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    churn, about = found["churn_14d"], found["about"]
+    losses = {m: round(churn[m]["log_loss"], 4) for m in ("champion", "learner", "blend")}
+    print(losses, about["learner_share_of_blend"], [d["stream"] for d in about["drifts"]])
+    assert churn["blend"]["log_loss"] < churn["champion"]["log_loss"] - 0.005
+    assert about["learner_share_of_blend"] > 0.5
+    assert about["drifts"]
 
 
 def test_the_report_is_one_file_that_needs_nothing_else(evaluated: Evaluated) -> None:

@@ -12,7 +12,7 @@ from schemas.events import OrderEvent
 from schemas.features import FEATURE_NAMES
 from streams.errors import SettingsError
 from streams.evaluation.history import History, read_history
-from streams.evaluation.measure import tasks
+from streams.evaluation.measure import next_order_figures, tasks
 from streams.evaluation.protocol import labels, plan_protocol
 from streams.evaluation.rows import CutRows, cut_rows, training_rows
 from streams.replay import completejourney
@@ -92,6 +92,23 @@ def test_labels_equal_a_recount(
         assert found.partial[i] == (sum(after) < 0.5 * (sum(before) / 3))
         assert found.visited[i] == bool(between(cut, cut + 7 * DAY_MS))
         assert found.bought_30d[i] == bool(between(cut, cut + 30 * DAY_MS))
+        following = [t for t, _ in mine if t >= cut]
+        assert known.next_order_ms(cut)[i] == min(following, default=0)
+
+
+def test_dates_of_the_next_order_are_counted_where_they_can_be_seen() -> None:
+    """Cut on day 200 of 300; "a" orders every 3 days, "b" on day 300 only."""
+    known = history([("a", d, 1.0 + d) for d in range(0, 300, 3)] + [("b", 300, 1.0)])
+    protocol = plan_protocol(known, 28, 2, None)
+    cut = protocol.test_cuts[0]
+    (rows,) = rows_at(known, [(cut - T0) // DAY_MS])
+    told = {  # days for a and b -> rows counted, of which ordered by then
+        (3.5, 5.0): (2, 1), (0.001, 250.0): (1, 0), (np.nan, 8.0): (1, 0), (3.5, np.nan): (1, 1)
+    }  # fmt: skip
+    for days, (n, came) in told.items():
+        rows.scores["champion/next_order_days"] = np.array(days)
+        found = next_order_figures([rows], protocol, known)
+        assert (found["n"], found["ordered_by_then"]) == (n, came / n)
 
 
 def rows_at(known: History, days: list[int]) -> list[CutRows]:

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from models.artifact import CARD_FILE, default_artifact_path, load_artifact
 from models.dataset import Dataset
-from models.promotion import MIN_ROWS, judge, tweedie_deviance
+from models.metrics import tweedie_deviance
+from models.promotion import MIN_ROWS, judge
 from streams.cli import tideline
 from tests.evaluation.shops import weekly, write
 from tests.models.synthetic import dataset

@@ -122,7 +122,7 @@ def _version(rng: random.Random, event: dict[str, Any]) -> Answer:
 
 
 def _absurd(rng: random.Random, event: dict[str, Any]) -> Answer:
-    borders = [946_684_799_999, 4_102_444_800_000]  # just outside 2000 to 2099
+    borders = [631_151_999_999, 4_102_444_800_000]  # just outside 1990 to 2099
     ts = rng.choice([-1, 0, 1, event["ts"] * 1000, event["ts"] + 10**10, 2**62, *borders])
     return _key(event), _bytes(event | {"ts": ts}), "absurd_timestamp"
 

@@ -70,6 +70,7 @@ _COMPARED: Mapping[str, Mapping[str, str]] = {
         "shard": "", "seq": "", "user_id": "", "scored_at": "ms", "p_churn": "float",
         "champion_version": "",
     },
+    "model_drift": {"drift_id": "", "detected_at": "ms", "stream": "", "direction": ""},
     "dead_letters": {"topic": "", "partition": "", "offset": "", "reason": ""},
 }  # fmt: skip
 

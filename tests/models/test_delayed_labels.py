@@ -1,104 +1,137 @@
-"""Why labels wait for their horizon: who learns "bought" at once and "churned" at H is biased.
+"""Why labels wait: learning "ordered" at once and "churned" a horizon later teaches a falsehood.
 
-"No order in H days" is known H days after it was asked, "ordered" as soon as it happens. A learner
-that takes each answer when it comes hears the buyers first. Where customers only ever become more,
-it hears of buyers among the many who were asked lately, and of churners among the fewer who were
-asked a horizon ago, so that it underrates churn for as long as the shop grows. One open question
-per customer, answered at exactly asked + H whatever happened before, hears both alike
-(`streams/core/questions.py`).
+Customers order at a rate of their own and never leave, so that the chance of no order within the
+horizon is known: exp(-rate * H), whatever happened before. A champion that says exactly that has
+nothing to learn. Two streams of labels are made of the same orders:
+
+- naive: a question is answered "ordered" as soon as an order comes, and the next one is asked; else
+  "churned" after H. Who buys often answers soon and is asked often, and the buyers answer first.
+- ours: what the shard's own questions give (`streams.core.questions`), which wait for H.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from models.champion import Champion
 from models.learner import OnlineLearner
-from tests.models.synthetic import F, example
+from tests.core.driving import DAY_MS, T0, Driver, SilenceScorer, config, order
+from tests.models.synthetic import example, rows
 
-HORIZON_DAYS = 28
-P_CHURN = 0.3
-BUYER_WAITS_DAYS = 7.0  # on average, of those who buy within the horizon
-GROWTH_PER_DAY = 0.02
-DAYS = 200
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Questions of a growing shop where everybody churns with P_CHURN: day asked, day on which the
-    answer can be known, and the answer; float64 [n], float64 [n], bool [n]."""
-
-    asked: np.ndarray
-    bought: np.ndarray
-    churned: np.ndarray
-
-    @classmethod
-    def of(cls, seed: int) -> Answers:
-        rng = np.random.default_rng(seed)
-        per_day = rng.poisson(3.0 * np.exp(GROWTH_PER_DAY * np.arange(DAYS)))
-        asked = np.repeat(np.arange(DAYS), per_day) + rng.random(per_day.sum())
-        churned = rng.random(len(asked)) < P_CHURN
-        # exponential, cut off at the horizon
-        share = rng.random(len(asked)) * (1 - math.exp(-HORIZON_DAYS / BUYER_WAITS_DAYS))
-        return cls(asked, asked - BUYER_WAITS_DAYS * np.log1p(-share), churned)
-
-    def known_at(self, *, at_once: bool) -> np.ndarray:
-        """The day on which each answer is learned."""
-        due = self.asked + HORIZON_DAYS
-        return np.where(self.churned, due, self.bought) if at_once else due
+CUSTOMERS, DAYS, H = 250, 300, 28
+FROM = 60
+"""Questions before this day don't count: until then few have the orders that it takes."""
 
 
-def learned_rate(champion: Champion, answers: Answers, *, at_once: bool) -> float:
-    """What the learner believes over its last 1,000 labels, having started at the truth."""
-    learner = OnlineLearner(champion.manifest)
-    # At their means, features say nothing: only the intercept can move.
-    x = np.full(F, np.nan, np.float32)
-    day = answers.known_at(at_once=at_once)
-    order = np.argsort(day, kind="stable")
-    believed = []
-    for n, i in enumerate(order[day[order] < DAYS], 1):
+class Label(NamedTuple):
+    """What a learner is given: when (days), who, and whether no order came."""
+
+    day: float
+    user: int
+    churned: bool
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[np.ndarray, list[np.ndarray]]:
+    """Rates per day [u], and each customer's order days."""
+    rng = np.random.default_rng(5)
+    rates = rng.gamma(2.0, 1.0 / 50.0, CUSTOMERS)
+    counts = rng.poisson(rates * DAYS)
+    return rates, [np.sort(rng.uniform(0.0, DAYS, n)) for n in counts]
+
+
+@pytest.fixture(scope="module")
+def ours(world: tuple[np.ndarray, list[np.ndarray]]) -> list[Label]:
+    """The examples that a shard makes of these orders, swept once a day."""
+    driver = Driver(
+        config=config(active_within_ms=10_000 * DAY_MS), scorer=SilenceScorer(horizon_days=H)
+    )
+    events = sorted((day, u) for u, days in enumerate(world[1]) for day in days)
+    at = 0
+    for day in range(1, DAYS):
+        todays = []
+        while at < len(events) and events[at][0] < day:
+            todays.append(order(f"u{events[at][1]}", T0 + round(events[at][0] * DAY_MS)))
+            at += 1
+        driver.feed([], todays)
+        driver.sweep(T0 + day * DAY_MS)
+    return [
+        Label((r["matured_at"] - T0) / DAY_MS, int(r["user_id"][1:]), bool(r["churned"]))
+        for r in driver.rows("matured_predictions")
+        if r["asked_at"] >= T0 + FROM * DAY_MS
+    ]
+
+
+@pytest.fixture(scope="module")
+def naive(world: tuple[np.ndarray, list[np.ndarray]]) -> list[Label]:
+    found = []
+    for u, days in enumerate(world[1]):
+        asked = FROM + u % H
+        while True:
+            after = days[np.searchsorted(days, asked, side="right") :]
+            bought = len(after) > 0 and after[0] < asked + H
+            answered = float(after[0]) if bought else float(asked + H)
+            if answered >= DAYS:
+                break
+            found.append(Label(answered, u, not bought))
+            asked = answered
+    return sorted(found)
+
+
+def bias_of_labels(labels: list[Label], rates: np.ndarray) -> float:
+    """Observed share of churn less the true chance, of the customers who are in the labels as often
+    as time passes for them: each customer counts once."""
+    seen = np.zeros((2, CUSTOMERS))
+    for label in labels:
+        seen[:, label.user] += (1.0, label.churned)
+    known = seen[0] > 0
+    asked = seen[0] / seen[0].sum()
+    truth = np.exp(-rates * H)
+    observed = float((asked * seen[1] / np.maximum(seen[0], 1.0)).sum())
+    return observed - float(truth[known].mean())
+
+
+def learned_bias(champion: Champion, labels: list[Label], rates: np.ndarray) -> float:
+    """By how much a learner that starts at the truth ends off it, over all customers."""
+    learner, x, truth = OnlineLearner(champion.manifest), rows(1)[0], np.exp(-rates * H)
+    for i, label in enumerate(labels):
+        p = float(truth[label.user])
         learner.learn(
-            example(
-                x, bool(answers.churned[i]), ordinal=n,
-                champion_version=champion.version, p_champion=P_CHURN,
-            )
+            example(x, label.churned, ordinal=i + 1, champion_version=champion.version,
+                    p_champion=p)
         )  # fmt: skip
-        believed.append(learner.predict(x, P_CHURN))
-    assert len(believed) > 4_000
-    return float(np.mean(believed[-1_000:]))
+    assert learner.counts["learned"] == len(labels)
+    told = [learner.predict(x, float(p)) for p in truth]
+    return float(np.mean(told) - truth.mean())
 
 
-def expected_of_the_naive() -> float:
-    """Answers that arrive on one day stem from cohorts of different size: those of churners from a
-    horizon ago, those of buyers from as long ago as they waited."""
-    rate, growth = 1 / BUYER_WAITS_DAYS, GROWTH_PER_DAY
-    cut = 1 - math.exp(-rate * HORIZON_DAYS)
-    buyers = rate / (rate + growth) * (1 - math.exp(-(rate + growth) * HORIZON_DAYS)) / cut
-    churners = math.exp(-growth * HORIZON_DAYS)
-    return P_CHURN * churners / (P_CHURN * churners + (1 - P_CHURN) * buyers)
-
-
-def test_the_naive_learner_is_biased_and_this_one_is_not(
-    champion: Champion, capsys: pytest.CaptureFixture[str]
+def test_the_naive_labels_are_biased_and_ours_are_not(
+    world: tuple[np.ndarray, list[np.ndarray]], naive: list[Label], ours: list[Label]
 ) -> None:
-    runs = [Answers.of(seed) for seed in range(3)]
-    naive = np.mean([learned_rate(champion, run, at_once=True) for run in runs])
-    ours = np.mean([learned_rate(champion, run, at_once=False) for run in runs])
-    with capsys.disabled():
-        print(f"\nof {P_CHURN:.1%} who churn: {ours:.1%} learned, {naive:.1%} by the naive learner")
-    assert ours == pytest.approx(P_CHURN, abs=0.025)
-    assert naive == pytest.approx(expected_of_the_naive(), abs=0.025)
-    assert ours - naive > 0.05
+    rates = world[0]
+    print(f"bias of labels: naive {bias_of_labels(naive, rates):+.3f} of {len(naive)}, "
+          f"ours {bias_of_labels(ours, rates):+.3f} of {len(ours)}")  # fmt: skip
+    assert len(ours) > 1_000
+    assert bias_of_labels(naive, rates) < -0.05
+    assert abs(bias_of_labels(ours, rates)) < 0.03  # twice its standard error
 
 
-def test_in_its_first_weeks_the_naive_learner_hears_of_nobody_who_left() -> None:
-    answers = Answers.of(1)
-    for at_once, share in ((True, 0.0), (False, P_CHURN)):
-        day = answers.known_at(at_once=at_once)
-        start = 0 if at_once else HORIZON_DAYS
-        early = (day >= start) & (day < start + HORIZON_DAYS)
-        assert answers.churned[early].mean() == pytest.approx(share, abs=0.1)
+def test_a_naive_learner_unlearns_the_truth_and_ours_keeps_it(
+    champion: Champion,
+    world: tuple[np.ndarray, list[np.ndarray]],
+    naive: list[Label],
+    ours: list[Label],
+) -> None:
+    """Worst while the first horizon runs and only the buyers have answered; and it stays."""
+    rates = world[0]
+    early = [label for label in naive if label.day < FROM + H]
+    first, wrong, right = (learned_bias(champion, labels, rates) for labels in (early, naive, ours))
+    print(f"bias of what is learned: naive {first:+.3f} after {H} days, {wrong:+.3f} in the end; "
+          f"ours {right:+.3f}")  # fmt: skip
+    assert not any(label.churned for label in early)
+    assert first < -0.08
+    assert wrong < -0.03
+    assert abs(right) < 0.015

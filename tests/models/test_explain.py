@@ -86,7 +86,7 @@ def test_tree_values_are_shapleys_own(champion: Champion, explainer: Explainer) 
         players = rng.choice(important, 5, replace=False).tolist()
         row = explainer.typical.copy()
         row[players] = source[players]
-        (found,) = explainer.tree_values(row[None, :])
+        (found,) = explainer.champion_values(row[None, :])
         wanted = brute_force(champion, row, explainer.typical, players)
         for feature in range(F):
             assert found[feature] == pytest.approx(wanted.get(feature, 0.0), abs=2e-5)
@@ -95,7 +95,7 @@ def test_tree_values_are_shapleys_own(champion: Champion, explainer: Explainer) 
 def test_tree_values_add_up_to_the_log_odds(champion: Champion, explainer: Explainer) -> None:
     x = rows(300, seed=34)
     gap = raw(champion, x) - raw(champion, explainer.typical[None, :])
-    np.testing.assert_allclose(explainer.tree_values(x).sum(axis=1), gap, atol=5e-5)
+    np.testing.assert_allclose(explainer.champion_values(x).sum(axis=1), gap, atol=5e-5)
 
 
 @pytest.mark.parametrize("weight", [None, 0.0, 0.4, 0.99])

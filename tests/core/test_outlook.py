@@ -1,0 +1,124 @@
+"""The outlook and the drift alarms in what a step writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from schemas.features import FEATURE_NAMES
+from schemas.messages import Drift, LearnerSnapshot
+from streams.core.state import ShardState
+from tests.core.driving import DAY_MS, T0, Driver, FakeOutlook, SilenceScorer, click, order
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True)
+class Counting(SilenceScorer):
+    """Notes how many rows it was asked to look ahead for, call by call."""
+
+    asked: tuple[list[int], ...] = ([],)
+
+    def outlook(self, x: NDArray[np.float32]) -> FakeOutlook:
+        self.asked[0].append(len(x))
+        return super().outlook(x)
+
+
+def driver(orders: int = 3) -> Driver:
+    made = Driver(scorer=Counting(asked=([],)))
+    made.feed([], [order("u", T0 - day * DAY_MS) for day in range(orders - 1, -1, -1)])
+    return made
+
+
+def newest(made: Driver) -> dict[str, Any]:
+    return made.rows("score_history")[-1]
+
+
+def test_a_score_row_says_when_the_next_order_is_due() -> None:
+    made = driver()
+    row = newest(made)
+    assert row["p_buy_7d"] == pytest.approx(0.25)
+    assert row["p_buy_30d"] == pytest.approx(1.0)
+    assert row["next_order_at"] == T0 + DAY_MS  # the scorer's answer for a silence of 0 days
+
+    made.sweep(T0 + 10 * DAY_MS)
+    row = newest(made)
+    assert row["p_buy_30d"] == pytest.approx(np.exp(-10 / 30))
+    assert row["next_order_at"] == T0 + 21 * DAY_MS
+
+
+def test_a_date_that_cannot_be_told_is_none() -> None:
+    made = driver()
+    made.sweep(T0 + 101 * DAY_MS)
+    assert newest(made)["next_order_at"] == 0
+    assert newest(made)["p_buy_7d"] > 0.0
+
+
+def test_who_browses_pays_for_no_outlook() -> None:
+    made = driver()
+    asked = made.scorer.asked[0]
+    assert asked == [1]
+    made.feed([click("u", T0 + HOUR_MS) for _ in range(20)])
+    assert asked == [1]
+    assert newest(made)["next_order_at"] == T0 + DAY_MS  # as of the order
+    made.feed([], [order("u", T0 + 2 * HOUR_MS)])
+    assert asked == [1, 1]
+    made.sweep(T0 + DAY_MS)
+    assert asked == [1, 1, 1]
+
+
+def test_without_enough_data_there_is_no_outlook() -> None:
+    made = Driver(scorer=Counting(min_orders=2, asked=([],)))
+    made.feed([click("v", T0)], [order("u", T0)])
+    made.sweep(T0 + DAY_MS)
+    for row in made.rows("score_history"):
+        assert np.isnan([row["p_buy_7d"], row["p_buy_30d"]]).all()
+        assert row["next_order_at"] == 0
+    assert made.scorer.asked[0] == []
+
+
+def test_an_outlook_goes_when_a_champion_asks_for_more_orders() -> None:
+    made = driver(orders=2)
+    made.scorer = Counting(min_orders=5, champion_version="fake-2", asked=([],))
+    made.sweep(T0 + DAY_MS)
+    assert np.isnan(newest(made)["p_buy_7d"])
+    assert newest(made)["next_order_at"] == 0
+
+
+def snapshot(version: int, *drifts: int) -> Any:
+    """A learner snapshot that tells of changes noticed at these versions."""
+    told = [
+        Drift(
+            drift_id=f"d{v}", version=v, detected_at_ms=T0 + v, since_ms=T0, kind="loss",
+            stream="champion log loss", direction="up", mean_before=0.3, mean_since=0.6,
+            labels_since=40, reason="It rose.", champion_version="fake-1",
+        )
+        for v in drifts
+    ]  # fmt: skip
+    zeros = [0.0] * len(FEATURE_NAMES)
+    return msgspec.to_builtins(
+        LearnerSnapshot(
+            version=version, champion_version="fake-1", features_hash="", labels=version,
+            blend_weight=0.0, intercept=0.0, logit_weight=1.0, weights=zeros, mean=zeros,
+            scale=[1.0] * len(FEATURE_NAMES), drifts=told,
+        )
+    )  # fmt: skip
+
+
+def test_each_change_is_written_once_by_the_first_shard() -> None:
+    first, other = Driver(state=ShardState(0, len(FEATURE_NAMES))), Driver()
+    for made in (first, other):
+        made.feed(clock_ms=T0, learner=snapshot(10, 4, 9))
+        made.feed(clock_ms=T0 + 1)
+        made.feed(clock_ms=T0 + 2, learner=snapshot(20, 4, 9, 15))
+        made.feed(clock_ms=T0 + 3, learner=snapshot(30, 4, 9, 15))
+    rows = first.rows("model_drift")
+    assert [r["drift_id"] for r in rows] == ["d4", "d9", "d15"]
+    assert rows[-1]["detected_at"] == T0 + 15
+    assert rows[-1]["reason"] == "It rose."
+    assert other.rows("model_drift") == []

@@ -1,0 +1,134 @@
+"""The curve that heads start from: the same in numpy and in the graph, for any input and batch."""
+
+from __future__ import annotations
+
+import lightgbm
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from models.base import BASE_FEATURES, EventBase, SpendBase, _Curve, fit_event_base, fit_spend_base
+from models.btyd import BgNbd
+from models.champion import INPUT, base_output
+from models.export import Head, export_onnx
+from models.subgraph import with_outputs
+from schemas.features import FEATURE_NAMES
+
+F = len(FEATURE_NAMES)
+ORDERS, AGE, SILENCE = BASE_FEATURES
+VALUE = FEATURE_NAMES.index("mean_order_value")
+CURVE = _Curve(r=0.7, alpha=20.0, a=0.8, b=2.5)
+CHURN = EventBase(CURVE, 28.0, 1.1, -0.2)
+BUY = EventBase(CURVE, 7.0, -0.9, 0.3)
+SPEND = SpendBase(CURVE, 28.0, weight=1.5, value=40.0, intercept=0.1)
+
+
+def customers(n: int, seed: int = 0) -> NDArray[np.float32]:
+    """float32 [n, F]: orders, age, silence and order value; the rest unknown."""
+    rng = np.random.default_rng(seed)
+    x = np.full((n, F), np.nan, np.float32)
+    x[:, ORDERS] = 2 + rng.poisson(rng.gamma(0.7, 8.0, n))
+    x[:, AGE] = rng.uniform(1.0, 700.0, n)
+    x[:, SILENCE] = x[:, AGE] * rng.beta(0.5, 2.0, n)
+    x[:, VALUE] = rng.lognormal(3.0, 1.0, n)
+    return x
+
+
+@pytest.fixture(scope="module")
+def heads() -> dict[str, Head]:
+    x = customers(400)
+    y = (np.nan_to_num(x[:, SILENCE]) > 60).astype(np.float32)
+    booster = lightgbm.train(
+        {"objective": "binary", "num_threads": 1, "verbosity": -1, "min_data_in_leaf": 5},
+        lightgbm.Dataset(x, label=y), 5,
+    )  # fmt: skip
+    return {
+        "p_churn": Head(booster, "sigmoid", 0.4, 0.1, CHURN),
+        "spend": Head(booster, "exp", 0.3, -0.2, SPEND),
+        "p_buy_7d": Head(booster, "sigmoid", 0.4, 0.0, BUY),
+    }
+
+
+@pytest.fixture(scope="module")
+def graph(heads: dict[str, Head]) -> bytes:
+    return export_onnx(heads["p_churn"], heads["spend"], F, {"p_buy_7d": heads["p_buy_7d"]})
+
+
+def run(model: bytes, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {INPUT: x}), strict=True))
+
+
+def odd() -> NDArray[np.float32]:
+    """What no customer looks like, but a row might."""
+    x = np.full((8, F), np.nan, np.float32)
+    x[1] = 0.0
+    x[2], x[3], x[4] = np.inf, -np.inf, 3e38
+    x[5:, ORDERS], x[5:, AGE], x[5:, VALUE] = 1e6, 5.0, 0.0
+    x[5, SILENCE], x[6, SILENCE], x[7, SILENCE] = 1e5, -3.0, 4.999
+    return x
+
+
+def test_the_graph_computes_what_the_heads_do(graph: bytes, heads: dict[str, Head]) -> None:
+    x = np.concatenate([customers(3_000, 1), odd()])
+    told = run(graph, x)
+    for name, head in heads.items():
+        want = head.predict(x)
+        assert np.isfinite(told[name]).all(), name
+        assert (np.abs(told[name] - want) / np.maximum(1.0, np.abs(want))).max() < 1e-5, name
+
+
+def test_a_row_has_the_same_bits_in_every_batch(graph: bytes) -> None:
+    x = np.concatenate([customers(501, 2), odd()])
+    whole = run(graph, x)
+    for size in (1, 2, 3, 7, 8, 33, 200):
+        for start in (0, 1, 5, 309 - 2 * size % 8):
+            part = run(graph, x[start : start + size].copy())
+            for name, values in part.items():
+                assert values.tobytes() == whole[name][start : start + size].tobytes()
+
+
+def test_the_inner_value_can_be_read_off_the_graph(graph: bytes, heads: dict[str, Head]) -> None:
+    x = customers(50, 3)
+    told = run(with_outputs(graph, [base_output("p_churn")]), x)
+    assert list(told) == ["p_churn_base"]
+    assert -np.log(told["p_churn_base"]) == pytest.approx(CHURN.log_odds(x), abs=1e-5)
+    onnx.checker.check_model(with_outputs(graph, [base_output("spend")]))
+
+
+def test_it_is_bg_nbds_chance_of_no_purchase() -> None:
+    x = customers(500, 4)
+    model = BgNbd(CURVE.r, CURVE.alpha, CURVE.a, CURVE.b)
+    age, silence = x[:, AGE].astype(np.float64), x[:, SILENCE].astype(np.float64)
+    repeats = x[:, ORDERS].astype(np.float64) - 1.0
+    p = model.p_no_purchase(repeats, age - silence, age, 28.0)
+    odds = EventBase(CURVE, 28.0, 1.0, 0.0).log_odds(x)
+    assert 1.0 / (1.0 + np.exp(-odds)) == pytest.approx(p, rel=1e-6)
+
+
+def test_its_parameters_are_found_again() -> None:
+    """On labels drawn from a curve, the fit costs as little as the curve itself."""
+    x = customers(8_000, 5)
+    truth = 1.0 / (1.0 + np.exp(-CHURN.log_odds(x)))
+    churned = np.random.default_rng(6).random(len(x)) < truth
+    found = fit_event_base(x, churned, 28.0, order=False)
+    told = 1.0 / (1.0 + np.exp(-found.log_odds(x)))
+    assert np.abs(told - truth).mean() < 0.02
+    buys = fit_event_base(x, ~churned, 28.0, order=True)
+    assert buys.slope < 0.0
+    assert 1.0 / (1.0 + np.exp(buys.log_odds(x))) == pytest.approx(told, abs=0.02)
+
+
+def test_expected_spend_is_a_mean() -> None:
+    x = customers(8_000, 7)
+    rng = np.random.default_rng(8)
+    spend = np.exp(SPEND.log_mean(x)) * rng.gamma(0.3, 1.0 / 0.3, len(x))
+    found = fit_spend_base(x, spend, 28.0)
+    told = np.exp(found.log_mean(x))
+    assert told.sum() == pytest.approx(spend.sum(), rel=0.02)
+    assert np.corrcoef(np.log(told), SPEND.log_mean(x))[0, 1] > 0.98
