@@ -26,7 +26,7 @@ __all__ = ["SWEEP_SLICE_ROWS", "Clock", "Pending", "Plan", "next_plan"]
 Clock = Literal["event", "wall"]
 
 SWEEP_SLICE_ROWS: Final = 4_000
-"""Rows swept per step at most, so that no batch waits for it longer than the 6 to 18 ms they take."""
+"""Rows swept per step at most: no batch waits for them longer than 6 to 18 ms (as measured)."""
 
 
 class Plan(msgspec.Struct, frozen=True):
