@@ -10,11 +10,16 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from streams.local import kafka
 from streams.local.kafka import ApacheKafka
 from streams.local.tansu import TansuBroker
+
+# How long an example takes depends on who else is busy here; pytest-timeout finds what hangs.
+hypothesis.settings.register_profile("tideline", deadline=None)
+hypothesis.settings.load_profile("tideline")
 
 _USED = pytest.StashKey[dict[str, str]]()
 

@@ -1,1 +1,1 @@
-"""Benchmarks: run by `make bench`, never as timed tests."""
+"""Benchmarks, run by `make bench`; and the guard that no step gets much slower, a normal test."""

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final
 
 import faust
 import msgspec
@@ -37,6 +37,8 @@ from tests.bench.peers.meter import Meter, Spec, spec
 from tests.bench.stage import snapshot_of
 
 __all__ = ["run"]
+
+_BUFFER_BATCHES: Final = 4
 
 
 class Rung:
@@ -108,7 +110,9 @@ def run(given: Spec) -> None:
     total = given.clickstream_events + given.orders_events
     meter = Meter(given, total, warm_events=given.history_events + given.warm_events)
     failure = Failure()
-    app = faust.App(**app_options(settings, given.group))
+    # What a shard does by pausing: without it, all would be fetched before the clock starts.
+    options = {**app_options(settings, given.group), "stream_buffer_maxsize": _BUFFER_BATCHES}
+    app = faust.App(**options)
     rung: Any = Rung(settings, work, meter, app)
     define_agents(app, rung, (given.clickstream, given.orders))
     execute(app, failure)

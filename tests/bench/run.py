@@ -64,7 +64,8 @@ class _Run:
         self.progress.advance(self.task)
 
     def filled(self, shape: str) -> Any:
-        self.tell(f"filling the topics of {shape}")
+        if not self.stage.has(SHAPES[shape]):
+            self.tell(f"filling the topics: {SHAPES[shape].label}")
         # The whole job on uniform users is several times slower: half the events do.
         events = self.options.events if shape == ZIPF.name else self.options.events // 2
         return self.stage.fill(SHAPES[shape], events)

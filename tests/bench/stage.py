@@ -120,6 +120,10 @@ class Stage:
         }
         return load(environ, None)
 
+    def has(self, shape: Shape) -> bool:
+        """Whether `fill` has made this shape's topics already."""
+        return shape.name in self._filled
+
     def fill(
         self, shape: Shape, events: int, progress: Callable[[int], None] = lambda _: None
     ) -> Filled:

@@ -57,6 +57,10 @@ def run(stage: Stage, filled: Filled, cores: tuple[set[int], ...] = ({FIRST_CORE
         for worker in workers:
             worker.process.stop(20)
     events = int(stop.accepted - start.accepted)
+    if not events:
+        raise click.ClickException(
+            "all events were taken before the clock started: measure more of them (--events)"
+        )
     costs = {
         "worker_cpu_us": (stop.worker_cpu - start.worker_cpu) / events * 1e6,
         "broker_cpu_us": (stop.broker_cpu - start.broker_cpu) / events * 1e6,
