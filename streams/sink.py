@@ -4,8 +4,10 @@ How rows get there:
 1. `submit` checks the blocks of one micro-batch and queues them; it never waits.
 2. The thread takes what is queued once a table has `max_rows`, or the oldest has waited
    `linger_seconds`. All rows of one table become one INSERT of one block.
-3. Tables go in the order of `INSERT_ORDER`. `batches` is last: a row there promises that the
-   effects of its micro-batch are in the other tables already.
+3. Alerts go ahead: those of all queued micro-batches are inserted before every other table's turn,
+   and also when they have waited `urgent_linger_seconds`. The other tables go in the order of
+   `INSERT_ORDER`. `batches` is last: a row there promises that the effects of its micro-batch are
+   in the other tables already.
 4. An insert that fails for a reason that may pass, or whose outcome is unknown, is tried again, for
    ever, with the very same bytes and token, so that ClickHouse keeps the rows once.
 5. When all tables have acknowledged, the futures of these micro-batches resolve. Only then may
@@ -34,7 +36,7 @@ from streams.backoff import Backoff
 from streams.blocks import Block, Column
 from streams.clickhouse import ClickHouseTarget, connect, sink_error
 from streams.insert import insert_block
-from streams.sink_buffer import Abandoned, Blocks, RowBuffer, Submitted
+from streams.sink_buffer import URGENT, Abandoned, Blocks, RowBuffer, Submitted
 
 __all__ = ["INSERT_ORDER", "Blocks", "ClickHouseSink", "SinkObserver", "SinkStatus"]
 
@@ -89,8 +91,10 @@ class ClickHouseSink:
     Args:
         target: where the tables are.
         max_rows: a flush starts when any table has this many rows.
-        linger_seconds: or when the oldest rows have waited this long: within the second that an
-            alert may take, and long enough that small inserts don't cost ClickHouse a core.
+        linger_seconds: or when the oldest rows have waited this long: within the second that a
+            score may take, and long enough that small inserts don't cost ClickHouse a core.
+        urgent_linger_seconds: what alerts wait for each other, so that however many there are,
+            they make some twenty inserts a second.
         max_pending_rows: what is queued or in flight never exceeds this, or one micro-batch where
             that alone is larger.
         observer: is told of inserts and retries.
@@ -105,6 +109,7 @@ class ClickHouseSink:
         *,
         max_rows: int = 50_000,
         linger_seconds: float = 0.3,
+        urgent_linger_seconds: float = 0.05,
         max_pending_rows: int = 500_000,
         observer: SinkObserver | None = None,
         backoff: Backoff | None = None,
@@ -117,7 +122,9 @@ class ClickHouseSink:
         self._clock = clock
         self._random = random
         self._client: Client = connect(target)
-        self._buffer = RowBuffer(max_rows, linger_seconds, max_pending_rows, clock)
+        self._buffer = RowBuffer(
+            max_rows, linger_seconds, urgent_linger_seconds, max_pending_rows, clock
+        )
         self._trouble: _Trouble | None = None
         self._failed: SinkRefused | None = None
         self._thread = threading.Thread(target=self._run, name="clickhouse-sink", daemon=True)
@@ -186,7 +193,7 @@ class ClickHouseSink:
 
     def _run(self) -> None:
         try:
-            while taken := self._buffer.take():
+            while (taken := self._buffer.take()) is not None:
                 self._flush(taken)
                 self._buffer.settle(taken)
             self._buffer.stop(SinkUnavailable("The ClickHouse sink is closed."))
@@ -210,12 +217,19 @@ class ClickHouseSink:
             self._client.disconnect()
 
     def _flush(self, taken: list[Submitted]) -> None:
-        for name in INSERT_ORDER:
-            parts: list[Mapping[str, Column]] = [
-                submitted.blocks[name] for submitted in taken if submitted.rows.get(name)
-            ]
-            if parts:
-                self._insert(Block(TABLES[name], parts))
+        """Insert all that was taken, and before each table the alerts that wait by then."""
+        self._insert_of(URGENT, self._buffer.take_urgent())
+        for name in INSERT_ORDER if taken else ():
+            if name != URGENT:  # what was taken has gone ahead
+                self._insert_of(name, taken)
+                self._insert_of(URGENT, self._buffer.take_urgent())
+
+    def _insert_of(self, name: str, micro_batches: list[Submitted]) -> None:
+        parts: list[Mapping[str, Column]] = [
+            submitted.blocks[name] for submitted in micro_batches if submitted.rows.get(name)
+        ]
+        if parts:
+            self._insert(Block(TABLES[name], parts))
 
     def _insert(self, block: Block) -> None:
         """Insert until acknowledged. Raises SinkRefused, Abandoned."""

@@ -12,12 +12,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Final
 
 from schemas.errors import SinkRefused, SinkUnavailable, TidelineError
 from schemas.tables import TABLES
 from streams.blocks import Column
 
-__all__ = ["Abandoned", "Blocks", "RowBuffer", "Submitted", "checked_rows"]
+__all__ = ["URGENT", "Abandoned", "Blocks", "RowBuffer", "Submitted", "checked_rows"]
+
+URGENT: Final = "alerts"
+"""The table that somebody waits for: its rows go ahead of the others'."""
 
 Blocks = Mapping[str, Mapping[str, Column]]
 """The rows of one micro-batch: table -> column -> values; `streams.blocks.Column` has the forms."""
@@ -44,6 +48,7 @@ class RowBuffer:
     Args:
         max_rows: `take` returns when any table has this many rows.
         linger_seconds: or when the oldest micro-batch has waited this long.
+        urgent_linger_seconds: or when rows of `URGENT` have waited this long.
         max_pending_rows: what is queued or in flight never exceeds this, or one micro-batch where
             that alone is larger.
         clock: seconds that only go forward.
@@ -53,16 +58,19 @@ class RowBuffer:
         self,
         max_rows: int,
         linger_seconds: float,
+        urgent_linger_seconds: float,
         max_pending_rows: int,
         clock: Callable[[], float],
     ) -> None:
         self._max_rows = max_rows
         self._linger_seconds = linger_seconds
+        self._urgent_linger_seconds = urgent_linger_seconds
         self._max_pending_rows = max_pending_rows
         self._clock = clock
         self._changed = threading.Condition()
         # The rest is guarded by the lock in `_changed`.
         self._queue: deque[Submitted] = deque()
+        self._urgent: list[Submitted] = []  # with rows of URGENT that were not taken yet
         self._in_flight: list[Submitted] = []
         self._queued_rows: Counter[str] = Counter()
         self._pending_rows = 0
@@ -92,7 +100,10 @@ class RowBuffer:
                     f"{self._pending_rows} rows wait to be written; {new_rows} more would exceed "
                     f"{self._max_pending_rows}. Await wait_for_room() before submitting."
                 )
-            self._queue.append(Submitted(blocks, rows, self._clock(), done))
+            submitted = Submitted(blocks, rows, self._clock(), done)
+            self._queue.append(submitted)
+            if rows.get(URGENT):
+                self._urgent.append(submitted)
             self._queued_rows.update(rows)
             self._pending_rows += new_rows
             self._changed.notify_all()
@@ -137,25 +148,44 @@ class RowBuffer:
 
     # From the sink's thread
 
-    def take(self) -> list[Submitted]:
+    def take(self) -> list[Submitted] | None:
         """Wait until a flush is due and take its micro-batches, oldest first.
 
-        Returns: an empty list when the buffer is closed and everything was taken.
+        Returns: none of them when only `take_urgent` is due; None when the buffer is closed and
+        everything was taken.
         """
         with self._changed:
             while True:
                 if self._abandoned:
                     raise Abandoned
-                if self._queue:
-                    due = self._queue[0].at_seconds + self._linger_seconds - self._clock()
-                    full = max(self._queued_rows.values(), default=0) >= self._max_rows
-                    if full or due <= 0 or self._closing:
-                        return self._take_one_flush()
-                    self._changed.wait(due)
-                elif self._closing:
+                if self._closing and not self._queue:
+                    return None
+                wait = self._seconds_until_due()
+                if wait is not None and wait <= 0:
+                    return self._take_one_flush()
+                urgent = self._seconds_until_urgent()
+                if urgent is not None and urgent <= 0:
                     return []
-                else:
-                    self._changed.wait()
+                self._changed.wait(min((w for w in (wait, urgent) if w is not None), default=None))
+
+    def take_urgent(self) -> list[Submitted]:
+        """The micro-batches with rows of `URGENT` that this has not returned yet, oldest first.
+        They are taken as a whole later, or were already."""
+        with self._changed:
+            taken, self._urgent = self._urgent, []
+            return taken
+
+    def _seconds_until_due(self) -> float | None:
+        if not self._queue:
+            return None
+        if self._closing or max(self._queued_rows.values(), default=0) >= self._max_rows:
+            return 0.0
+        return self._queue[0].at_seconds + self._linger_seconds - self._clock()
+
+    def _seconds_until_urgent(self) -> float | None:
+        if not self._urgent:
+            return None
+        return self._urgent[0].at_seconds + self._urgent_linger_seconds - self._clock()
 
     def _take_one_flush(self) -> list[Submitted]:
         taken_rows: Counter[str] = Counter()
@@ -188,6 +218,7 @@ class RowBuffer:
             left += self._room_waiters
             self._in_flight.clear()
             self._queue.clear()
+            self._urgent.clear()
             self._queued_rows.clear()
             self._room_waiters = []
             self._pending_rows = 0

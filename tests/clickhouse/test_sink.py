@@ -22,7 +22,7 @@ from streams.backoff import Backoff
 from streams.blocks import Coded
 from streams.clickhouse import ClickHouseTarget, connect
 from streams.local.clickhouse import ChdbServer
-from streams.local.process import free_port
+from streams.local.process import free_port, wait_until
 from streams.migrate import migrate
 from streams.sink import ClickHouseSink
 
@@ -137,6 +137,41 @@ def test_micro_batches_share_inserts_and_batches_come_last(
             future.result(WAIT_SECONDS)
     assert log.inserts == [("dead_letters", 50), ("batches", 5)]
     assert offsets(client) == list(range(50))
+
+
+def test_alerts_do_not_wait_for_the_others(
+    client: Client, target: ClickHouseTarget, columns: Columns, log: Log
+) -> None:
+    """They are readable long before the rest is due, and are inserted once."""
+    raised = {**numbered(columns, 0, 3), "alerts": columns("alerts", 2, alert_id=["a", "b"])}
+    with closing(ClickHouseSink(target, linger_seconds=600, observer=log).start()) as sink:
+        done = sink.submit(raised)
+        assert wait_until(lambda: log.inserts == [("alerts", 2)], WAIT_SECONDS)
+        assert client.execute("SELECT count() FROM alerts") == [(2,)]
+        assert not done.done()
+    done.result(0)  # closing flushes
+    assert log.inserts == [("alerts", 2), ("dead_letters", 3), ("batches", 1)]
+
+
+def test_alerts_that_come_during_a_flush_go_between_its_tables(
+    client: Client, target: ClickHouseTarget, columns: Columns
+) -> None:
+    class Raising(Log):
+        """Submits an alert as soon as the first table of the first flush is in."""
+
+        def inserted(self, table: str, rows: int, seconds: float) -> None:
+            super().inserted(table, rows, seconds)
+            if table == "dead_letters" and rows == 3:
+                later.append(sink.submit({"alerts": columns("alerts", 1)}))
+
+    later: list[Any] = []
+    log = Raising()
+    with closing(ClickHouseSink(target, linger_seconds=0.0, observer=log)) as sink:
+        first = sink.submit(numbered(columns, 0, 3))
+        sink.start()
+        first.result(WAIT_SECONDS)
+        later[0].result(WAIT_SECONDS)
+    assert log.inserts == [("dead_letters", 3), ("alerts", 1), ("batches", 1)]
 
 
 def test_a_flush_starts_at_max_rows_without_waiting(
