@@ -30,9 +30,9 @@ __all__ = ["SIZES", "WHAT", "measure"]
 
 STEP_EVENTS: Final = 10_000
 _PARTITION_USERS: Final = 1_000_000
-_PARTITION_STEP: Final = 2_000
-"""With many users and small steps, events touch as many users however many shards there are:
-else 64 shards would score fewer, and look cheaper."""
+_SMALL_STEP: Final = 2_000
+"""So small that nearly every event touches another user, whether a shard has many users or few: else
+small shards would score less, and look cheaper."""
 SIZES: Final[dict[str, tuple[int, ...]]] = {
     "partitions": (1, 4, 16, 64),
     "users": (10_000, 100_000, 1_000_000, 2_000_000),
@@ -223,12 +223,14 @@ def _cost(core: _Core, shape: Any, events: int, warm: int = 40_000) -> dict[str,
 
 def _partitions(size: int) -> dict[str, Any]:
     core, shape = _core(size, _PARTITION_USERS)
-    core.step_events = _PARTITION_STEP
-    return _cost(core, shape, 3 * 64 * _PARTITION_STEP)
+    core.step_events = _SMALL_STEP
+    return _cost(core, shape, 3 * 64 * _SMALL_STEP)
 
 
 def _users(size: int) -> dict[str, Any]:
-    return _cost(*_core(1, size), 300_000)
+    core, shape = _core(1, size)
+    core.step_events = _SMALL_STEP
+    return _cost(core, shape, 300_000)
 
 
 def _windows(size: int) -> dict[str, Any]:

@@ -58,7 +58,8 @@ class _Run:
     def tell(self, words: str) -> None:
         self.progress.update(self.task, description=words[:70])
         if not self.progress.console.is_terminal:  # a bar would only be drawn at the end
-            self.progress.console.print(f"{time.strftime('%H:%M:%S')} {words}")
+            said = f"{time.strftime('%H:%M:%S')} {words}"
+            self.progress.console.print(said, soft_wrap=True, highlight=False)
 
     def advance(self, *_: Any) -> None:
         self.progress.advance(self.task)
