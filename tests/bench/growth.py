@@ -31,8 +31,8 @@ __all__ = ["SIZES", "WHAT", "measure"]
 STEP_EVENTS: Final = 10_000
 _PARTITION_USERS: Final = 1_000_000
 _SMALL_STEP: Final = 2_000
-"""So small that nearly every event touches another user, whether a shard has many users or few: else
-small shards would score less, and look cheaper."""
+"""So small that nearly every event touches another user, however many there are: else few users
+would look cheaper than they are."""
 SIZES: Final[dict[str, tuple[int, ...]]] = {
     "partitions": (1, 4, 16, 64),
     "users": (10_000, 100_000, 1_000_000, 2_000_000),
