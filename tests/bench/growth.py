@@ -34,11 +34,11 @@ _SMALL_STEP: Final = 2_000
 """So small that nearly every event touches another user, however many there are: else few users
 would look cheaper than they are."""
 SIZES: Final[dict[str, tuple[int, ...]]] = {
-    "partitions": (1, 4, 16, 64),
-    "users": (10_000, 100_000, 1_000_000, 2_000_000),
+    "partitions": (1, 16, 64),
+    "users": (10_000, 200_000, 2_000_000),
     "windows": (5, 10, 20),
     "memory": (1_000_000,),
-    "hour": (200_000,),
+    "hour": (100_000,),
 }
 _ROOT: Final = Path(__file__).parents[2]
 _MORE_HOURS: Final = (2, 3, 4, 6, 8, 12, 18, 36, 48, 60, 72, 96, 120, 144, 240)

@@ -102,7 +102,7 @@ def _latency(run: _Run) -> dict[str, Any]:
     else:
         full_rate = known.median
     fractions = (0.25, 0.5) if run.options.quick else latency.FRACTIONS
-    return latency.measure(run.stage, full_rate, 6.0 if run.options.quick else 12.0, fractions,
+    return latency.measure(run.stage, full_rate, 5.0 if run.options.quick else 9.0, fractions,
                            tell=run.tell)  # fmt: skip
 
 
