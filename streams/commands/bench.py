@@ -80,8 +80,9 @@ class _Group(click.Group):
               help="A contender, a kind, or a peer's environment to leave out.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Fewer events and one round: minutes, and rough.")
 @click.option("--rounds", type=click.IntRange(1), help="Turns of each contender.  [default: 3]")
-@click.option("--events", type=click.IntRange(100_000), help="Of the topic.  [default: 2000000]")
-@click.option("--broker", type=click.Choice(["tansu", "kafka"]), default="tansu", show_default=True)
+@click.option("--events", type=click.IntRange(100_000), help="Of the topic.  [default: 1500000]")
+@click.option("--broker", type=click.Choice(["tansu", "kafka"]), default="tansu", show_default=True,
+              help="Tansu, or Apache Kafka.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path),
               default=Path(".tideline/bench"), show_default=True,
               help="Directory for results.json and the charts.")  # fmt: skip
@@ -114,7 +115,7 @@ def bench(
         )
     options = module.Options(
         only=frozenset(only), without=frozenset(without), quick=quick,
-        rounds=rounds or (1 if quick else 3), events=events or (1_000_000 if quick else 2_000_000),
+        rounds=rounds or (1 if quick else 3), events=events or (1_000_000 if quick else 1_500_000),
         broker=broker, out=out, keep=keep, record=record, as_json=as_json,
     )  # fmt: skip
     ctx.exit(module.run(options))

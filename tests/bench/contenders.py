@@ -52,7 +52,7 @@ class Contender:
     program: str = ""
     module: str = ""
     layer: str = ""
-    seconds: float = 8.0
+    seconds: float = 6.0
     warm_seconds: float = 1.0
     from_start: bool = False
     """The clock starts with the first batch, history included: for those so fast that whatever was

@@ -188,7 +188,8 @@ def measure(
               help="Events per second of the load.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(1), default=40.0, show_default=True,
               help="How long the first worker runs under load.")  # fmt: skip
-@click.option("--broker", type=click.Choice(["tansu", "kafka"]), default="tansu", show_default=True)
+@click.option("--broker", type=click.Choice(["tansu", "kafka"]), default="tansu", show_default=True,
+              help="Tansu, or Apache Kafka.")  # fmt: skip
 @json_option
 def recovery(
     users: int, events_per_user: float, rate: float, seconds: float, broker: str, as_json: bool

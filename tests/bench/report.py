@@ -167,16 +167,17 @@ def readme(results: Mapping[str, Any]) -> str:
     parts = results["parts"]
     known = rates(parts)
     lines = [f"![Events per second of each contender]({CHARTS['throughput']})", ""]
-    lines += ["| Contender | events/s | rounds | CPU µs/event |", "| --- | ---: | --- | ---: |"]
+    lines += [
+        "| Contender | events/s | lowest to highest round | CPU µs/event |",
+        "| --- | ---: | --- | ---: |",
+    ]
     for contender in CONTENDERS:
         if contender.name not in known:
             continue
         rate, outcomes = known[contender.name], parts["contenders"]["rounds"][contender.name]
         cost = Figure(tuple(o["cpu_seconds"] / o["events"] * 1e6 for o in outcomes)).median
-        lines.append(
-            f"| {contender.label} | {rate.median:,.0f} | {rate.low:,.0f} to {rate.high:,.0f} | "
-            f"{cost:.2f} |"
-        )
+        spread = f"{rate.low:,.0f} to {rate.high:,.0f}" if len(outcomes) > 1 else ""
+        lines.append(f"| {contender.label} | {rate.median:,.0f} | {spread} | {cost:.2f} |")
     for name, why in parts.get("contenders", {}).get("left_out", {}).items():
         lines.append(f"| {name} | left out: {why.splitlines()[0]} | | |")
     lines += ["", "| Target | | Measured | |", "| --- | --- | --- | --- |"]

@@ -58,7 +58,8 @@ class _Run:
     def tell(self, words: str) -> None:
         self.progress.update(self.task, description=words[:70])
         if not self.progress.console.is_terminal:  # a bar would only be drawn at the end
-            self.progress.console.print(f"{time.strftime('%H:%M:%S')} {words}")
+            said = f"{time.strftime('%H:%M:%S')} {words}"
+            self.progress.console.print(said, soft_wrap=True, highlight=False)
 
     def advance(self, *_: Any) -> None:
         self.progress.advance(self.task)
@@ -101,7 +102,7 @@ def _latency(run: _Run) -> dict[str, Any]:
     else:
         full_rate = known.median
     fractions = (0.25, 0.5) if run.options.quick else latency.FRACTIONS
-    return latency.measure(run.stage, full_rate, 6.0 if run.options.quick else 12.0, fractions,
+    return latency.measure(run.stage, full_rate, 5.0 if run.options.quick else 9.0, fractions,
                            tell=run.tell)  # fmt: skip
 
 
