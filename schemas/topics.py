@@ -84,7 +84,7 @@ def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> 
             max_compaction_lag_ms=str(_DAY_MS),
             # Whoever recovers reads all there is, and the newest segment is never compacted: by
             # default it has a gigabyte of pages that were replaced long ago.
-            segment_bytes=str(32 * 1024 * 1024),
+            segment_bytes=str(16 * 1024 * 1024),
             segment_ms=str(10 * 60 * 1000),
             min_cleanable_dirty_ratio="0.2",
         ),
