@@ -82,6 +82,11 @@ def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> 
             cleanup_policy="compact",
             # by then a page that an erasure replaced is gone from the broker's disk, too
             max_compaction_lag_ms=str(_DAY_MS),
+            # Whoever recovers reads all there is, and the newest segment is never compacted: by
+            # default it has a gigabyte of pages that were replaced long ago.
+            segment_bytes=str(16 * 1024 * 1024),
+            segment_ms=str(10 * 60 * 1000),
+            min_cleanable_dirty_ratio="0.2",
         ),
         topic(names.alerts, partitions, "churn alerts out, keyed by user", retention_ms=week),
         topic(names.dead_letters, partitions, "records that could not be used", retention_ms=week),

@@ -26,7 +26,8 @@ from streams.log import KeyValue, Log
 
 __all__ = ["Begun", "CheckpointStore", "Stored"]
 
-READ_RECORDS = 512  # at a time: 128 MiB of pages, those that are superseded included
+READ_RECORDS = 512  # at a time, and up to four times as many where pages are small: each read costs
+READ_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,13 @@ class CheckpointStore:
         """The newest record of every key."""
         first, end = await self.log.ends(self.topic, self.shard)
         newest: dict[bytes, bytes] = {}
-        for start in range(first, end, READ_RECORDS):
-            stop = min(end, start + READ_RECORDS)
+        start, count = first, READ_RECORDS
+        while start < end:
+            stop = min(end, start + count)
             records = await self.log.read(self.topic, self.shard, start, stop)
+            mean = sum(len(v) for v in records.values if v is not None) / max(1, len(records))
+            count = max(READ_RECORDS, min(4 * READ_RECORDS, int(READ_BYTES / max(1.0, mean))))
+            start = stop
             for key, value in zip(records.keys, records.values, strict=True):
                 if key is not None and value is not None:
                     newest[key] = value

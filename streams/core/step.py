@@ -248,11 +248,13 @@ def _score(
     if len(scored):
         at = rows[scored]
         scores = scorer.score(x[scored] if len(scored) < len(rows) else x, learner)
-        new = (scores.p_churn, scores.p_champion, scores.p_learner, scores.spend)
+        new = [scores.p_churn, scores.p_champion, scores.p_learner, scores.spend]
         known = ~np.isnan(scores.p_churn)
-        for column, values in zip(columns, new, strict=True):
-            column[at] = np.where(known, values, column[at])
         refused = at[~known]
+        if len(refused):
+            at, new = at[known], [values[known] for values in new]
+        for column, values in zip(columns, new, strict=True):
+            column[at] = values
     if len(scored) < len(rows):
         for column in columns:  # a champion that asks for more may have come since
             column[rows[~fit]] = np.nan

@@ -77,30 +77,35 @@ class Feeder(threading.Thread):
 
 
 class Memory(threading.Thread):
-    """Samples a process's resident memory."""
+    """Samples a worker's resident memory, and how much of it its shards' states say is theirs."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, worker: Worker) -> None:
         super().__init__(daemon=True)
-        self._pid = pid
+        self._worker = worker
         self.stopping = threading.Event()
-        self.samples: list[tuple[float, float]] = []
-        """Seconds since the start, MiB."""
+        self.samples: list[tuple[float, float, float]] = []
+        """Seconds since the start, MiB, MiB of states."""
 
     def run(self) -> None:
         started = time.monotonic()
         while not self.stopping.wait(SAMPLE_SECONDS):
             try:
-                pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
+                pages = int(Path(f"/proc/{self._worker.pid}/statm").read_text().split()[1])
             except OSError:
                 return
-            self.samples.append((time.monotonic() - started, pages * 4096 / 2**20))
+            states = sum(value for _, value in self._worker.metrics("tideline_state_bytes"))
+            seconds = time.monotonic() - started
+            self.samples.append((seconds, pages * 4096 / 2**20, states / 2**20))
 
-    def slope_mib_per_hour(self) -> float:
-        """Of a line through the samples after the warm-up."""
+    def slopes_mib_per_hour(self) -> tuple[float, float]:
+        """Of lines through the samples after the warm-up: of all memory, and of what no state
+        explains. The shards that this worker has come and go, and their states with them."""
         settled = np.array(self.samples[int(len(self.samples) * WARM_UP_SHARE) :])
         if len(settled) < 10:
-            return 0.0
-        return float(np.polyfit(settled[:, 0], settled[:, 1], 1)[0] * 3600)
+            return 0.0, 0.0
+        seconds, resident, states = settled.T
+        of_all, of_rest = (np.polyfit(seconds, y, 1)[0] for y in (resident, resident - states))
+        return float(of_all * 3600), float(of_rest * 3600)
 
 
 class Trouble:
@@ -174,8 +179,7 @@ def soak(minutes: float, seed: int, rate: int, directory: Path) -> dict[str, Any
             anchor = drill.worker("anchor")
             trouble = Trouble(drill, kafka, clickhouse, rng)
             world.own(anchor, trouble.second, timeout_seconds=180)
-            assert anchor.pid is not None
-            feeder, memory = Feeder(world, seed, rate, minutes), Memory(anchor.pid)
+            feeder, memory = Feeder(world, seed, rate, minutes), Memory(anchor)
             feeder.start()
             memory.start()
             recoveries = _trouble_for(minutes * 60, drill, feeder, anchor, trouble, rng)
@@ -191,7 +195,7 @@ def soak(minutes: float, seed: int, rate: int, directory: Path) -> dict[str, Any
             except AssertionError as error:
                 problem = str(error)
             sent = drill.sent
-            slope = memory.slope_mib_per_hour()
+            of_all, of_rest = memory.slopes_mib_per_hour()
             return {
                 "seed": seed, "minutes": minutes, "rate": rate, "sent": sent.total,
                 "scored": sent.good, "duplicates": sent.duplicate, "late": sent.late,
@@ -202,9 +206,11 @@ def soak(minutes: float, seed: int, rate: int, directory: Path) -> dict[str, Any
                 "recovery_seconds_max": round(max(recoveries, default=0.0), 1),
                 "memory_mib_first": round(memory.samples[0][1]),
                 "memory_mib_last": round(memory.samples[-1][1]),
-                "memory_mib_max": round(max(m for _, m in memory.samples)),
-                "memory_slope_mib_per_hour": round(slope, 1),
-                "memory_mib": [[round(s), round(m)] for s, m in memory.samples[::5]],
+                "memory_mib_max": round(max(m for _, m, _ in memory.samples)),
+                "states_mib_max": round(max(s for *_, s in memory.samples)),
+                "memory_slope_mib_per_hour": round(of_all, 1),
+                "stateless_slope_mib_per_hour": round(of_rest, 1),
+                "memory_mib": [[*map(round, sample)] for sample in memory.samples[::5]],
             }  # fmt: skip
 
 
@@ -259,7 +265,7 @@ def main() -> None:
         print(json.dumps(found))
     else:
         _print(found)
-    leaks = found["memory_slope_mib_per_hour"] > SLOPE_LIMIT_MIB_PER_HOUR
+    leaks = found["stateless_slope_mib_per_hour"] > SLOPE_LIMIT_MIB_PER_HOUR
     sys.exit(bool(found["problem"] or found["lost"] or found["doubled"] or leaks))
 
 
