@@ -28,6 +28,7 @@ RETRY_SECONDS = (
 )
 RETRY_CAP_SECONDS = 15.0  # each recovery replays, and sends its alerts to Kafka once more
 CALM_SECONDS = 60.0  # a failure so long after the last one counts as the first
+STOP_SECONDS = 8.0  # what a stop may wait for checkpoints; supervisors often kill after 10
 
 
 class Engine:
@@ -81,11 +82,14 @@ class Engine:
 
     async def revoked(self) -> None:
         """A rebalance begins: every shard finishes its step, checkpoints if it can, and rests."""
+        await self._suspend(self._suspend_seconds)
+
+    async def _suspend(self, seconds: float) -> None:
         for task in self._retries:
             task.cancel()
         self._retries.clear()
         shards, self._shards = self._shards, {}
-        await asyncio.gather(*(s.suspend(self._suspend_seconds) for s in shards.values()))
+        await asyncio.gather(*(s.suspend(seconds) for s in shards.values()))
         self._resting = shards
 
     async def assigned(self, partitions: Iterable[int]) -> None:
@@ -103,7 +107,7 @@ class Engine:
 
     async def stop(self) -> None:
         """Finish what is under way, checkpoint and commit."""
-        await self.revoked()
+        await self._suspend(max(self._suspend_seconds, STOP_SECONDS))  # nobody is kept waiting
         self._resting = {}
 
     def _start(self, number: int) -> None:
