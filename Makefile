@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := local,train,test
 AT_ONCE ?= 3
-DRILLS_AT_ONCE ?= 2
+DRILLS_AT_ONCE ?= 3
 LOCKED := requirements.lock deploy/requirements.lock
 
 .SHELLFLAGS := -eu -c

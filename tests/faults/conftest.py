@@ -110,13 +110,21 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for heading in ("runs", "failed", "lost", "doubled", "recovery s", "seeds"):
         table.add_column(heading, justify="right")
     for name, runs in sorted(grouped.items()):
-        judged = [run for run in runs if run.lost is not None]
+        seconds = max(run.recovery_seconds for run in runs)
         table.add_row(
-            name, str(len(runs)), str(sum(run.failed for run in runs)),
-            *((str(sum(getattr(run, what) or 0 for run in judged)) if judged else "?")
-              for what in ("lost", "doubled")),
-            "refused" if runs[0].refused else f"{max(run.recovery_seconds for run in runs):.1f}",
+            name,
+            str(len(runs)),
+            str(sum(run.failed for run in runs)),
+            _total(runs, "lost"),
+            _total(runs, "doubled"),
+            "refused" if runs[0].refused else f"{seconds:.1f}",
             " ".join(str(run.seed) for run in runs),
-        )  # fmt: skip
+        )
     terminalreporter.ensure_newline()
     Console(width=120).print(table)
+
+
+def _total(runs: list[Result], what: str) -> str:
+    """The sum over the runs that came to a judgement; a refusal need not come to one."""
+    judged = [getattr(run, what) for run in runs if run.lost is not None]
+    return str(sum(judged)) if judged else "-" if runs[0].refused else "?"

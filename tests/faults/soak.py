@@ -128,10 +128,14 @@ class Trouble:
 
     def one(self) -> str:
         """Let a fault happen, once the one before is over; returns its name."""
-        second = (
-            self.second
-        )  # one that is just starting ends when the broker is away, or at SIGTERM
-        self._drill.world.wait("the second worker has shards", lambda: bool(second.shards))
+        second = self.second
+
+        def has_shards() -> bool:
+            assert second.running, f"{second.name} ended by itself:\n{second.log[-8000:]}"
+            return bool(second.shards)
+
+        # One that is just starting ends when the broker is away, or at SIGTERM.
+        self._drill.world.wait("the second worker has shards", has_shards)
         names = list(self.faults)
         weights = [weight for weight, _ in self.faults.values()]
         (name,) = self._rng.choices(names, weights)
