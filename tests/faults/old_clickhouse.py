@@ -189,6 +189,9 @@ def prepare(target: ClickHouseTarget) -> None:
         for migration in available():
             for statement in split_statements(migration.sql):
                 view = _VIEW.match(statement)
+                if view is not None and view[0].startswith("DROP") and view[2].endswith("_feed"):
+                    client.execute(f"DROP TABLE IF EXISTS {view[2]}")  # its word for it
+                    continue
                 if view is not None and (view[1] == "DROP" or view[2] in made):
                     continue
                 if view is not None:
