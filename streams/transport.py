@@ -77,6 +77,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001
             return await fetched_columns(fetcher, active_partitions, timeout or 0.0)
 
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        # Faust leaves out what is not ours any more, and where nothing is left, as after a freeze,
+        # aiokafka's complaint about that would end the worker. Both look on this thread.
+        if not any(tp in self.assignment() for tp in offsets):
+            return False
+        return bool(await super()._commit(offsets))
+
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Yields one message per partition and poll; its offset is that of the batch's last record."""
