@@ -79,3 +79,10 @@ def test_an_alert_that_never_came_misses_the_latency_target() -> None:
 
 def test_names_of_targets_are_unique() -> None:
     assert len({t.name for t in TARGETS}) == len(TARGETS)
+
+
+def test_what_was_measured_with_few_users_says_nothing_of_a_million() -> None:
+    few = {"recovery": {"users": 100_000, "restart_seconds": 5.0}}
+    assert {v.target.name: v.state for v in judge(few)}["restart"] == "not measured"
+    many = {"recovery": {"users": 980_000, "restart_seconds": 5.0}}
+    assert {v.target.name: v.state for v in judge(many)}["restart"] == "met"
