@@ -139,7 +139,7 @@ def test_a_promoted_champion_is_picked_up_and_a_crash_after_it_replays_exactly(
     (artifacts / first).rename(artifacts / ".gone")
     lost = run(here, "skew")
     assert lost.exit_code == 1
-    assert f"scored by model {first}" in lost.output
+    assert f"Model {first}" in lost.output
     assert "Put that artifact back" in lost.output
 
 
