@@ -82,7 +82,7 @@ class _Group(click.Group):
 @click.option("--rounds", type=click.IntRange(1), help="Turns of each contender.  [default: 3]")
 @click.option("--events", type=click.IntRange(100_000), help="Of the topic.  [default: 1500000]")
 @click.option("--broker", type=click.Choice(["tansu", "kafka"]), default="tansu", show_default=True,
-              help="Tansu, or Apache Kafka.")  # fmt: skip
+              help="The broker that all read from.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path),
               default=Path(".tideline/bench"), show_default=True,
               help="Directory for results.json and the charts.")  # fmt: skip
