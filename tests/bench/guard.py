@@ -31,7 +31,7 @@ from tests.bench.stage import snapshot_of
 
 __all__ = ["BASELINE", "TOLERANCE", "measured_ratio", "verdict"]
 
-BASELINE: Final = 2.45
+BASELINE: Final = 2.11
 """The ratio on 2026-11-25."""
 TOLERANCE: Final = 1.4
 """The ratio may be so many times the baseline, or so many times less. Twice as slow fails even just
