@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK, RUNTIME_LOCK = ROOT / "requirements.lock", ROOT / "deploy" / "requirements.lock"
 OURS = {"schemas", "models", "streams", "tests"}
+# Programs that run in environments of their own, which `tideline bench` makes.
+PEERS = ROOT / "tests" / "bench" / "peers"
 # Named in a string or run as a program, never imported by name; each with the file that does.
 USED_OTHERWISE = {
     "lightgbm": "models/train.py",
@@ -83,10 +85,12 @@ def test_a_lock_has_hashes_and_names_no_place(lock: Path) -> None:
         assert "--hash=sha256:" in entry, entry.splitlines()[0]
 
 
-def imported(folder: str) -> set[str]:
-    """Top-level modules that files in `folder` import, anywhere in them."""
+def imported(folder: str, but: Path | None = None) -> set[str]:
+    """Top-level modules that files in `folder` import, anywhere in them; `but`: not in there."""
     found = set()
     for file in (ROOT / folder).rglob("*.py"):
+        if but is not None and but in file.parents:
+            continue
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
@@ -116,7 +120,15 @@ def names(requirements: list[Requirement]) -> set[str]:
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     known = names(declared(*extras))
-    assert not [source for source in sources(imported(folder)) if not source & known]
+    assert not [source for source in sources(imported(folder, but=PEERS)) if not source & known]
+
+
+def test_what_the_benchmark_s_peers_import_is_pinned_in_their_own_environments() -> None:
+    pinned = {name for lock in PEERS.glob("*.txt") for name in pins(lock)}
+    beside = {file.stem for file in PEERS.glob("*.py")}
+    needed = imported(str(PEERS.relative_to(ROOT))) - beside
+    assert needed
+    assert not [source for source in sources(needed) if not source & pinned]
 
 
 def test_what_is_declared_is_used() -> None:
