@@ -1,0 +1,35 @@
+"""The growth measurements run on the core as it is: their stand-in scorer keeps up with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def measured(what: str, size: int) -> dict[str, Any]:
+    """As the benchmark runs it, in a process of its own."""
+    argv = [sys.executable, "-m", "tests.bench.growth", json.dumps({"what": what, "size": size})]
+    ran = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def test_memory_counts_active_and_dormant_users_and_sweeps_them() -> None:
+    found = measured("memory", 500)
+    assert found["users"] == 500
+    assert found["sweep"]["cpu_seconds"] > 0
+    assert 0 < found["dormant"]["counted"] < found["active"]["counted"]
+
+
+def test_an_hour_of_events_has_a_cost_and_takes_memory() -> None:
+    found = measured("hour", 500)
+    assert found["events"] == 10_000
+    assert found["us_per_event"]
+    assert min(found["us_per_event"]) > 0
+    assert found["bytes_per_event"] > 0
