@@ -89,10 +89,10 @@ def step(
     _check(state, plan, records)
     meta.seq = plan.seq
     look_ahead(state, scorer.horizon_days)
-    known = _snapshot(meta.learner)
+    known = learner = _snapshot(meta.learner)
     if plan.learner is not None:
         meta.learner = plan.learner
-    learner = _snapshot(meta.learner)
+        learner = _snapshot(plan.learner)
 
     forget_some(state)
 
