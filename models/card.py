@@ -55,7 +55,7 @@ customer as of now:
 {listed}
 
 The expected date of the next order follows from its chances within 7 and 30 days.
-
+{_pooled(manifest)}
 ## Data
 
 - Orders: {told.get("source", "unknown")}; rows as of {told.get("first_as_of", "?")} to
@@ -90,3 +90,17 @@ The expected date of the next order follows from its chances within 7 and 30 day
   checked overall, not by group of people: no attribute of persons is among the features.
 - Spend is what was ordered; later returns are not taken off.
 """
+
+
+def _pooled(manifest: Manifest) -> str:
+    """How much say the curve has beside the trees, head by head; nothing if it has none."""
+    suffix = "_curve_weight"
+    shares = {
+        name.removesuffix(suffix): weight
+        for name, weight in manifest.metrics.items()
+        if name.endswith(suffix) and weight
+    }
+    if not shares:
+        return ""
+    told = ", ".join(f"`{head}` {weight:.0%}" for head, weight in shares.items())
+    return f"\nTrees are pooled with a BG/NBD-like curve (`models/base.py`). Its share:\n{told}.\n"
