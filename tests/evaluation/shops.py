@@ -10,6 +10,7 @@ before Christmas.
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,10 @@ def _sorted(user: list[int], day: list[float], amount: list[float]) -> Orders:
     return np.array(user)[order], ts, np.round(np.array(amount)[order], 2)
 
 
-def weekly(users: int = 120, days: int = 190, seed: int = 0) -> Orders:
+def weekly(
+    users: int = 120, days: int = 190, seed: int = 0, changes_at: float = math.inf
+) -> Orders:
+    """From a part `changes_at` of the history on most people make pauses, and longer ones."""
     rng = np.random.default_rng(seed)
     user, day, amount = [], [], []
     for u in range(users):
@@ -38,28 +42,16 @@ def weekly(users: int = 120, days: int = 190, seed: int = 0) -> Orders:
             user.append(u)
             day.append(t)
             amount.append(worth * rng.lognormal(0.0, 0.4))
+            late = t > changes_at * days
             t += rng.gamma(2.0, gap / 2.0) + 0.05
-            if rng.random() < flighty:  # a pause; some people make many
+            if rng.random() < flighty + 0.35 * late:  # a pause; some people make many
                 t += rng.uniform(15.0, 60.0)
     return _sorted(user, day, amount)
 
 
 def changed(users: int = 400, days: int = 300, seed: int = 3, at: float = 0.55) -> Orders:
-    """`weekly`, but from a part `at` of the history on most people make pauses, and longer ones."""
-    rng = np.random.default_rng(seed)
-    user, day, amount = [], [], []
-    for u in range(users):
-        gap, worth, flighty = rng.gamma(2.0, 3.0) + 1.0, rng.lognormal(3.0, 0.5), rng.beta(0.5, 3.0)
-        t = rng.uniform(0.0, 20.0)
-        while t < days:
-            user.append(u)
-            day.append(t)
-            amount.append(worth * rng.lognormal(0.0, 0.4))
-            late = t > at * days
-            t += rng.gamma(2.0, gap / 2.0) + 0.05
-            if rng.random() < flighty + 0.35 * late:
-                t += rng.uniform(15.0, 60.0)
-    return _sorted(user, day, amount)
+    """A shop whose customers change."""
+    return weekly(users, days, seed, changes_at=at)
 
 
 def cohort(users: int = 4_000, days: int = 540, seed: int = 1) -> Orders:
