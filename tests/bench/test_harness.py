@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import click
 import pytest
 
 from tests.bench.contenders import WHOLE, Contender, chosen, run, take_turns
 from tests.bench.load import Shape
 from tests.bench.stage import Filled, Stage
+from tests.bench.whole_job import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(240)]
 
 SHAPE = Shape("small", 300, 1.1, 8.0, "few users")
-EVENTS = 150_000
+EVENTS = 300_000
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +46,27 @@ def test_a_program_reads_everything_and_tells_how_long_it_took(
 
 
 def test_the_whole_job_is_measured_from_kafka_to_clickhouse(stage: Stage, filled: Filled) -> None:
-    (contender,) = chosen({WHOLE}, ())
-    outcome = run(stage, filled, contender, lambda _: None)
+    outcome = _measured(stage, filled)
     assert 0 < outcome.events <= filled.load - filled.warm
     assert outcome.seconds > 0
     assert outcome.costs["worker_cpu_us"] > 0
     assert outcome.costs["fetch_bytes"] > 100
     assert outcome.costs["journal_bytes"] > 0
     assert outcome.costs["row_bytes"] > 0
+
+
+def _measured(stage: Stage, filled: Filled) -> Outcome:
+    """The whole job takes this load in half a second. Where tests share the cores, all of it may be
+    through between two looks at the metrics; that is refused, never measured, so it is run anew.
+    """
+    (contender,) = chosen({WHOLE}, ())
+    for _ in range(4):
+        try:
+            return run(stage, filled, contender, lambda _: None)
+        except click.ClickException as error:
+            if "all events were taken before the clock started" not in error.message:
+                raise
+    return run(stage, filled, contender, lambda _: None)
 
 
 def test_a_peer_that_fails_is_left_out_and_the_others_go_on(
