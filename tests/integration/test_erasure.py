@@ -257,9 +257,10 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
     source = traffic(2_000, seed=36)
     past = here.produce(source)
     here.wait_accepted(past.records, LONG_SECONDS)
-    rows = {table: f"SELECT count() FROM {table} WHERE user_id = '{gone}'"
+    # FINAL: how many replaced rows there are besides depends on what was merged meanwhile.
+    rows = {table: f"SELECT count() FROM {table} FINAL WHERE user_id = '{gone}'"
             for table in PERSONAL_TABLES}  # fmt: skip
-    rows["dead_letters"] = f"SELECT count() FROM dead_letters WHERE record_key = '{gone}'"
+    rows["dead_letters"] = f"SELECT count() FROM dead_letters FINAL WHERE record_key = '{gone}'"
     before = {table: here.one(query) for table, query in rows.items()}
     assert all(count for table, count in before.items() if table != "matured_predictions"), before
     assert here.one(f"SELECT count() FROM score_history WHERE user_id = '{GONE}'") == 0
@@ -276,7 +277,8 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
 
     status, told = erase(here, GONE).done()
     assert (status, told["outcome"], told["shards_found"]) == (0, "erased", 1)
-    assert told["rows_deleted"] == before
+    assert told["rows_deleted"].keys() == before.keys()
+    assert all(told["rows_deleted"][table] >= count for table, count in before.items())
     assert {here.one(query) for query in rows.values()} == {0}
     assert left(here, GONE) == []
     others = here.one("SELECT uniqExact(user_id) FROM latest_scores")
