@@ -115,14 +115,16 @@ class Engine:
             )
             return
         for number in ours:
-            shard = resting.get(number)
-            if shard is None:
-                self._start(number)
+            if number in resting:
+                self._shards[number] = resting.pop(number)
+                await self._shards[number].resume(self._failed)
             else:
-                self._shards[number] = shard
-                await shard.resume(self._failed)
-        for number in resting.keys() - self._shards.keys():
+                self._start(number)
+        for number in resting:
             self._services.monitor.forget(number)
+        if resting:
+            resting.clear()
+            await self._services.let_go()
 
     async def stop(self) -> None:
         """Finish what is under way, checkpoint and commit."""
@@ -158,6 +160,7 @@ class Engine:
     async def _retry(self, number: int, seconds: float) -> None:
         """Unless a rebalance takes it away meanwhile (that cancels us), the shard is still ours."""
         await asyncio.sleep(seconds)
+        await self._services.let_go()  # or there would be two states while the new one is loaded
         if number not in self._shards:
             self._start(number)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -77,3 +78,9 @@ class Services:
     checkpoint_seconds: float
     pseudonyms: Pseudonyms | None = None
     """What replaces user ids in results; None: nothing does."""
+    give_back: Callable[[], object] = lambda: None
+    """Called when something large was let go of: a shard's state, or what a recovery read."""
+
+    async def let_go(self) -> None:
+        """Give back what nobody holds any more, between two steps."""
+        await asyncio.get_running_loop().run_in_executor(self.compute, self.give_back)

@@ -179,6 +179,7 @@ class Shard:
         if self._inbox is None:
             self._s.monitor.state(self.number, "recovering")
             await self._recover()
+            await self._s.let_go()  # of what was read; with a large state that is as much again
         for source in SOURCES:
             # Whatever was fetched before is gone, and whoever had the shard here may have left it
             # paused.
@@ -289,6 +290,7 @@ class Shard:
         started = time.monotonic()
         self._outgoing = Outgoing(self.number, self._s)  # replay sends again what was under way
         self._begin_term()
+        self._state = ShardState(self.number, len(FEATURE_NAMES))  # two would not find room
         await self._s.erasures.refresh()  # or a shard without a state would let everybody in
         taken_over = await self._journal.take_over()
         self._store.takeover = taken_over
@@ -297,7 +299,6 @@ class Shard:
             plans = await self._journal.read(
                 await self._journal.first_offset(), taken_over, owner=None
             )
-            self._state = ShardState(self.number, len(FEATURE_NAMES))
             self._state.meta.offsets = await self._first_offsets(plans)
         else:
             manifest = stored.manifest

@@ -26,6 +26,7 @@ from streams.monitor import MetricsMonitor, SinkMetrics
 from streams.services import Services
 from streams.settings import Settings
 from streams.sink import ClickHouseSink
+from streams.spare_memory import give_back
 from streams.targets import artifact_place, clickhouse_target, kafka_access, pseudonyms
 
 __all__ = ["create_app", "run"]
@@ -130,6 +131,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             max_records=settings.stream.max_batch_records,
             checkpoint_seconds=settings.stream.checkpoint_interval_seconds,
             pseudonyms=pseudonyms(settings),
+            give_back=give_back,
         ),
         suspend_seconds=SUSPEND_SHARE * settings.kafka.session_timeout_seconds,
         stop_seconds=STOP_SECONDS,

@@ -225,6 +225,7 @@ class Process:
         self.faults = faults
         self.fetch = fetch
         self.max_records = 40
+        self.give_back: Callable[[], object] = lambda: None
         self.failure: BaseException | None = None
         self.monitor = Silent()
         self.position: list[int | None] = [None, None]
@@ -264,6 +265,7 @@ class Process:
             monitor=self.monitor,
             max_records=self.max_records,
             checkpoint_seconds=12.0,
+            give_back=self.give_back,
         )
 
     def _scorer(self, version: str) -> SilenceScorer:

@@ -9,6 +9,8 @@ is there), the cuts are the same too, and so is everything else: rows and state 
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -21,7 +23,7 @@ from streams.engine import Engine
 from streams.errors import BrokerUnavailable, StateError
 from streams.journal import Fenced
 from streams.transport import RecordBatch
-from tests.shell_core.memory import MemoryLog, MemorySink
+from tests.shell_core.memory import MemoryLog, MemorySink, NoFaults
 from tests.shell_core.oracle import assert_same_state
 from tests.shell_core.rig import (
     FETCH_ALL,
@@ -516,6 +518,49 @@ def test_a_shard_that_went_to_another_worker_is_forgotten() -> None:
         assert engine.shards == []
 
     asyncio.run(go())
+
+
+class HangsAt(NoFaults):
+    """Never comes back from the n-th call. Cut off, it leaves its caller's frames in a cycle with
+    the cancellation, as aiokafka does."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.calls, self.hangs = n, 0, asyncio.Event()
+
+    async def at(self, point: str) -> None:
+        self.calls += 1
+        if self.calls == self.n:
+            self.hangs.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError as error:
+                self_reference = error
+                raise self_reference from None
+
+
+def test_a_recovery_that_was_cut_off_is_freed_without_waiting_for_the_collector() -> None:
+    """In a worker the collector hardly ever runs by itself; here it never does."""
+
+    async def go() -> None:
+        hanging = HangsAt(6)
+        process = loaded().process("", hanging)
+        process.give_back = gc.collect
+        process.engine = engine = process.make_engine(suspend_seconds=0)
+        await engine.assigned([SHARD])
+        await hanging.hangs.wait()
+        assert process.monitor.states == ["recovering"]
+        state = weakref.ref(engine._shards[SHARD]._state)
+        await engine.revoked()
+        await engine.assigned([])
+        assert state() is None
+        await engine.stop()
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(go())
+    finally:
+        gc.enable()
 
 
 def test_a_shard_that_goes_on_failing_is_tried_less_and_less_often(
