@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -92,6 +93,9 @@ def test_no_user_id_in_logs_or_metrics_and_with_a_key_nowhere_outside(
     worker = here.worker()
     canaries = Canaries()
     sent = here.produce(canaries).records
+    here.wait("the shards run", lambda: bool(worker.shards))
+    for which in (signal.SIGUSR1, signal.SIGUSR2):  # "where are you?", amid work
+        worker.send(which)
     here.wait_accepted(sent, 120)
     ledger = here.ledger()
     assert ledger["dead_letters"] > 50
@@ -102,6 +106,7 @@ def test_no_user_id_in_logs_or_metrics_and_with_a_key_nowhere_outside(
 
     assert "tideline_dead_letters_total{" in metrics
     assert "ready in" in worker.log
+    assert worker.log.count("Current thread") >= 2
     for text in (metrics, worker.log):
         assert "canary" not in text, re.findall(r".*canary.*", text)[:3]
 
