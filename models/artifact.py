@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import model_card
-from models.champion import OUTLOOK, Champion
+from models.champion import PARTIAL, Champion
 from models.manifest import MANIFEST_FORMAT, Manifest
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
@@ -212,7 +212,8 @@ def _golden_errors(champion: Champion) -> Iterator[tuple[str, NDArray[np.float64
     pairs = [("p_churn", p_churn, golden.p_churn), ("spend", spend, golden.spend)]
     if champion.has_outlook:
         told = champion.raw_outlook(golden.x_array())
-        pairs += [(name, told[name], golden.outlook[name]) for name in OUTLOOK]
+        told[PARTIAL] = champion.p_partial(golden.x_array())
+        pairs += [(name, got, golden.outlook[name]) for name, got in told.items()]
     for name, got, expected in pairs:
         want = np.asarray(expected, dtype=np.float64)
         yield name, np.abs(got - want) / np.maximum(1.0, np.abs(want))

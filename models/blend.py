@@ -81,7 +81,7 @@ class Scorer:
         if self.champion.has_outlook:
             return self.champion.outlook(x)
         unknown = np.full(len(x), np.nan, np.float32)
-        return Outlook(unknown, unknown, unknown, unknown.astype(np.float64))
+        return Outlook(unknown, unknown, unknown.astype(np.float64))
 
 
 def usable(snapshot: LearnerSnapshot, champion_version: str) -> bool:

@@ -19,13 +19,15 @@ from models.subgraph import makes, with_outputs
 from models.timing import next_order_days
 from schemas.errors import ArtifactError
 
-__all__ = ["INPUT", "OUTLOOK", "OUTPUTS", "Champion", "Outlook", "base_output"]
+__all__ = ["INPUT", "OUTLOOK", "OUTPUTS", "PARTIAL", "Champion", "Outlook", "base_output"]
 
 INPUT: Final = "x"
 OUTPUTS: Final = ("p_churn", "spend")
 """What every touched user is scored with, so what a batch pays for."""
-OUTLOOK: Final = ("p_buy_7d", "p_buy_30d", "p_partial")
+OUTLOOK: Final = ("p_buy_7d", "p_buy_30d")
 """What else the champion says, computed when asked for (`Champion.outlook`)."""
+PARTIAL: Final = "p_partial"
+"""And what only reports ask for (`Champion.p_partial`)."""
 
 
 def base_output(head: str) -> str:
@@ -41,15 +43,12 @@ _DTYPES: Final = {"tensor(float)": "float32", "tensor(double)": "float64", "tens
 class Outlook:
     """Further predictions about k users, each [k].
 
-    `p_buy_7d`, `p_buy_30d` float32: chance of an order within so many days; `p_partial` float32:
-    chance to spend, within the champion's horizon, less than half of the user's own mean over the
-    three horizons before; `next_order_days` float64: days until the next order, as likely as not
-    (NaN: not within a year).
+    `p_buy_7d`, `p_buy_30d` float32: chance of an order within so many days; `next_order_days`
+    float64: days until the next order, as likely as not (NaN: not within a year).
     """
 
     p_buy_7d: NDArray[np.float32]
     p_buy_30d: NDArray[np.float32]
-    p_partial: NDArray[np.float32]
     next_order_days: NDArray[np.float64]
 
 
@@ -126,31 +125,41 @@ class Champion:
     @property
     def has_outlook(self) -> bool:
         """Whether this artifact was trained for `outlook`; older ones were not."""
-        return set(OUTLOOK) <= {output.name for output in self.manifest.outputs}
+        return {*OUTLOOK, PARTIAL} <= {output.name for output in self.manifest.outputs}
 
     def outlook(self, x: NDArray[np.float32]) -> Outlook:
         """What `score` doesn't say, for rows `x` float32 [n, F] (NaN = unknown).
 
-        Costs about one and a half times what `score` does, which pays nothing for it. Raises
-        `ArtifactError` if the artifact was trained without these heads.
+        Costs about as much as `score`, which pays nothing for it. Raises `ArtifactError` if the
+        artifact was trained without these heads.
         """
         told = self.raw_outlook(x)
-        p7, partial = told["p_buy_7d"], told["p_partial"]
+        p7 = told["p_buy_7d"]
         p30 = np.maximum(p7, told["p_buy_30d"])  # two models: they may differ about who surely buys
-        return Outlook(p7, p30, partial, next_order_days(p7, p30))
+        return Outlook(p7, p30, next_order_days(p7, p30))
+
+    def p_partial(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """For rows `x` float32 [n, F], the chance to spend, within the horizon, less than half of
+        the user's own mean over the three horizons before: float32 [n]. Raises as `outlook`."""
+        self._require_outlook()
+        return self.inner(PARTIAL, np.ascontiguousarray(x))
 
     def raw_outlook(self, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The graph's own outputs behind `outlook`, by name, each float32 [n]."""
+        ahead = self._require_outlook()
+        if len(x) == 0:
+            return {name: np.empty(0, np.float32) for name in OUTLOOK}
+        feed = {INPUT: np.ascontiguousarray(x)}
+        outputs = ahead.run(list(OUTLOOK), feed)
+        return dict(zip(OUTLOOK, outputs, strict=True))
+
+    def _require_outlook(self) -> onnxruntime.InferenceSession:
         if self._ahead is None:
             raise ArtifactError(
                 f"Artifact {self.version} only knows churn and spend. Train a newer one with "
                 "`tideline train`."
             )
-        if len(x) == 0:
-            return {name: np.empty(0, np.float32) for name in OUTLOOK}
-        feed = {INPUT: np.ascontiguousarray(x)}
-        outputs = self._ahead.run(list(OUTLOOK), feed)
-        return dict(zip(OUTLOOK, outputs, strict=True))
+        return self._ahead
 
     def has_inner(self, name: str) -> bool:
         """Whether the graph computes a value of this name on its way."""

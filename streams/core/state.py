@@ -42,7 +42,7 @@ __all__ = [
     "UserNames",
 ]
 
-STATE_FORMAT: Final = 3
+STATE_FORMAT: Final = 4
 """Raised whenever `export` changes shape; a checkpoint of another format is refused."""
 
 DECAYED: Final = 3 * len(DECAY_HALF_LIVES_DAYS)  # orders, revenue, activity per half-life
@@ -73,11 +73,12 @@ class Columns:
         "p_champion": ("f4", 0),
         "p_learner": ("f4", 0),
         "expected_spend": ("f4", 0),
-        # the outlook, as of the last sweep or order; NaN and 0 until there is enough data
+        # the outlook, as of an order or a sweep; NaN and 0 until there is enough data
         "p_buy_7d": ("f4", 0),
         "p_buy_30d": ("f4", 0),
         "next_order_ms": ("i8", 0),
         "outlook_orders": ("i4", 0),  # orders when it was taken: one more asks for another
+        "outlook_kept_minute": ("i4", 0),  # since 1970: a sweep after that takes it anew
         # scores as last written to ClickHouse
         "written_p": ("f4", 0),
         "written_spend": ("f4", 0),
@@ -135,6 +136,7 @@ class Columns:
     p_buy_30d: NDArray[np.float32]
     next_order_ms: NDArray[np.int64]
     outlook_orders: NDArray[np.int32]
+    outlook_kept_minute: NDArray[np.int32]
     written_p: NDArray[np.float32]
     written_spend: NDArray[np.float32]
     written_orders: NDArray[np.int32]

@@ -36,8 +36,12 @@ __all__ = ["Counts", "Outputs", "step"]
 WRITE_P_CHANGE: Final = 0.02
 WRITE_SPEND_CHANGE: Final = 0.05
 WRITE_AFTER_MS: Final = DAY_MS
+OUTLOOK_AGE_SHARE: Final = 8
+"""An outlook becomes no older than an eighth of the silence it was made after, for it changes about
+as fast as that grows: it is taken anew every day for two weeks, and every other week in the end."""
 PAYLOAD_KEPT_BYTES: Final = 4_096  # of a dead letter; the rest is cut off
 
+MINUTE_MS: Final = 60_000
 _NEVER: Final = np.iinfo(np.int32).max  # more orders than anybody has
 
 _TIERS: Final = np.array(VALUE_TIERS, object)
@@ -123,7 +127,7 @@ def step(
     touched = np.sort(state.grouped(np.concatenate([*rows, swept]))[0])
     x = features(state, touched, now_ms)
     refused = _score(state, touched, x, now_ms, config, scorer, learner)
-    _take_outlook(state, touched, x, swept, now_ms, scorer)
+    _take_outlook(state, touched, x, swept, now_ms, config.sweep_interval_ms, scorer)
 
     # 4. decide
     learner_version = learner.version if learner else 0
@@ -267,15 +271,18 @@ def _take_outlook(
     x: NDArray[np.float32],
     swept: NDArray[np.int64],
     now_ms: int,
+    sweep_interval_ms: int,
     scorer: Scorer,
 ) -> None:
-    """Chances of an order, and when it is due, of those of `rows` who ordered or are swept: so once
-    a day at least. Browsing changes little about it, and would pay for a second model each time."""
+    """Chances of an order, and when it is due, of those of `rows` who ordered, and of the swept
+    whose outlook would else become older than a share of the silence that it was made after.
+    Browsing changes little about it, and would pay for a second model each time."""
     c = state.columns
-    due = c.orders[rows] != c.outlook_orders[rows]
-    due[np.searchsorted(rows, swept)] = True
     known = ~np.isnan(c.p_churn[rows])
-    gone = rows[due & ~known]
+    old = (c.outlook_kept_minute[swept] < now_ms // MINUTE_MS) | np.isnan(c.p_buy_7d[swept])
+    due = c.orders[rows] != c.outlook_orders[rows]
+    due[np.searchsorted(rows, swept[old])] = True
+    gone = rows[~known & ~np.isnan(c.p_buy_7d[rows])]
     c.p_buy_7d[gone] = c.p_buy_30d[gone] = np.nan
     c.next_order_ms[gone] = 0
     chosen = np.flatnonzero(due & known)
@@ -287,6 +294,10 @@ def _take_outlook(
         wait_ms = np.where(np.isnan(days), 0.0, days * DAY_MS).astype(np.int64)
         c.next_order_ms[at] = np.where(np.isnan(days), 0, now_ms + wait_ms)
         c.outlook_orders[at] = c.orders[at]
+        silence_ms = np.maximum(0, now_ms - c.recent_orders_ms[at, 0])
+        # from the next sweep after this one it would be too old
+        kept_ms = now_ms + silence_ms // OUTLOOK_AGE_SHARE - sweep_interval_ms
+        c.outlook_kept_minute[at] = kept_ms // MINUTE_MS
 
 
 def _end_slice(state: ShardState, plan: Plan, now_ms: int, config: CoreConfig) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.champion import OUTLOOK
+from models.champion import OUTLOOK, PARTIAL
 from models.dataset import Dataset
 from schemas.events import CLICK_TYPES
 from schemas.features import FEATURE_NAMES
@@ -77,8 +77,9 @@ def training_rows(
         x[:, CLICK_ONLY] = np.nan
     as_of = np.concatenate([np.full(len(c.user), c.cut_ms, np.int64) for c in chosen])
     more = {}
-    days = dict(zip(OUTLOOK, (VISIT_DAYS, 30, horizon_days), strict=True))
-    for name, truth in zip(OUTLOOK, ("visited", "bought_30d", "partial"), strict=True):
+    heads = (*OUTLOOK, PARTIAL)
+    days = dict(zip(heads, (VISIT_DAYS, 30, horizon_days), strict=True))
+    for name, truth in zip(heads, ("visited", "bought_30d", "partial"), strict=True):
         label = np.concatenate([getattr(c.truth, truth) for c in chosen]).astype(np.float32)
         more[name] = np.where(as_of + days[name] * DAY_MS <= until_ms, label, np.float32(np.nan))
     return Dataset(

@@ -205,7 +205,7 @@ def _scores(
         "champion/churn": live.p_champion,
         "learner/churn": live.p_learner,
         "champion/value": live.spend,
-        "champion/partial": outlook.p_partial,
+        "champion/partial": champion.p_partial(x),
         "champion/next_visit": outlook.p_buy_7d,
         "champion/next_order_days": outlook.next_order_days,
     }

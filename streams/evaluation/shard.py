@@ -34,7 +34,7 @@ _NOTHING: Final = Pending(np.empty(0, np.int64), np.empty(0, np.int64), caught_u
 
 def _untold(k: int) -> Outlook:
     unknown = np.full(k, np.nan, np.float32)
-    return Outlook(unknown, unknown, unknown, unknown.astype(np.float64))
+    return Outlook(unknown, unknown, unknown.astype(np.float64))
 
 
 class _Unscored:

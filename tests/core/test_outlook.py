@@ -72,6 +72,25 @@ def test_who_browses_pays_for_no_outlook() -> None:
     assert asked == [1, 1, 1]
 
 
+def test_an_outlook_is_never_older_than_an_eighth_of_the_silence_it_was_made_after() -> None:
+    """Each day while somebody might come any day, each other week once they have long been away."""
+    made = driver()
+    asked = made.scorer.asked[0]
+    days = []
+    for day in range(1, 121):
+        made.sweep(T0 + day * DAY_MS)
+        if len(asked) > 1 + len(days):
+            days.append(day)
+    assert days[:15] == list(range(1, 16))
+    assert days[15:18] == [16, 18, 20]
+    gaps = np.diff(days)
+    assert (gaps <= np.maximum(1, np.array(days[:-1]) / 8)).all()
+    assert gaps[-1] > 10
+    made.feed([], [order("u", T0 + 121 * DAY_MS)])
+    made.sweep(T0 + 122 * DAY_MS)
+    assert len(asked) == 1 + len(days) + 2
+
+
 def test_without_enough_data_there_is_no_outlook() -> None:
     made = Driver(scorer=Counting(min_orders=2, asked=([],)))
     made.feed([click("v", T0)], [order("u", T0)])
