@@ -22,8 +22,8 @@ import msgspec
 import numpy as np
 
 from schemas.messages import AlertMessage
-from streams.blocks import Coded
 from streams.core.step import Outputs
+from streams.core.table_columns import Coded
 from streams.settings_reader import Secret
 
 __all__ = ["CONCEALED", "KEY_ID_DIGITS", "PATTERN", "Pseudonyms"]

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.core.kernels.names import REMOVED, find_or_add, place
+from streams.core.kernels.strings import gather
+from streams.core.table_columns import Strings
 from streams.core.texts import Texts
 
 __all__ = ["UserDirectory"]
@@ -105,6 +107,13 @@ class UserDirectory:
                 for start, stop in zip(starts.tolist(), (starts + sizes).tolist(), strict=True)
             ]
         return found
+
+    def strings(self, rows: NDArray[np.int64]) -> Strings:
+        """As `names`, as a column for ClickHouse."""
+        starts, sizes = self._starts[rows], self._sizes[rows]
+        data = np.empty(int(sizes.sum(dtype=np.int64)), np.uint8)
+        gather(self._names, starts, sizes, data)
+        return Strings(data, sizes)
 
     def forget(self, row: int) -> None:
         """Remove a user's id; the row stays, and is nobody's."""

@@ -16,6 +16,7 @@ from streams.core.config import Scorer
 from streams.core.hashing import mix
 from streams.core.segments import Table
 from streams.core.state import ShardState
+from streams.core.table_columns import Coded
 
 __all__ = ["SAMPLE_TABLE", "sample"]
 
@@ -43,14 +44,14 @@ def sample(
     return {
         "shard": np.full(k, state.meta.shard, np.uint16),
         "seq": np.full(k, state.meta.seq, np.uint64),
-        "user_id": state.users[at],
+        "user_id": state.users.strings(at),
         "scored_at": np.full(k, now_ms, np.int64),
         "p_churn": c.p_churn[at],
         "p_champion": c.p_champion[at],
         "p_learner": c.p_learner[at],
         "expected_spend": c.expected_spend[at],
-        "champion_version": np.full(k, scorer.champion_version, object),
+        "champion_version": Coded.same(scorer.champion_version, k),
         "learner_version": np.full(k, learner_version, np.uint32),
         "features": x[chosen],
-        "features_hash": np.full(k, FEATURES_HASH, object),
+        "features_hash": Coded.same(FEATURES_HASH, k),
     }

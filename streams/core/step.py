@@ -29,6 +29,7 @@ from streams.core.records import SOURCES, Records
 from streams.core.samples import SAMPLE_TABLE, sample
 from streams.core.segments import Table, cut_tiers, update_segments
 from streams.core.state import ShardState
+from streams.core.table_columns import Coded
 
 __all__ = ["Counts", "Outputs", "step"]
 
@@ -43,9 +44,6 @@ PAYLOAD_KEPT_BYTES: Final = 4_096  # of a dead letter; the rest is cut off
 
 MINUTE_MS: Final = 60_000
 _NEVER: Final = np.iinfo(np.int32).max  # more orders than anybody has
-
-_TIERS: Final = np.array(VALUE_TIERS, object)
-_LIFECYCLES: Final = np.array(LIFECYCLE, object)
 
 
 @dataclass(frozen=True)
@@ -340,7 +338,7 @@ def _score_rows(
     c.written_p[at], c.written_spend[at] = c.p_churn[at], c.expected_spend[at]
     c.written_orders[at], c.written_at_ms[at] = c.orders[at], now_ms
     return {
-        "user_id": state.users[at],
+        "user_id": state.users.strings(at),
         "shard": np.full(k, state.meta.shard, np.uint16),
         "seq": np.full(k, state.meta.seq, np.uint64),
         "scored_at": np.full(k, now_ms, np.int64),
@@ -352,10 +350,10 @@ def _score_rows(
         "p_buy_30d": c.p_buy_30d[at],
         "next_order_at": c.next_order_ms[at],
         "horizon_days": np.full(k, scorer.horizon_days, np.uint16),
-        "champion_version": np.full(k, scorer.champion_version, object),
+        "champion_version": Coded.same(scorer.champion_version, k),
         "learner_version": np.full(k, learner_version, np.uint32),
-        "value_tier": _TIERS[c.value_tier[at]],
-        "lifecycle": _LIFECYCLES[c.lifecycle[at]],
+        "value_tier": Coded(c.value_tier[at], VALUE_TIERS),
+        "lifecycle": Coded(c.lifecycle[at], LIFECYCLE),
         "at_risk": c.at_risk[at].astype(np.uint8),
         "lifetime_orders": c.orders[at].astype(np.uint32),
         "last_order_at": c.recent_orders_ms[at, 0],

@@ -60,6 +60,7 @@ def _compile_state_kernels() -> None:
     users = UserDirectory()
     users.rows_of(Texts.of(["u"]))
     users.load(Texts.of(["u"]))
+    users.strings(row).length_prefixed()
     table, key, value = U64Map(), np.ones(1, np.uint64), np.ones(1, np.int32)
     table.find(key)
     table.find_or_add(key, value)

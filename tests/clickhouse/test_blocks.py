@@ -12,7 +12,8 @@ from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
 from clickhouse_driver.columns.service import write_column
 
 from schemas.tables import Table
-from streams.blocks import Block, Coded, encode_column
+from streams.blocks import Block, encode_column
+from streams.core.table_columns import Coded, Strings
 
 TIME = "DateTime64(3, 'UTC')"
 LOW = "LowCardinality(String)"
@@ -59,6 +60,18 @@ def test_times_may_be_datetime64_of_any_unit() -> None:
     nanoseconds = days.astype("datetime64[ns]")
     milliseconds = days.astype("datetime64[ms]").view(np.int64)
     assert len({encode_column(TIME, [v]) for v in (days, nanoseconds, milliseconds)}) == 1
+
+
+@pytest.mark.parametrize("kind", ["String", LOW])
+def test_strings_are_packed_as_a_list_of_them_is(kind: str) -> None:
+    texts = ["", "a", "é" * 63, "x" * 127, "y" * 128, "z" * 20_000, "\0"]
+    sizes = np.array([len(text.encode()) for text in texts], np.int32)
+    data = np.frombuffer("".join(texts).encode(), np.uint8)
+    strings = Strings(data, sizes)
+    assert list(strings) == texts
+    assert encode_column(kind, [strings]) == encode_column(kind, [texts])
+    mixed = encode_column(kind, [["before"], strings, Strings(data[:0], sizes[:0]), ["é"]])
+    assert mixed == encode_column(kind, [["before", *texts, "é"]])
 
 
 def test_coded_columns_mix_with_plain_ones() -> None:

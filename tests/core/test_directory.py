@@ -37,6 +37,7 @@ def test_rows_are_those_of_a_dict(batches: list[list[str]], collide: bool) -> No
     everyone = np.arange(len(expected))
     assert directory.names(everyone).tolist() == list(expected)
     assert directory.names(everyone[::-1]).tolist() == list(expected)[::-1]
+    assert list(directory.strings(everyone[::-1])) == list(expected)[::-1]
     if not collide:
         assert {user: directory[user] for user in expected} == expected
 

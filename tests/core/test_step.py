@@ -624,7 +624,7 @@ def test_a_customer_without_a_number_keeps_the_score_they_had() -> None:
     assert [driver.column(n, "u") for n in ("p_churn", "p_champion", "expected_spend")] == before
     assert driver.column("p_churn", "v") == pytest.approx(1 / 60, abs=1e-3)
     # They can't be recomputed, so they are no sample of what was scored.
-    assert outputs.tables["score_samples"]["user_id"].tolist() == ["v"]
+    assert list(outputs.tables["score_samples"]["user_id"]) == ["v"]
     assert driver.sweep(T0 + 11 * DAY_MS).refused == 0
     assert driver.column("p_churn", "u") == pytest.approx(11 / 60, abs=1e-3)
 
