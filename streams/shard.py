@@ -34,7 +34,7 @@ from schemas.features import FEATURE_NAMES
 from streams.checkpoint_run import CheckpointRun
 from streams.checkpoints import CheckpointStore
 from streams.core import snapshot
-from streams.core.plan import Plan, next_plan
+from streams.core.plan import Plan, in_runs, next_plan
 from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
 from streams.core.step import step
@@ -354,25 +354,38 @@ class Shard:
         return [(await self._s.log.ends(topic, self.number))[0] for topic in self._topics]
 
     async def _replay(self, plans: list[Plan]) -> None:
-        reported = time.monotonic()
-        for i, plan in enumerate(plans):
-            records = [
-                await self._s.log.read(self._topics[s], self.number, plan.start[s], plan.stop[s])
+        reported, left = time.monotonic(), len(plans)
+        for run in in_runs(plans, self._s.max_records):
+            # A read costs milliseconds however little there is, and steps may have been small.
+            read = [
+                await self._s.log.read(
+                    self._topics[s], self.number, run[0].start[s], run[-1].stop[s]
+                )
                 for s in SOURCES
             ]
-            await self._s.sink.wait_for_room()
-            try:
-                await self._step(plan, records, journal=False)
-            except ValueError as exc:  # it does not follow, or its records are not all there
-                raise StateError(
-                    f"shard {self.number}: {self._s.topics.journal} can't be replayed: {exc}. "
-                    f"Restore it, or delete it and {self._s.topics.checkpoints} to start anew from "
-                    "the input topics."
-                ) from exc
-            self._s.monitor.recovering(self.number, len(plans) - i - 1)
-            if time.monotonic() - reported > 2:
-                reported = time.monotonic()
-                log.info("shard %s: replayed %s of %s steps", self.number, i + 1, len(plans))
+            for plan in run:
+                records = [
+                    found.between(plan.start[s], plan.stop[s])
+                    for s, found in zip(SOURCES, read, strict=True)
+                ]
+                await self._replay_one(plan, records)
+                left -= 1
+                self._s.monitor.recovering(self.number, left)
+                if time.monotonic() - reported > 2:
+                    reported = time.monotonic()
+                    done = len(plans) - left
+                    log.info("shard %s: replayed %s of %s steps", self.number, done, len(plans))
+
+    async def _replay_one(self, plan: Plan, records: Sequence[Records]) -> None:
+        await self._s.sink.wait_for_room()
+        try:
+            await self._step(plan, records, journal=False)
+        except ValueError as exc:  # it does not follow, or its records are not all there
+            raise StateError(
+                f"shard {self.number}: {self._s.topics.journal} can't be replayed: {exc}. "
+                f"Restore it, or delete it and {self._s.topics.checkpoints} to start anew from "
+                "the input topics."
+            ) from exc
 
     # -- helpers
 

@@ -11,6 +11,7 @@ a sweep is spread evenly over its interval.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from schemas.messages import Erasure
 from streams.core.state import Meta
 
-__all__ = ["SWEEP_SLICE_ROWS", "Clock", "Pending", "Plan", "next_plan"]
+__all__ = ["SWEEP_SLICE_ROWS", "Clock", "Pending", "Plan", "in_runs", "next_plan"]
 
 Clock = Literal["event", "wall"]
 
@@ -96,6 +97,17 @@ def next_plan(
         for p, n, first in zip(pending, counts, start, strict=True)
     )
     return Plan(meta.seq + 1, start, (stop[0], stop[1]), clock_ms, sweep_rows)
+
+
+def in_runs(plans: Sequence[Plan], max_records: int) -> Iterator[Sequence[Plan]]:
+    """`plans`, which follow one another, cut into runs whose ranges together have no more than
+    `max_records` offsets (or one plan), so that the records of a run can be read in one go."""
+    first = 0
+    for i in range(1, len(plans) + 1):
+        begins = plans[first].start
+        if i == len(plans) or sum(plans[i].stop) - sum(begins) > max_records:
+            yield plans[first:i]
+            first = i
 
 
 _FOREVER: Final = 2**62

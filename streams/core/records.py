@@ -39,6 +39,11 @@ class Records:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def between(self, start: int, stop: int) -> Records:
+        """Those with start <= offset < stop."""
+        first, last = np.searchsorted(self.offsets, (start, stop)).tolist()
+        return self[first:last]
+
     def __getitem__(self, part: slice | NDArray[np.int64]) -> Records:
         return Records(
             self.offsets[part],

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams.core.plan import SWEEP_SLICE_ROWS, Clock, Pending, Plan, next_plan
+from streams.core.plan import SWEEP_SLICE_ROWS, Clock, Pending, Plan, in_runs, next_plan
 from streams.core.state import Meta
 from tests.core.driving import (
     HOUR_MS,
@@ -282,3 +282,22 @@ def test_wall_sweeps_come_in_slices_when_many_rows_are_due() -> None:
     plan = ask(meta, waits(), waits(), clock="wall", users=10 * SWEEP_SLICE_ROWS)
     assert plan is not None
     assert plan.sweep_rows == SWEEP_SLICE_ROWS
+
+
+@bounded
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=30), st.integers(1, 80))
+def test_runs_of_plans_are_all_of_them_in_order_and_bounded(
+    sizes: list[tuple[int, int]], most: int
+) -> None:
+    plans, at = [], (5, 9)
+    for seq, (a, b) in enumerate(sizes):
+        stop = at[0] + a, at[1] + b
+        plans.append(Plan(seq, at, stop, 0, 0))
+        at = stop
+    runs = list(in_runs(plans, most))
+    assert [plan for run in runs for plan in run] == plans
+    taken = [sum(run[-1].stop) - sum(run[0].start) for run in runs]
+    assert all(n <= most or len(run) == 1 for n, run in zip(taken, runs, strict=True))
+    # none could have had the next one's first plan too
+    for n, after in zip(taken, runs[1:], strict=False):
+        assert n + sum(after[0].stop) - sum(after[0].start) > most
