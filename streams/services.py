@@ -52,6 +52,8 @@ class Services:
     """What all shards of a worker share."""
 
     log: Log
+    page_log: Log
+    """For checkpoints: on a connection of its own, so that no journal record waits behind pages."""
     sink: Sink
     topics: TopicNames
     config: CoreConfig

@@ -86,7 +86,7 @@ class Shard:
         owner = f"{self._owner}.{self._terms}"
         topics = self._s.topics
         self._journal = Journal(self._s.log, topics.journal, self.number, owner)
-        self._store = CheckpointStore(self._s.log, topics.checkpoints, self.number, owner)
+        self._store = CheckpointStore(self._s.page_log, topics.checkpoints, self.number, owner)
 
     # -- called by the engine
 

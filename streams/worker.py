@@ -47,7 +47,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     names = settings.topic_names
     sources = (names.clickstream, names.orders)
     metrics = metrics_module.Metrics()
-    log = KafkaLog(kafka_access(settings))
+    log, page_log = KafkaLog(kafka_access(settings)), KafkaLog(kafka_access(settings))
     sink = ClickHouseSink(clickhouse_target(settings), observer=SinkMetrics(metrics))
     metrics.sink_pending_rows.set_function(lambda: sink.status.pending_rows)
     scorers = ScorerStore(artifact_place(settings), settings.stream.currency)
@@ -67,6 +67,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             await super().on_start()
             try:
                 await log.start()
+                await page_log.start()
             except TidelineError as error:
                 failure.error = error  # told last, and in words
                 raise
@@ -85,6 +86,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
                 if task is not None:  # None if the start failed
                     task.cancel()
             await log.stop()
+            await page_log.stop()
             await asyncio.get_running_loop().run_in_executor(None, sink.close)
             compute.shutdown()
 
@@ -114,6 +116,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     engine = Engine(
         Services(
             log=log,
+            page_log=page_log,
             sink=sink,
             topics=names,
             config=core_config(settings),

@@ -117,7 +117,8 @@ class RowGuard:
         self._length = 0
         self._waiting = np.empty(0, np.bool_)
         self._saved = np.empty(0, np.bool_)
-        self._put_aside: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
+        self._put_aside: dict[int, list[tuple[NDArray[np.int64], NDArray[Any]]]] = {}
+        """By page, or taking one would go through all that ever was put aside."""
 
     def grow(self, length: int) -> None:
         """There may be so many rows from now on."""
@@ -138,7 +139,15 @@ class RowGuard:
         new = np.unique(held[~self._saved[held]])
         if len(new):
             self._saved[new] = True
-            self._put_aside.append((new, self._pack(new)))
+            self._put(new, self._pack(new))
+
+    def _put(self, rows: NDArray[np.int64], packed: NDArray[Any]) -> None:
+        """`rows` ascend."""
+        pages = rows >> self.bits
+        begins = np.flatnonzero(np.diff(pages, prepend=-1)).tolist()
+        for start, stop in zip(begins, [*begins[1:], len(rows)], strict=True):
+            part = rows[start:stop], packed[start:stop]
+            self._put_aside.setdefault(int(pages[start]), []).append(part)
 
     def freeze(self, length: int, *, everything: bool) -> NDArray[np.int64]:
         """As `PageGuard.freeze`."""
@@ -146,7 +155,7 @@ class RowGuard:
         pages = -(-length >> self.bits)
         self._waiting = self._dirty[:pages] | everything
         self._dirty[:pages] = False
-        self._length, self._saved, self._put_aside = length, np.zeros(length, np.bool_), []
+        self._length, self._saved, self._put_aside = length, np.zeros(length, np.bool_), {}
         return np.flatnonzero(self._waiting)
 
     def take(self, page: int) -> NDArray[Any]:
@@ -156,13 +165,11 @@ class RowGuard:
         start = page << self.bits
         stop = min(start + (1 << self.bits), self._length)
         found = self._pack(slice(start, stop))
-        for rows, packed in self._put_aside:
-            low, high = np.searchsorted(rows, (start, stop))
-            if high > low:
-                found[rows[low:high] - start] = packed[low:high]
+        for rows, packed in self._put_aside.pop(page, ()):
+            found[rows - start] = packed
         return found
 
     def thaw(self) -> None:
         """The checkpoint has all it needs, or is given up."""
         self._waiting = self._saved = np.empty(0, np.bool_)
-        self._put_aside = []
+        self._put_aside = {}

@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 PAGE_BYTES: Final = 256 * 1024
+_EVERYTHING: Final = 2**62
+_LEAST_BYTES: Final = 64 * 1024
+"""What a page counts as, however short: one of 1,024 names takes longer to make than 64 KiB."""
 TABLE: Final = "~table"
 """Under this name the table of pages itself is written."""
 
@@ -148,7 +151,7 @@ class Writing:
         while self._todo and nbytes > 0:
             name, index = self._todo.popleft()
             page = self._sources[name].take(index)
-            nbytes -= len(page)
+            nbytes -= max(len(page), _LEAST_BYTES)
             written = self._put(self.arrays[name], self._before.get(name), index, page)
             if written is not None:
                 pages.append((name, index, written, page))
@@ -160,7 +163,7 @@ class Writing:
         raw = msgspec.msgpack.encode(Contents(self._meta, self.arrays))
         source = Source.constant(np.frombuffer(raw, np.uint8), changed=True)
         writing = Writing(b"", {TABLE: source}, {TABLE: before} if before else {})
-        return writing.arrays[TABLE], writing.take(len(raw) + 1)
+        return writing.arrays[TABLE], writing.take(_EVERYTHING)
 
     @staticmethod
     def _put(table: ArrayPages, old: ArrayPages | None, index: int, page: bytes) -> int | None:

@@ -135,9 +135,8 @@ def adapt(services: Services, options: Options) -> Services:
             reaper.at("after insert")
 
     sink_module.insert_block = insert
-    return replace(
-        services, log=DyingLog(services.log, services, reaper), commit=commit, wall_ms=wall_ms
-    )
+    log, page_log = (DyingLog(each, services, reaper) for each in (services.log, services.page_log))
+    return replace(services, log=log, page_log=page_log, commit=commit, wall_ms=wall_ms)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -247,8 +247,10 @@ class Process:
             self.rig.committed = offsets
             await self.faults.at("commit: after")
 
+        log = self.rig.log.client(self.faults)
         return Services(
-            log=self.rig.log.client(self.faults),
+            log=log,
+            page_log=log,
             sink=self.rig.sink.client(self.faults),
             topics=TOPICS,
             config=self.rig.config,
