@@ -128,7 +128,11 @@ class Writing:
         self.arrays: dict[str, ArrayPages] = {}
         self._todo: deque[tuple[str, int]] = deque()
         for name, source in sources.items():
-            old, pages = before.get(name), source.pages
+            old = before.get(name)
+            if old is not None and not source.changed and old.length == source.length:
+                self.arrays[name] = old  # as most are: nothing is changed in it below
+                continue
+            pages = source.pages
             known = min(pages, len(old.slots)) if old is not None else 0
             slots, hashes = [1] * pages, [0] * pages
             if old is not None:

@@ -48,7 +48,7 @@ def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Sou
         loose = part.split("/")[1] in ("head", "open")
         sources[f"questions/{part}"] = Source.constant(array, changed=loose)
     for kind, sums in (("counts", state.counts), ("money", state.money)):
-        sources |= {f"{kind}/{part}": source for part, source in _logs(sums).items()}
+        sources |= _logs(kind, sums)
     return msgspec.msgpack.encode(state.meta), sources
 
 
@@ -87,14 +87,18 @@ def _users(state: ShardState, everything: bool) -> dict[str, Source]:
     return {f"users/{page}": source(page) for page in range(-(-n >> guard.bits))}
 
 
-def _logs(sums: WindowSums) -> dict[str, Source]:
-    found = {}
+def _logs(kind: str, sums: WindowSums) -> dict[str, Source]:
+    """There may be thousands, and most were there last time: each is named once."""
+    found: dict[str, Source] = {}
     for hop, tile, chunk in sums.chunks():
-        if chunk.number < 0:
+        if not chunk.written:
             chunk.number = next(sums.numbers)
-        name = f"{hop}/{tile}/{chunk.number}"
-        found[f"{name}/{'gaps' if chunk.gaps else 'cells'}"] = Source.constant(chunk.cells)
-        found[f"{name}/deltas"] = Source.constant(chunk.deltas)
+            name = f"{kind}/{hop}/{tile}/{chunk.number}"
+            chunk.written = (
+                (f"{name}/{'gaps' if chunk.gaps else 'cells'}", Source.constant(chunk.cells)),
+                (f"{name}/deltas", Source.constant(chunk.deltas)),
+            )
+        found.update(chunk.written)
     return found
 
 

@@ -67,13 +67,14 @@ class Chunk:
 
     cells: uint32 [k], cell index (row * measures + measure); or, with `gaps`, uint16 [k], the
     differences of ascending indices, the first from 0. deltas: [k], as narrow as they fit. `number`
-    is its name in checkpoints, once it has one.
+    is its name in checkpoints, once it has one, and `written` what checkpoints write of it.
     """
 
     cells: NDArray[Any]
     deltas: NDArray[Any]
     gaps: bool = False
     number: int = -1
+    written: tuple[tuple[str, Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.cells)
