@@ -17,16 +17,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streams.commands.support import print_json, print_table
+from streams.local.kafka import available as kafka_is_missing
 from tests.bench import growth, latency, recovery, report, whole_job
 from tests.bench.contenders import WHOLE, Contender, chosen, take_turns
 from tests.bench.load import SHAPES, ZIPF
 from tests.bench.machine import FIRST_CORE, LAST_CORE, describe, pin, revision
-from tests.bench.stage import PARTITIONS, Stage
+from tests.bench.stage import PARTITIONS, Filled, Stage
 from tests.bench.targets import judge, rates
 from tests.bench.whole_job import Outcome
 from tests.bench.worker import Worker
 
 __all__ = ["PARTS", "Options", "names", "run"]
+
+_START_EVENTS: Final = 100_000  # more than a first batch
 
 
 @dataclass(frozen=True)
@@ -132,13 +135,29 @@ def _two_workers(run: _Run) -> dict[str, Any]:
 
 
 def _start(run: _Run) -> dict[str, Any]:
-    """A worker's start to the first batch of every shard, with an empty state."""
-    filled, seconds = run.filled(ZIPF.name), []
+    """A worker's start to the first batch of every shard, with an empty state.
+
+    On Apache Kafka as well, where it can be had: the local broker lets a group's first member wait
+    for half of its session.
+    """
+    found: dict[str, Any] = {run.options.broker: _starts(run.stage, run.filled(ZIPF.name))}
+    if run.options.broker != "kafka" and not kafka_is_missing():
+        run.tell("a worker's start on Apache Kafka")
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            Stage("kafka", Path(directory)) as stage,
+        ):
+            found["kafka"] = _starts(stage, stage.fill(ZIPF, _START_EVENTS))
+    return found
+
+
+def _starts(stage: Stage, filled: Filled) -> dict[str, Any]:
+    seconds = []
     for _ in range(3):
-        name = run.stage.fresh_name("start")
-        settings = run.stage.settings(filled.topics, name)
-        run.stage.prepare(settings)
-        worker = Worker(settings, run.stage.directory / f"{name}.log")
+        name = stage.fresh_name("start")
+        settings = stage.settings(filled.topics, name)
+        stage.prepare(settings)
+        worker = Worker(settings, stage.directory / f"{name}.log")
         try:
             pin(worker.process.pid, {FIRST_CORE})
             seconds.append(worker.seconds_until_all_flow(PARTITIONS))

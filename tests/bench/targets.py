@@ -192,6 +192,8 @@ TARGETS: Final[tuple[Target, ...]] = (
            _of_a_million("memory", "sweep", "longest_ms")),
     Target("restart", "restart with 1 M users, under load", "figure", 30, False, "s",
            _of_a_million("recovery", "restart_seconds")),
-    Target("start", "worker's start to first batch, empty state", "figure", 3.0, False, "s",
-           _value("start", "seconds")),
+    Target("start", "worker's start to first batch, empty state, Apache Kafka", "figure", 3.0,
+           False, "s", _value("start", "kafka", "seconds")),
+    Target("start_local", "the same, local broker", "figure", 3.0, False, "s",
+           _value("start", "tansu", "seconds")),
 )  # fmt: skip
