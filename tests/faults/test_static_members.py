@@ -29,10 +29,14 @@ def test_a_named_worker_comes_back_to_its_shards_and_the_others_keep_theirs(faul
     fault.finish(again, other)
 
 
+@pytest.mark.fault("two workers with one name: one at least says so and ends")
 def test_of_two_workers_with_one_name_one_at_least_says_so(fault: Drill) -> None:
     here = fault.build()
     a = here.worker("a", instance_id="same")
     here.own(a)
+    fault.load(6_000, rate=500)
     b = here.worker("b", instance_id="same")
     assert wait_until(lambda: not (a.running and b.running), WAIT_SECONDS)
     assert any("TIDELINE_INSTANCE_ID, same" in worker.log for worker in (a, b))
+    left = [worker for worker in (a, b) if worker.running]
+    fault.finish(*left or [here.worker("c")])
