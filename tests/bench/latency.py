@@ -185,7 +185,7 @@ def _at_rate(
         env={**os.environ, "PYTHONPATH": root},
     )  # fmt: skip
     try:
-        pin(process.pid, {LAST_CORE})  # on both it disturbs the worker: 0.69 s at half, not 0.42
+        pin(process.pid, {LAST_CORE})  # on both it disturbs the worker: p50 0.69 s, not 0.50
         assert process.stdin is not None
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
