@@ -11,7 +11,6 @@ Every drill ends with `Drill.judge`, when all workers have stopped:
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from streams.local.process import wait_until
 from streams.log import KafkaLog
 from streams.replay.synthetic import Generated, Synthetic
 from streams.targets import artifact_place
+from tests.awaiting import awaited
 from tests.faults.plain import differences, plain_run
 from tests.integration.verdict import Verdict, compare_views
 from tests.integration.world import WAIT_SECONDS, Load, Worker, World
@@ -167,7 +167,7 @@ class Drill:
     def judge(self) -> dict[int, Oracle]:
         """The four checks; fills the table's line and raises AssertionError if anything is off."""
         world = self.world
-        oracles = asyncio.run(world.replayed())
+        oracles = awaited(world.replayed())
         verdict = world.compare(oracles)
         compare_views(world.sql, verdict, world.without_views)
         self._check_ledger(verdict)
@@ -198,7 +198,7 @@ class Drill:
         config = core_config(self.world.settings)
         settings = self.world.settings
         scorer = ScorerStore(artifact_place(settings), settings.stream.currency).get("")
-        for shard, inputs in asyncio.run(self._inputs()).items():
+        for shard, inputs in awaited(self._inputs()).items():
             plain = plain_run(shard, inputs, config, scorer.horizon_days)
             found = differences(plain, oracles[shard])
             verdict.problems += [f"shard {shard} and a plain run differ: {what}" for what in found]

@@ -192,6 +192,7 @@ def soak(minutes: float, seed: int, rate: int, directory: Path) -> dict[str, Any
             if feeder.error is not None:
                 raise feeder.error
             memory.stopping.set()
+            Console(stderr=True).print("checking the books: all steps are replayed, every row read")
             drill.sources = feeder.sources
             problem = ""
             try:

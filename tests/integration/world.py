@@ -31,6 +31,7 @@ from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
 from streams.settings import Settings, as_environ, load, override
 from streams.targets import artifact_place, clickhouse_target, kafka_access
+from tests.awaiting import awaited
 from tests.integration.verdict import Verdict, compare_rows, compare_views
 from tests.shell_core.oracle import Oracle, assert_same_state, replay_journal
 
@@ -323,12 +324,7 @@ class World:
 
         Rows of `erased` users may be missing.
         """
-        oracles: dict[int, Oracle] = {}
-
-        async def replay() -> None:  # not its result: asyncio.run would spend minutes on its repr
-            oracles.update(await self.replayed())
-
-        asyncio.run(replay())
+        oracles = awaited(self.replayed())
         self.compare(oracles, erased).check()
         return oracles
 

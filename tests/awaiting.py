@@ -1,0 +1,27 @@
+"""`asyncio.run` for results of many megabytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["awaited"]
+
+T = TypeVar("T")
+
+
+def awaited(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What `coroutine` returns.
+
+    `asyncio.run` puts Python's own SIGINT handler back when it is done, and `signal.signal` makes a
+    text of the handler that was there, with the finished task in it, and the task's result: for
+    a replay's arrays that takes minutes. Here the task has none.
+    """
+    results: list[T] = []
+
+    async def run() -> None:
+        results.append(await coroutine)
+
+    asyncio.run(run())
+    return results[0]
