@@ -27,6 +27,7 @@ from streams.core.plan import Plan
 from streams.core.questions import ask, look_ahead, mature
 from streams.core.records import SOURCES, Records
 from streams.core.samples import SAMPLE_TABLE, sample
+from streams.core.scoring import take_outlook, take_scores
 from streams.core.segments import Table, cut_tiers, update_segments
 from streams.core.state import ShardState
 from streams.core.table_columns import Coded
@@ -37,13 +38,7 @@ __all__ = ["Counts", "Outputs", "step"]
 WRITE_P_CHANGE: Final = 0.02
 WRITE_SPEND_CHANGE: Final = 0.05
 WRITE_AFTER_MS: Final = DAY_MS
-OUTLOOK_AGE_SHARE: Final = 8
-"""An outlook becomes no older than an eighth of the silence it was made after, for it changes about
-as fast as that grows: it is taken anew every day for two weeks, and every other week in the end."""
 PAYLOAD_KEPT_BYTES: Final = 4_096  # of a dead letter; the rest is cut off
-
-MINUTE_MS: Final = 60_000
-_NEVER: Final = np.iinfo(np.int32).max  # more orders than anybody has
 
 
 @dataclass(frozen=True)
@@ -124,8 +119,8 @@ def step(
     state.will_change(swept)
     touched = np.sort(state.grouped(np.concatenate([*rows, swept]))[0])
     x = features(state, touched, now_ms)
-    refused = _score(state, touched, x, now_ms, config, scorer, learner)
-    _take_outlook(state, touched, x, swept, now_ms, config.sweep_interval_ms, scorer)
+    refused = take_scores(state, touched, x, now_ms, config, scorer, learner)
+    take_outlook(state, touched, x, swept, now_ms, config.sweep_interval_ms, scorer)
 
     # 4. decide
     learner_version = learner.version if learner else 0
@@ -217,85 +212,6 @@ def _move_clock(
     state.counts.advance(now_ms)
     state.money.advance(now_ms)
     return now_ms
-
-
-def _score(
-    state: ShardState,
-    rows: NDArray[np.int64],
-    x: NDArray[np.float32],
-    now_ms: int,
-    config: CoreConfig,
-    scorer: Scorer,
-    learner: LearnerSnapshot | None,
-) -> NDArray[np.int64]:
-    """Who has enough history gets scores; the others have NaN, which reads "not enough data".
-
-    Enough is what the champion was trained on: so many orders of the user, and a shop old enough
-    for its customers' silences to mean something.
-
-    Returns whom the champion gave no number, of `rows`: a model that fails for some must not stop
-    the stream, whose journal would lead every replay to the same failure.
-    """
-    c, meta = state.columns, state.meta
-    customers = np.flatnonzero(c.orders[rows] > 0)
-    if len(customers):
-        first = int(c.first_order_ms[rows[customers]].min())
-        meta.first_order_ms = min(meta.first_order_ms or first, first)
-    # An order may be dated slightly ahead of the clock.
-    young = not meta.first_order_ms or max(0, now_ms - meta.first_order_ms) < config.shop_min_ms
-    fit = c.orders[rows] >= (_NEVER if young else max(1, scorer.min_orders))
-    scored = np.flatnonzero(fit)
-    columns = (c.p_churn, c.p_champion, c.p_learner, c.expected_spend)
-    refused = np.empty(0, np.int64)
-    if len(scored):
-        at = rows[scored]
-        scores = scorer.score(x[scored] if len(scored) < len(rows) else x, learner)
-        new = [scores.p_churn, scores.p_champion, scores.p_learner, scores.spend]
-        known = ~np.isnan(scores.p_churn)
-        refused = at[~known]
-        if len(refused):
-            at, new = at[known], [values[known] for values in new]
-        for column, values in zip(columns, new, strict=True):
-            column[at] = values
-    if len(scored) < len(rows):
-        for column in columns:  # a champion that asks for more may have come since
-            column[rows[~fit]] = np.nan
-    return refused
-
-
-def _take_outlook(
-    state: ShardState,
-    rows: NDArray[np.int64],
-    x: NDArray[np.float32],
-    swept: NDArray[np.int64],
-    now_ms: int,
-    sweep_interval_ms: int,
-    scorer: Scorer,
-) -> None:
-    """Chances of an order, and when it is due, of those of `rows` who ordered, and of the swept
-    whose outlook would else become older than a share of the silence that it was made after.
-    Browsing changes little about it, and would pay for a second model each time."""
-    c = state.columns
-    known = ~np.isnan(c.p_churn[rows])
-    old = (c.outlook_kept_minute[swept] < now_ms // MINUTE_MS) | np.isnan(c.p_buy_7d[swept])
-    due = c.orders[rows] != c.outlook_orders[rows]
-    due[np.searchsorted(rows, swept[old])] = True
-    gone = rows[~known & ~np.isnan(c.p_buy_7d[rows])]
-    c.p_buy_7d[gone] = c.p_buy_30d[gone] = np.nan
-    c.next_order_ms[gone] = 0
-    chosen = np.flatnonzero(due & known)
-    if len(chosen):
-        at = rows[chosen]
-        outlook = scorer.outlook(x[chosen])
-        c.p_buy_7d[at], c.p_buy_30d[at] = outlook.p_buy_7d, outlook.p_buy_30d
-        days = outlook.next_order_days
-        wait_ms = np.where(np.isnan(days), 0.0, days * DAY_MS).astype(np.int64)
-        c.next_order_ms[at] = np.where(np.isnan(days), 0, now_ms + wait_ms)
-        c.outlook_orders[at] = c.orders[at]
-        silence_ms = np.maximum(0, now_ms - c.recent_orders_ms[at, 0])
-        # from the next sweep after this one it would be too old
-        kept_ms = now_ms + silence_ms // OUTLOOK_AGE_SHARE - sweep_interval_ms
-        c.outlook_kept_minute[at] = kept_ms // MINUTE_MS
 
 
 def _end_slice(state: ShardState, plan: Plan, now_ms: int, config: CoreConfig) -> None:

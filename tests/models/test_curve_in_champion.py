@@ -15,7 +15,7 @@ from models.champion import Champion
 from models.dataset import Dataset
 from models.explain import Explainer
 from models.manifest import Eligibility
-from models.train import train
+from models.train import OUTLOOK_TREES, train
 from schemas.features import FEATURE_NAMES
 from tests.models.synthetic import DAY_MS, HORIZON_DAYS
 from tests.models.test_base import CHURN, SPEND, VALUE, customers
@@ -44,6 +44,11 @@ def curved(tmp_path_factory: pytest.TempPathFactory) -> Champion:
         horizon_days=HORIZON_DAYS, eligibility=Eligibility(2, 90), source="a curve", threads=1,
     )  # fmt: skip
     return load_artifact(summary.path)
+
+
+def test_the_outlook_stays_within_its_tree_budget(curved: Champion) -> None:
+    for head in ("p_buy_7d", "p_buy_30d"):
+        assert 0 < int(curved.manifest.training[f"trees_{head}"]) <= OUTLOOK_TREES
 
 
 def test_training_counts_the_curve_in(curved: Champion) -> None:
