@@ -19,8 +19,8 @@ OUTLOOK_AGE_SHARE: Final = 8
 as fast as that grows: it is taken anew every day for two weeks, and every other week in the end."""
 MINUTE_MS: Final = 60_000
 _NEVER: Final = np.iinfo(np.int32).max  # more orders than anybody has
-_BANDS: Final = 16
-_MOST_SPEND: Final = np.float32(1e6)
+_BANDS: Final = 16  # of the churn probability; within each, by spend
+_MOST_SPEND: Final = np.float32(1e6)  # told apart; more than a band is wide
 
 
 def take_scores(

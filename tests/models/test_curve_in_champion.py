@@ -51,6 +51,17 @@ def test_the_outlook_stays_within_its_tree_budget(curved: Champion) -> None:
         assert 0 < int(curved.manifest.training[f"trees_{head}"]) <= OUTLOOK_TREES
 
 
+def test_a_row_is_told_the_same_bits_wherever_it_stands(curved: Champion) -> None:
+    """Steps put rows next to like ones (`streams/core/scoring.py`), and others stand there then."""
+    x = customers(3_000, 35)
+    order = np.random.default_rng(0).permutation(len(x))
+    for told, moved in zip(curved.score(x), curved.score(x[order]), strict=True):
+        assert np.array_equal(told[order], moved)
+    before, after = curved.raw_outlook(x), curved.raw_outlook(x[order])
+    for name, told in before.items():
+        assert np.array_equal(told[order], after[name])
+
+
 def test_training_counts_the_curve_in(curved: Champion) -> None:
     assert curved.manifest.metrics["p_churn_curve_weight"] >= 0.5
     assert curved.has_inner("p_churn_base")
