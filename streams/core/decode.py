@@ -43,7 +43,7 @@ from streams.core.events import (
     Lines,
     merged,
 )
-from streams.core.kernels.events import read_events
+from streams.core.kernels.events import REMEMBERED, read_events
 from streams.core.kernels.fields import Fields
 from streams.core.parse import parse
 from streams.core.records import CLICKSTREAM, Records
@@ -115,9 +115,10 @@ def _read(
         np.empty(lines, np.int32),
     )
     ok = np.zeros(n, np.bool_)
+    memory = np.zeros((2, 3, REMEMBERED), np.int64)
     written = read_events(
         data, records.key_at, records.key_bytes, records.value_at, records.value_bytes,
-        fields, _ONE_LINE, np.empty(MAX_EVENT_BYTES, np.uint8), ok, *found,
+        fields, _ONE_LINE, np.empty(MAX_EVENT_BYTES, np.uint8), *memory, ok, *found,
     )  # fmt: skip
     latest = np.minimum(records.timestamps_ms + rules.max_future_ms, LATEST_MS - 1)
     ts_ms = found.integers[:, _TS]

@@ -14,6 +14,8 @@ from schemas.features import (
     FEATURES,
     MONEY_MEASURES,
     RECENCY_KINDS,
+    RHYTHM_DAYS,
+    SILENCE_DAYS,
     WINDOWS,
 )
 from streams.core.kernels.feature_rows import (
@@ -60,6 +62,7 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
         x, _RECENCY_AT, _ORDERS_AT, _RHYTHM_AT, rows, now_ms,
         c.last_seen_ms, c.last_activity_ms, c.first_seen_ms,
         c.orders, c.revenue_cents, c.first_order_ms, c.recent_orders_ms,
+        np.empty(len(RHYTHM_DAYS), np.int64), np.empty(len(SILENCE_DAYS), np.int64),
     )  # fmt: skip
     age_ms = np.maximum(now_ms - c.decayed_at_ms[rows], 0)
     faded = np.exp2(-age_ms[:, None] / HALF_LIVES_MS[::3])  # numpy's own; others round differently

@@ -15,7 +15,7 @@ from streams.core.directory import UserDirectory
 from streams.core.events import DecodeRules
 from streams.core.features import features
 from streams.core.kernels.batches import read_batch
-from streams.core.kernels.cells import combine_cells
+from streams.core.kernels.cells import DIGITS, combine_cells
 from streams.core.records import CLICKSTREAM, ORDERS, Records
 from streams.core.state import ShardState
 from streams.core.texts import Texts
@@ -56,7 +56,7 @@ def _compile_state_kernels() -> None:
     _compile_counting()
     _compile_features()
     cell, spare = np.zeros(1, np.uint32), np.zeros(1, np.uint32)
-    combine_cells(cell, one.copy(), spare, one.copy())
+    combine_cells(cell, one.copy(), spare, one.copy(), np.zeros(DIGITS, np.int64))
     users = UserDirectory()
     users.rows_of(Texts.of(["u"]))
     users.load(Texts.of(["u"]))

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import WINDOWS
-from streams.core.kernels.cells import combine_cells
+from streams.core.kernels.cells import DIGITS, combine_cells
 from streams.core.kernels.sums import add_cells
 
 __all__ = ["Chunk", "WindowSums", "oldest_tile"]
@@ -284,7 +284,7 @@ def _join(chunks: list[Chunk]) -> Chunk:
     cells = np.concatenate([chunk.index for chunk in chunks])
     deltas = np.concatenate([chunk.deltas.astype(np.int64) for chunk in chunks])
     spare = np.empty_like(cells), np.empty_like(deltas)
-    left, swapped = combine_cells(cells, deltas, *spare)
+    left, swapped = combine_cells(cells, deltas, *spare, np.empty(DIGITS, np.int64))
     if swapped:
         cells, deltas = spare
     cells, deltas = cells[:left].copy(), _narrowed(deltas[:left])

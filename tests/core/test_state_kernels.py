@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from schemas.features import FEATURE_NAMES, GAP_ORDERS
 from streams.core.features import DAY_MS, HALF_LIVES_MS, features
 from streams.core.hashing import mix
-from streams.core.kernels.cells import combine_cells
+from streams.core.kernels.cells import DIGITS, combine_cells
 from streams.core.kernels.counting import add_decayed, group, pair_keys
 from streams.core.state import ShardState
 from streams.core.texts import Texts
@@ -35,7 +35,7 @@ def test_cells_are_combined_as_a_sort_and_a_sum_would(size: int, most: int) -> N
     deltas = rng.integers(-2, 3, size)
     want_cells, want_deltas = combined(cells, deltas)
     spare = np.empty_like(cells), np.empty_like(deltas)
-    left, swapped = combine_cells(cells, deltas, *spare)
+    left, swapped = combine_cells(cells, deltas, *spare, np.empty(DIGITS, np.int64))
     got_cells, got_deltas = spare if swapped else (cells, deltas)
     assert got_cells[:left].tolist() == want_cells.tolist()
     assert got_deltas[:left].tolist() == want_deltas.tolist()

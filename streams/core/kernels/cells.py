@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from streams.core.kernels.jit import kernel
 
-__all__ = ["combine_cells"]
+__all__ = ["DIGITS", "combine_cells"]
 
 _BITS: Final = 11
-_DIGITS: Final = 1 << _BITS
+DIGITS: Final = 1 << _BITS
+"""Counters that sorting needs."""
 _FEW: Final = 64  # so few are sorted by insertion: cheaper than clearing the counters
 
 
@@ -54,10 +55,11 @@ def combine_cells(
     deltas: NDArray[np.int64],
     spare_cells: NDArray[np.uint32],
     spare_deltas: NDArray[np.int64],
+    starts: NDArray[np.int64],
 ) -> tuple[int, bool]:
     """Sort k cells with their deltas, one entry per cell, entries that sum to 0 dropped.
 
-    All arrays are [k] and are written to. Returns how many entries are left, and whether they are
+    All arrays are [k], but for `starts`, which is [DIGITS]; all are written to. Returns how many entries are left, and whether they are
     at the front of the spare arrays.
     """
     if len(cells) <= _FEW:
@@ -66,20 +68,19 @@ def combine_cells(
     most = np.uint32(0)
     for i in range(len(cells)):
         most = max(most, cells[i])
-    starts = np.empty(_DIGITS, np.int64)
     swapped = False
     shift = np.uint32(0)
     while shift < 32 and most >> shift:
         starts[:] = 0
         for i in range(len(cells)):
-            starts[(cells[i] >> shift) & np.uint32(_DIGITS - 1)] += 1
+            starts[(cells[i] >> shift) & np.uint32(DIGITS - 1)] += 1
         total = 0
-        for digit in range(_DIGITS):
+        for digit in range(DIGITS):
             count = starts[digit]
             starts[digit] = total
             total += count
         for i in range(len(cells)):
-            digit = (cells[i] >> shift) & np.uint32(_DIGITS - 1)
+            digit = (cells[i] >> shift) & np.uint32(DIGITS - 1)
             at = starts[digit]
             starts[digit] = at + 1
             spare_cells[at], spare_deltas[at] = cells[i], deltas[i]

@@ -34,7 +34,7 @@ from streams.core.kernels.scan import (
 )
 from streams.core.kernels.xxh64 import xxh64
 
-__all__ = ["read_events"]
+__all__ = ["REMEMBERED", "read_events"]
 
 _USER: Final = f.USER
 _ID: Final = f.ID
@@ -46,7 +46,8 @@ _BOOLEAN: Final = f.BOOLEAN
 _LINES: Final = f.LINES
 
 UNKNOWN: Final = -2
-_REMEMBERED: Final = 32  # members per object whose keys are guessed
+REMEMBERED: Final = 32
+"""Members per object whose keys are guessed."""
 _COMMA: Final = 0x2C
 _OPEN: Final = 0x7B
 _CLOSE: Final = 0x7D
@@ -199,7 +200,7 @@ def _read_lines(
                     return FAILED, 0
                 field = _which(words, len(fields.words), start + 1, length)
                 memory[0, member], memory[1, member], memory[2, member] = start, at - start, field
-            member = min(member + 1, _REMEMBERED - 1)
+            member = min(member + 1, REMEMBERED - 1)
             if field < 0:
                 at = skip_value(at, end, scratch)
             else:
@@ -242,6 +243,8 @@ def read_events(
     fields: Fields,
     line_fields: Fields,
     scratch: NDArray[np.uint8],
+    memory: NDArray[np.int64],
+    line_memory: NDArray[np.int64],
     ok: NDArray[np.bool_],
     hashes: NDArray[np.uint64],
     integers: NDArray[np.int64],
@@ -255,14 +258,14 @@ def read_events(
     integers int64 [n, i], numbers float64 [n, d]: zeros, filled as `fields` says. line_hashes
     uint64 [m, l] and line_event int32 [m]: what the events' lists hold, and whose it is; lists that
     do not fit are left to msgspec. `scratch` is as long as the longest value that is read.
+    `memory`, of the records' members, and `line_memory`, of those of their lines, are int64
+    [3, REMEMBERED], zeros: address and length of the key that each had last, up to its value; and
+    the field that it is.
     """
     base = address(data)
     free = address(scratch)
     words = address(fields.words)
     names = address(fields.names)
-    # per member: address and length of the key it had last, up to its value; and the field
-    memory = np.zeros((3, _REMEMBERED), np.int64)
-    line_memory = np.zeros((3, _REMEMBERED), np.int64)
     total = 0
     for i in range(len(key_at)):
         if key_bytes[i] <= 0 or value_bytes[i] < 0 or value_bytes[i] > len(scratch):
@@ -287,7 +290,7 @@ def read_events(
                     break
                 field = _which(words, len(fields.words), start + 1, length)
                 memory[0, member], memory[1, member], memory[2, member] = start, at - start, field
-            member = min(member + 1, _REMEMBERED - 1)
+            member = min(member + 1, REMEMBERED - 1)
             if field < 0:
                 at = skip_value(at, end, free)
             elif fields.kinds[field] == _LINES:

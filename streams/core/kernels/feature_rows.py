@@ -198,12 +198,12 @@ def history_features(
     revenue_cents: _Rows,
     first_order_ms: _Rows,
     recent_orders_ms: _Rows,
+    within: _Rows,
+    beyond: _Rows,
 ) -> None:
     """Recency, orders and rhythm into x float32 [k, F], each from its column on. The columns of
-    the state as in `streams.core.state`."""
+    the state as in `streams.core.state`; `within` and `beyond` as in `_rhythm`."""
     kinds = last_seen_ms.shape[1]
-    within = np.empty(len(RHYTHM_DAYS), np.int64)
-    beyond = np.empty(len(SILENCE_DAYS), np.int64)
     for i in range(len(rows)):
         if i + _AHEAD < len(rows):
             ahead = rows[i + _AHEAD]

@@ -1,8 +1,8 @@
 """Bytes by address: the few machine instructions that numpy and Numba have no name for.
 
-The kernels walk over a buffer by address and not by array and index, because Numba counts
-references whenever an array is handed to a function; doing so for every token took most of the
-time. Nothing is checked here: whoever calls knows that the bytes are there.
+The kernels that read tokens walk over a buffer by address: it goes from function to function in a
+register, where an array takes seven numbers. Nothing is checked here: whoever calls knows that the
+bytes are there.
 
 Each function is plain Python, which Numba replaces by one LLVM instruction.
 """
