@@ -118,7 +118,8 @@ def _read(
     memory = np.zeros((2, 3, REMEMBERED), np.int64)
     written = read_events(
         data, records.key_at, records.key_bytes, records.value_at, records.value_bytes,
-        fields, _ONE_LINE, np.empty(MAX_EVENT_BYTES, np.uint8), *memory, ok, *found,
+        fields, _ONE_LINE, np.empty(MAX_EVENT_BYTES, np.uint8),
+        memory[0], memory[1], ok, *found,
     )  # fmt: skip
     latest = np.minimum(records.timestamps_ms + rules.max_future_ms, LATEST_MS - 1)
     ts_ms = found.integers[:, _TS]

@@ -59,8 +59,8 @@ def combine_cells(
 ) -> tuple[int, bool]:
     """Sort k cells with their deltas, one entry per cell, entries that sum to 0 dropped.
 
-    All arrays are [k], but for `starts`, which is [DIGITS]; all are written to. Returns how many entries are left, and whether they are
-    at the front of the spare arrays.
+    All arrays are [k], but for `starts`, which is [DIGITS]; all are written to. Returns how many
+    entries are left, and whether they are at the front of the spare arrays.
     """
     if len(cells) <= _FEW:
         _insertion_sort(cells, deltas)
