@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.core.kernels.names import REMOVED, find_or_add, place
+from streams.core.kernels.room import grown, zeros
 from streams.core.kernels.strings import gather
 from streams.core.table_columns import Strings
 from streams.core.texts import Texts
@@ -147,10 +148,10 @@ class UserDirectory:
         if rows > len(self._starts):
             room = max(rows, 2 * len(self._starts))
             self._starts, self._sizes, self._hashes = (
-                _grown(a, room) for a in (self._starts, self._sizes, self._hashes)
+                grown(a, room) for a in (self._starts, self._sizes, self._hashes)
             )
         if used > len(self._names):
-            self._names = _grown(self._names, max(used, 2 * len(self._names)))
+            self._names = grown(self._names, max(used, 2 * len(self._names)))
         if 2 * rows > len(self._index):
             self._rebuild(rows)
 
@@ -159,11 +160,5 @@ class UserDirectory:
         slots = len(self._index)
         while slots < 2 * rows:
             slots *= 2
-        self._index = np.zeros(slots, np.int32)
+        self._index = zeros(slots, np.int32)
         place(self._index, self._hashes[: self._n], self._sizes[: self._n])
-
-
-def _grown(array: NDArray[Any], size: int) -> NDArray[Any]:
-    grown = np.zeros(size, array.dtype)
-    grown[: len(array)] = array
-    return grown

@@ -27,6 +27,7 @@ from streams.core.asked import Questions
 from streams.core.directory import UserDirectory
 from streams.core.frozen import PageGuard, RowGuard
 from streams.core.kernels.counting import group
+from streams.core.kernels.room import grown, zeros
 from streams.core.table_columns import Strings
 from streams.core.texts import Texts
 from streams.core.u64map import U64Map
@@ -168,11 +169,10 @@ class Columns:
     def reserve(self, rows: int) -> None:
         """Make room for `rows` users; `fill` rows before they are used."""
         for name, (dtype, width) in self._SPEC.items():
-            shape = (rows, width) if width else (rows,)
-            grown = np.zeros(shape, dtype)  # memory that is not used yet takes none
-            if self.capacity:
-                grown[: self.capacity] = getattr(self, name)
-            setattr(self, name, grown)
+            old = getattr(self, name, None)
+            if old is None:
+                old = np.empty((0, width) if width else 0, dtype)
+            setattr(self, name, grown(old, rows))
         self.capacity = rows
 
     def fill(self, rows: slice | NDArray[np.int64]) -> None:
@@ -293,7 +293,7 @@ class ShardState:
     def grouped(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The distinct ones of `rows` (int64 [k]), and which of them each is; int64 [d] and [k]."""
         if len(self._marks) < self.columns.capacity:
-            self._marks = np.zeros(self.columns.capacity, np.int32)
+            self._marks = zeros(self.columns.capacity, np.int32)
         distinct, which = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
         return distinct[: group(rows, self._marks, distinct, which)], which
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from streams.core.frozen import PageGuard
 from streams.core.kernels import table
+from streams.core.kernels.room import grown, zeros
 
 __all__ = ["U64Map"]
 
@@ -141,9 +142,8 @@ class U64Map:
         """Fill an empty map with `keys`, `values` and `progress` of another one."""
         self._n = len(keys)
         room = max(_LEAST, len(keys))
-        self._keys, self._values = np.empty(room, np.uint64), np.empty(room, np.int32)
-        self._keys[: self._n], self._values[: self._n] = keys, values
-        self._index = np.zeros(int(room * _GROWTH), np.uint32)
+        self._keys, self._values = grown(keys, room), grown(values, room)
+        self._index = zeros(int(room * _GROWTH), np.uint32)
         read = write = 0
         if progress:
             oldest, read, write = progress
@@ -164,16 +164,14 @@ class U64Map:
         size = self._n + more
         if size > len(self._keys):
             size = max(size, 2 * len(self._keys))
-            # memory that is not used yet takes none
-            self._keys, keys = np.empty(size, np.uint64), self._keys
-            self._values, values = np.empty(size, np.int32), self._values
-            self._keys[: self._n], self._values[: self._n] = keys[: self._n], values[: self._n]
+            self._keys = grown(self._keys, size, self._n)
+            self._values = grown(self._values, size, self._n)
         if self._n + more > _FULL * len(self._index):
             self._finish_growing()
             while self._compacting is not None:
                 self.drop_some(self._n)
             slots = int(max(_GROWTH * len(self._index), (self._n + more) / _FULL * _GROWTH))
-            self._old, self._index = self._index, np.zeros(slots, np.uint32)
+            self._old, self._index = self._index, zeros(slots, np.uint32)
             self._moved, self._until = 0, self._n
         if len(self._old):
             self._move(_MOVED_PER_KEY * more + 1)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from schemas.features import WINDOWS
 from streams.core.kernels.cells import DIGITS, combine_cells
+from streams.core.kernels.room import grown, zeros
 from streams.core.kernels.sums import add_cells
 
 __all__ = ["Chunk", "WindowSums", "oldest_tile"]
@@ -114,9 +115,7 @@ class WindowSums:
             raise OverflowError(f"{rows} users are too many for one shard: use more partitions")
         for w, old in enumerate(self.sums):
             if rows > len(old):
-                grown = np.zeros((rows, self.measures), old.dtype)
-                grown[: len(old)] = old
-                self.sums[w] = grown
+                self.sums[w] = grown(old, rows)
 
     def advance(self, now_ms: int) -> None:
         """Move the clock forward: tiles that a window no longer covers leave its sums."""
@@ -206,7 +205,8 @@ class WindowSums:
                 return
             if sums.dtype == self.dtype:
                 raise OverflowError(f"a sum over {WINDOWS[w].name} is beyond {self.dtype}")
-            self.sums[w] = sums.astype(self.dtype)
+            self.sums[w] = wider = zeros(sums.shape, self.dtype)
+            wider[:] = sums
 
     def drop_row(self, row: int) -> None:
         """Make one user's windows as empty as a new row's, now and at every later clock."""

@@ -267,6 +267,8 @@ def present_features(
     halves = faded.shape[1]
     each = decayed.shape[1] // halves
     for i in range(len(rows)):
+        if i + _AHEAD < len(rows):
+            _ask_for(decayed, rows[i + _AHEAD])
         row = rows[i]
         for h in range(halves):
             for j in range(each):
