@@ -23,6 +23,7 @@ from streams.core.kernels.counting import (
     newest,
     pair_cells,
     pair_keys,
+    remember,
 )
 from streams.core.state import DECAYED, ShardState
 
@@ -167,12 +168,7 @@ def _remember_times(
     state: ShardState, rows: NDArray[np.int64], kind: NDArray[np.int8], ts_ms: NDArray[np.int64]
 ) -> None:
     c = state.columns
-    last = c.last_seen_ms.reshape(-1)
-    np.maximum.at(last, rows * c.last_seen_ms.shape[1] + kind, ts_ms)
-    np.maximum.at(c.last_activity_ms, rows, ts_ms)
-    never = c.first_seen_ms[rows] == 0
-    c.first_seen_ms[rows[never]] = _NOT_YET
-    np.minimum.at(c.first_seen_ms, rows, ts_ms)
+    remember(c.last_seen_ms, c.last_activity_ms, c.first_seen_ms, rows, kind, ts_ms)
 
 
 def _orders(

@@ -44,7 +44,7 @@ __all__ = [
     "UserNames",
 ]
 
-STATE_FORMAT: Final = 4
+STATE_FORMAT: Final = 5
 """Raised whenever `export` changes shape; a checkpoint of another format is refused."""
 
 DECAYED: Final = 3 * len(DECAY_HALF_LIVES_DAYS)  # orders, revenue, activity per half-life
@@ -54,7 +54,12 @@ VALUE_BINS: Final = 512  # log-spaced bins of expected spend, for the value tier
 
 
 class Columns:
-    """Per-user columns; see `_SPEC` for dtype, width and meaning. Grown by doubling."""
+    """Per-user columns; see `_SPEC` for dtype, width and meaning. Grown by doubling.
+
+    A user's numbers lie side by side, since a step that touches a user touches most of them: nine
+    lines of the cache, where columns apart would take one each. Each column is a view, not
+    contiguous.
+    """
 
     # name: (dtype, width or 0 for a plain column)
     _SPEC: Final[dict[str, tuple[str, int]]] = {
@@ -163,42 +168,57 @@ class Columns:
     question_period: NDArray[np.int32]
 
     def __init__(self) -> None:
-        self.capacity = 0
+        self._table = np.empty(0, ROW)
         self.reserve(256)
+
+    @property
+    def capacity(self) -> int:
+        """Users that there is room for."""
+        return len(self._table)
 
     def reserve(self, rows: int) -> None:
         """Make room for `rows` users; `fill` rows before they are used."""
-        for name, (dtype, width) in self._SPEC.items():
-            old = getattr(self, name, None)
-            if old is None:
-                old = np.empty((0, width) if width else 0, dtype)
-            setattr(self, name, grown(old, rows))
-        self.capacity = rows
+        self._hold(grown(self._table, rows))
 
     def fill(self, rows: slice | NDArray[np.int64]) -> None:
         """Put what a new user has into rows."""
-        for name in self._SPEC:
-            getattr(self, name)[rows] = self._FILL.get(name, 0)
+        self._whole[rows] = _NEW_ROW
 
     def pack(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
         """A copy of some rows, one item of `ROW` each."""
-        first = self.orders[rows]
-        packed = np.empty(len(first), ROW)
-        for name in self._SPEC:
-            packed[name] = getattr(self, name)[rows]
+        packed: NDArray[Any] = self._whole[rows].copy().view(ROW)
         return packed
 
     def unpack(self, packed: NDArray[Any]) -> None:
         """Make these the first rows."""
-        self.reserve(max(256, len(packed)))
+        self._hold(grown(packed, max(256, len(packed))))
+
+    def _hold(self, table: NDArray[Any]) -> None:
+        self._table = table
+        self._whole = table.view(_WHOLE)
         for name in self._SPEC:
-            getattr(self, name)[: len(packed)] = packed[name]
+            setattr(self, name, table[name])
 
 
-ROW: Final = np.dtype(
-    [(name, dtype, (width,) if width else ()) for name, (dtype, width) in Columns._SPEC.items()]  # noqa: SLF001
-)
-"""One user's columns, side by side: how they are written to a checkpoint."""
+def _row_dtype() -> np.dtype[Any]:
+    """The widest fields first: each lies at a multiple of its size, without holes between."""
+    spec = Columns._SPEC  # noqa: SLF001
+    names = sorted(spec, key=lambda name: -np.dtype(spec[name][0]).itemsize)
+    fields = [(name, spec[name][0], (spec[name][1],) if spec[name][1] else ()) for name in names]
+    return np.dtype(fields, align=True)
+
+
+def _new_row() -> NDArray[Any]:
+    row = np.zeros((), ROW)
+    for name, value in Columns._FILL.items():  # noqa: SLF001
+        row[name] = value
+    return row.view(_WHOLE)
+
+
+ROW: Final = _row_dtype()
+"""One user's columns, side by side: so they lie in memory, and so they are written."""
+_WHOLE: Final = np.dtype((np.void, ROW.itemsize))  # numpy copies it in one go, not field by field
+_NEW_ROW: Final = _new_row()
 
 
 class Meta(msgspec.Struct):

@@ -22,6 +22,7 @@ __all__ = [
     "newest",
     "pair_cells",
     "pair_keys",
+    "remember",
 ]
 
 _Longs = NDArray[np.int64]
@@ -185,6 +186,25 @@ def pair_cells(
             n = _put(cells, n, row, measure, 1, np.int64(tile[i]) * tile_ms)
             n = _put(cells, n, row, measure, -1, np.int64(before[i]) * tile_ms)
     return n
+
+
+@kernel
+def remember(
+    last_seen_ms: _Longs,
+    last_activity_ms: _Longs,
+    first_seen_ms: _Longs,
+    rows: _Longs,
+    kind: NDArray[np.int8],
+    ts_ms: _Longs,
+) -> None:
+    """When k events happened, into the columns of the state: by kind, of any kind, and the first
+    one, for which 0 means never."""
+    for i in range(len(rows)):
+        row, at = rows[i], ts_ms[i]
+        last_seen_ms[row, kind[i]] = max(last_seen_ms[row, kind[i]], at)
+        last_activity_ms[row] = max(last_activity_ms[row], at)
+        first = first_seen_ms[row]
+        first_seen_ms[row] = at if first == 0 else min(first, at)
 
 
 @kernel

@@ -35,7 +35,7 @@ _X = NDArray[np.float32]
 def _ask_for(table: NDArray[Any], row: int) -> None:
     """Have a row of a 2-d array fetched."""
     size = table.shape[1] * table.itemsize
-    start = address(table) + row * size
+    start = address(table) + row * table.strides[0]
     at = start
     while at < start + size:
         prefetch(at)
@@ -210,8 +210,8 @@ def history_features(
             for column in (last_seen_ms, recent_orders_ms):
                 _ask_for(column, ahead)
             for column in (last_activity_ms, first_seen_ms, revenue_cents, first_order_ms):
-                prefetch(address(column) + 8 * ahead)
-            prefetch(address(orders) + 4 * ahead)
+                prefetch(address(column) + column.strides[0] * ahead)
+            prefetch(address(orders) + orders.strides[0] * ahead)
         row = rows[i]
         for kind in range(kinds):
             x[i, recency_at + kind] = _days_since(last_seen_ms[row, kind], now_ms)
