@@ -233,7 +233,7 @@ def forget(state: ShardState, lateness_ms: int) -> None:
     oldest_tile = (state.meta.clock_ms - 91 * DAY_MS) // PAIR_TILE_MS
     for table, oldest in ((state.seen_ids, oldest_day), (state.pairs, oldest_tile)):
         if len(table) >= _FORGET_AT:
-            old = int((table.values < oldest).sum())
+            old = np.count_nonzero(table.values < oldest)
             if 4 * old > len(table):  # it must be worth the work
                 table.begin_drop(oldest)
 

@@ -63,14 +63,15 @@ def update_segments(state: ShardState, rows: NDArray[np.int64], now_ms: int, sha
         cut_tiers(state)  # a young shard: its first cuts mean little
     medium, high = state.meta.tier_cuts
     bins = c.value_bin[rows]
-    tier = np.select([~scored, bins > high, bins > medium], [_NONE, _HIGH, _MEDIUM], _LOW).astype(
-        np.int8
-    )
-    lifecycle = np.select(
-        [orders == 0, ~live, c.at_risk[rows], orders == 1],
-        [_VISITOR, _LAPSED, _AT_RISK, _NEW],
-        _ACTIVE,
-    ).astype(np.int8)
+    tier = np.full(len(rows), _LOW, np.int8)
+    tier[bins > medium] = _MEDIUM
+    tier[bins > high] = _HIGH
+    tier[~scored] = _NONE
+    lifecycle = np.full(len(rows), _ACTIVE, np.int8)
+    lifecycle[orders == 1] = _NEW
+    lifecycle[c.at_risk[rows]] = _AT_RISK
+    lifecycle[~live] = _LAPSED
+    lifecycle[orders == 0] = _VISITOR
     changes = [
         _change(state, rows, c.value_tier, tier, "value_tier", _TIER_NAMES),
         _change(state, rows, c.lifecycle, lifecycle, "lifecycle", _LIFECYCLE_NAMES),

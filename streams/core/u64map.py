@@ -111,12 +111,14 @@ class U64Map:
     def begin_drop(self, oldest: int) -> None:
         """Have entries with a value below `oldest` dropped, by the calls of `drop_some` to come."""
         if self._compacting is None:
-            self._finish_growing()
             self._compacting = (oldest, 0, 0)
 
     def drop_some(self, entries: int) -> None:
         """Look at so many more entries, drop the old ones. Positions change, the order stays."""
         if self._compacting is None:
+            return
+        if len(self._old):  # dropping needs one index
+            self._move(entries)
             return
         oldest, read, write = self._compacting
         stop = min(self._n, read + entries)
