@@ -38,6 +38,7 @@ _REVENUE = MONEY_MEASURES.index("revenue_cents")
 _DISCOUNT = MONEY_MEASURES.index("discount_cents")
 _REFUND = MONEY_MEASURES.index("refund_cents")
 _AT: Final = {name: i for i, name in enumerate(FEATURE_NAMES)}
+_WINDOWS_AT: Final = np.array([_AT[f"{COUNT_MEASURES[0]}_{w.name}"] for w in WINDOWS])
 _RECENCY_AT: Final = _AT[f"days_since_{RECENCY_KINDS[0]}"]
 _ORDERS_AT: Final = _AT["lifetime_orders"]
 _RHYTHM_AT: Final = _AT["days_since_first_order"]
@@ -51,12 +52,10 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
     Each row depends on its user alone, bit for bit, whichever others are asked for.
     """
     x = np.empty((len(rows), len(FEATURES)), np.float32)
-    for w, window in enumerate(WINDOWS):
-        window_features(
-            x, _AT[f"{COUNT_MEASURES[0]}_{window.name}"], rows,
-            state.counts.sums[w], state.money.sums[w], _PLAIN,
-            _RATING, _RATINGS, _REVENUE, _DISCOUNT, _REFUND,
-        )  # fmt: skip
+    window_features(
+        x, _WINDOWS_AT, rows, state.counts.table, state.money.table, _PLAIN,
+        _RATING, _RATINGS, _REVENUE, _DISCOUNT, _REFUND,
+    )  # fmt: skip
     c = state.columns
     history_features(
         x, _RECENCY_AT, _ORDERS_AT, _RHYTHM_AT, rows, now_ms,

@@ -86,8 +86,9 @@ def _compile_features() -> None:
     state = ShardState(0, len(FEATURE_NAMES))
     row = np.zeros(1, np.int64)
     features(state, row, _AT_MS)
+    narrow = state.counts.table
     for wide in (state.counts, state.money):
-        wide.sums[0] = wide.sums[0].astype(wide.dtype)
+        wide.table = wide.table.astype(wide.dtype)
         features(state, row, _AT_MS)
-    state.counts.sums[0] = np.zeros_like(state.counts.sums[1])
+    state.counts.table = narrow
     features(state, row, _AT_MS)

@@ -10,9 +10,10 @@ addition and one subtraction per window, however long the window is and however 
 (Subtract-on-evict: Tangwongsan, Hirzel, Schneider, "In-order sliding-window aggregation in
 worst-case constant time", 2020, section 2. Tiles and sawtooth windows: Chronon.)
 
-Memory: sums begin at half the width that they may need and are widened when one of them would
-overflow. Logs keep a cell in 4 bytes and a delta in as few as fit; a tile that time has passed is
-sorted, and keeps its cells as gaps of 2 bytes.
+Memory: sums begin at half the width that they may need, and all are widened when one of them would
+overflow. A user's sums lie side by side, all windows of a measure next to each other. Logs keep a
+cell in 4 bytes and a delta in as few as fit; a tile that time has passed is sorted, and keeps its
+cells as gaps of 2 bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from schemas.features import WINDOWS
 from streams.core.kernels.cells import DIGITS, combine_cells
 from streams.core.kernels.room import grown, zeros
-from streams.core.kernels.sums import add_cells
+from streams.core.kernels.sums import add_events, add_to_window
 
 __all__ = ["Chunk", "WindowSums", "oldest_tile"]
 
@@ -60,6 +61,14 @@ def oldest_tile(now_ms: int, tiles: int, hop_ms: int) -> int:
     4
     """
     return now_ms // hop_ms - tiles + 1
+
+
+def _begins_ms(now_ms: int) -> NDArray[np.int64]:
+    """The first time that each window covers at `now_ms`; int64 [windows]."""
+    hops = [w.hop_seconds * 1000 for w in WINDOWS]
+    tiles = [w.length_seconds // w.hop_seconds for w in WINDOWS]
+    begins = [oldest_tile(now_ms, n, hop) * hop for n, hop in zip(tiles, hops, strict=True)]
+    return np.array(begins, np.int64)
 
 
 @dataclass(slots=True, eq=False)
@@ -93,17 +102,16 @@ class Chunk:
 class WindowSums:
     """Window sums of `measures` integer measures, int32 or int64.
 
-    `sums[w]` is [rows, measures] for window w of `schemas.features.WINDOWS`, of that dtype or of
-    half its width.
+    `table` is [rows, measures, windows], in the order of `schemas.features.WINDOWS`, of that dtype
+    or of half its width.
     """
 
     def __init__(self, measures: int, dtype: type[np.int32] | type[np.int64]) -> None:
         self.measures = measures
         self.dtype = np.dtype(dtype)
         self.now_ms = 0
-        self.sums: list[NDArray[Any]] = [
-            np.zeros((0, measures), _NARROW[self.dtype]) for _ in WINDOWS
-        ]
+        self.table: NDArray[Any] = np.zeros((0, measures, len(WINDOWS)), _NARROW[self.dtype])
+        self._begins_ms = _begins_ms(0)
         self.numbers = count()
         self._left_behind: deque[tuple[int, int]] = deque()  # (hop, tile), to be packed
         self._logs: dict[int, dict[int, list[Chunk]]] = {  # hop -> tile -> chunks
@@ -114,9 +122,8 @@ class WindowSums:
         """Make room for `rows` users; new rows are zero, and take no memory until they are used."""
         if rows * self.measures > np.iinfo(np.uint32).max:
             raise OverflowError(f"{rows} users are too many for one shard: use more partitions")
-        for w, old in enumerate(self.sums):
-            if rows > len(old):
-                self.sums[w] = grown(old, rows)
+        if rows > len(self.table):
+            self.table = grown(self.table, rows)
 
     def advance(self, now_ms: int) -> None:
         """Move the clock forward: tiles that a window no longer covers leave its sums."""
@@ -136,6 +143,7 @@ class WindowSums:
                     first, stop = self.now_ms // hop, now_ms // hop
                     self._left_behind.extend((hop, t) for t in logs if first <= t < stop)
         self.now_ms = max(self.now_ms, now_ms)
+        self._begins_ms = _begins_ms(self.now_ms)
         self._seal()
 
     def _seal(self) -> None:
@@ -161,31 +169,26 @@ class WindowSums:
         if not len(rows):
             return
         cells = (rows * self.measures + measure).astype(np.uint32)
+        self._add_all(cells, delta, ts_ms)
         delta = _narrowed(delta)
         for hop in _HOPS_MS:
             tile = ts_ms // hop
             oldest = oldest_tile(self.now_ms, _WINDOWS_BY_HOP[hop][-1][0], hop)
             covered = tile >= oldest
             if covered.all():
-                self._add_family(hop, tile, cells, delta)
+                self._log(hop, tile, cells, delta)
             elif covered.any():
-                self._add_family(hop, tile[covered], cells[covered], delta[covered])
+                self._log(hop, tile[covered], cells[covered], delta[covered])
 
-    def _add_family(
+    def _log(
         self,
         hop: int,
         tile: NDArray[np.int64],
         cells: NDArray[np.uint32],
         delta: NDArray[Any],
     ) -> None:
+        """Write into the logs of tiles what will leave the windows with them."""
         lowest, highest = int(tile.min()), int(tile.max())
-        for tiles, w in _WINDOWS_BY_HOP[hop]:
-            oldest = oldest_tile(self.now_ms, tiles, hop)
-            if lowest >= oldest:
-                self._add_to(w, cells, delta, 1)
-            else:
-                covered = tile >= oldest
-                self._add_to(w, cells[covered], delta[covered], 1)
         logs = self._logs[hop]
         if lowest == highest:
             _append(logs[lowest], Chunk(cells, delta))
@@ -199,25 +202,41 @@ class WindowSums:
             part = order[start:stop]
             _append(logs[int(sorted_tiles[start])], Chunk(cells[part], delta[part]))
 
+    def _add_all(
+        self, cells: NDArray[np.uint32], deltas: NDArray[Any], ts_ms: NDArray[np.int64]
+    ) -> None:
+        """Add to all windows that cover each time."""
+        deltas, done = deltas.astype(self.dtype, copy=False), 0
+        while done < len(cells):
+            table, most = self._flat()
+            done = add_events(table, cells, ts_ms, deltas, self._begins_ms, done, most)
+            if done < len(cells):
+                self._widen()
+
     def _add_to(self, w: int, cells: NDArray[np.uint32], deltas: NDArray[Any], sign: int) -> None:
-        """Add to the sums of window w, which get wider if one becomes too large for them."""
-        deltas = deltas.astype(self.dtype, copy=False)
-        done = 0
-        while True:
-            sums = self.sums[w]
-            most = int(np.iinfo(sums.dtype).max)
-            done = add_cells(sums.reshape(-1), cells, deltas, done, sign, most)
-            if done == len(cells):
-                return
-            if sums.dtype == self.dtype:
-                raise OverflowError(f"a sum over {WINDOWS[w].name} is beyond {self.dtype}")
-            self.sums[w] = wider = zeros(sums.shape, self.dtype)
-            wider[:] = sums
+        """Add to the sums of window w."""
+        deltas, done = deltas.astype(self.dtype, copy=False), 0
+        while done < len(cells):
+            table, most = self._flat()
+            done = add_to_window(table, w, cells, deltas, done, sign, most)
+            if done < len(cells):
+                self._widen()
+
+    def _flat(self) -> tuple[NDArray[Any], int]:
+        """The sums as [cells, windows], and the largest one that there is room for."""
+        return self.table.reshape(-1, len(WINDOWS)), int(np.iinfo(self.table.dtype).max)
+
+    def _widen(self) -> None:
+        """One sum has become too large for half the width: give all of them all of it."""
+        if self.table.dtype == self.dtype:
+            raise OverflowError(f"a window's sum is beyond {self.dtype}")
+        wider = zeros(self.table.shape, self.dtype)
+        wider[:] = self.table
+        self.table = wider
 
     def drop_row(self, row: int) -> None:
         """Make one user's windows as empty as a new row's, now and at every later clock."""
-        for sums in self.sums:
-            sums[row] = 0
+        self.table[row] = 0
         first, stop = row * self.measures, (row + 1) * self.measures
         for logs in self._logs.values():
             for chunks in logs.values():
@@ -266,7 +285,7 @@ class WindowSums:
     def nbytes(self, rows: int) -> int:
         """Memory of sums and logs of the first `rows` users, in bytes."""
         logs = sum(chunk.nbytes for _, _, chunk in self.chunks())
-        return logs + sum(s[:rows].nbytes for s in self.sums)
+        return logs + self.table[:rows].nbytes
 
 
 def _append(chunks: list[Chunk], chunk: Chunk) -> None:

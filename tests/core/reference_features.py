@@ -58,8 +58,8 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
 def _windows(x: NDArray[np.float32], state: ShardState, rows: NDArray[np.int64]) -> int:
     column = 0
     for w in range(len(WINDOWS)):
-        counts = state.counts.sums[w][rows]
-        money = state.money.sums[w][rows].astype(np.float64)
+        counts = state.counts.table[..., w][rows]
+        money = state.money.table[..., w][rows].astype(np.float64)
         plain = len(_PLAIN)
         x[:, column : column + plain] = counts[:, _PLAIN]
         column += plain

@@ -70,9 +70,9 @@ def made_up(users: int, seed: int, *, wide: bool) -> ShardState:
     c.decayed[rows] = rng.random((users, c.decayed.shape[1])) * 100
     c.decayed_at_ms[rows] = times((users,))
     for sums in (state.counts, state.money):
-        for w, held in enumerate(sums.sums):
-            some = rng.integers(0, 90, held.shape) * (rng.random(held.shape) < 0.4)
-            sums.sums[w] = some.astype(sums.dtype if wide else held.dtype)
+        held = sums.table
+        some = rng.integers(0, 90, held.shape) * (rng.random(held.shape) < 0.4)
+        sums.table = some.astype(sums.dtype if wide else held.dtype)
     return state
 
 

@@ -181,14 +181,14 @@ def test_many_small_batches_are_joined_and_still_leave_exactly() -> None:
         sums.add(rows, measure, delta, np.full(k, T0 + rng.randrange(1_000)))
         np.add.at(want, (rows, measure), delta)
     for w in range(len(WINDOWS)):
-        np.testing.assert_array_equal(sums.sums[w], want)
+        np.testing.assert_array_equal(sums.table[..., w], want)
     again = WindowSums(3, np.int32)
     again.load(T0, 10, sums.chunks())
     for w in range(len(WINDOWS)):
-        np.testing.assert_array_equal(again.sums[w], sums.sums[w])
+        np.testing.assert_array_equal(again.table[..., w], sums.table[..., w])
     for both in (sums, again):
         both.advance(T0 + 90 * DAY_MS)
-        assert not any(s.any() for s in both.sums)
+        assert not both.table.any()
         assert not list(both.chunks())
 
 
@@ -205,14 +205,14 @@ def test_sums_too_large_for_half_the_width_get_all_of_it(dtype: Any, step: int) 
     for _ in range(3):
         sums.add(rows, np.array([0, 0, 1, 0, 0, 0]), delta, np.full(6, T0))
     for w in range(len(WINDOWS)):
-        assert sums.sums[w].tolist() == [[21, 0], [9 * step + 3, 0], [0, 0], [0, -3 * step]]
+        assert sums.table[..., w].tolist() == [[21, 0], [9 * step + 3, 0], [0, 0], [0, -3 * step]]
     again = WindowSums(2, dtype)
     again.load(T0, 4, sums.chunks())
     for both in (sums, again):
         both.advance(T0 + 2 * DAY_MS)
-        assert both.sums[2].tolist() == [[21, 0], [9 * step + 3, 0], [0, 0], [0, -3 * step]]
+        assert both.table[..., 2].tolist() == [[21, 0], [9 * step + 3, 0], [0, 0], [0, -3 * step]]
         both.advance(T0 + 90 * DAY_MS)
-        assert not any(s.any() for s in both.sums)
+        assert not both.table.any()
 
 
 def test_a_sum_beyond_its_full_width_is_an_error_and_no_wrong_number() -> None:
@@ -236,7 +236,7 @@ def test_a_tile_that_time_has_passed_takes_few_bytes() -> None:
     assert [(tile, len(c), c.nbytes) for _, tile, c in sums.chunks()] == [
         (T0 // DAY_MS, cells, 3 * cells)
     ]
-    assert sums.sums[2].sum() == 50_000
+    assert sums.table[..., 2].sum() == 50_000
 
 
 def test_the_recount_itself_on_a_case_worked_out_by_hand() -> None:

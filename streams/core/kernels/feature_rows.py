@@ -34,7 +34,7 @@ _X = NDArray[np.float32]
 @kernel
 def _ask_for(table: NDArray[Any], row: int) -> None:
     """Have a row of a 2-d array fetched."""
-    size = table.shape[1] * table.itemsize
+    size = table.shape[1] * table.strides[1]
     start = address(table) + row * table.strides[0]
     at = start
     while at < start + size:
@@ -46,7 +46,7 @@ def _ask_for(table: NDArray[Any], row: int) -> None:
 @kernel
 def window_features(
     x: _X,
-    column: int,
+    columns: NDArray[np.int64],
     rows: _Rows,
     counts: _Counts,
     money: _Counts,
@@ -57,22 +57,26 @@ def window_features(
     discount: int,
     refund: int,
 ) -> None:
-    """One window's features into x float32 [k, F] from `column` on. counts and money: its sums, by
-    user; `plain`: the counts that are features as they are; the others: where which sum is."""
+    """The windows' features into x float32 [k, F], each window's from its one of `columns` on.
+    counts and money: sums by user, measure and window; `plain`: the counts that are features as
+    they are; the others: where which sum is."""
     for i in range(len(rows)):
         if i + _AHEAD < len(rows):
             ahead = rows[i + _AHEAD]
             _ask_for(counts, ahead)
             _ask_for(money, ahead)
         row = rows[i]
-        for j in range(len(plain)):
-            x[i, column + j] = counts[row, plain[j]]
-        at = column + len(plain)
-        spent, off = np.float64(money[row, revenue]), np.float64(money[row, discount])
-        x[i, at] = np.float64(counts[row, rating]) / (10.0 * np.float64(counts[row, ratings]))
-        x[i, at + 1] = spent / 100.0
-        x[i, at + 2] = np.float64(money[row, refund]) / 100.0
-        x[i, at + 3] = off / (spent + off)
+        for w in range(len(columns)):
+            at = columns[w]
+            for j in range(len(plain)):
+                x[i, at + j] = counts[row, plain[j], w]
+            at += len(plain)
+            stars, many = np.float64(counts[row, rating, w]), np.float64(counts[row, ratings, w])
+            spent, off = np.float64(money[row, revenue, w]), np.float64(money[row, discount, w])
+            x[i, at] = stars / (10.0 * many)
+            x[i, at + 1] = spent / 100.0
+            x[i, at + 2] = np.float64(money[row, refund, w]) / 100.0
+            x[i, at + 3] = off / (spent + off)
 
 
 @kernel

@@ -1,6 +1,8 @@
-"""Adds many small numbers to cells of an array that may be too narrow for some of them.
+"""Adds many small numbers to window sums, which may be too narrow for some of the results.
 
 `numpy.add.at` would wrap around in silence; finding out beforehand costs more than the adding.
+A table of sums is signed integers [cells, W]: a cell's windows lie side by side, so that an event
+touches one place however many windows it is in.
 """
 
 from __future__ import annotations
@@ -13,27 +15,62 @@ from numpy.typing import NDArray
 from streams.core.kernels.jit import kernel
 from streams.core.kernels.memory import address, prefetch
 
-__all__ = ["add_cells"]
+__all__ = ["add_events", "add_to_window"]
 
-_AHEAD: Final = 16  # cells ahead whose sum is fetched into the cache
+_AHEAD: Final = 16  # cells ahead whose sums are fetched into the cache
 
 
 @kernel
-def add_cells(
-    flat: NDArray[Any], cells: NDArray[Any], deltas: NDArray[Any], start: int, sign: int, most: int
+def add_events(
+    table: NDArray[Any],
+    cells: NDArray[np.uint32],
+    ts_ms: NDArray[np.int64],
+    deltas: NDArray[Any],
+    begins_ms: NDArray[np.int64],
+    start: int,
+    most: int,
 ) -> int:
-    """`flat[cells[i]] += sign * deltas[i]` for i from `start` on, while the sums stay within
-    -`most` - 1 to `most`. Returns the first i that was not done: k if all were.
+    """Add deltas[i] at time ts_ms[i] to every window of cells[i] that has begun by then, for i from
+    `start` on, while all sums stay within -`most` - 1 to `most`. Returns the first i that was not
+    done: k if all were.
 
-    flat: signed integers [m]; cells: uint32 or int64 [k], each below m; deltas: integers [k].
+    begins_ms: int64 [W], the first time that each window covers.
     """
-    base, size = address(flat), flat.itemsize
+    base, size = address(table), table.strides[0]
+    windows = len(begins_ms)
+    for i in range(start, len(cells)):
+        if i + _AHEAD < len(cells):
+            ahead = base + np.int64(cells[i + _AHEAD]) * size
+            prefetch(ahead)
+            prefetch(ahead + size - 1)
+        cell, at, delta = cells[i], ts_ms[i], deltas[i]
+        for w in range(windows):
+            total = table[cell, w] + delta
+            if at >= begins_ms[w] and (total > most or total < -most - 1):
+                return i
+        for w in range(windows):
+            if at >= begins_ms[w]:
+                table[cell, w] += delta
+    return len(cells)
+
+
+@kernel
+def add_to_window(
+    table: NDArray[Any],
+    w: int,
+    cells: NDArray[Any],
+    deltas: NDArray[Any],
+    start: int,
+    sign: int,
+    most: int,
+) -> int:
+    """As `add_events`, sign * deltas[i] to window w alone, whatever it covers."""
+    base, size = address(table) + w * table.itemsize, table.strides[0]
     for i in range(start, len(cells)):
         if i + _AHEAD < len(cells):
             prefetch(base + np.int64(cells[i + _AHEAD]) * size)
-        cell = cells[i]
-        total = flat[cell] + sign * deltas[i]
+        total = table[cells[i], w] + sign * deltas[i]
         if total > most or total < -most - 1:
             return i
-        flat[cell] = total
+        table[cells[i], w] = total
     return len(cells)
