@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
-from aiokafka.record.util import calc_crc32c
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from streams.core.kernels.batches import read_batch
@@ -93,7 +93,7 @@ def read_batches(fetched: bytes, first_wanted: int, *, check_crcs: bool) -> tupl
 def _check(fetched: bytes, at: int, stop: int, header: _Header, check_crcs: bool) -> None:
     if stop < at + _HEADER.size or header.magic != 2 or header.records < 0:
         raise ValueError(f"no record batch at byte {at}")
-    if check_crcs and calc_crc32c(memoryview(fetched)[at + _CRC_ENDS : stop]) != header.crc:
+    if check_crcs and crc32c(memoryview(fetched)[at + _CRC_ENDS : stop]) != header.crc:
         raise ValueError(f"wrong checksum of the batch at offset {header.base_offset}")
 
 

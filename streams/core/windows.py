@@ -171,9 +171,15 @@ class WindowSums:
         cells = (rows * self.measures + measure).astype(np.uint32)
         self._add_all(cells, delta, ts_ms)
         delta = _narrowed(delta)
+        first_ms, last_ms = int(ts_ms.min()), int(ts_ms.max())
         for hop in _HOPS_MS:
-            tile = ts_ms // hop
             oldest = oldest_tile(self.now_ms, _WINDOWS_BY_HOP[hop][-1][0], hop)
+            lowest, highest = first_ms // hop, last_ms // hop
+            if lowest == highest:  # as mostly, when events come as they happen
+                if lowest >= oldest:
+                    _append(self._logs[hop][lowest], Chunk(cells, delta))
+                continue
+            tile = ts_ms // hop
             covered = tile >= oldest
             if covered.all():
                 self._log(hop, tile, cells, delta)
@@ -190,9 +196,6 @@ class WindowSums:
         """Write into the logs of tiles what will leave the windows with them."""
         lowest, highest = int(tile.min()), int(tile.max())
         logs = self._logs[hop]
-        if lowest == highest:
-            _append(logs[lowest], Chunk(cells, delta))
-            return
         # numpy sorts 16-bit numbers by counting digits, wider ones by comparing them
         few = highest - lowest <= np.iinfo(np.uint16).max
         order = np.argsort((tile - lowest).astype(np.uint16) if few else tile, kind="stable")
