@@ -57,6 +57,9 @@ _INSERT_WITH_DATA = re.compile(
 )
 # The protocol fixes the format; a real server ignores the clause as well.
 _FORMAT_CLAUSE = re.compile(r"\s+FORMAT\s+\w+\s*;?\s*$|\s*;\s*$", re.IGNORECASE)
+_LEAVES_TABLES = re.compile(
+    r"\s*(?:SELECT|WITH|SHOW|EXISTS|DESC|DESCRIBE|EXPLAIN)\b", re.IGNORECASE
+)
 _ENGINE_ERROR = re.compile(r"(?:Code: (\d+)\. DB::Exception: )+(.*)", re.DOTALL)
 
 _UNKNOWN_TYPE, _NOT_IMPLEMENTED, _UNKNOWN_SETTING = 50, 48, 115
@@ -76,23 +79,50 @@ class _QueryError(Exception):
         return cls(int(match[1]), match[2]) if match else cls(_UNKNOWN_EXCEPTION, str(error))
 
 
+class _Headers:
+    """Columns and types that statements were found to have, shared by all clients.
+
+    Describing takes chDB as long as a small insert. Whatever may change a table forgets them all.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[tuple[str, str]]] = {}
+
+    def of(
+        self, statement: str, describe: Callable[[], list[tuple[str, str]]]
+    ) -> list[tuple[str, str]]:
+        known = self._known  # another client may put a new one in its place while we ask
+        if statement not in known:
+            known[statement] = describe()
+        return known[statement]
+
+    def forget(self) -> None:
+        self._known = {}
+
+
 class _Session:
     """One client's conversation, from its hello to the end of the connection."""
 
-    def __init__(self, client: socket.socket, engine: Any, greeting: bytes) -> None:
+    def __init__(
+        self, client: socket.socket, engine: Any, greeting: bytes, headers: _Headers
+    ) -> None:
         self._client = client
         self._engine = engine
         self._greeting = greeting
+        self._headers = headers
+        self._database = ""
+        self._settings: dict[str, str] = {}
+        """What our chDB connection is set to, where it is not the default."""
         self._reader = native.WireReader(client)
 
     def run(self) -> None:
         """Answer packets until the client goes. Raises OSError, EOFError, ValueError."""
         if read_varint(self._reader) != ClientPacketTypes.HELLO:
             raise ValueError("the first packet is not a hello")
-        database = native.read_hello(self._reader)
-        if database:
+        self._database = native.read_hello(self._reader)
+        if self._database:
             try:
-                self._execute(f"USE `{database}`")
+                self._execute(f"USE `{self._database}`")
             except _QueryError as error:
                 self._client.sendall(native.exception_packet(error.code, str(error)))
                 return
@@ -116,12 +146,18 @@ class _Session:
         try:
             if external_tables:
                 raise _QueryError(_NOT_IMPLEMENTED, "External tables are not served locally")
-            with self._settings(settings):
-                insert = _INSERT_WITH_DATA.fullmatch(text)
-                if insert:
-                    self._insert(insert)
-                else:
+            self._set(settings)
+            insert = _INSERT_WITH_DATA.fullmatch(text)
+            if insert:
+                self._insert(insert)
+            else:
+                if not _LEAVES_TABLES.match(text):
+                    self._headers.forget()
+                try:
                     self._select(_FORMAT_CLAUSE.sub("", text))
+                finally:
+                    if not _LEAVES_TABLES.match(text):
+                        self._headers.forget()
         except _QueryError as error:
             self._client.sendall(native.exception_packet(error.code, str(error)))
         else:
@@ -130,7 +166,10 @@ class _Session:
     def _insert(self, insert: re.Match[str]) -> None:
         table, columns = insert["table"], insert["columns"] or ""
         wanted = columns[1:-1] or "*"
-        header = self._describe(f"SELECT {wanted} FROM {table}")  # noqa: S608  (the client's own)
+        statement = f"SELECT {wanted} FROM {table}"  # noqa: S608  (the client's own)
+        header = self._headers.of(
+            f"{self._database}: {statement}", lambda: self._describe(statement)
+        )
         for _, kind in header:
             try:
                 native.column_skipper(kind)
@@ -223,27 +262,26 @@ class _Session:
         except RuntimeError as error:
             raise _QueryError.of(error) from error
 
-    @contextlib.contextmanager
-    def _settings(self, settings: list[tuple[str, str, bool]]) -> Iterator[None]:
-        """Apply a query's settings to our chDB connection, and reset them after it.
+    def _set(self, settings: list[tuple[str, str, bool]]) -> None:
+        """Set our chDB connection to a query's settings and no others; most are as the last
+        query's.
 
         As on a real server, an unknown name is an error only if the client marked it important.
         """
-        applied = []
-        try:
-            for name, value, important in settings:
-                quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-                try:
-                    self._execute(f"SET `{name}` = '{quoted}'")
-                    applied.append(name)
-                except _QueryError as error:
-                    if error.code != _UNKNOWN_SETTING or important:
-                        raise
-                    _log.warning("ignored unknown setting %s", name)
-            yield
-        finally:
-            for name in applied:
-                self._execute(f"SET `{name}` = DEFAULT")
+        for name in self._settings.keys() - {name for name, _, _ in settings}:
+            self._execute(f"SET `{name}` = DEFAULT")
+            del self._settings[name]
+        for name, value, important in settings:
+            if self._settings.get(name) == value:
+                continue
+            quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+            try:
+                self._execute(f"SET `{name}` = '{quoted}'")
+                self._settings[name] = value
+            except _QueryError as error:
+                if error.code != _UNKNOWN_SETTING or important:
+                    raise
+                _log.warning("ignored unknown setting %s", name)
 
 
 def _split_blocks(chunk: bytes, rows: int | None = None) -> Iterator[bytes]:
@@ -283,6 +321,7 @@ class _Server:
         self._greeting = native.hello_packet(*version.split())
         self._listener = socket.create_server((LOOPBACK, port), backlog=64)
         self._busy: set[threading.Thread] = set()
+        self._headers = _Headers()
 
     def serve(self) -> None:
         """Accept until the listener closes."""
@@ -305,7 +344,7 @@ class _Server:
         engine = self._connect()
         try:
             with client:
-                _Session(client, engine, self._greeting).run()
+                _Session(client, engine, self._greeting, self._headers).run()
         except EOFError:
             pass  # the usual goodbye
         except OSError as error:
