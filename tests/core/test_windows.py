@@ -225,6 +225,28 @@ def test_a_sum_beyond_its_full_width_is_an_error_and_no_wrong_number() -> None:
         sums.add(cell, cell, np.array([2**30], np.int32), np.array([T0]))
 
 
+def test_one_tile_is_packed_with_every_step() -> None:
+    """So that no step waits for more; what is not packed yet leaves its windows all the same."""
+    sums = WindowSums(1, np.int32)
+    sums.reserve(1)
+    sums.advance(T0)
+    cell, one = np.array([0]), np.ones(1, np.int32)
+    for hour in range(4):
+        for _ in range(2):
+            sums.add(cell, cell, one, np.array([T0 + hour * HOUR_MS]))
+
+    def loose() -> int:
+        return len(list(sums.chunks())) - len({(hop, tile) for hop, tile, _ in sums.chunks()})
+
+    left = []
+    for _ in range(6):
+        sums.advance(T0 + 5 * HOUR_MS)
+        left.append(loose())
+    assert left == [10, 9, 8, 7, 7, 7]  # of four hours one each; seven of today, which is not over
+    sums.advance(T0 + 90 * DAY_MS)
+    assert not sums.table.any()
+
+
 def test_a_tile_that_time_has_passed_takes_few_bytes() -> None:
     sums, rng = WindowSums(3, np.int32), np.random.default_rng(1)
     sums.reserve(10_000)

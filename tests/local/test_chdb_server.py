@@ -130,6 +130,19 @@ def test_parameters_settings_and_empty_results(client: Client) -> None:
     assert client.connection.ping()
 
 
+def test_what_an_insert_takes_is_asked_anew_after_a_table_has_changed(
+    server: ChdbServer, client: Client
+) -> None:
+    """By whomever: one client's DDL counts for the others' inserts."""
+    client.execute("CREATE TABLE changing (n UInt8) ENGINE = Memory")
+    client.execute("INSERT INTO changing (n) VALUES", [(1,)])
+    with Client(server.host, server.port) as other:
+        other.execute("DROP TABLE changing")
+        other.execute("CREATE TABLE changing (n String) ENGINE = Memory")
+    client.execute("INSERT INTO changing (n) VALUES", [("one",)])
+    assert client.execute("SELECT n FROM changing") == [("one",)]
+
+
 def test_an_abandoned_query_is_cancelled(client: Client) -> None:
     endless = client.execute_iter("SELECT number FROM system.numbers", chunk_size=1000)
     assert next(endless)[0] == (0,)
