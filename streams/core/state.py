@@ -48,7 +48,7 @@ STATE_FORMAT: Final = 5
 """Raised whenever `export` changes shape; a checkpoint of another format is refused."""
 
 DECAYED: Final = 3 * len(DECAY_HALF_LIVES_DAYS)  # orders, revenue, activity per half-life
-ROWS_PAGE_BITS: Final = 9  # 180 KiB of columns
+ROWS_PAGE_BITS: Final = 9  # 276 KiB
 USERS_PAGE_BITS: Final = 10
 VALUE_BINS: Final = 512  # log-spaced bins of expected spend, for the value tiers' quantiles
 
@@ -63,7 +63,7 @@ class Columns:
 
     # name: (dtype, width or 0 for a plain column)
     _SPEC: Final[dict[str, tuple[str, int]]] = {
-        "user_hash": ("u8", 0),  # xxh64 of the user id: staggers questions, mixes pair keys
+        "user_hash": ("u8", 0),  # xxh64 of the user id: staggers questions
         "first_seen_ms": ("i8", 0),
         "last_seen_ms": ("i8", len(RECENCY_KINDS)),
         "last_activity_ms": ("i8", 0),

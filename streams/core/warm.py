@@ -25,6 +25,7 @@ from streams.core.windows import WindowSums
 __all__ = ["compile_kernels"]
 
 _AT_MS: Final = 1_700_000_000_000
+_LATER_MS: Final = 100 * 86_400_000
 # one record without key, value and headers: length, attributes, two deltas, two lengths, headers
 _BATCH: Final = bytes([12, 0, 0, 0, 1, 1, 0])
 
@@ -51,8 +52,9 @@ def _compile_state_kernels() -> None:
     for dtype, wide in ((np.int32, 1 << 20), (np.int64, 1 << 40)):
         sums = WindowSums(1, dtype)
         sums.reserve(1)
-        sums.add(row, row, one.astype(dtype), row)
-        sums.add(row, row, np.array([wide], dtype), row)
+        for at_ms, delta in ((0, 1), (_LATER_MS, wide)):
+            sums.add(row, row, np.array([delta], dtype), np.array([at_ms]))
+            sums.advance(at_ms + _LATER_MS)  # it leaves every window
     _compile_counting()
     _compile_features()
     cell, spare = np.zeros(1, np.uint32), np.zeros(1, np.uint32)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from schemas.features import WINDOWS
 from streams.core.kernels.cells import DIGITS, combine_cells
 from streams.core.kernels.room import grown, zeros
-from streams.core.kernels.sums import add_events, add_to_window
+from streams.core.kernels.sums import add_events, take_from_window
 
 __all__ = ["Chunk", "WindowSums", "oldest_tile"]
 
@@ -45,6 +45,7 @@ _WINDOWS_BY_HOP = {
     )
     for hop in _HOPS_MS
 }
+_OF_HOP = {hop: np.array([w.hop_seconds * 1000 == hop for w in WINDOWS]) for hop in _HOPS_MS}
 _MAX_CHUNKS = 32  # per tile, before they are joined; keeps evicting from walking many small arrays
 _SEALED_FROM_MS = 3_600_000  # shorter tiles are gone before sorting them would pay
 _NARROW: Final[dict[Any, Any]] = {
@@ -135,7 +136,7 @@ class WindowSums:
                     after = oldest_tile(now_ms, tiles, hop)
                     for tile in sorted(t for t in logs if before <= t < after):
                         for chunk in logs[tile]:
-                            self._add_to(w, chunk.index, chunk.deltas, -1)
+                            self._leave(w, chunk.index, chunk.deltas)
                 # the last window is the longest: what it dropped nobody covers
                 for tile in [t for t in logs if t < after]:
                     del logs[tile]
@@ -206,22 +207,29 @@ class WindowSums:
             _append(logs[int(sorted_tiles[start])], Chunk(cells[part], delta[part]))
 
     def _add_all(
-        self, cells: NDArray[np.uint32], deltas: NDArray[Any], ts_ms: NDArray[np.int64]
+        self,
+        cells: NDArray[np.uint32],
+        deltas: NDArray[Any],
+        ts_ms: NDArray[np.int64],
+        windows: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Add to all windows that cover each time."""
+        """Add to all windows that cover each time; or to those among `windows`, bool [windows]."""
+        begins_ms = self._begins_ms
+        if windows is not None:
+            begins_ms = np.where(windows, begins_ms, np.iinfo(np.int64).max)
         deltas, done = deltas.astype(self.dtype, copy=False), 0
         while done < len(cells):
             table, most = self._flat()
-            done = add_events(table, cells, ts_ms, deltas, self._begins_ms, done, most)
+            done = add_events(table, cells, ts_ms, deltas, begins_ms, done, most)
             if done < len(cells):
                 self._widen()
 
-    def _add_to(self, w: int, cells: NDArray[np.uint32], deltas: NDArray[Any], sign: int) -> None:
-        """Add to the sums of window w."""
+    def _leave(self, w: int, cells: NDArray[np.uint32], deltas: NDArray[Any]) -> None:
+        """Take from the sums of window w."""
         deltas, done = deltas.astype(self.dtype, copy=False), 0
         while done < len(cells):
             table, most = self._flat()
-            done = add_to_window(table, w, cells, deltas, done, sign, most)
+            done = take_from_window(table, w, cells, deltas, done, most)
             if done < len(cells):
                 self._widen()
 
@@ -261,11 +269,10 @@ class WindowSums:
         """Fill an empty object with what `chunks` gave, and sum it up."""
         self.now_ms = now_ms
         self.reserve(rows)
+        self._begins_ms = _begins_ms(now_ms)
         for hop, tile, chunk in chunks:
             self._logs[hop][tile].append(chunk)
-            for tiles, w in _WINDOWS_BY_HOP[hop]:
-                if tile >= oldest_tile(now_ms, tiles, hop):
-                    self._add_to(w, chunk.index, chunk.deltas, 1)
+            self._add_all(chunk.index, chunk.deltas, np.full(len(chunk), tile * hop), _OF_HOP[hop])
 
     def export(self, rank: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Every tile's log in one way of the many that mean the same, to compare two objects.

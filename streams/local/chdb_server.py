@@ -60,6 +60,7 @@ _FORMAT_CLAUSE = re.compile(r"\s+FORMAT\s+\w+\s*;?\s*$|\s*;\s*$", re.IGNORECASE)
 _LEAVES_TABLES = re.compile(
     r"\s*(?:SELECT|WITH|SHOW|EXISTS|DESC|DESCRIBE|EXPLAIN)\b", re.IGNORECASE
 )
+_USE = re.compile(r"\s*USE\b", re.IGNORECASE)
 _ENGINE_ERROR = re.compile(r"(?:Code: (\d+)\. DB::Exception: )+(.*)", re.DOTALL)
 
 _UNKNOWN_TYPE, _NOT_IMPLEMENTED, _UNKNOWN_SETTING = 50, 48, 115
@@ -110,7 +111,7 @@ class _Session:
         self._engine = engine
         self._greeting = greeting
         self._headers = headers
-        self._database = ""
+        self._database = ""  # or the statement that chose it: only to tell them apart
         self._settings: dict[str, str] = {}
         """What our chDB connection is set to, where it is not the default."""
         self._reader = native.WireReader(client)
@@ -151,13 +152,13 @@ class _Session:
             if insert:
                 self._insert(insert)
             else:
-                if not _LEAVES_TABLES.match(text):
-                    self._headers.forget()
                 try:
                     self._select(_FORMAT_CLAUSE.sub("", text))
                 finally:
                     if not _LEAVES_TABLES.match(text):
                         self._headers.forget()
+                        if _USE.match(text):
+                            self._database = text
         except _QueryError as error:
             self._client.sendall(native.exception_packet(error.code, str(error)))
         else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streams.core.kernels.jit import kernel
 from streams.core.kernels.memory import address, prefetch
 
-__all__ = ["add_events", "add_to_window"]
+__all__ = ["add_events", "take_from_window"]
 
 _AHEAD: Final = 16  # cells ahead whose sums are fetched into the cache
 
@@ -55,21 +55,20 @@ def add_events(
 
 
 @kernel
-def add_to_window(
+def take_from_window(
     table: NDArray[Any],
     w: int,
-    cells: NDArray[Any],
+    cells: NDArray[np.uint32],
     deltas: NDArray[Any],
     start: int,
-    sign: int,
     most: int,
 ) -> int:
-    """As `add_events`, sign * deltas[i] to window w alone, whatever it covers."""
+    """As `add_events`, but takes deltas[i] from window w alone."""
     base, size = address(table) + w * table.itemsize, table.strides[0]
     for i in range(start, len(cells)):
         if i + _AHEAD < len(cells):
             prefetch(base + np.int64(cells[i + _AHEAD]) * size)
-        total = table[cells[i], w] + sign * deltas[i]
+        total = table[cells[i], w] - deltas[i]
         if total > most or total < -most - 1:
             return i
         table[cells[i], w] = total
