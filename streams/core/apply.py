@@ -97,7 +97,8 @@ def apply(state: ShardState, events: Events, fresh: NDArray[np.int64]) -> NDArra
     kind = events.kind[fresh]
     ts_ms = events.ts_ms[fresh]
     _count(state, events, fresh, rows, kind, ts_ms)
-    _remember_times(state, rows, kind, ts_ms)
+    c = state.columns
+    remember(c.last_seen_ms, c.last_activity_ms, c.first_seen_ms, rows, kind, ts_ms)
     placed = kind == KIND_PLACED
     cents = events.amount_cents[fresh]
     ordered = np.flatnonzero(placed)
@@ -162,13 +163,6 @@ def _pairs(
         _PAIR_SALTS, keys, owner, ends,
     )  # fmt: skip
     return keys[: ends[2]], owner[: ends[2]], ends
-
-
-def _remember_times(
-    state: ShardState, rows: NDArray[np.int64], kind: NDArray[np.int8], ts_ms: NDArray[np.int64]
-) -> None:
-    c = state.columns
-    remember(c.last_seen_ms, c.last_activity_ms, c.first_seen_ms, rows, kind, ts_ms)
 
 
 def _orders(
