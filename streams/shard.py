@@ -186,6 +186,8 @@ class Shard:
             await self._s.seek(source, self.number, self._offsets[source])
             self._s.set_paused(source, self.number, False)
         self._paused = [False, False]
+        # Between two terms a topic may have been made anew, and then nothing may ever be fetched.
+        self._doubtful.update(SOURCES)
         self._s.monitor.state(self.number, "running")
         self._checkpoint_at = time.monotonic()
         while not self._suspending:

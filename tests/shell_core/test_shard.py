@@ -387,6 +387,26 @@ def test_input_topics_that_were_made_anew_stop_the_shard_at_its_start() -> None:
     asyncio.run(go())
 
 
+def test_a_topic_made_anew_during_a_rebalance_stops_the_shard_that_goes_on_after_it() -> None:
+    """Nothing of the new topic needs to be fetched for that: it may be empty."""
+
+    async def go() -> None:
+        rig = loaded()
+        process = rig.process("")
+        engine = await started(process)
+        async with running(process.pump(engine.offer)):
+            await process.until(lambda: process.done)
+        await engine.revoked()
+        rig.log.cut(TOPICS.orders, SHARD, 0)
+        await engine.assigned([SHARD])
+        await process.until(lambda: process.failure is not None)
+        assert isinstance(process.failure, StateError)
+        assert "made anew" in str(process.failure)
+        await engine.stop()
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize("anew", [False, True])
 def test_records_that_were_had_before_are_a_topic_made_anew_if_it_ends_before_them(
     anew: bool,
