@@ -17,6 +17,8 @@ With x repeat orders, the last one `recency` after the first, `age` since the fi
     mean orders               = (r + x) / (alpha + age) * days / (1 + dead)
     mean order value          = (k * m + n * own mean) / (k + n), over n orders (as Gamma-Gamma)
 
+In a shop with a season all times are in days of its own clock (`models.season`).
+
 The formulas are here twice, in numpy for fitting and in ONNX for scoring; a test and the golden
 vectors compare them. ONNX has the curve in float64, and in `Pow` only: `Log` of ONNX Runtime gives
 a row other bits depending on its place in the batch.
@@ -25,17 +27,22 @@ a row other bits depending on its place in the batch.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.graph import Graph
+from models.season import Season, clock_nodes
 from schemas.errors import ArtifactError
-from schemas.features import FEATURE_NAMES
+from schemas.features import FEATURE_NAMES, YEAR_DAYS
 
 __all__ = [
     "BASE_FEATURES",
+    "SEASON_FEATURE",
+    "SEASON_INPUT",
     "EventBase",
     "SpendBase",
     "base_nodes",
@@ -51,10 +58,14 @@ BASE_FEATURES: Final = tuple(
     for name in ("lifetime_orders", "days_since_first_order", "days_since_order")
 )
 """What an `EventBase` reads: positions in `schemas.features.FEATURES`."""
+SEASON_FEATURE: Final = FEATURE_NAMES.index("day_of_year")
+"""And what it reads besides in a shop with a season."""
+SEASON_INPUT: Final = "day_of_year"
+"""Its name inside the graph; without a season there is none."""
 _ORDERS, _AGE, _SILENCE = BASE_FEATURES
 _VALUE: Final = FEATURE_NAMES.index("mean_order_value")
-_HIGHEST: Final = {_ORDERS: 1e4, _AGE: 1e5, _SILENCE: 1e5, _VALUE: 1e12}
-_LOWEST: Final = {_ORDERS: 1.0, _AGE: 1.0, _SILENCE: 0.0, _VALUE: 0.0}
+_HIGHEST: Final = {_ORDERS: 1e4, _AGE: 1e5, _SILENCE: 1e5, _VALUE: 1e12, SEASON_FEATURE: YEAR_DAYS}
+_LOWEST: Final = {_ORDERS: 1.0, _AGE: 1.0, _SILENCE: 0.0, _VALUE: 0.0, SEASON_FEATURE: 0.0}
 """Inputs are cut off here; what is unknown counts as the lowest."""
 _MOST_DEAD: Final = 1e9
 _ROWS: Final = 15_000
@@ -92,20 +103,22 @@ class EventBase:
     days: float
     slope: float
     intercept: float
+    season: Season | None = None
 
     def log_odds(self, x: NDArray[np.float32]) -> Floats:
         """x float32 [n, F] -> float64 [n]."""
-        orders, age, silence = _inputs(x)
-        return self.intercept + self.slope * self._curve_log_odds(orders, age, silence)
+        return self.of_inputs(_inputs(x, self.season, self.days))
+
+    def of_inputs(self, inputs: _Inputs) -> Floats:
+        """The same, of inputs on the clock of `season`."""
+        c, (orders, age, silence, days) = self.curve, inputs
+        quiet = ((c.alpha + age) / (c.alpha + age + days)) ** c.rate(orders)
+        told = np.log(quiet + c.dead(orders, age, silence)) - np.log(1.0 - quiet)
+        return self.intercept + self.slope * told
 
     def times(self, weight: float) -> EventBase:
         """Its log-odds multiplied."""
         return replace(self, slope=self.slope * weight, intercept=self.intercept * weight)
-
-    def _curve_log_odds(self, orders: Floats, age: Floats, silence: Floats) -> Floats:
-        c = self.curve
-        quiet = ((c.alpha + age) / (c.alpha + age + self.days)) ** c.rate(orders)
-        return np.log(quiet + c.dead(orders, age, silence)) - np.log(1.0 - quiet)
 
 
 @dataclass(frozen=True)
@@ -119,13 +132,16 @@ class SpendBase:
     value: float
     """The shop's mean order value."""
     intercept: float
+    season: Season | None = None
 
     def log_mean(self, x: NDArray[np.float32]) -> Floats:
         """x float32 [n, F] -> float64 [n]."""
-        orders, age, silence = _inputs(x)
-        own = _bounded(x, _VALUE)
-        c = self.curve
-        rate = c.rate(orders) * self.days / (c.alpha + age) / (1.0 + c.dead(orders, age, silence))
+        return self.of_inputs(_inputs(x, self.season, self.days), _bounded(x, _VALUE))
+
+    def of_inputs(self, inputs: _Inputs, own: Floats) -> Floats:
+        """The same, of inputs on the clock of `season`, and each customer's mean order value."""
+        c, (orders, age, silence, days) = self.curve, inputs
+        rate = c.rate(orders) * days / (c.alpha + age) / (1.0 + c.dead(orders, age, silence))
         value = (self.weight * self.value + orders * own) / (self.weight + orders)
         return self.intercept + np.log(rate) + np.log(value)
 
@@ -139,56 +155,78 @@ def _bounded(x: NDArray[np.float32], feature: int) -> Floats:
     return np.clip(np.nan_to_num(x[:, feature].astype(np.float64), nan=low), low, high)
 
 
-def _inputs(x: NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
-    """Orders, age and silence, float64 [n] each."""
-    age = _bounded(x, _AGE)
-    return _bounded(x, _ORDERS), age, np.minimum(_bounded(x, _SILENCE), age)
+class _Inputs(NamedTuple):
+    """float64 [n] each: orders, and in days since the first, since the last, and to be told of."""
+
+    orders: Floats
+    age: Floats
+    silence: Floats
+    ahead: Floats | float
+
+
+def _inputs(x: NDArray[np.float32], season: Season | None, days: float) -> _Inputs:
+    """On the clock of `season`, if there is one."""
+    orders, age = _bounded(x, _ORDERS), _bounded(x, _AGE)
+    silence = np.minimum(_bounded(x, _SILENCE), age)
+    if season is None:
+        return _Inputs(orders, age, silence, days)
+    day = _bounded(x, SEASON_FEATURE)
+    now = season.clock(day)
+    since_first, since_last = now - season.clock(day - age), now - season.clock(day - silence)
+    return _Inputs(orders, since_first, since_last, season.clock(day + days) - now)
 
 
 def fit_event_base(
-    x: NDArray[np.float32], happened: NDArray[Any], days: float, *, order: bool
+    x: NDArray[np.float32],
+    happened: NDArray[Any],
+    days: float,
+    *,
+    order: bool,
+    season: Season | None = None,
 ) -> EventBase:
     """The curve whose log loss is least. `happened` [n]: an order within `days` if `order`, else
     none (or something that goes with none)."""
     some = _spread(len(x))
-    inputs = _inputs(x[some])
+    inputs = _inputs(x[some], season, days)
     signs = 2.0 * (happened[some] > 0) - 1.0
-    start = np.array([0.0, np.log(max(float(np.median(inputs[1])) / 2.0, 1.0)), 0.0, 1.0])
+    start = np.array([0.0, np.log(max(float(np.median(inputs.age)) / 2.0, 1.0)), 0.0, 1.0])
     start = np.r_[start, -1.0 if order else 1.0, 0.0]
 
     def base(p: Floats) -> EventBase:
-        return EventBase(_Curve(*np.exp(p[:4]).tolist()), days, float(p[4]), float(p[5]))
+        return EventBase(_Curve(*np.exp(p[:4]).tolist()), days, float(p[4]), float(p[5]), season)
 
     def loss(p: Floats) -> float:
-        told = base(p)
-        z = told.intercept + told.slope * told._curve_log_odds(*inputs)  # noqa: SLF001
+        z = base(p).of_inputs(inputs)
         return float(np.logaddexp(0.0, -signs * z).mean() + _PULL * ((p - start) ** 2).sum())
 
     return base(_least(loss, start))
 
 
-def fit_spend_base(x: NDArray[np.float32], spend: NDArray[Any], days: float) -> SpendBase:
+def fit_spend_base(
+    x: NDArray[np.float32], spend: NDArray[Any], days: float, season: Season | None = None
+) -> SpendBase:
     """The mean whose Tweedie deviance is least, shifted so that the sum of all rows is right."""
     some = _spread(len(x))
-    rows, amount = x[some], spend[some].astype(np.float64)
+    inputs, worth = _inputs(x[some], season, days), _bounded(x[some], _VALUE)
+    amount = spend[some].astype(np.float64)
     mean = max(float(amount.mean()), 1e-9)
-    own = max(float(_bounded(rows, _VALUE).mean()), 1e-9)
-    age = max(float(np.median(_bounded(rows, _AGE))) / 2.0, 1.0)
+    own = max(float(worth.mean()), 1e-9)
+    age = max(float(np.median(inputs.age)) / 2.0, 1.0)
     start = np.array([0.0, np.log(age), 0.0, 1.0, np.log(2.0), np.log(own), 0.0])
 
     def base(p: Floats) -> SpendBase:
         curve, (weight, value) = _Curve(*np.exp(p[:4]).tolist()), np.exp(p[4:6]).tolist()
-        return SpendBase(curve, days, weight, value, float(p[6]))
+        return SpendBase(curve, days, weight, value, float(p[6]), season)
 
     def loss(p: Floats) -> float:
-        told = np.exp(np.clip(base(p).log_mean(rows) - np.log(mean), -25.0, 25.0))
+        told = np.exp(np.clip(base(p).of_inputs(inputs, worth) - np.log(mean), -25.0, 25.0))
         y = amount / mean
         deviance = y * told ** (1.0 - _POWER) / (_POWER - 1.0)
         deviance += told ** (2.0 - _POWER) / (2.0 - _POWER)
         return float(deviance.mean() + _PULL * ((p - start) ** 2).sum())
 
     found = _least(loss, start)
-    found[6] += np.log(mean / np.exp(base(found).log_mean(rows)).mean())
+    found[6] += np.log(mean / np.exp(base(found).of_inputs(inputs, worth)).mean())
     return base(found)
 
 
@@ -209,47 +247,50 @@ def _least(loss: Any, start: Floats) -> Floats:
     return np.asarray(found.x, np.float64).copy()
 
 
-class _Graph:
-    """Writes nodes on float64 [N]; a float is a constant."""
-
-    def __init__(self, helper: Any, tensor: Any, prefix: str) -> None:
-        self._helper, self._tensor, self._prefix = helper, tensor, prefix
-        self.nodes: list[Any] = []
-
-    def __call__(self, op: str, *inputs: str | float, output: str = "", **attributes: Any) -> str:
-        names = [i if isinstance(i, str) else self._constant(i) for i in inputs]
-        name = output or f"{self._prefix}_{len(self.nodes)}"
-        self.nodes.append(self._helper.make_node(op, names, [name], **attributes))
-        return name
-
-    def _constant(self, value: float) -> str:
-        name = f"{self._prefix}_{len(self.nodes)}"
-        number = self._helper.make_tensor(name, self._tensor.DOUBLE, [], [value])
-        self.nodes.append(self._helper.make_node("Constant", [], [name], value=number))
-        return name
-
-
-def input_nodes(helper: Any, tensor: Any, x: str) -> list[Any]:
+def input_nodes(
+    helper: Any, tensor: Any, x: str, bases: Collection[EventBase | SpendBase]
+) -> list[Any]:
     """Nodes that all bases share: `base_orders`, `base_age`, `base_silence` and `base_value`,
-    float64 [N], from the matrix `x`."""
-    graph = _Graph(helper, tensor, "base_input")
-    for name, feature in (
-        ("base_orders", _ORDERS), ("base_age", _AGE), ("silence", _SILENCE), ("base_value", _VALUE)
-    ):  # fmt: skip
-        at = helper.make_tensor(f"{name}_at", tensor.INT64, [], [feature])
-        graph.nodes.append(helper.make_node("Constant", [], [f"{name}_at"], value=at))
-        wide = graph("Cast", graph("Gather", x, f"{name}_at", axis=1), to=tensor.DOUBLE)
+    float64 [N], from the matrix `x`; and with a season, by `_ahead`, the days ahead on its clock.
+
+    Raises `ArtifactError` for bases of several seasons.
+    """
+    seasons = {base.season for base in bases}
+    if len(seasons) > 1:
+        raise ArtifactError("The heads of one champion must have one season. Train them together.")
+    season = next(iter(seasons), None)
+    graph = Graph(helper, tensor, "base_input")
+
+    def bounded(feature: int, output: str = "") -> str:
+        column = graph.column(x, feature)
         low, high = _LOWEST[feature], _HIGHEST[feature]
-        known = graph("Where", graph("IsNaN", wide), low, wide)
-        graph("Clip", known, low, high, output=name)
-    graph("Min", "silence", "base_age", output="base_silence")
+        known = graph("Where", graph("IsNaN", column), low, column)
+        return graph("Clip", known, low, high, output=output)
+
+    bounded(_ORDERS, "base_orders")
+    bounded(_VALUE, "base_value")
+    age = bounded(_AGE, "" if season else "base_age")
+    silence = graph("Min", bounded(_SILENCE), age, output="" if season else "base_silence")
+    if season is not None:
+        day = bounded(SEASON_FEATURE, SEASON_INPUT)
+        now = clock_nodes(graph, season, day)
+        for back, output in ((age, "base_age"), (silence, "base_silence")):
+            graph("Sub", now, clock_nodes(graph, season, graph("Sub", day, back)), output=output)
+        for days in sorted({base.days for base in bases}):
+            then = clock_nodes(graph, season, graph("Add", day, days))
+            graph("Sub", then, now, output=_ahead(days))
     return graph.nodes
+
+
+def _ahead(days: float) -> str:
+    return f"base_ahead_{days:g}"
 
 
 def base_nodes(helper: Any, tensor: Any, base: EventBase | SpendBase, output: str) -> list[Any]:
     """Nodes that compute `output` float32 [N]: odds to the minus one, or mean spend."""
-    graph = _Graph(helper, tensor, output)
+    graph = Graph(helper, tensor, output)
     c = base.curve
+    days = base.days if base.season is None else _ahead(base.days)
     rate = graph("Add", "base_orders", c.r - 1.0)
     older = graph("Add", "base_age", c.alpha)
     ratio = graph("Div", older, graph("Sub", older, "base_silence"))
@@ -257,16 +298,17 @@ def base_nodes(helper: Any, tensor: Any, base: EventBase | SpendBase, output: st
     odds = graph("Mul", graph("Div", c.a, stays), graph("Pow", ratio, rate))
     dead = graph("Min", odds, _MOST_DEAD)
     if isinstance(base, EventBase):
-        quiet = graph("Pow", graph("Div", older, graph("Add", older, base.days)), rate)
+        quiet = graph("Pow", graph("Div", older, graph("Add", older, days)), rate)
         upside_down = graph("Div", graph("Sub", 1.0, quiet), graph("Add", quiet, dead))
         wide = graph("Pow", upside_down, base.slope)
         wide = graph("Mul", wide, float(np.exp(-base.intercept)))
     else:
-        orders = graph("Div", graph("Mul", rate, base.days * float(np.exp(base.intercept))), older)
+        scaled = graph("Mul", rate, float(np.exp(base.intercept)))
+        orders = graph("Div", graph("Mul", scaled, days), older)
         alive = graph("Div", orders, graph("Add", dead, 1.0))
         own = graph("Mul", "base_orders", "base_value")
         value = graph("Div", graph("Add", own, base.weight * base.value),
                       graph("Add", "base_orders", base.weight))  # fmt: skip
         wide = graph("Mul", alive, value)
-    graph("Cast", wide, to=tensor.FLOAT, output=output)
+    graph.narrow(wide, output)
     return graph.nodes

@@ -82,14 +82,26 @@ The expected date of the next order follows from its chances within 7 and 30 day
 ## Limits
 
 - It knows one shop. Elsewhere its numbers mean little until it is trained on that shop's orders.
-- It knows the season it was trained in. Without a full year before, no yearly rhythm can be known,
-  and none is in the features.
+- {_season(told)}
 - Users with fewer than {eligible.min_orders} orders, or silent for longer than
   {eligible.active_within_days} days, are unlike those it learned from.
 - A probability is right on average over many customers, not for each one of them. Calibration was
   checked overall, not by group of people: no attribute of persons is among the features.
 - Spend is what was ordered; later returns are not taken off.
 """
+
+
+def _season(told: dict[str, str | int | float]) -> str:
+    season = told.get("season")
+    if not season:
+        return (
+            "It knows no season: that takes a full year and a horizon of orders before (see\n"
+            "  `models/season_fit.py`)."
+        )
+    return (
+        f"It knows the shop's year: orders per customer are {season}.\n  One year's accident, "
+        "such as a single big sale, would be expected again."
+    )
 
 
 def _pooled(manifest: Manifest) -> str:

@@ -62,6 +62,7 @@ _CONCEPT_OF_BASE: Final = {
     "tenure_days": "tenure",
     "rating_mean": "reviews",
     "review": "reviews",
+    "day_of_year": "season",
 }
 _ORDER_MEASURES: Final = ("orders", "order_lines", "coupon_orders", "revenue", "discount_share")
 

@@ -19,6 +19,8 @@ DAY_MS: Final = 86_400_000
 LATER_SHARE: Final = 0.25
 NEARLY_CONSTANT: Final = 0.995
 """A feature that is unknown or at its median this often teaches an online learner only noise."""
+_CALENDAR: Final = FEATURE_NAMES.index("day_of_year")
+"""The same for everybody, and new every day: nothing that a learner or a drift test may follow."""
 
 
 @dataclass(frozen=True)
@@ -111,4 +113,5 @@ def typical(x: NDArray[np.float32]) -> Typical:
         mean.append(float(known.mean()) if len(known) else 0.0)
         scale.append(spread if spread > 0.0 else 1.0)
         varies.append(bool(spread > 0.0 and still < NEARLY_CONSTANT))
+    varies[_CALENDAR] = False
     return Typical(median=median, mean=mean, scale=scale, varies=varies)

@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import BASE_FEATURES
+from models.base import BASE_FEATURES, SEASON_FEATURE, SEASON_INPUT
 from models.blend import CLIP, Scorer, logit, usable
 from models.champion import OUTPUTS, Champion, base_output
 from models.concepts import CONCEPTS, concepts_of_rows
@@ -97,7 +97,9 @@ class _BaseValues:
         self._champion, self._typical = champion, typical
         self._name = base_output(OUTPUTS[0])
         self._there = champion.has_inner(self._name)
-        m = len(BASE_FEATURES)
+        seasonal = champion.has_inner(SEASON_INPUT)
+        self._features = (*BASE_FEATURES, SEASON_FEATURE) if seasonal else BASE_FEATURES
+        m = len(self._features)
         self._members = (np.arange(1 << m)[:, None] >> np.arange(m)) & 1 == 1
         sizes = self._members.sum(axis=1)
         self._weight = np.array([1.0 / (m * math.comb(m - 1, s)) for s in range(m)] + [0.0])[sizes]
@@ -116,10 +118,10 @@ class _BaseValues:
             return phi
         k, many = len(x), len(self._members)
         mixed = np.tile(self._typical, (k * many, 1)).reshape(k, many, -1)
-        for j, feature in enumerate(BASE_FEATURES):
+        for j, feature in enumerate(self._features):
             mixed[:, self._members[:, j], feature] = x[:, None, feature]
         odds = self.log_odds(mixed.reshape(k * many, -1)).reshape(k, many)
-        for j, feature in enumerate(BASE_FEATURES):
+        for j, feature in enumerate(self._features):
             without = np.flatnonzero(~self._members[:, j])
             gain = odds[:, without | (1 << j)] - odds[:, without]
             phi[:, feature] = (gain * self._weight[without]).sum(axis=1)

@@ -239,8 +239,9 @@ def export_onnx(
         *(_constant(onnx_helper, name, value) for name, value in constants),
         onnx_helper.make_node("Constant", [], ["flat_shape"], value_ints=[-1]),
     ]
-    if any(head.base is not None for head in heads.values()):
-        nodes += input_nodes(onnx_helper, tensor, INPUT)
+    bases = [head.base for head in heads.values() if head.base is not None]
+    if bases:
+        nodes += input_nodes(onnx_helper, tensor, INPUT, bases)
     for name, head in heads.items():
         nodes += _head_nodes(onnx_helper, tensor, name, head)
     graph = onnx_helper.make_graph(

@@ -6,6 +6,7 @@ result is NaN.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "brier",
     "churn_metrics",
     "decile_mape",
+    "error_of_mean",
     "expected_calibration_error",
     "lift",
     "log_loss",
@@ -47,6 +49,17 @@ def ranks(values: Floats) -> NDArray[np.float64]:
     last = np.cumsum(counts).astype(np.float64)
     mean: NDArray[np.float64] = (last - (counts - 1) / 2.0)[inverse]
     return mean
+
+
+def error_of_mean(values: Floats, user: NDArray[np.int64]) -> float:
+    """Standard error of the mean of `values` [n], whose rows of one `user` [n] are as one.
+
+    >>> error_of_mean(np.array([1.0, 1.0, 3.0, 3.0]), np.array([0, 0, 7, 7]))  # 1/sqrt(2) of each
+    0.7071067811865476
+    """
+    _, who = np.unique(user, return_inverse=True)
+    by_user = np.bincount(who, values)
+    return float(by_user.std()) * math.sqrt(len(by_user)) / len(values)
 
 
 def auc(y: Bools, p: Floats) -> float:

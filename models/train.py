@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import model_version, write_artifact
-from models.base import EventBase, SpendBase, fit_event_base, fit_spend_base
+from models.base import SEASON_FEATURE, EventBase, SpendBase, fit_event_base, fit_spend_base
 from models.champion import INPUT, OUTPUTS
 from models.dataset import DAY_MS, Dataset, Split, split_by_time, typical
 from models.export import OPSET, Head, export_onnx, require
@@ -35,10 +35,13 @@ from models.metrics import (
     auc,
     average_precision,
     churn_metrics,
+    error_of_mean,
     normalised_gini,
     spend_metrics,
     tweedie_unit_deviance,
 )
+from models.season import Season
+from models.season_fit import fit_season
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 
@@ -77,9 +80,10 @@ _HEAD_DAYS: Final = {"p_buy_7d": 7, "p_buy_30d": 30}
 _WEIGHTS: Final = tuple(i / 10 for i in range(10))
 """Of the curve in a head. Never all of it: the trees always have a say, so a reason has trees."""
 _AGES: Final = ("tenure_days", "days_since_first_order")
-"""Kept from the trees, and left to the curve. Where everybody came at about the same time, age is
-the calendar, and the ages asked about tomorrow are ones that no tree has seen."""
-_HIDDEN: Final = np.array([FEATURE_NAMES.index(name) for name in _AGES])
+"""Kept from the trees, as the day of the year is, and left to the curve. Where everybody came at
+about the same time, age is the calendar, and the ages asked about tomorrow are ones that no tree
+has seen."""
+_HIDDEN: Final = np.array([*(FEATURE_NAMES.index(name) for name in _AGES), SEASON_FEATURE])
 _GOLDEN_ROWS: Final = 22
 
 Progress = Callable[[str, float], None]
@@ -130,6 +134,10 @@ def train(
     artifact fails its own checks.
     """
     split = split_by_time(data, horizon_days)
+    progress("season", 0.0)
+    rehearsed = fit_season(data, horizon_days, split.train)
+    season = fit_season(data, horizon_days)
+    progress("season", 1.0)
     parameters = {
         **_SHAPE,
         "min_data_in_leaf": max(_LEAF_WEEKLY_ROWS * horizon_days // 7, len(data.x) // 1000, 20),
@@ -143,7 +151,9 @@ def train(
     metrics: dict[str, float] = {}
     targets: dict[str, NDArray[Any]] = {OUTPUTS[0]: data.churned, OUTPUTS[1]: data.spend}
     for name, target in {**targets, **data.more}.items():
-        heads[name], measured = _head(name, data, target, split, parameters, horizon_days, progress)
+        heads[name], measured = _head(
+            name, data, target, split, parameters, horizon_days, (rehearsed, season), progress
+        )
         metrics |= measured
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
     rows = {name: int(getattr(split, name).sum()) for name in ("train", "tune", "test")}
@@ -158,6 +168,7 @@ def train(
         date=date, horizon_days=horizon_days, eligibility=eligibility, metrics=metrics,
         training={
             "source": source, "seed": seed, "threads": threads,
+            "season": season.words() if season else "",
             **{f"rows_{name}": count for name, count in rows.items()},
             **{f"trees_{name}": count for name, count in trees.items()},
         },
@@ -213,9 +224,11 @@ def _head(
     split: Split,
     parameters: dict[str, Any],
     horizon_days: int,
+    seasons: tuple[Season | None, Season | None],
     progress: Progress,
 ) -> tuple[Head, dict[str, float]]:
-    """One head fitted on all rows, and how well its rehearsal did on the test rows."""
+    """One head fitted on all rows, and how well its rehearsal did on the test rows; `seasons`: as
+    the training rows tell it, and as all do."""
     lightgbm = require("lightgbm")
     spend = name == OUTPUTS[1]
     most, own = CHURN_TREES, _BINARY
@@ -235,10 +248,11 @@ def _head(
         x[:, _HIDDEN] = np.nan  # never split on
         return lightgbm.Dataset(x, label=label[rows], reference=reference)
 
-    def curve(rows: NDArray[np.bool_]) -> EventBase | SpendBase:
+    def curve(rows: NDArray[np.bool_], season: Season | None) -> EventBase | SpendBase:
+        x, told = data.x[rows], label[rows]
         if spend:
-            return fit_spend_base(data.x[rows], label[rows], days)
-        return fit_event_base(data.x[rows], label[rows], days, order=name in _HEAD_DAYS)
+            return fit_spend_base(x, told, days, season)
+        return fit_event_base(x, told, days, order=name in _HEAD_DAYS, season=season)
 
     def report(start: float, trees: int) -> Callable[[Any], None]:
         return lambda env: progress(name, start + (env.iteration + 1) / trees / 2.0)
@@ -251,7 +265,7 @@ def _head(
     )  # fmt: skip
     best = rehearsed.best_iteration
     booster = lightgbm.Booster(model_str=rehearsed.model_to_string(num_iteration=best))
-    base = curve(train)
+    base = curve(train, seasons[0])
     weight = _weight(booster, base, data.x[tune], label[tune], data.user[tune])
     predicted = _pooled(booster, base, weight).predict(data.x[test])
     measured = spend_metrics(label[test], predicted) if spend else None
@@ -266,7 +280,7 @@ def _head(
     final = lightgbm.train(parameters, dataset(known), trees, callbacks=[report(0.5, trees)])
     progress(name, 1.0)
     measured[f"{name}_curve_weight"] = weight
-    return _pooled(final, curve(known) if weight else base, weight), measured
+    return _pooled(final, curve(known, seasons[1]) if weight else base, weight), measured
 
 
 def _weight(
@@ -290,12 +304,10 @@ def _weight(
         trees, mean = np.exp(raw), np.exp(base.log_mean(x))
         losses = [tweedie_unit_deviance(label, w * mean + (1.0 - w) * trees) for w in _WEIGHTS]
     best = int(np.argmin([loss.mean() for loss in losses]))
-    _, customer = np.unique(user, return_inverse=True)
     weight = _WEIGHTS[best]
     for w, loss in zip(_WEIGHTS[best + 1 :], losses[best + 1 :], strict=True):
-        by_customer = np.bincount(customer, loss - losses[best])
-        error = float(by_customer.std()) * math.sqrt(len(by_customer)) / len(label)
-        if float((loss - losses[best]).mean()) <= error:
+        costs = loss - losses[best]
+        if float(costs.mean()) <= error_of_mean(costs, user):
             weight = w
     return weight
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import calendar
 import math
 import re
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.features import FEATURE_NAMES, FEATURES, SILENCE_DAYS, Feature
+from schemas.features import FEATURE_NAMES, FEATURES, SILENCE_DAYS, YEAR_DAYS, Feature
 
 __all__ = ["money", "words"]
 
@@ -279,6 +280,12 @@ def _gap(said: str, unknown: str = "fewer than two orders") -> Callable[[float, 
     return say
 
 
+def _time_of_year(value: float, _usual: float, _currency: str) -> str:
+    if math.isnan(value):
+        return "time of the year unknown"
+    return f"time of the year: {calendar.month_name[1 + int(value / YEAR_DAYS * 12) % 12]}"
+
+
 _SAYINGS: Final[dict[str, Callable[[float, float, str], str]]] = {
     "tenure_days": _tenure,
     "lifetime_orders": _lifetime_orders,
@@ -301,4 +308,5 @@ _SAYINGS: Final[dict[str, Callable[[float, float, str], str]]] = {
     "revenue_per_day": _amount("since the first order {} spent a day"),
     "revenue_per_order_day_30d": _amount("{} spent per day with an order, lately"),
     "revenue_per_order_day_90d": _amount("{} spent per day with an order"),
+    "day_of_year": _time_of_year,
 }

@@ -30,6 +30,7 @@ __all__ = [
     "RHYTHM_DAYS",
     "SILENCE_DAYS",
     "WINDOWS",
+    "YEAR_DAYS",
     "Feature",
     "Window",
 ]
@@ -82,6 +83,7 @@ RHYTHM_DAYS: Final = (14, 30, 60, 90)
 """Order days are counted over so many days."""
 SILENCE_DAYS: Final = (7, 14, 28)
 """Silence counts from so many days on."""
+YEAR_DAYS: Final = 365.2425
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,9 @@ FEATURES: Final[tuple[Feature, ...]] = (
         for h in DECAY_HALF_LIVES_DAYS
         for what, unit in (("orders", "count"), ("revenue", "currency"), ("activity", "count"))
     ),
+    # Days since 1970 modulo a mean year, so at most a day off the calendar's. For a shop's season
+    # (models/season.py) only: to anything else it is a number that is new every day.
+    Feature("day_of_year", "days", "day of the year"),
 )
 
 FEATURE_NAMES: Final[tuple[str, ...]] = tuple(f.name for f in FEATURES)

@@ -180,14 +180,15 @@ class Shard:
             self._s.monitor.state(self.number, "recovering")
             await self._recover()
             await self._s.let_go()  # of what was read; with a large state that is as much again
+        else:
+            # While it waited a topic may have been made anew, and then nothing may ever be fetched.
+            self._doubtful.update(SOURCES)
         for source in SOURCES:
             # Whatever was fetched before is gone, and whoever had the shard here may have left it
             # paused.
             await self._s.seek(source, self.number, self._offsets[source])
             self._s.set_paused(source, self.number, False)
         self._paused = [False, False]
-        # Between two terms a topic may have been made anew, and then nothing may ever be fetched.
-        self._doubtful.update(SOURCES)
         self._s.monitor.state(self.number, "running")
         self._checkpoint_at = time.monotonic()
         while not self._suspending:

@@ -17,6 +17,7 @@ from schemas.features import (
     RHYTHM_DAYS,
     SILENCE_DAYS,
     WINDOWS,
+    YEAR_DAYS,
 )
 from streams.core.kernels.feature_rows import (
     Places,
@@ -24,7 +25,7 @@ from streams.core.kernels.feature_rows import (
     present_features,
     window_features,
 )
-from streams.core.state import DECAYED, ShardState
+from streams.core.state import ShardState
 
 __all__ = ["DAY_MS", "HALF_LIVES_MS", "features"]
 
@@ -42,6 +43,8 @@ _WINDOWS_AT: Final = np.array([_AT[f"{COUNT_MEASURES[0]}_{w.name}"] for w in WIN
 _RECENCY_AT: Final = _AT[f"days_since_{RECENCY_KINDS[0]}"]
 _ORDERS_AT: Final = _AT["lifetime_orders"]
 _RHYTHM_AT: Final = _AT["days_since_first_order"]
+_DECAYED_AT: Final = _AT[f"orders_decayed_{int(DECAY_HALF_LIVES_DAYS[0])}d"]
+_DAY_AT: Final = _AT["day_of_year"]
 _PLACES: Final = Places(*(_AT[name] for name in Places._fields))
 
 
@@ -66,7 +69,8 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
     age_ms = np.maximum(now_ms - c.decayed_at_ms[rows], 0)
     faded = np.exp2(-age_ms[:, None] / HALF_LIVES_MS[::3])  # numpy's own; others round differently
     present_features(
-        x, _AT["revenue_per_day"], len(FEATURES) - DECAYED, _PLACES, rows, now_ms,
+        x, _AT["revenue_per_day"], _DECAYED_AT, _PLACES, rows, now_ms,
         faded, c.decayed, c.orders, c.revenue_cents, c.first_order_ms,
     )  # fmt: skip
+    x[:, _DAY_AT] = now_ms / DAY_MS % YEAR_DAYS
     return x

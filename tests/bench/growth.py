@@ -39,7 +39,10 @@ SIZES: Final[dict[str, tuple[int, ...]]] = {
     "windows": (5, 10, 20),
     "memory": (1_000_000,),
     "hour": (100_000,),
+    "steady": (10_000,),
 }
+_FILLING_DAYS: Final = 100
+_SPAN_DAYS: Final = 80
 _ROOT: Final = Path(__file__).parents[2]
 _MORE_HOURS: Final = (2, 3, 4, 6, 8, 12, 18, 36, 48, 60, 72, 96, 120, 144, 240)
 """Lengths of windows beyond the product's, in hours; hops of an hour, the shorter ones' tiles."""
@@ -297,6 +300,24 @@ def _hour(size: int) -> dict[str, Any]:
     }
 
 
+def _steady(size: int) -> dict[str, Any]:
+    """Whether memory is flat once all windows and the ids are full: half an event per user and day,
+    and a sweep each night. What is forgotten goes in parts, so memory goes up and down by a tenth:
+    `bytes_per_event` compares the most in one span of days with the most in the next."""
+    from tests.bench.load import DAY_MS  # noqa: PLC0415
+
+    core, shape = _core(1, size)
+    end_ms, kept = core.now_ms, []
+    for day in range(_FILLING_DAYS + 2 * _SPAN_DAYS):
+        core.now_ms = end_ms + (day + 1) * DAY_MS
+        core.take(shape.source(size // 2, core.now_ms, seed=3 + day, span_ms=DAY_MS))
+        core.sweep()
+        kept.append(core.counted_bytes)
+    before, after = max(kept[_FILLING_DAYS:-_SPAN_DAYS]), max(kept[-_SPAN_DAYS:])
+    events = _SPAN_DAYS * (size // 2)
+    return {"bytes_per_event": (after - before) / events, "bytes": after, "events": events}
+
+
 def _kept(core: _Core) -> tuple[int, int]:
     """Memory of event ids, and of the logs and pairs behind the windows; bytes."""
     ids = sum(state.seen_ids.nbytes for state in core.states)
@@ -323,6 +344,7 @@ WHAT: Final[dict[str, Callable[[int], dict[str, Any]]]] = {
     "windows": _windows,
     "memory": _memory,
     "hour": _hour,
+    "steady": _steady,
 }
 
 

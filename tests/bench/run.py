@@ -185,9 +185,11 @@ def _memory(run: _Run) -> dict[str, Any]:
 
 
 def _hour(run: _Run) -> dict[str, Any]:
-    """An hour of event time: cost and memory at its start and end."""
+    """An hour of event time: cost and memory at its start and end; and memory over many days."""
     run.tell("an hour of event time")
-    return growth.measure("hour", growth.SIZES["hour"][0])
+    found = growth.measure("hour", growth.SIZES["hour"][0])
+    run.tell("260 days of event time")
+    return {**found, "steady": growth.measure("steady", growth.SIZES["steady"][0])}
 
 
 def _recovery(run: _Run) -> dict[str, Any]:

@@ -33,3 +33,11 @@ def test_an_hour_of_events_has_a_cost_and_takes_memory() -> None:
     assert found["us_per_event"]
     assert min(found["us_per_event"]) > 0
     assert found["bytes_per_event"] > 0
+
+
+def test_memory_is_flat_once_windows_are_full() -> None:
+    """A hundredth of what events had added until then would be seen."""
+    found = measured("steady", 600)
+    assert found["events"] == 80 * 300
+    assert found["bytes"] > 0
+    assert abs(found["bytes_per_event"]) < 12.0, found

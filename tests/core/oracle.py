@@ -85,6 +85,7 @@ def recount(events: Sequence[Sent], now_ms: int, rates: dict[str, float]) -> dic
     found |= _orders(events, now_ms, rates)
     found |= _decayed(events, now_ms, rates)
     found |= _trends(found)
+    found["day_of_year"] = now_ms / 86_400_000 % 365.2425
     return found
 
 

@@ -21,6 +21,7 @@ from schemas.features import (
     RHYTHM_DAYS,
     SILENCE_DAYS,
     WINDOWS,
+    YEAR_DAYS,
 )
 from streams.core.features import DAY_MS, HALF_LIVES_MS
 from streams.core.state import DECAYED, ShardState
@@ -50,8 +51,9 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
         column = _recency(x, column, state, rows, now_ms)
         column = _orders(x, column, state, rows, now_ms)
         column = _rhythm(x, column, state, rows, now_ms)
-        _decayed(x, len(FEATURES) - DECAYED, state, rows, now_ms)
+        _decayed(x, _AT["orders_decayed_7d"], state, rows, now_ms)
         _trends(x, column, state, rows, now_ms)
+    x[:, _AT["day_of_year"]] = now_ms / DAY_MS % YEAR_DAYS
     return x
 
 

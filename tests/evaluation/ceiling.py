@@ -1,6 +1,6 @@
 """The most that can be known of the made-up gift shop's customers, by the law that made them up.
 
-    python -m tests.evaluation.ceiling
+    python -m tests.evaluation.ceiling [CUSTOMERS DAYS SEED ...]
 
 `tests.evaluation.shops.gifts` draws each customer's rate, share in the Christmas rise, and end from
 known distributions. Given a customer's orders up to a day, Bayes' rule on a grid says how likely
@@ -10,6 +10,7 @@ luck. So the distance from BG/NBD to it is all that there is to win on that shop
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from streams.replay.mapping import parse_map
 from streams.settings import Settings
 from tests.evaluation.shops import DAY_MS, START_MS, gifts, write
 
-__all__ = ["Judged", "judged", "no_order"]
+__all__ = ["Judged", "evaluated", "judged", "no_order"]
 
 Floats = NDArray[np.float64]
 
@@ -116,8 +117,8 @@ class Judged:
         return auc(self.churn.truth, scores)
 
 
-def judged(users: int, days: int, seed: int, horizon: int = 28) -> Judged:
-    """Evaluate `gifts(users, days, seed)` as `tideline evaluate` does."""
+def evaluated(users: int, days: int, seed: int, horizon: int = 28) -> tuple[History, Task, Task]:
+    """`gifts(users, days, seed)` as `tideline evaluate` does it: its orders, churn and value."""
     settings = Settings()
     config = core_config(settings)
     with tempfile.TemporaryDirectory() as directory:
@@ -126,16 +127,24 @@ def judged(users: int, days: int, seed: int, horizon: int = 28) -> Judged:
         history = read_history(source, config.decode.currency, config.decode.rates)
     protocol = plan_protocol(history, horizon, settings.alerts.alert_min_orders, None)
     found = tasks(replay(history, protocol, config, threads=1).cuts, protocol)
-    return Judged(found["churn"], found["value"], _ceiling(history, found["churn"], horizon, days))
+    return history, found["churn"], found["value"]
+
+
+def judged(users: int, days: int, seed: int, horizon: int = 28) -> Judged:
+    """The same with the ceiling."""
+    history, churn, value = evaluated(users, days, seed, horizon)
+    return Judged(churn, value, _ceiling(history, churn, horizon, days))
 
 
 def main() -> None:
-    for users, days, seed in ((1_500, 700, 31), (1_500, 700, 32), (700, 500, 31)):
+    given = [int(word) for word in sys.argv[1:]] or [1_500, 700, 31, 32, 33]
+    users, days, *seeds = given
+    for seed in seeds:
         shop = judged(users, days, seed)
         told = ", ".join(
             f"{method} {shop.auc(method):.4f}" for method in ("ceiling", "blend", "bgnbd", "rfm")
         )
-        print(f"{users} customers, {days} days, seed {seed}: churn AUC {told}")
+        print(f"{users} customers, {days} days, seed {seed}: churn AUC {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.metrics import log_loss, normalised_gini
-from tests.evaluation.ceiling import judged, no_order
+from models.metrics import auc, log_loss, normalised_gini
+from tests.evaluation.ceiling import evaluated, judged, no_order
 from tests.evaluation.conftest import run
 from tests.evaluation.shops import DAY_MS, START_MS, cohort, gifts, write
 
@@ -49,6 +49,24 @@ def test_a_gift_shop_is_told_nearly_as_well_as_by_its_own_law() -> None:
     assert loss["blend"] < loss["bgnbd"] + 0.005
     assert gini["blend"] > gini["bgnbd_gg"] - 0.01
     assert gini["blend"] > gini["rfm"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_gift_shop_that_has_seen_a_christmas_expects_the_next() -> None:
+    _, churn, value = evaluated(users=1_200, days=700, seed=36)
+    told = {m: churn.scores[m] for m in ("blend", "bgnbd")}
+    gini = {m: normalised_gini(value.truth, p) for m, p in value.scores.items()}
+    rise = churn.cut_ms >= START_MS + 655 * DAY_MS  # the peak is on day 686
+    left = churn.truth[rise].mean()
+    bias = {m: float(p[rise].mean() / left) for m, p in told.items()}
+    ranked = {m: auc(churn.truth, p) for m, p in told.items()}
+    loss = {m: log_loss(churn.truth, p) for m, p in told.items()}
+    print(ranked, loss, bias, gini)
+    assert ranked["blend"] > ranked["bgnbd"]
+    assert loss["blend"] < loss["bgnbd"]
+    assert gini["blend"] > gini["bgnbd_gg"]
+    assert abs(bias["blend"] - 1.0) < 0.5 * abs(bias["bgnbd"] - 1.0)
 
 
 def test_the_ceiling_means_what_it_says() -> None:

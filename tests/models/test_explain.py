@@ -179,7 +179,7 @@ def test_reasons_rank_as_treeshap_does() -> None:
     )  # fmt: skip
     leaves = tree_leaves(export_onnx(Head(booster, "sigmoid"), Head(booster, "exp"), F), "p_churn")
     typical = np.nanmedian(data.x, axis=0)
-    x = rows(60, seed=37)
+    x = rows(400, seed=37)
     ours = TreeValues(leaves, leaves.value, typical)(x)
     treeshap = np.asarray(booster.predict(x, pred_contrib=True))[:, :-1]
     treeshap -= np.asarray(booster.predict(typical[None, :], pred_contrib=True))[:, :-1]

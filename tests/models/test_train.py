@@ -72,7 +72,9 @@ def test_the_same_data_and_seed_give_the_same_bytes(trained: Summary, tmp_path: 
 
     for name in (MODEL_FILE, "manifest.json"):
         assert (again.path / name).read_bytes() == (trained.path / name).read_bytes()
-    assert list(dict.fromkeys(what for what, _ in heard)) == ["p_churn", "spend", "write"]
+    assert list(dict.fromkeys(what for what, _ in heard)) == [
+        "season", "p_churn", "spend", "write"
+    ]  # fmt: skip
     assert all(0.0 <= done <= 1.0 for _, done in heard)
 
 

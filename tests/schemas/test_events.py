@@ -89,9 +89,9 @@ def test_every_type_is_accepted() -> None:
 
 def test_features_are_told_apart_and_have_not_changed() -> None:
     """Trained artifacts and stored states carry this hash: change it knowingly."""
-    assert len(set(FEATURE_NAMES)) == len(FEATURES) == 156
+    assert len(set(FEATURE_NAMES)) == len(FEATURES) == 157
     assert all(f.unit and f.words for f in FEATURES)
-    assert FEATURES_HASH == "3c3d89834fea6d45c732310c2d98468f04b7b5891e0b9b1c0dcfec0bf5cf740f"
+    assert FEATURES_HASH == "1ef4e2fc37c62466e66571e58df5e5a2ce736b55571f86506ef64e315e451968"
     for window in WINDOWS:
         assert window.length_seconds % window.hop_seconds == 0
 

@@ -1,0 +1,104 @@
+"""Learns a shop's season (`models.season`) from its customers' weeks.
+
+It takes a full year and a horizon more, and the rest must not speak against what the first part
+says (log loss higher by two standard errors): a week seen once may have been a week of its
+own, and in a shop whose customers all came at once, what is odd about new customers would pass for
+a season. More can't be asked: before the second Christmas, hardly any week tells for the first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.base import SEASON_FEATURE, EventBase, fit_event_base
+from models.dataset import DAY_MS, Dataset
+from models.metrics import error_of_mean
+from models.season import Season, estimate_levels
+from schemas.features import YEAR_DAYS
+
+__all__ = ["fit_season"]
+
+_DAYS: Final = 7
+"""What came of each week is asked of this head's labels."""
+_HEAD: Final = "p_buy_7d"
+_MOST_ROWS: Final = 200_000
+"""52 numbers need no more."""
+_ERRORS: Final = 2.0
+_NEWTON_STEPS: Final = 8
+_ROUNDS: Final = 3
+"""The curve that says what to expect runs on the clock that is sought; it soon stands still."""
+
+
+def fit_season(
+    data: Dataset, horizon_days: int, among: NDArray[np.bool_] | None = None
+) -> Season | None:
+    """The season of the shop that weekly rows `data` come from, `among` [n] them; None if there is
+    none to be seen. Raises `ArtifactError` without scipy."""
+    label = data.more.get(_HEAD)
+    if label is None:
+        return None
+    known = ~np.isnan(label) & ~np.isnan(data.x[:, SEASON_FEATURE])
+    rows = data.take(_thinned(known if among is None else known & among))
+    # of weekly rows, a year may take a day off and a week more
+    later_days = min(_span_days(rows.as_of_ms) - YEAR_DAYS - _DAYS, YEAR_DAYS)
+    if later_days < horizon_days:
+        return None
+    later = rows.as_of_ms > rows.as_of_ms.max() - int(later_days * DAY_MS)
+    early, rest = rows.take(~later), rows.take(later)
+    told = _estimate(early)
+    if told is None or _is_refuted(_curve(early, told), _curve(early, None), rest):
+        return None
+    return _estimate(rows)
+
+
+def _thinned(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """At most `_MOST_ROWS` of them, spread evenly over the weeks."""
+    at = np.flatnonzero(rows)
+    kept = np.zeros(len(rows), np.bool_)
+    kept[at[np.linspace(0, len(at) - 1, min(len(at), _MOST_ROWS)).astype(np.int64)]] = True
+    return kept
+
+
+def _span_days(as_of_ms: NDArray[np.int64]) -> float:
+    return float(as_of_ms.max() - as_of_ms.min()) / DAY_MS + _DAYS if len(as_of_ms) else 0.0
+
+
+def _curve(rows: Dataset, season: Season | None) -> EventBase:
+    return fit_event_base(rows.x, rows.more[_HEAD], _DAYS, order=True, season=season)
+
+
+def _is_refuted(seasonal: EventBase, flat: EventBase, rows: Dataset) -> bool:
+    worse = _losses(seasonal, rows) - _losses(flat, rows)
+    return float(worse.mean()) > _ERRORS * error_of_mean(worse, rows.user)
+
+
+def _losses(curve: EventBase, rows: Dataset) -> NDArray[np.float64]:
+    """Log losses [n], with the intercept of these rows: what the season says of weeks beside each
+    other is in question, and not how often customers ordered a year before."""
+    ordered = rows.more[_HEAD] > 0
+    z = curve.log_odds(rows.x)
+    for _ in range(_NEWTON_STEPS):
+        p = 1.0 / (1.0 + np.exp(-z))
+        z = z + (ordered - p).sum() / max(float((p * (1.0 - p)).sum()), 1e-9)
+    return np.logaddexp(0.0, np.where(ordered, -z, z))
+
+
+def _estimate(rows: Dataset) -> Season | None:
+    """Of the latest whole years among `rows`."""
+    years = int(_span_days(rows.as_of_ms) // YEAR_DAYS)
+    whole = rows.as_of_ms > rows.as_of_ms.max() - int(years * YEAR_DAYS * DAY_MS)
+    x, ordered = rows.x[whole], rows.more[_HEAD][whole] > 0
+    middle = x[:, SEASON_FEATURE].astype(np.float64) + _DAYS / 2
+    season: Season | None = None
+    for _ in range(_ROUNDS):
+        log_odds = _curve(rows, season).log_odds(x)
+        hazard = np.logaddexp(0.0, log_odds)  # -log(1 - p)
+        if season is not None:
+            hazard = hazard / season.level(middle)
+        season = estimate_levels(hazard, ordered, middle)
+        if season.is_flat:
+            return None
+    return season
