@@ -95,7 +95,7 @@ class CheckpointRun:
         started = time.monotonic()
         meta, sources = snapshot.freeze(self._state, everything=self._store.fresh)
         begun = self._store.begin(self._state.meta.seq, journal_offset, meta, sources)
-        self._s.monitor.checkpointed(self._shard, 0, time.monotonic() - started)
+        self._s.monitor.checkpoint_took(time.monotonic() - started)
         return begun
 
     def _take(self, begun: Begun) -> list[Page]:
@@ -103,8 +103,7 @@ class CheckpointRun:
         pages = begun.writing.take(BYTES_AT_ONCE)
         if not begun.writing.left:
             snapshot.thaw(self._state)
-        nbytes = sum(len(page) for *_, page in pages)
-        self._s.monitor.checkpointed(self._shard, nbytes, time.monotonic() - started)
+        self._s.monitor.checkpoint_took(time.monotonic() - started)
         return pages
 
     async def _write(
@@ -117,12 +116,13 @@ class CheckpointRun:
         loop = asyncio.get_running_loop()
         while True:
             pages = await loop.run_in_executor(self._s.compute, self._take, begun)
-            await self._store.write(pages)
+            written = await self._store.write(pages)
+            self._s.monitor.checkpoint_written(self._shard, written)
             if not begun.writing.left:
                 break
         await effects.flushed()
         nbytes = await self._store.complete(begun, purge=bool(erased))
-        self._s.monitor.checkpointed(self._shard, nbytes, 0.0)
+        self._s.monitor.checkpoint_written(self._shard, nbytes)
         await self._s.commit(self._shard, offsets)
         # An owner since then may have begun from an older checkpoint, and replay the past.
         if erased and await self._journal.ours_since(begun.journal_offset):

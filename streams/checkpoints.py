@@ -23,6 +23,7 @@ from streams.core.pages import (
 )
 from streams.errors import StateError
 from streams.log import KeyValue, Log
+from streams.packing import PACKING, Unpacked, pack
 
 __all__ = ["Begun", "CheckpointStore", "Stored"]
 
@@ -129,13 +130,19 @@ class CheckpointStore:
         """Begin with what `streams.core.snapshot.freeze` gave, `everything` if `fresh`."""
         return Begun(seq, journal_offset, Writing(meta, sources, self._complete))
 
-    async def write(self, pages: Sequence[Page]) -> None:
-        """Write some of the pages that `writing.take` gave."""
-        records: list[KeyValue] = [
-            (page_key(self._name, name, index, slot), page) for name, index, slot, page in pages
+    async def write(self, pages: Sequence[Page]) -> int:
+        """Write some of the pages that `writing.take` gave; returns the bytes that this took."""
+        if not pages:
+            return 0
+        records = await asyncio.to_thread(self._packed, pages)
+        await self.log.append(self.topic, self.shard, records)
+        return sum(len(value or b"") for _, value in records)
+
+    def _packed(self, pages: Sequence[Page]) -> list[KeyValue]:
+        return [
+            (page_key(self._name, name, index, slot), pack(page))
+            for name, index, slot, page in pages
         ]
-        if records:
-            await self.log.append(self.topic, self.shard, records)
 
     async def complete(self, begun: Begun, *, purge: bool = False) -> int:
         """Make it count, after all of its pages; returns the bytes that this took.
@@ -144,14 +151,16 @@ class CheckpointStore:
         who was erased.
         """
         table, pages = begun.writing.table(self._table)
-        await self.write(pages)
-        manifest = Manifest(self._name, self.writer, begun.journal_offset, begun.seq, table)
+        written = await self.write(pages)
+        manifest = Manifest(
+            self._name, self.writer, begun.journal_offset, begun.seq, table, PACKING
+        )
         encoded = msgspec.msgpack.encode(manifest)
         await self.log.append(self.topic, self.shard, [(self._manifest_key, encoded)])
         arrays = begun.writing.arrays
         await self._sweep({**arrays, TABLE: table}, purge=purge)
         self._complete, self._table = arrays, table
-        return sum(len(page) for *_, page in pages) + len(encoded)
+        return written + len(encoded)
 
     async def _sweep(self, now: Mapping[str, ArrayPages], *, purge: bool) -> None:
         """Drop earlier owners' records, and arrays and pages that are gone."""
@@ -188,6 +197,10 @@ def _takeover_of(key: bytes) -> int:
 
 
 def _whole(manifest: Manifest, pages: Mapping[bytes, bytes]) -> Stored:
+    if manifest.packed not in ("", PACKING):
+        raise ValueError(f"its pages are packed as {manifest.packed}, which this build can't read")
+    if manifest.packed:
+        pages = Unpacked(pages)
     contents = contents_of(manifest, pages)
     return Stored(manifest, contents.meta, assemble(manifest.writer, contents.arrays, pages))
 

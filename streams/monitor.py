@@ -52,8 +52,10 @@ class MetricsMonitor:
     def recovering(self, shard: int, remaining: int) -> None:
         self._metrics.recovery_batches_remaining.labels(str(shard)).set(remaining)
 
-    def checkpointed(self, shard: int, nbytes: int, seconds: float) -> None:
+    def checkpoint_took(self, seconds: float) -> None:
         self._metrics.checkpoint_seconds.observe(seconds)
+
+    def checkpoint_written(self, shard: int, nbytes: int) -> None:
         self._metrics.checkpoint_bytes.labels(str(shard)).inc(nbytes)
 
     def state(self, shard: int, name: str) -> None:

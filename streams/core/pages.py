@@ -76,6 +76,8 @@ class Manifest(msgspec.Struct, frozen=True):
     seq: int
     table: ArrayPages
     """The pages that hold `Contents`, as MessagePack."""
+    packed: str = ""
+    """How the shell wrote the pages (`streams.packing`); empty: as they are."""
 
 
 @dataclass(frozen=True)

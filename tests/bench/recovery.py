@@ -85,9 +85,7 @@ async def store(settings: Settings, states: list[ShardState], progress: Progress
             state.meta.seq, journal.next_offset, *snapshot.freeze(state, everything=True)
         )
         while begun.writing.left:
-            pages = begun.writing.take(4 * 1024 * 1024)
-            total += sum(len(page) for *_, page in pages)
-            await kept.write(pages)
+            total += await kept.write(begun.writing.take(4 * 1024 * 1024))
         total += await kept.complete(begun)
         snapshot.thaw(state)
         progress.advance(task)

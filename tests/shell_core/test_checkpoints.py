@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import cramjam
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from streams.checkpoints import Begun, CheckpointStore
 from streams.core.pages import PAGE_BYTES, Source
 from streams.errors import StateError
+from streams.packing import Unpacked
 from tests.shell_core.memory import MemoryLog
 
 TOPIC, SHARD = "checkpoints", 1
@@ -270,3 +273,57 @@ def test_the_topic_stays_small_when_compacted() -> None:
         assert len(set(alive)) <= 2 * 3 + 2 + 2 + 4, sorted(set(alive), key=str)
 
     asyncio.run(go())
+
+
+def test_pages_take_less_room_than_what_is_in_them() -> None:
+    async def go() -> None:
+        log = MemoryLog()
+        even = {"a": np.zeros(3 * ITEMS, np.int64)}
+        kept = store(log, "a")
+        checkpoint = begun(kept, 1, even, 0)
+        written = await kept.write(checkpoint.writing.take(10**9))
+        in_log = sum(len(value or b"") for _, _, value in log.records(TOPIC, SHARD))
+        assert written == in_log < 3 * PAGE_BYTES / 50
+        assert await kept.write([]) == 0
+        assert await kept.complete(checkpoint) > 0
+
+    asyncio.run(go())
+
+
+def test_pages_written_as_they_are_by_earlier_builds_are_read() -> None:
+    async def go() -> None:
+        log, _ = await history("aaaaaa")
+        for offset, key, value in log.records(TOPIC, SHARD):
+            if not value:
+                continue
+            if (key or b"").startswith(b"page/"):
+                log.replace(TOPIC, SHARD, offset, bytes(cramjam.lz4.decompress_block(value)))
+            else:
+                told = msgspec.msgpack.decode(value)
+                del told["packed"]
+                log.replace(TOPIC, SHARD, offset, msgspec.msgpack.encode(told))
+        found = await loaded(log)
+        assert found is not None
+        assert same(found[1], states()[-1])
+
+    asyncio.run(go())
+
+
+def test_pages_packed_in_another_way_are_said_to_be() -> None:
+    async def go() -> None:
+        log, _ = await history("aaaaaa")
+        offset, value = max(
+            (o, v) for o, k, v in log.records(TOPIC, SHARD) if k == b"manifest/97.a" and v
+        )
+        told = msgspec.msgpack.decode(value) | {"packed": "brotli"}
+        log.replace(TOPIC, SHARD, offset, msgspec.msgpack.encode(told))
+        with pytest.raises(StateError, match="packed as brotli"):
+            await loaded(log)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\x01", b"\xff\xff\xff\xffmuch", b"\x05\0\0\0abc"])
+def test_what_cant_be_unpacked_is_no_page(damaged: bytes) -> None:
+    assert Unpacked({b"k": damaged})[b"k"] == b""
+    assert Unpacked({b"k": damaged}).get(b"other") is None
