@@ -48,7 +48,7 @@ from schemas.features import FEATURE_NAMES, FEATURES_HASH
 __all__ = ["CHURN_TREES", "OUTLOOK_TREES", "SPEND_TREES", "Progress", "Summary", "train"]
 
 CHURN_TREES: Final = 70
-OUTLOOK_TREES: Final = 50
+OUTLOOK_TREES: Final = 30
 SPEND_TREES: Final = 50
 """At most. A tree of 16 leaves costs about 0.035 µs per row in ONNX Runtime on one core (branch
 mispredictions, mostly), one of 8 leaves two thirds of it, and every touched user is scored."""
@@ -63,7 +63,7 @@ _BINARY: Final = {
     "learning_rate": 0.11,
     "num_leaves": 8,
 }
-_OUTLOOK: Final = {**_BINARY, "learning_rate": 0.15}
+_OUTLOOK: Final = {**_BINARY, "learning_rate": 0.22}
 """Fewer trees that go further: as good, and a sweep asks for the outlook of nearly everybody."""
 _SPEND: Final = {
     "objective": "tweedie",
