@@ -134,7 +134,7 @@ class CheckpointStore:
         """Write some of the pages that `writing.take` gave; returns the bytes that this took."""
         if not pages:
             return 0
-        records = await asyncio.to_thread(self._packed, pages)
+        records = self._packed(pages)
         await self.log.append(self.topic, self.shard, records)
         return sum(len(value or b"") for _, value in records)
 

@@ -13,6 +13,7 @@ from schemas.messages import Erasure, ErasureRequest, LearnerSnapshot
 from streams.core.erasure import digest, probe_of
 from streams.erasures import ErasureBoard
 from streams.errors import StateError
+from streams.packing import Unpacked
 from streams.replay.records import InputRecord
 from streams.training import without_erased
 from tests.shell_core.memory import Faults, MemoryLog, MemorySink
@@ -97,8 +98,10 @@ def rows_of(sink: MemorySink, user: str) -> list[tuple[str, Any]]:
 
 def names_in_pages(log: MemoryLog) -> list[bytes]:
     """Every page of user ids that the broker keeps for good: the newest record of each key."""
-    newest = {key: value for _, key, value in log.records(TOPICS.checkpoints, SHARD)}
-    return [v for k, v in newest.items() if k is not None and b"/users/" in k and v is not None]
+    newest = {k: v for _, k, v in log.records(TOPICS.checkpoints, SHARD) if k is not None}
+    pages = Unpacked({k: v for k, v in newest.items() if b"/users/" in k and v is not None})
+    assert all(pages.values())
+    return list(pages.values())
 
 
 async def check_for_good(rig: Rig, where: str) -> None:
