@@ -138,8 +138,13 @@ class Engine:
         shard.start(self._failed)
 
     def _failed(self, number: int, exc: BaseException) -> None:
-        self._shards.pop(number, None)
+        resting = self._shards.pop(number, None) is None
         if isinstance(exc, RetryableError | Fenced):
+            if resting:
+                # It failed while it was brought to rest. Whose it is now the rebalance says, and
+                # started by us as well it would take the shard from its new owner, for nothing.
+                _log.warning("shard %s: %s; left to whoever has it next", number, exc)
+                return
             retryable = isinstance(exc, RetryableError)
             seconds = self._wait_seconds(number) if retryable else self._suspend_seconds
             _log.warning("shard %s: %s; recovering it anew in %s s", number, exc, seconds)

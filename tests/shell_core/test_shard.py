@@ -21,7 +21,7 @@ import pytest
 from streams import shard as shard_module
 from streams.engine import Engine
 from streams.errors import BrokerUnavailable, StateError
-from streams.journal import Fenced
+from streams.journal import Fenced, Journal
 from streams.transport import RecordBatch
 from tests.shell_core.memory import MemoryLog, MemorySink, NoFaults
 from tests.shell_core.oracle import assert_same_state
@@ -481,6 +481,7 @@ def test_a_shard_that_was_lost_is_left_to_its_new_owner_for_longer(
         engine = process.make_engine(suspend_seconds=7.0)
         with monkeypatch.context() as patch:
             patch.setattr("streams.engine.asyncio.sleep", sleeping)
+            engine._shards[SHARD] = process.shard
             engine._failed(SHARD, error)
             await asyncio.gather(*engine._retries)
         assert slept[0] == waits
@@ -503,6 +504,45 @@ def test_a_stop_waits_for_checkpoints_longer_than_a_rebalance_may(stopped: bool)
             await process.until(lambda: process.done)
             await (engine.stop() if stopped else engine.revoked())
         assert (rig.committed == rig.ends) is stopped
+
+    asyncio.run(go())
+
+
+class BeforeJournal(PauseAt):
+    """Stops at the n-th append to the journal."""
+
+    async def at(self, point: str) -> None:
+        if point == f"append to {TOPICS.journal}: before":
+            await super().at(point)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_shard_that_fails_while_a_rebalance_begins_starts_again_only_if_it_stays(
+    kept: bool,
+) -> None:
+    """A frozen worker wakes: it learns at once that the group has dropped it, and that another one
+    writes the journal. Started anew by itself, its shards would take them from their owner."""
+
+    async def go() -> None:
+        rig, frozen = loaded(), BeforeJournal(10**9)
+        process = rig.process("", frozen)
+        engine = await started(process)
+        frozen.n = frozen.calls + 1
+        async with running(process.pump(engine.offer)):
+            await frozen.paused.wait()  # in the midst of a step
+            await Journal(rig.log.client(NoFaults()), TOPICS.journal, SHARD, "other").take_over()
+            begins = asyncio.create_task(engine.revoked())
+            await asyncio.sleep(0)
+            assert engine.shards == []
+            frozen.go_on.set()
+            await begins
+            assert process.monitor.states[-1] == "suspended"  # its step was refused
+            assert not engine._retries
+            await engine.assigned([SHARD] if kept else [])
+            assert engine.shards == ([SHARD] if kept else [])
+            if kept:
+                await process.until(lambda: process.done)
+            await engine.stop()
 
     asyncio.run(go())
 
