@@ -35,13 +35,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.graph import Graph
-from models.season import Season, clock_nodes
+from models.season import SEASON_FEATURE, Season, clock_nodes
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, YEAR_DAYS
 
 __all__ = [
     "BASE_FEATURES",
-    "SEASON_FEATURE",
     "SEASON_INPUT",
     "EventBase",
     "SpendBase",
@@ -57,9 +56,8 @@ BASE_FEATURES: Final = tuple(
     FEATURE_NAMES.index(name)
     for name in ("lifetime_orders", "days_since_first_order", "days_since_order")
 )
-"""What an `EventBase` reads: positions in `schemas.features.FEATURES`."""
-SEASON_FEATURE: Final = FEATURE_NAMES.index("day_of_year")
-"""And what it reads besides in a shop with a season."""
+"""What an `EventBase` reads, in a shop with a season `SEASON_FEATURE` besides: positions in
+`schemas.features.FEATURES`."""
 SEASON_INPUT: Final = "day_of_year"
 """Its name inside the graph; without a season there is none."""
 _ORDERS, _AGE, _SILENCE = BASE_FEATURES

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Typical
+from models.season import SEASON_FEATURE
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES
 
@@ -19,8 +20,6 @@ DAY_MS: Final = 86_400_000
 LATER_SHARE: Final = 0.25
 NEARLY_CONSTANT: Final = 0.995
 """A feature that is unknown or at its median this often teaches an online learner only noise."""
-_CALENDAR: Final = FEATURE_NAMES.index("day_of_year")
-"""The same for everybody, and new every day: nothing that a learner or a drift test may follow."""
 
 
 @dataclass(frozen=True)
@@ -113,5 +112,5 @@ def typical(x: NDArray[np.float32]) -> Typical:
         mean.append(float(known.mean()) if len(known) else 0.0)
         scale.append(spread if spread > 0.0 else 1.0)
         varies.append(bool(spread > 0.0 and still < NEARLY_CONSTANT))
-    varies[_CALENDAR] = False
+    varies[SEASON_FEATURE] = False  # nothing that a learner or a drift test may follow
     return Typical(median=median, mean=mean, scale=scale, varies=varies)

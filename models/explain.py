@@ -29,10 +29,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import BASE_FEATURES, SEASON_FEATURE, SEASON_INPUT
+from models.base import BASE_FEATURES, SEASON_INPUT
 from models.blend import CLIP, Scorer, logit, usable
 from models.champion import OUTPUTS, Champion, base_output
 from models.concepts import CONCEPTS, concepts_of_rows
+from models.season import SEASON_FEATURE
 from models.trees import Leaves, tree_leaves
 from models.words import words
 from schemas.errors import ArtifactError

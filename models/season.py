@@ -23,12 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.graph import Graph
-from schemas.features import YEAR_DAYS
+from schemas.features import FEATURE_NAMES, YEAR_DAYS
 
-__all__ = ["WEEK_DAYS", "Season", "clock_nodes", "estimate_levels"]
+__all__ = ["SEASON_FEATURE", "WEEK_DAYS", "Season", "clock_nodes", "estimate_levels"]
 
 Floats = NDArray[np.float64]
 
+SEASON_FEATURE: Final = FEATURE_NAMES.index("day_of_year")
+"""What a season is read by: the same for everybody, and new every day."""
 _WEEKS: Final = 52
 WEEK_DAYS: Final = YEAR_DAYS / _WEEKS
 """7.02 days."""

@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import SEASON_FEATURE, EventBase, fit_event_base
+from models.base import EventBase, fit_event_base
 from models.dataset import DAY_MS, Dataset
 from models.metrics import error_of_mean
-from models.season import Season, estimate_levels
+from models.season import SEASON_FEATURE, Season, estimate_levels
 from schemas.features import YEAR_DAYS
 
 __all__ = ["fit_season"]

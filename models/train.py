@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import model_version, write_artifact
-from models.base import SEASON_FEATURE, EventBase, SpendBase, fit_event_base, fit_spend_base
+from models.base import EventBase, SpendBase, fit_event_base, fit_spend_base
 from models.champion import INPUT, OUTPUTS
 from models.dataset import DAY_MS, Dataset, Split, split_by_time, typical
 from models.export import OPSET, Head, export_onnx, require
@@ -40,7 +40,7 @@ from models.metrics import (
     spend_metrics,
     tweedie_unit_deviance,
 )
-from models.season import Season
+from models.season import SEASON_FEATURE, Season
 from models.season_fit import fit_season
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH

@@ -36,14 +36,18 @@ def customers(n: int, seed: int = 0) -> NDArray[np.float32]:
     return x
 
 
-@pytest.fixture(scope="module")
-def heads() -> dict[str, Head]:
-    x = customers(400)
+def few_trees(x: NDArray[np.float32]) -> lightgbm.Booster:
+    """Five, of who was silent for long."""
     y = (np.nan_to_num(x[:, SILENCE]) > 60).astype(np.float32)
-    booster = lightgbm.train(
+    return lightgbm.train(
         {"objective": "binary", "num_threads": 1, "verbosity": -1, "min_data_in_leaf": 5},
         lightgbm.Dataset(x, label=y), 5,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def heads() -> dict[str, Head]:
+    booster = few_trees(customers(400))
     return {
         "p_churn": Head(booster, "sigmoid", 0.4, 0.1, CHURN),
         "spend": Head(booster, "exp", 0.3, -0.2, SPEND),

@@ -5,26 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import lightgbm
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from models.artifact import golden_error, load_artifact
-from models.base import BASE_FEATURES, SEASON_FEATURE, SEASON_INPUT, EventBase, SpendBase
+from models.base import BASE_FEATURES, SEASON_INPUT, EventBase, SpendBase
 from models.card import model_card
 from models.champion import Champion
 from models.dataset import Dataset
 from models.explain import Explainer
 from models.export import Head, export_onnx
 from models.manifest import Eligibility
-from models.season import Season, estimate_levels
+from models.season import SEASON_FEATURE, Season, estimate_levels
 from models.season_fit import fit_season
 from models.train import train
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, YEAR_DAYS
 from tests.models.synthetic import DAY_MS
-from tests.models.test_base import CURVE, VALUE, customers, odd, run
+from tests.models.test_base import CURVE, VALUE, customers, few_trees, odd, run
 from tests.models.test_explain import brute_force
 
 F = len(FEATURE_NAMES)
@@ -155,12 +154,7 @@ def test_labels_without_a_week_ahead_teach_none() -> None:
 
 @pytest.fixture(scope="module")
 def heads() -> dict[str, Head]:
-    x, season = dated(400, 0), rising()
-    y = (np.nan_to_num(x[:, SILENCE]) > 60).astype(np.float32)
-    booster = lightgbm.train(
-        {"objective": "binary", "num_threads": 1, "verbosity": -1, "min_data_in_leaf": 5},
-        lightgbm.Dataset(x, label=y), 5,
-    )  # fmt: skip
+    booster, season = few_trees(dated(400, 0)), rising()
     return {
         "p_churn": Head(booster, "sigmoid", 0.4, 0.1, EventBase(CURVE, 28.0, 1.1, -0.2, season)),
         "spend": Head(booster, "exp", 0.3, -0.2, SpendBase(CURVE, 28.0, 1.5, 40.0, 0.1, season)),
