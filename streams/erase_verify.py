@@ -20,6 +20,7 @@ from streams.checkpoints import CheckpointStore
 from streams.clickhouse import connect, sink_error
 from streams.core import snapshot
 from streams.core.erasure import named_in
+from streams.core.texts import Texts
 from streams.dlq import topic_records
 from streams.erase_clickhouse import was_before
 from streams.erasures import board_of
@@ -94,8 +95,8 @@ async def _states(
                     f"{place}: the checkpoint can't be read: {exc}. Verify with the version of "
                     "Tideline that the workers run."
                 ) from exc
-            row = state.rows_by_user.get(user)
-            if row is not None:
+            if state.knows(user):
+                row = state.rows_of(Texts.of([user]))[0]
                 since_ms = int(state.columns.first_seen_ms[row])
                 found.append(
                     Finding(place, "user in the state", 1, _judge(since_ms, shard, erasures))

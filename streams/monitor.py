@@ -43,7 +43,7 @@ class MetricsMonitor:
             for dimension in ("value_tier", "lifecycle"):
                 count = int((changes["dimension"] == dimension).sum())
                 m.segment_changes.labels(dimension).inc(count)
-        m.users.labels(label).set(state.n)
+        m.users.labels(label).set(state.known)
         m.last_accepted_timestamp_seconds.labels(label).set_to_current_time()
         if time.monotonic() - self._memory_at.get(shard, 0.0) > _MEMORY_EVERY_SECONDS:
             self._memory_at[shard] = time.monotonic()

@@ -210,7 +210,7 @@ class Shard:
             wall_ms=self._s.wall_ms(),
             sweep_interval_ms=self._s.config.sweep_interval_ms,
             max_records=self._s.max_records,
-            users=self._state.n,
+            users=self._state.sweep_places,
         )
         if self._checkpoint is not None and self._checkpoint.ended:
             await self._checkpointed()
@@ -338,7 +338,7 @@ class Shard:
         log.info(
             "shard %s: %s users, %.1f MB of checkpoint, %s steps replayed, ready in %.2f s",
             self.number,
-            self._state.n,
+            self._state.known,
             (stored.nbytes if stored else 0) / 1e6,
             len(plans),
             time.monotonic() - started,

@@ -35,6 +35,7 @@ from streams.core.plan import Plan
 from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
 from streams.core.step import step
+from streams.core.texts import Texts
 from streams.errors import StateError
 from streams.journal import Journal, Step, Takeover, valid_steps
 from streams.log import Log
@@ -200,10 +201,15 @@ class _Names:
         """The samples with user ids as the state has them."""
         if self._name_of is str:
             return list(samples)
-        for user in set(state.rows_by_user) - self._named:
+        self._learn(state.rows_by_user)
+        if any(s.user_id not in self._user_of for s in samples):
+            self._learn(state.parked.everyone(0)[0])
+        return [replace(s, user_id=self._user_of.get(s.user_id, s.user_id)) for s in samples]
+
+    def _learn(self, users: Iterable[str]) -> None:
+        for user in set(users) - self._named:
             self._named.add(user)
             self._user_of[self._name_of(user)] = user
-        return [replace(s, user_id=self._user_of.get(s.user_id, s.user_id)) for s in samples]
 
 
 def _parts(plans: Sequence[Plan]) -> Iterable[Sequence[Plan]]:
@@ -225,13 +231,14 @@ def _cut(records: Records, start: int, stop: int) -> Records:
 
 def _compare(state: ShardState, samples: Sequence[Sample], scorer: Scorer, found: Skew) -> None:
     """Right after its step, a sample's user has the very state that was scored."""
-    known = [s for s in samples if s.user_id in state.rows_by_user]
+    known = [s for s in samples if state.knows(s.user_id)]
     for sample in samples:
-        if sample.user_id not in state.rows_by_user:
+        if not state.knows(sample.user_id):
             _note(found, state, sample, [("user_id", 1.0, 0.0)])
     if not known:
         return
-    rows = np.array([state.rows_by_user[s.user_id] for s in known], np.int64)
+    # Who was parked by that step gets a row, and is parked again by a later sweep.
+    rows = state.rows_of(Texts.of([s.user_id for s in known]))
     x = features(state, rows, state.meta.clock_ms)
     learner = state.meta.learner
     weights = None if learner is None else msgspec.convert(learner, LearnerSnapshot)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.events import CLICK_TYPES
 from schemas.features import COUNT_MEASURES, GAP_ORDERS, MONEY_MEASURES
+from streams.core.columns import DECAYED
 from streams.core.events import KIND_PLACED, Events
 from streams.core.features import DAY_MS, HALF_LIVES_MS
 from streams.core.kernels.counting import (
@@ -25,7 +26,7 @@ from streams.core.kernels.counting import (
     pair_keys,
     remember,
 )
-from streams.core.state import DECAYED, ShardState
+from streams.core.state import ShardState
 
 __all__ = ["Applied", "admit", "apply", "forget", "forget_some"]
 
@@ -230,9 +231,12 @@ def forget(state: ShardState, lateness_ms: int) -> None:
             old = np.count_nonzero(table.values < oldest)
             if 4 * old > len(table):  # it must be worth the work
                 table.begin_drop(oldest)
+    state.parked.forget()
 
 
 def forget_some(state: ShardState) -> None:
     """Go on with what `forget` began, a part with every step, so that none waits for it long."""
     state.seen_ids.drop_some(_FORGET_PER_STEP)
     state.pairs.drop_some(_FORGET_PER_STEP)
+    state.parked.forget_some(_FORGET_PER_STEP)
+    state.parked.tidy()

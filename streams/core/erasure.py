@@ -26,6 +26,7 @@ from streams.core.hashing import hashes, mix
 from streams.core.plan import Clock
 from streams.core.records import Records
 from streams.core.state import Meta, ShardState
+from streams.core.texts import Texts
 
 __all__ = ["digest", "due", "erase", "keep_out", "life_of", "named_in", "probe_of", "shut_out"]
 
@@ -136,6 +137,10 @@ def _row_of(state: ShardState, order: Erasure) -> int | None:
     for row, user in zip(rows.tolist(), state.users[rows].tolist(), strict=True):
         if user and digest(order.salt, user) == order.digest:
             return int(row)
+    hashes = state.parked.hashes()
+    for user in state.parked.names(hashes[_candidates([order], hashes)]):
+        if digest(order.salt, user) == order.digest:
+            return int(state.rows_of(Texts.of([user]))[0])
     return None
 
 

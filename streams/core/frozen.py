@@ -51,6 +51,11 @@ class PageGuard:
         if stop > start:
             self.dirty[start >> self.bits : self._pages(stop)] = True
 
+    def changed(self, positions: NDArray[np.int64]) -> None:
+        """Entries at `positions` (int64 [k]) are others now; if `frozen`, `before_change` was
+        called while they were not."""
+        self.dirty[positions >> self.bits] = True
+
     def before_change(self, array: Sliceable, positions: NDArray[np.int64]) -> None:
         """Entries at `positions` (int64 [k]) are about to change."""
         pages = positions >> self.bits
@@ -119,6 +124,11 @@ class RowGuard:
         self._saved = np.empty(0, np.bool_)
         self._put_aside: dict[int, list[tuple[NDArray[np.int64], NDArray[Any]]]] = {}
         """By page, or taking one would go through all that ever was put aside."""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether a checkpoint is under way."""
+        return len(self._waiting) > 0
 
     def grow(self, length: int) -> None:
         """There may be so many rows from now on."""

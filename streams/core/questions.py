@@ -26,7 +26,7 @@ def look_ahead(state: ShardState, horizon_days: int) -> None:
     """Ask about this horizon from now on. Periods counted by another one say nothing about it, so
     every user starts as one who was just seen: in the middle of a period, waiting for the next."""
     if state.meta.horizon_days != horizon_days:
-        state.meta.horizon_days = horizon_days
+        state.meta.horizon_days, state.meta.horizon_since = horizon_days, state.meta.seq
         state.will_change(np.arange(state.n))
         state.columns.question_period[: state.n] = -1
 

@@ -15,9 +15,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from schemas.features import FEATURES_HASH
+from streams.core.columns import ROW
 from streams.core.frozen import PageGuard
 from streams.core.pages import Source
-from streams.core.state import ROW, STATE_FORMAT, Meta, ShardState
+from streams.core.state import STATE_FORMAT, Meta, ShardState
 from streams.core.u64map import U64Map
 from streams.core.windows import Chunk, WindowSums
 
@@ -37,6 +38,7 @@ def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Sou
             ROW.itemsize << rows.bits,
         ),
         "histogram": Source.constant(state.value_histogram.copy(), changed=True),
+        "forgotten": Source.constant(state.rows_by_user.forgotten, changed=True),
     }
     sources |= _users(state, everything)
     for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):
@@ -47,6 +49,8 @@ def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Sou
     for part, array in state.questions.export().items():
         loose = part.split("/")[1] in ("head", "open")
         sources[f"questions/{part}"] = Source.constant(array, changed=loose)
+    for part, array in state.parked.export().items():
+        sources[f"parked/{part}"] = Source.constant(array, changed=part == "gone")
     for kind, sums in (("counts", state.counts), ("money", state.money)):
         sources |= _logs(kind, sums)
     return msgspec.msgpack.encode(state.meta), sources
@@ -129,7 +133,8 @@ def load(meta: bytes, arrays: Mapping[str, NDArray[Any]], features: int) -> Shar
         users += msgspec.msgpack.decode(arrays[f"users/{page}"].tobytes(), type=list[str])
     if len(users) != len(rows):
         raise ValueError(f"{len(users)} user ids for {len(rows)} rows")
-    state.restore_users(users, rows)
+    state.restore_users(users, rows, arrays["forgotten"])
+    state.parked.load(_under(arrays, "parked/"))
     for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):
         keys, values = arrays[f"{name}/keys"], arrays[f"{name}/values"]
         if len(keys) != len(values):
@@ -166,15 +171,20 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
     """Everything that matters, bit for bit, in one order: two states that will give the same
     outputs for ever are equal here, however their entries and logs are arranged. Rows may be in
     another order too, but for the keys of pairs."""
-    n = state.n
-    names = state.users[:n]
-    order = np.argsort(names, kind="stable")
-    rank = np.empty(n, np.int64)
-    rank[order] = np.arange(n)
+    rows = np.flatnonzero(state.rows_by_user.named(np.arange(state.n)))
+    names = state.users[rows]
+    order = rows[np.argsort(names, kind="stable")]
+    rank = np.zeros(state.n, np.int64)
+    rank[order] = np.arange(len(order))
     packed = state.columns.pack(order)
     arrays = {f"columns/{name}": packed[name] for name in ROW.names or ()}
-    users = names[order].tolist()
-    arrays["users"] = np.frombuffer(msgspec.msgpack.encode(users), np.uint8)
+    arrays["users"] = np.frombuffer(msgspec.msgpack.encode(state.users[order].tolist()), np.uint8)
+    parked, packed = state.parked.everyone(state.meta.horizon_since)
+    by_name = sorted(range(len(parked)), key=parked.__getitem__)
+    arrays |= {f"parked/{name}": packed[name][by_name] for name in ROW.names or ()}
+    in_order = msgspec.msgpack.encode([parked[i] for i in by_name])
+    arrays["parked/users"] = np.frombuffer(in_order, np.uint8)
+    arrays["forgotten"] = np.array([len(state.rows_by_user.forgotten)])
     arrays["histogram"] = state.value_histogram.copy()
     for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):
         kept = np.ones(len(table), np.bool_)
@@ -185,7 +195,7 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
         arrays[f"{name}/values"] = table.values[kept][by_key]
     for horizon_days, queue in state.questions.by_horizon.items():
         asked = queue.everything()
-        whose = rank[asked.rows] if n else asked.rows
+        whose = rank[asked.rows] if state.n else asked.rows
         by_time = np.lexsort((whose, asked.asked_ms))
         arrays[f"questions/{horizon_days}/users"] = whose[by_time]
         for name in ("asked_ms", "champion", "learner", "scores", "x"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from schemas.messages import AlertMessage, DeadLetter, Example, LearnerSnapshot
 from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.alerts import enough_data, update_alerts
-from streams.core.apply import Applied, admit, apply, forget, forget_some
+from streams.core.apply import Applied, admit, apply, forget_some
 from streams.core.config import CoreConfig, Scorer
 from streams.core.decode import decode
 from streams.core.erasure import erase, keep_out, shut_out
@@ -28,8 +28,9 @@ from streams.core.questions import ask, look_ahead, mature
 from streams.core.records import SOURCES, Records
 from streams.core.samples import SAMPLE_TABLE, sample
 from streams.core.scoring import take_outlook, take_scores
-from streams.core.segments import Table, cut_tiers, update_segments
+from streams.core.segments import Table, update_segments
 from streams.core.state import ShardState
+from streams.core.sweep import end_slice, next_sweep_ms, take_slice
 from streams.core.table_columns import Coded
 
 __all__ = ["Counts", "Outputs", "step"]
@@ -114,9 +115,7 @@ def step(
     matured, examples = mature(state, now_ms)
 
     # 3. score whoever was touched, and the slice of silent users whose turn it is
-    turn = np.arange(meta.sweep_row, min(meta.sweep_row + plan.sweep_rows, state.n))
-    swept = turn[~np.isin(turn, state.empty_rows)] if len(state.empty_rows) else turn
-    state.will_change(swept)
+    swept = take_slice(state, plan.sweep_rows)
     touched = np.sort(state.grouped(np.concatenate([*rows, swept]))[0])
     x = features(state, touched, now_ms)
     refused = take_scores(state, touched, x, now_ms, config, scorer, learner)
@@ -131,11 +130,9 @@ def step(
     changes_before = state.columns.segment_changes[touched]
     changes = update_segments(state, touched, now_ms, meta.shard)
     moved = state.columns.segment_changes[touched] != changes_before
-    if len(turn):
-        at = np.searchsorted(touched, swept)
-        fit = enough_data(state, swept, now_ms, config)
-        ask(state, swept, x[at], fit, now_ms, scorer.champion_version, learner_version)
-        _end_slice(state, plan, now_ms, config)
+    at = np.searchsorted(touched, swept)
+    fit = enough_data(state, swept, now_ms, config)
+    ask(state, swept, x[at], fit, now_ms, scorer.champion_version, learner_version)
 
     # 5. out
     dead = [
@@ -172,6 +169,8 @@ def step(
         "batches": _batch_row(state, plan, counts),
     }
     tables = {name: table for name, table in tables.items() if len(next(iter(table.values())))}
+    if plan.sweep_rows:
+        end_slice(state, swept, now_ms, config)
     return Outputs(tables, alerts, examples, dead, counts, len(refused))
 
 
@@ -208,26 +207,10 @@ def _move_clock(
                 now_ms = max(now_ms, int(events.ts_ms[applied.fresh].max()))
     meta.clock_ms = now_ms
     if not meta.next_sweep_ms and now_ms:
-        meta.next_sweep_ms = _next_sweep(now_ms, interval_ms)
+        meta.next_sweep_ms = next_sweep_ms(now_ms, interval_ms)
     state.counts.advance(now_ms)
     state.money.advance(now_ms)
     return now_ms
-
-
-def _end_slice(state: ShardState, plan: Plan, now_ms: int, config: CoreConfig) -> None:
-    """Move the sweep cursor; at the end of a sweep, set the tier cuts and forget what expired."""
-    meta = state.meta
-    meta.sweep_row += plan.sweep_rows
-    if meta.sweep_row >= state.n:
-        meta.sweep_row = 0
-        meta.sweep_started_ms = now_ms
-        meta.next_sweep_ms = _next_sweep(now_ms, config.sweep_interval_ms)
-        cut_tiers(state)
-        forget(state, config.lateness_ms)
-
-
-def _next_sweep(now_ms: int, interval_ms: int) -> int:
-    return (now_ms // interval_ms + 1) * interval_ms
 
 
 def _score_rows(

@@ -40,6 +40,13 @@ class Texts:
             for start, stop in zip(starts.tolist(), (starts + self.size).tolist(), strict=True)
         ]
 
+    def pieces(self) -> list[bytes]:
+        """The texts' UTF-8."""
+        return [
+            self.data[start : start + size].tobytes()
+            for start, size in zip(self.at.tolist(), self.size.tolist(), strict=True)
+        ]
+
     @staticmethod
     def of(texts: Sequence[str]) -> Texts:
         encoded = [text.encode() for text in texts]

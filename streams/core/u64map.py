@@ -25,6 +25,7 @@ __all__ = ["U64Map"]
 _LEAST: Final = 512
 _FULL: Final = 0.8  # 3 probes for a key that is there
 _GROWTH: Final = 1.6
+_EMPTY: Final = 6  # times as much room as entries is too much: growing leaves less than 3
 _MOVED_PER_KEY: Final = 8  # of the old index, per key looked up: done long before the next growth
 _NO_INDEX: Final = np.empty(0, np.uint32)
 _KEYS_PAGE_BITS: Final = 15
@@ -108,6 +109,12 @@ class U64Map:
         self._appended(n)
         return before, is_new
 
+    def put(self, keys: NDArray[np.uint64], value: NDArray[np.int32]) -> None:
+        """Set each key's value, adding the missing ones. keys: uint64 [k], distinct."""
+        at, is_new = self.find_or_add(keys, value)
+        self.values_guard.before_change(self._values, at[~is_new])
+        self._values[at] = value
+
     def begin_drop(self, oldest: int) -> None:
         """Have entries with a value below `oldest` dropped, by the calls of `drop_some` to come."""
         if self._compacting is None:
@@ -115,10 +122,11 @@ class U64Map:
 
     def drop_some(self, entries: int) -> None:
         """Look at so many more entries, drop the old ones. Positions change, the order stays."""
-        if self._compacting is None:
-            return
         if len(self._old):  # dropping needs one index
             self._move(entries)
+            return
+        if self._compacting is None:
+            self._shrink()
             return
         oldest, read, write = self._compacting
         stop = min(self._n, read + entries)
@@ -184,6 +192,18 @@ class U64Map:
             guard.grow(self._n + more)
             if guard.frozen:  # after dropping, new entries come where frozen ones were
                 guard.before_change_of_range(array, self._n, self._n + more)
+
+    def _shrink(self) -> None:
+        """Give room back that entries have left which were dropped."""
+        slots = int(max(2 * _LEAST, self._n * _GROWTH / _FULL))
+        if len(self._index) > _EMPTY * slots:
+            self._old, self._index = self._index, zeros(slots, np.uint32)
+            self._moved, self._until = 0, self._n
+        room = max(_LEAST, self._n)
+        frozen = self.keys_guard.frozen or self.values_guard.frozen  # they may need left-overs
+        if len(self._keys) > _EMPTY * room and not frozen:
+            self._keys = grown(self._keys[:room], room, min(room, self._n))
+            self._values = grown(self._values[:room], room, min(room, self._n))
 
     def _move(self, entries: int) -> None:
         """Enter more of the old index' entries into the new one."""

@@ -126,6 +126,10 @@ class WindowSums:
         if rows > len(self.table):
             self.table = grown(self.table, rows)
 
+    def trim(self, rows: int) -> None:
+        """Keep room for so many rows only; those beyond are zero."""
+        self.table = grown(self.table[:rows], rows)
+
     def advance(self, now_ms: int) -> None:
         """Move the clock forward: tiles that a window no longer covers leave its sums."""
         for hop in _HOPS_MS:

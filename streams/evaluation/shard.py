@@ -123,7 +123,7 @@ class ReplayedShard:
                 wall_ms=0,
                 sweep_interval_ms=self._config.sweep_interval_ms,
                 max_records=self._batch,
-                users=self.state.n,
+                users=self.state.sweep_places,
             )
             if plan is None:
                 break

@@ -165,8 +165,11 @@ class _Core:
         from streams.core.plan import SWEEP_SLICE_ROWS  # noqa: PLC0415
 
         for shard, state in enumerate(self.states):
-            for row in range(0, state.n, SWEEP_SLICE_ROWS):
-                self._step(shard, [], min(SWEEP_SLICE_ROWS, state.n - row))
+            left = state.sweep_places
+            while left:
+                self._step(shard, [], min(SWEEP_SLICE_ROWS, left))
+                # it begins anew when it is through
+                left = state.meta.sweep_row and state.sweep_places - state.meta.sweep_row
 
     @property
     def us_per_event(self) -> float:
@@ -257,7 +260,7 @@ def _memory(size: int) -> dict[str, Any]:
     core, shape = _core(1, size)
     core.take(shape.source(3 * size, now_ms, seed=2, span_ms=20 * DAY_MS))
     gc.collect()
-    users = sum(state.n for state in core.states)
+    users = sum(state.known for state in core.states)
     active = {"counted": core.counted_bytes / users, "resident": (resident_bytes() - base) / users}
     core.reset()
     core.now_ms += DAY_MS

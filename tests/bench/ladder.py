@@ -67,7 +67,7 @@ class Rung:
                     state.meta, inbox.pending(ends), clock="wall",
                     wall_ms=time.time_ns() // 1_000_000,
                     sweep_interval_ms=self._config.sweep_interval_ms,
-                    max_records=self._settings.stream.max_batch_records, users=state.n,
+                    max_records=self._settings.stream.max_batch_records, users=state.sweep_places,
                 )  # fmt: skip
                 if plan is None:
                     return

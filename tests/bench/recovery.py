@@ -131,7 +131,7 @@ def measure(
             block_events=BLOCK,
         )  # fmt: skip
         states = build(settings, built, progress)
-        known = sum(state.n for state in states)
+        known = sum(state.known for state in states)
         counted = sum(state.nbytes for state in states)
         stored = asyncio.run(store(settings, states, progress))
         now_ms = max(state.meta.clock_ms for state in states)

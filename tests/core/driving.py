@@ -200,14 +200,18 @@ class Driver:
 
     def sweep(self, clock_ms: int) -> Outputs:
         """Every user, at this time."""
-        return self.feed(clock_ms=clock_ms, sweep_rows=max(1, self.state.n))
+        return self.feed(clock_ms=clock_ms, sweep_rows=max(1, self.state.sweep_places))
 
     def open_questions(self) -> list[Asked]:
         """The open label questions, a part for each horizon."""
         return [queue.everything() for queue in self.state.questions.by_horizon.values()]
 
     def column(self, name: str, user: str) -> Any:
-        return getattr(self.state.columns, name)[self.state.rows_by_user[user]]
+        row = self.state.rows_by_user.get(user)
+        if row is None:
+            parked, rows = self.state.parked.everyone(self.state.meta.horizon_since)
+            return rows[name][parked.index(user)]
+        return getattr(self.state.columns, name)[row]
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """All rows so far of one table, as dicts."""
@@ -281,7 +285,7 @@ def run_log(
             wall_ms=wall_ms(),
             sweep_interval_ms=driver.config.sweep_interval_ms,
             max_records=max_records,
-            users=driver.state.n,
+            users=driver.state.sweep_places,
         )
         check(meta, (waiting[0], waiting[1]), plan)
         if plan is None:

@@ -293,6 +293,30 @@ def test_nothing_of_the_person_is_left_in_the_state() -> None:
     assert set(out.tables) == {"batches"}
 
 
+@pytest.mark.parametrize("back", [False, True])
+def test_nothing_is_left_of_a_person_who_was_parked(back: bool) -> None:
+    """Also where they came back, while the block that they were in is as it was."""
+    user = "anna.meier@example.org"
+    driver = busy(user)
+    for day in (100, 160, 190):
+        driver.sweep(T0 + day * DAY_MS)
+    assert user in driver.state.parked
+    assert driver.state.n == 0
+    if back:
+        driver.state.rows_of(Texts.of([user]))
+    ours = driver.state.parked.everyone(0)
+    assert (user in ours[0]) != back
+    now_ms = driver.state.meta.clock_ms + 1
+    erase(driver, order_for(user, now_ms), order_for("nobody", now_ms))
+    assert [e.found for e in driver.state.meta.erased] == [True, False]
+    assert not driver.state.knows(user)
+    assert sorted(driver.state.parked.everyone(0)[0]) == ["x", "y"]
+    for place in driver.state.parked._blocks:
+        assert user.encode() not in driver.state.parked._open(place).raw
+    assert driver.state.known == 2
+    assert reloaded(driver.state).known == 2
+
+
 def test_the_empty_row_says_nothing_ever_and_survives_a_checkpoint() -> None:
     user = "anna.meier@example.org"
     driver = busy(user)

@@ -19,7 +19,7 @@ MODULES = sorted(CORE.glob("*.py"))
 PURE_IMPORTS = {
     "__future__", "array", "bisect", "collections", "dataclasses", "datetime", "functools",
     "hashlib", "itertools", "math", "re", "typing",
-    "msgspec", "numpy", "xxhash",
+    "cramjam", "msgspec", "numpy", "xxhash",
     "schemas", "streams",
 }  # fmt: skip
 FORBIDDEN_NAMES = {"open", "print", "input", "eval", "exec", "__import__", "id", "hash"}

@@ -179,7 +179,7 @@ def test_a_damaged_state_is_refused() -> None:
     meta, arrays = copied(driver.state)
     needed = [n for n in arrays if not n.startswith(("counts/", "money/"))]
     assert {name.split('/')[0] for name in needed} == {
-        "rows", "users", "ids", "pairs", "histogram", "questions"
+        "rows", "users", "ids", "pairs", "histogram", "questions", "forgotten"
     }  # fmt: skip
     for name in needed:
         with pytest.raises((KeyError, ValueError)):
@@ -241,6 +241,11 @@ def test_a_u64map_is_a_dict(seed: int, space: int, clash: bool) -> None:
                 assert before[i] == want.get(key, 0)
                 want[key] = max(want.get(key, value), value)
         if rng.random() < 0.3:
+            several = list(dict.fromkeys(chosen))
+            put = [rng.randrange(-(2**31), 2**31) for _ in several]
+            real.put(np.array(several, np.uint64), np.array(put, np.int32))
+            want |= dict(zip(several, put, strict=True))
+        if rng.random() < 0.3:
             oldest = rng.choice([-(2**31), 0, 2**30])
             real.begin_drop(oldest)
             while real.progress:
@@ -257,6 +262,7 @@ def test_a_u64map_is_a_dict(seed: int, space: int, clash: bool) -> None:
             gone = np.array([key for key, value in want.items() if value < oldest], np.uint64)
             assert (real.find(gone) == -1).all()
             want = {key: value for key, value in want.items() if value >= oldest}
+        real.drop_some(rng.choice([1, 10_000]))  # may give room back
         assert len(real) == len(want)
         assert real.keys.tolist() == list(want)  # in order of arrival
         assert real.values.tolist() == list(want.values())
@@ -272,3 +278,23 @@ def test_a_u64map_is_never_full_and_takes_few_bytes() -> None:
         real.find_or_add(keys, np.zeros(777, np.int32))
         assert len(real) <= 0.8 * len(real._index)
         assert real.nbytes < len(real) * 26 + 30_000  # while an index is replaced; else 20
+
+
+def test_a_u64map_gives_back_the_room_of_what_was_dropped() -> None:
+    real = U64Map()
+    keys = np.arange(100_000, dtype=np.uint64)
+    real.find_or_add(keys, (keys % 50).astype(np.int32))
+    before = real.nbytes
+    real.begin_drop(49)
+    real.keys_guard.freeze(len(real), everything=False)
+    for _ in range(40):
+        real.drop_some(10_000)
+    assert len(real._keys) >= 100_000  # a checkpoint may still look at what was there
+    real.keys_guard.thaw()
+    for _ in range(3):
+        real.drop_some(10_000)
+    assert len(real) == 2_000
+    assert len(real._keys) == 2_000
+    assert real.nbytes < before / 20
+    kept = keys[keys % 50 == 49]
+    assert real.keys[real.find(kept)].tolist() == kept.tolist()

@@ -23,6 +23,7 @@ from streams.core.plan import Pending, next_plan
 from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
 from streams.core.step import Counts, Outputs, step
+from streams.core.texts import Texts
 from tests.core.driving import SilenceScorer
 from tests.shell_core.oracle import Oracle
 
@@ -74,7 +75,7 @@ def plain_run(
             wall_ms=0,
             sweep_interval_ms=config.sweep_interval_ms,
             max_records=BATCH_RECORDS,
-            users=state.n,
+            users=state.sweep_places,
         )
         if plan is None:
             return result
@@ -115,4 +116,5 @@ def differences(plain: Plain, oracle: Oracle) -> list[str]:
 
 
 def _by_user(state: ShardState) -> dict[Any, int]:
-    return dict(zip(state.users[: state.n].tolist(), range(state.n), strict=True))
+    state.rows_of(Texts.of(state.parked.everyone(0)[0]))
+    return {user: state.rows_by_user[user] for user in state.rows_by_user}

@@ -14,6 +14,8 @@ from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from streams.core import step as step_module
 from streams.errors import StateError
 from streams.skew import Sample, Skew, check_shard
+from tests.core.driving import click, record
+from tests.core.oracle import DAY_MS
 from tests.shell_core.rig import SCORERS, SHARD, TOPICS, CrashAt, Crashed, Rig, quick_shards, script
 
 __all__ = ["quick_shards"]
@@ -76,6 +78,23 @@ def test_crashes_takeovers_and_a_promotion_make_no_difference() -> None:
     assert not found.unchecked
     versions = {row["champion_version"] for row in rig.sink.rows["score_samples"].values()}
     assert versions == {"fake-1", "fake-2"}
+
+
+def test_users_who_were_parked_by_the_step_that_scored_them_are_checked_too() -> None:
+    """Months without anybody but one customer; then two of the others come back. With crashes."""
+    rig = loaded()
+    end_ms = max(r.timestamp_ms for block in script() for r in block)
+    for day, user in ((40, "x"), (98, "x"), (99, "u0"), (101, "u1")):
+        key, value, at_ms = record(click(user, end_ms + day * DAY_MS))
+        rig.log.put(TOPICS.clickstream, SHARD, key, value, at_ms)
+    run_with_crashes(rig)
+    oracle = asyncio.run(rig.check())
+    assert len(oracle.state.parked) >= 3
+    found = asyncio.run(check(rig, samples(rig)))
+    assert (found.checked, found.mismatched) == (len(samples(rig)), 0)
+    parked = set(oracle.state.parked.everyone(0)[0])
+    last_ms = oracle.state.meta.clock_ms - 3 * DAY_MS
+    assert parked & {s.user_id for s in samples(rig) if s.scored_at_ms > last_ms}
 
 
 def test_the_sample_is_a_share_and_the_same_in_every_run() -> None:

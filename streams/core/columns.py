@@ -1,0 +1,195 @@
+"""What a shard remembers of each user besides windows: one row of numbers per user.
+
+Times are milliseconds since 1970 UTC; 0 means never.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.features import DECAY_HALF_LIVES_DAYS, GAP_ORDERS, RECENCY_KINDS
+from streams.core.kernels.room import grown
+
+__all__ = ["DECAYED", "LEAST_ROWS", "ROW", "Columns"]
+
+DECAYED: Final = 3 * len(DECAY_HALF_LIVES_DAYS)  # orders, revenue, activity per half-life
+LEAST_ROWS: Final = 256  # that there is room for at first
+
+
+class Columns:
+    """Per-user columns; see `_SPEC` for dtype, width and meaning. Grown by doubling.
+
+    A user's numbers lie side by side, since a step that touches a user touches most of them: nine
+    lines of the cache, where columns apart would take one each. Each column is a view, not
+    contiguous.
+    """
+
+    # name: (dtype, width or 0 for a plain column)
+    _SPEC: Final[dict[str, tuple[str, int]]] = {
+        "user_hash": ("u8", 0),  # xxh64 of the user id: staggers questions
+        "first_seen_ms": ("i8", 0),
+        "last_seen_ms": ("i8", len(RECENCY_KINDS)),
+        "last_activity_ms": ("i8", 0),
+        # orders placed
+        "orders": ("i4", 0),
+        "revenue_cents": ("i8", 0),
+        "first_order_ms": ("i8", 0),
+        "recent_orders_ms": ("i8", GAP_ORDERS),  # the newest order times, newest first
+        # exponentially decayed sums, as of decayed_at_ms
+        "decayed": ("f8", DECAYED),
+        "decayed_at_ms": ("i8", 0),
+        # newest scores; NaN until there is enough data
+        "p_churn": ("f4", 0),
+        "p_champion": ("f4", 0),
+        "p_learner": ("f4", 0),
+        "expected_spend": ("f4", 0),
+        # the outlook, as of an order or a sweep; NaN and 0 until there is enough data
+        "p_buy_7d": ("f4", 0),
+        "p_buy_30d": ("f4", 0),
+        "next_order_ms": ("i8", 0),
+        "outlook_orders": ("i4", 0),  # orders when it was taken: one more asks for another
+        "outlook_kept_minute": ("i4", 0),  # since 1970: a sweep after that takes it anew
+        # scores as last written to ClickHouse
+        "written_p": ("f4", 0),
+        "written_spend": ("f4", 0),
+        "written_orders": ("i4", 0),
+        "written_at_ms": ("i8", 0),
+        # segments and alerts
+        "lifecycle": ("i1", 0),
+        "value_tier": ("i1", 0),
+        "segment_changes": ("i4", 0),
+        "value_bin": ("i2", 0),  # -1: not counted among the live customers
+        "at_risk": ("?", 0),
+        "episode": ("i4", 0),
+        "alert_opened_ms": ("i8", 0),
+        "alert_orders": ("i4", 0),  # orders when it opened: one more closes it
+        "alert_closed_ms": ("i8", 0),
+        "alert_p": ("f4", 0),  # as raised, so that the closing row repeats them
+        "alert_champion": ("f4", 0),
+        "alert_learner": ("f4", 0),
+        "alert_spend": ("f4", 0),
+        # the open label question
+        "asked_ms": ("i8", 0),
+        "due_ms": ("i8", 0),  # asked_ms + the horizon that was asked about
+        "question_orders": ("i4", 0),
+        "question_cents": ("i8", 0),
+        "question_period": ("i4", 0),  # the last staggered period seen; -1: none yet
+    }
+    _FILL: Final[dict[str, float]] = {
+        "p_churn": np.nan,
+        "p_champion": np.nan,
+        "p_learner": np.nan,
+        "expected_spend": np.nan,
+        "p_buy_7d": np.nan,
+        "p_buy_30d": np.nan,
+        "written_p": np.nan,
+        "written_spend": np.nan,
+        "value_bin": -1,
+        "question_period": -1,
+    }
+
+    user_hash: NDArray[np.uint64]
+    first_seen_ms: NDArray[np.int64]
+    last_seen_ms: NDArray[np.int64]
+    last_activity_ms: NDArray[np.int64]
+    orders: NDArray[np.int32]
+    revenue_cents: NDArray[np.int64]
+    first_order_ms: NDArray[np.int64]
+    recent_orders_ms: NDArray[np.int64]
+    decayed: NDArray[np.float64]
+    decayed_at_ms: NDArray[np.int64]
+    p_churn: NDArray[np.float32]
+    p_champion: NDArray[np.float32]
+    p_learner: NDArray[np.float32]
+    expected_spend: NDArray[np.float32]
+    p_buy_7d: NDArray[np.float32]
+    p_buy_30d: NDArray[np.float32]
+    next_order_ms: NDArray[np.int64]
+    outlook_orders: NDArray[np.int32]
+    outlook_kept_minute: NDArray[np.int32]
+    written_p: NDArray[np.float32]
+    written_spend: NDArray[np.float32]
+    written_orders: NDArray[np.int32]
+    written_at_ms: NDArray[np.int64]
+    lifecycle: NDArray[np.int8]
+    value_tier: NDArray[np.int8]
+    segment_changes: NDArray[np.int32]
+    value_bin: NDArray[np.int16]
+    at_risk: NDArray[np.bool_]
+    episode: NDArray[np.int32]
+    alert_opened_ms: NDArray[np.int64]
+    alert_orders: NDArray[np.int32]
+    alert_closed_ms: NDArray[np.int64]
+    alert_p: NDArray[np.float32]
+    alert_champion: NDArray[np.float32]
+    alert_learner: NDArray[np.float32]
+    alert_spend: NDArray[np.float32]
+    asked_ms: NDArray[np.int64]
+    due_ms: NDArray[np.int64]
+    question_orders: NDArray[np.int32]
+    question_cents: NDArray[np.int64]
+    question_period: NDArray[np.int32]
+
+    def __init__(self) -> None:
+        self._table = np.empty(0, ROW)
+        self.reserve(LEAST_ROWS)
+
+    @property
+    def capacity(self) -> int:
+        """Users that there is room for."""
+        return len(self._table)
+
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` users; `fill` rows before they are used."""
+        self._hold(grown(self._table, rows))
+
+    def fill(self, rows: slice | NDArray[np.int64]) -> None:
+        """Put what a new user has into rows."""
+        self._whole[rows] = _NEW_ROW
+
+    def pack(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """A copy of some rows, one item of `ROW` each."""
+        packed: NDArray[Any] = self._whole[rows].copy().view(ROW)
+        return packed
+
+    def put(self, rows: NDArray[np.int64], packed: NDArray[Any]) -> None:
+        """Write what `pack` gave into some rows."""
+        self._whole[rows] = packed.view(_WHOLE)
+
+    def unpack(self, packed: NDArray[Any]) -> None:
+        """Make these the first rows."""
+        self._hold(grown(packed, max(LEAST_ROWS, len(packed))))
+
+    def trim(self, rows: int) -> None:
+        """Keep room for so many rows only."""
+        self._hold(grown(self._table[:rows], rows))
+
+    def _hold(self, table: NDArray[Any]) -> None:
+        self._table = table
+        self._whole = table.view(_WHOLE)
+        for name in self._SPEC:
+            setattr(self, name, table[name])
+
+
+def _row_dtype() -> np.dtype[Any]:
+    """The widest fields first: each lies at a multiple of its size, without holes between."""
+    spec = Columns._SPEC  # noqa: SLF001
+    names = sorted(spec, key=lambda name: -np.dtype(spec[name][0]).itemsize)
+    fields = [(name, spec[name][0], (spec[name][1],) if spec[name][1] else ()) for name in names]
+    return np.dtype(fields, align=True)
+
+
+def _new_row() -> NDArray[Any]:
+    row = np.zeros((), ROW)
+    for name, value in Columns._FILL.items():  # noqa: SLF001
+        row[name] = value
+    return row.view(_WHOLE)
+
+
+ROW: Final = _row_dtype()
+"""One user's columns, side by side: so they lie in memory, and so they are written."""
+_WHOLE: Final = np.dtype((np.void, ROW.itemsize))  # numpy copies it in one go, not field by field
+_NEW_ROW: Final = _new_row()

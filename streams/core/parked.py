@@ -1,0 +1,341 @@
+"""Users who have long been silent, packed: a sixth of what their rows and windows would take.
+
+Nobody here is scored, listed or erased; for any of that a user gets a row again first. All is kept
+that a row holds, to the bit. Windows and questions are not: who has either isn't parked.
+
+Users lie in blocks of up to 256, the oldest block first. A block never changes but to lose somebody
+who came back: a sweep takes the oldest blocks apart, and whoever is still silent afterwards goes
+into new ones. In a block the bytes of all rows lie place by place, so that what is alike between
+users (most of it) lies together, which LZ4 makes little of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+
+import cramjam
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.core.table_columns import Strings
+from streams.core.texts import Texts
+from streams.core.u64map import U64Map
+
+__all__ = ["Parked"]
+
+_BITS: Final = 8
+_BLOCK: Final = 1 << _BITS  # users
+_PLACES: Final = 1 << (31 - _BITS)  # blocks that an int32 can tell apart, with who in them
+_HEAD: Final = np.dtype("<i8")  # of what comes before a block's bytes, four of them
+_HEAD_BYTES: Final = 4 * _HEAD.itemsize
+_BLOCK_BYTES: Final = 300  # of a block's objects and its places in dicts, about
+_TIDIED_PER_STEP: Final = 8  # blocks: about a millisecond
+_DROP_AT = 1 << 16  # entries the index must have before it is worth looking for unused ones
+
+
+@dataclass(slots=True, eq=False)
+class _Block:
+    """`turn`: blocks were made in this order. `seq`: the step that parked its users. `number`: its
+    name in checkpoints while its bytes are these. `gone`: positions of who is in the bytes, but has
+    come back."""
+
+    turn: int
+    seq: int
+    users: int
+    unpacked_bytes: int
+    packed: bytes
+    number: int
+    gone: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A block unpacked. names: uint8, one id after the other; size int32 [users], 0 for who is not
+    there any more; planes uint8 [bytes of a row, users]."""
+
+    names: NDArray[np.uint8]
+    size: NDArray[np.int32]
+    planes: NDArray[np.uint8]
+
+    @property
+    def there(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.size)
+
+    def rows(self, at: NDArray[np.int64], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The rows at some positions, [k] of `dtype`."""
+        if not len(at):
+            return np.empty(0, dtype)
+        return np.ascontiguousarray(self.planes[:, at].T).view(dtype)[:, 0]
+
+    def ids(self, at: NDArray[np.int64]) -> list[bytes]:
+        ends = np.cumsum(self.size, dtype=np.int64)
+        starts = (ends - self.size)[at].tolist()
+        return [
+            self.names[start:end].tobytes()
+            for start, end in zip(starts, ends[at].tolist(), strict=True)
+        ]
+
+    @property
+    def raw(self) -> bytes:
+        size = np.ascontiguousarray(self.size.view(np.uint8).reshape(-1, 4).T)
+        return size.tobytes() + self.planes.tobytes() + self.names.tobytes()
+
+
+class Parked:
+    """The parked users of a shard. `dtype`: of a row; its field `user_hash` is the xxh64 of the
+    id, and no two of them here have the same."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._blocks: dict[int, _Block] = {}  # by place, the oldest first
+        self._loose: dict[int, None] = {}  # places of blocks that somebody is gone from
+        self._index = U64Map()  # hash -> place and position; below 0: not here any more
+        self._numbers = count()  # of blocks: never used twice, since a name means its content
+        self._turns = 0
+        self._known = 0
+        self._bytes = 0
+        self.entries = 0
+        """Positions in all blocks, with those of whoever has come back since."""
+
+    def __len__(self) -> int:
+        """Users who are parked."""
+        return self._known
+
+    def __contains__(self, user: str) -> bool:
+        return user in self.names(Texts.of([user]).hashed)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes."""
+        return self._bytes + self._index.nbytes
+
+    def free(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of these ids' hashes (uint64 [k]) nobody here has, nor any before it; bool [k]."""
+        first = np.zeros(len(hashes), np.bool_)
+        first[np.unique(hashes, return_index=True)[1]] = True
+        return first & (self._where(hashes) < 0)
+
+    def add(self, names: Strings, rows: NDArray[Any], seq: int) -> None:
+        """Park users at step `seq`; rows: [k] of the dtype. Their hashes are `free`."""
+        ends = np.cumsum(names.size, dtype=np.int64)
+        for start in range(0, len(rows), _BLOCK):
+            part = rows[start : start + _BLOCK]
+            size = names.size[start : start + _BLOCK]
+            last = int(ends[start + len(part) - 1])
+            planes = np.ascontiguousarray(part.view(np.uint8).reshape(len(part), -1).T)
+            opened = _Open(names.data[int(ends[start]) - int(size[0]) : last], size, planes)
+            raw = opened.raw
+            place = self._put(
+                _Block(self._turns, seq, len(part), len(raw), _packed(raw), next(self._numbers))
+            )
+            where = place * _BLOCK + np.arange(len(part))
+            self._index.put(part["user_hash"].copy(), where.astype(np.int32))
+            self._known += len(part)
+
+    def take(self, users: Texts, since: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Those of `users` (distinct) who are parked: which, int64 [k], and their rows. They are
+        not parked any more. `since`: see `take_oldest`."""
+        which, rows = [np.empty(0, np.int64)], [np.empty(0, self._dtype)]
+        if self._known:
+            where = self._where(users.hashed)
+            found = np.flatnonzero(where >= 0)
+            found = found[np.argsort(where[found], kind="stable")]
+            places = where[found] >> _BITS
+            begins = np.flatnonzero(np.diff(places, prepend=-1))
+            for of_place in np.split(found, begins[1:]) if len(found) else ():
+                place = int(where[of_place[0]]) >> _BITS
+                at = where[of_place].astype(np.int64) & (_BLOCK - 1)
+                block, opened = self._blocks[place], self._open(place)
+                # another id may have the same hash
+                ids = users[of_place].pieces()
+                pairs = zip(ids, opened.ids(at), strict=True)
+                same = np.array([mine == theirs for mine, theirs in pairs], np.bool_)
+                which.append(of_place[same])
+                rows.append(_seen(opened.rows(at[same], self._dtype), block, since))
+                block.gone.update(at[same].tolist())
+                self._loose[place] = None
+        chosen, packed = np.concatenate(which), _joined(rows)
+        self._not_here(users.hashed[chosen])
+        return chosen, packed
+
+    def take_oldest(self, entries: int, since: int) -> tuple[Texts, NDArray[Any], int]:
+        """Take the oldest blocks apart until they had so many entries: who was in them, their rows,
+        and how many entries that were.
+
+        Who was parked before step `since` forgets which label period they were in.
+        """
+        taken = 0
+        names, size = [np.empty(0, np.uint8)], [np.empty(0, np.int32)]
+        rows = [np.empty(0, self._dtype)]
+        while self._blocks and taken < entries:
+            place = next(iter(self._blocks))
+            opened = self._open(place)
+            there = opened.there
+            names.append(opened.names)
+            size.append(opened.size[there])
+            rows.append(_seen(opened.rows(there, self._dtype), self._blocks[place], since))
+            taken += len(opened.size)
+            self._drop(place)
+        packed, sizes = _joined(rows), np.concatenate(size)
+        hashed = packed["user_hash"].copy()
+        self._not_here(hashed)
+        starts = np.cumsum(sizes, dtype=np.int64) - sizes
+        return Texts(np.concatenate(names), starts, sizes, hashed), packed, taken
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """Of all ids, uint64 [n]; some may be there twice."""
+        return self._index.keys[self._index.values >= 0]
+
+    def names(self, wanted: NDArray[np.uint64]) -> list[str]:
+        """The ids whose hash is among `wanted` (uint64 [k])."""
+        where = self._where(wanted)
+        where = np.sort(where[where >= 0])
+        return [
+            self._open(place).ids(np.array([at]))[0].decode()
+            for place, at in zip(
+                (where >> _BITS).tolist(), (where & _BLOCK - 1).tolist(), strict=True
+            )
+        ]
+
+    def everyone(self, since: int) -> tuple[list[str], NDArray[Any]]:
+        """The ids and rows of all who are parked, to compare or to look at."""
+        names: list[str] = []
+        rows = [np.empty(0, self._dtype)]
+        for place, block in self._blocks.items():
+            opened = self._open(place)
+            names += [name.decode() for name in opened.ids(opened.there)]
+            rows.append(_seen(opened.rows(opened.there, self._dtype), block, since))
+        return names, _joined(rows)
+
+    def tidy(self, blocks: int = _TIDIED_PER_STEP) -> None:
+        """Overwrite who has come back, in so many blocks."""
+        for place in list(self._loose)[:blocks]:
+            block, raw = self._blocks[place], self._open(place).raw
+            self._bytes -= len(block.packed)
+            block.packed, block.number = _packed(raw), next(self._numbers)
+            block.unpacked_bytes, block.gone = len(raw), set()
+            self._bytes += len(block.packed)
+            del self._loose[place]
+
+    def tidy_all(self) -> None:
+        """Overwrite everybody who has come back."""
+        self.tidy(len(self._loose))
+
+    def forget(self) -> None:
+        """Begin to drop what the index has of users who are not here. Once per sweep."""
+        unused = len(self._index) - self._known
+        if unused >= _DROP_AT and 4 * unused > len(self._index):
+            self._index.begin_drop(0)
+
+    def forget_some(self, entries: int) -> None:
+        """Go on with what `forget` began."""
+        self._index.drop_some(entries)
+
+    def export(self) -> dict[str, NDArray[np.uint8]]:
+        """As arrays by name. `gone` changes, the others are what their name has meant before."""
+        arrays: dict[str, NDArray[np.uint8]] = {}
+        gone: list[int] = []
+        for place, block in self._blocks.items():
+            head = np.array([block.turn, block.seq, block.users, block.unpacked_bytes], _HEAD)
+            arrays[str(block.number)] = np.frombuffer(head.tobytes() + block.packed, np.uint8)
+            gone += [place * _BLOCK + at for at in sorted(block.gone)]
+        if gone:
+            arrays["gone"] = np.array(gone, np.int64).view(np.uint8)
+        return arrays
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Fill an empty object with what `export` gave; ValueError if that is damaged."""
+        found = []
+        for name, array in arrays.items():
+            if name != "gone":
+                if len(array) < _HEAD_BYTES:
+                    raise ValueError(f"parked users: block {name} is too short")
+                turn, seq, users, unpacked_bytes = array[:_HEAD_BYTES].view(_HEAD).tolist()
+                packed = array[_HEAD_BYTES:].tobytes()
+                found.append(_Block(turn, seq, users, unpacked_bytes, packed, int(name)))
+        for block in sorted(found, key=lambda each: each.turn):
+            self._turns = block.turn
+            self._put(block)
+        for where in arrays.get("gone", np.empty(0, np.uint8)).view(np.int64).tolist():
+            self._blocks[where >> _BITS].gone.add(where & (_BLOCK - 1))
+            self._loose[where >> _BITS] = None
+        for place in self._blocks:
+            opened = self._open(place)
+            at = opened.there
+            where = (place * _BLOCK + at).astype(np.int32)
+            self._index.put(opened.rows(at, self._dtype)["user_hash"].copy(), where)
+            self._known += len(at)
+        self._numbers = count(max((block.number for block in found), default=-1) + 1)
+
+    def _where(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """Place and position of each hash; below 0 if it is not here."""
+        at = self._index.find(hashes)
+        where = np.full(len(hashes), -1, np.int32)
+        where[at >= 0] = self._index.values[at[at >= 0]]
+        return where
+
+    def _not_here(self, hashes: NDArray[np.uint64]) -> None:
+        self._index.put(hashes, np.full(len(hashes), -1, np.int32))
+        self._known -= len(hashes)
+
+    def _put(self, block: _Block) -> int:
+        """Make this the newest block; returns its place."""
+        place = self._turns % _PLACES
+        if place in self._blocks:
+            raise OverflowError("too many parked users for one shard: use more partitions")
+        self._turns += 1
+        self._blocks[place] = block
+        self.entries += block.users
+        self._bytes += len(block.packed) + _BLOCK_BYTES
+        return place
+
+    def _drop(self, place: int) -> None:
+        block = self._blocks.pop(place)
+        self._loose.pop(place, None)
+        self.entries -= block.users
+        self._bytes -= len(block.packed) + _BLOCK_BYTES
+
+    def _open(self, place: int) -> _Open:
+        block = self._blocks[place]
+        k, width = block.users, self._dtype.itemsize
+        raw = np.frombuffer(_unpacked(block.packed, block.unpacked_bytes), np.uint8)
+        if len(raw) < k * (4 + width):
+            raise ValueError(f"parked users: block {block.number} is damaged")
+        size = raw[: 4 * k].reshape(4, k).T.copy(order="C").view(np.int32)[:, 0]
+        planes = raw[4 * k : (4 + width) * k].reshape(width, k)
+        names = raw[(4 + width) * k :]
+        if block.gone:
+            at = sorted(block.gone)
+            left = np.ones(k, np.bool_)
+            left[at] = False
+            names = names[np.repeat(left, size)]
+            size[at] = 0
+            planes = planes.copy()
+            planes[:, at] = 0
+        return _Open(names, size, planes)
+
+
+def _seen(rows: NDArray[Any], block: _Block, since: int) -> NDArray[Any]:
+    if block.seq < since:
+        rows["question_period"] = -1
+    return rows
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """The same rows in one array; numpy would leave what is between their fields to chance."""
+    joined = np.concatenate([part.view(np.uint8) for part in parts])
+    return joined.view(parts[0].dtype)
+
+
+def _packed(raw: bytes) -> bytes:
+    return bytes(cramjam.lz4.compress_block(raw, store_size=False))
+
+
+def _unpacked(packed: bytes, size: int) -> bytes:
+    try:
+        return bytes(cramjam.lz4.decompress_block(packed, output_len=size))
+    except cramjam.DecompressionError as exc:
+        raise ValueError(f"parked users: {exc}") from exc

@@ -1,0 +1,71 @@
+"""The sweep: everybody is scored by the clock, a slice with every step, parked users first.
+
+Who has been silent for longer than any window, and than anything else looks back, is parked once
+their slice is done (`streams.core.parked`). A sweep gives each of these a row again for a step.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.features import WINDOWS
+from streams.core.apply import forget
+from streams.core.config import CoreConfig
+from streams.core.features import DAY_MS
+from streams.core.segments import LIVE_MS, cut_tiers
+from streams.core.state import ShardState
+
+__all__ = ["end_slice", "next_sweep_ms", "take_slice"]
+
+_LONGEST_WINDOW_MS: Final = max(w.length_seconds for w in WINDOWS) * 1000
+
+
+def take_slice(state: ShardState, places: int) -> NDArray[np.int64]:
+    """Move the sweep's cursor on by about so many places; the rows of who is there, int64 [k]."""
+    meta = state.meta
+    rows = np.empty(0, np.int64)
+    if (left := min(places, meta.sweep_parked - meta.sweep_row)) > 0:
+        rows, taken = state.unpark_oldest(left)
+        meta.sweep_row += taken
+        places -= taken
+    if places > 0:
+        first = meta.sweep_row - meta.sweep_parked
+        turn = np.arange(first, min(first + places, state.n))
+        rows = np.union1d(rows, turn[state.rows_by_user.named(turn)])
+        meta.sweep_row += places
+    state.will_change(rows)
+    return rows
+
+
+def end_slice(state: ShardState, rows: NDArray[np.int64], now_ms: int, config: CoreConfig) -> None:
+    """Park whoever of the swept `rows` (int64 [k]) may be; at the end of a sweep, set the tier cuts
+    and forget what expired."""
+    meta = state.meta
+    state.park(rows[_long_silent(state, rows, now_ms, config)])
+    state.trim()
+    if meta.sweep_row >= state.sweep_places:
+        meta.sweep_row, meta.sweep_parked = 0, state.parked.entries
+        meta.sweep_started_ms = now_ms
+        meta.next_sweep_ms = next_sweep_ms(now_ms, config.sweep_interval_ms)
+        cut_tiers(state)
+        forget(state, config.lateness_ms)
+
+
+def next_sweep_ms(now_ms: int, interval_ms: int) -> int:
+    """When a sweep is due after this time."""
+    return (now_ms // interval_ms + 1) * interval_ms
+
+
+def _long_silent(
+    state: ShardState, rows: NDArray[np.int64], now_ms: int, config: CoreConfig
+) -> NDArray[np.bool_]:
+    """Who has nothing in a window, no open alert or question, and can't get one by silence."""
+    c = state.columns
+    # a day more: the oldest tile of a window begins before it
+    least_ms = max(_LONGEST_WINDOW_MS, LIVE_MS, config.lateness_ms, config.active_within_ms)
+    silent = now_ms - c.last_activity_ms[rows] > least_ms + DAY_MS
+    free: NDArray[np.bool_] = silent & ~c.at_risk[rows] & (c.asked_ms[rows] == 0)
+    return free & (c.value_bin[rows] < 0)
