@@ -45,6 +45,7 @@ _MONEY_OF_KIND: Final = np.array(
 _PAIR_SALTS: Final = np.array([1, 2, 3], np.uint64)  # item, category, session
 _NOT_YET: Final = np.iinfo(np.int64).max  # later than any time, for a running minimum
 _FORGET_PER_STEP: Final = 1 << 16  # entries looked at: about a millisecond
+_TIDIED_PER_STEP: Final = 8  # blocks of parked users: a millisecond again
 _FORGET_AT = 1 << 16  # entries a map must have before it is worth looking for expired ones
 
 
@@ -239,4 +240,4 @@ def forget_some(state: ShardState) -> None:
     state.seen_ids.drop_some(_FORGET_PER_STEP)
     state.pairs.drop_some(_FORGET_PER_STEP)
     state.parked.forget_some(_FORGET_PER_STEP)
-    state.parked.tidy()
+    state.parked.tidy(_TIDIED_PER_STEP)

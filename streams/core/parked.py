@@ -32,7 +32,6 @@ _PLACES: Final = 1 << (31 - _BITS)  # blocks that an int32 can tell apart, with 
 _HEAD: Final = np.dtype("<i8")  # of what comes before a block's bytes, four of them
 _HEAD_BYTES: Final = 4 * _HEAD.itemsize
 _BLOCK_BYTES: Final = 300  # of a block's objects and its places in dicts, about
-_TIDIED_PER_STEP: Final = 8  # blocks: about a millisecond
 _DROP_AT = 1 << 16  # entries the index must have before it is worth looking for unused ones
 
 
@@ -210,7 +209,7 @@ class Parked:
             rows.append(_seen(opened.rows(opened.there, self._dtype), block, since))
         return names, _joined(rows)
 
-    def tidy(self, blocks: int = _TIDIED_PER_STEP) -> None:
+    def tidy(self, blocks: int) -> None:
         """Overwrite who has come back, in so many blocks."""
         for place in list(self._loose)[:blocks]:
             block, raw = self._blocks[place], self._open(place).raw

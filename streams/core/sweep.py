@@ -62,10 +62,11 @@ def next_sweep_ms(now_ms: int, interval_ms: int) -> int:
 def _long_silent(
     state: ShardState, rows: NDArray[np.int64], now_ms: int, config: CoreConfig
 ) -> NDArray[np.bool_]:
-    """Who has nothing in a window, no open alert or question, and can't get one by silence."""
+    """Who has nothing in a window and no open question, and nothing to expect from silence: an
+    alert closes when its customer isn't `active_within_ms` any more."""
     c = state.columns
     # a day more: the oldest tile of a window begins before it
     least_ms = max(_LONGEST_WINDOW_MS, LIVE_MS, config.lateness_ms, config.active_within_ms)
     silent = now_ms - c.last_activity_ms[rows] > least_ms + DAY_MS
-    free: NDArray[np.bool_] = silent & ~c.at_risk[rows] & (c.asked_ms[rows] == 0)
-    return free & (c.value_bin[rows] < 0)
+    free: NDArray[np.bool_] = silent & (c.asked_ms[rows] == 0)
+    return free

@@ -294,8 +294,11 @@ def test_nothing_of_the_person_is_left_in_the_state() -> None:
 
 
 @pytest.mark.parametrize("back", [False, True])
-def test_nothing_is_left_of_a_person_who_was_parked(back: bool) -> None:
+def test_nothing_is_left_of_a_person_who_was_parked(
+    back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where they came back, while the block that they were in is as it was."""
+    monkeypatch.setattr("streams.core.apply._TIDIED_PER_STEP", 0)
     user = "anna.meier@example.org"
     driver = busy(user)
     for day in (100, 160, 190):

@@ -47,7 +47,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few users fill several blocks and pages, and give room back."""
     monkeypatch.setattr(parked_module, "_BLOCK", 4)
     monkeypatch.setattr(parked_module, "_BITS", 2)
-    monkeypatch.setattr(parked_module, "_TIDIED_PER_STEP", 1)
+    monkeypatch.setattr("streams.core.apply._TIDIED_PER_STEP", 1)
     monkeypatch.setattr(parked_module, "_DROP_AT", 3)
     monkeypatch.setattr(state_module, "LEAST_ROWS", 4)
     monkeypatch.setattr("streams.core.columns.LEAST_ROWS", 4)
@@ -217,7 +217,7 @@ def test_a_sweep_visits_everybody_once_whoever_is_parked() -> None:
     assert here.state.meta.sweep_parked == here.state.parked.entries == 29
 
 
-@pytest.mark.parametrize("why", ["question", "alert", "eligible", "late events"])
+@pytest.mark.parametrize("why", ["question", "eligible", "late events"])
 def test_nobody_is_parked_whom_silence_may_still_concern(why: str) -> None:
     changes = {
         "eligible": {"active_within_ms": 200 * DAY_MS},
@@ -228,10 +228,6 @@ def test_nobody_is_parked_whom_silence_may_still_concern(why: str) -> None:
     if why == "question":
         here.sweep(T0 + DAY_MS)
         here.state.columns.asked_ms[0] = T0
-    if why == "alert":
-        here.state.columns.at_risk[0] = True
-        here.state.columns.alert_orders[0] = 1
-        here.config = replace(here.config, active_within_ms=500 * DAY_MS)
     here.sweep(T0 + 120 * DAY_MS)
     assert not len(here.state.parked)
 
@@ -289,7 +285,7 @@ def test_the_oldest_are_taken_first_and_whoever_left_is_not_there() -> None:
     assert sorted(chosen.tolist()) == [0, 1, 2]
     assert sorted(packed["orders"].tolist()) == [1, 2, 9]
     assert (len(parked), parked.entries) == (8, 11)
-    parked.tidy()
+    parked.tidy(1)
     oldest, packed, places = parked.take_oldest(1, since=4)
     assert oldest.tolist() == ["user-0", "user-3"]
     assert packed["orders"].tolist() == [0, 3]
@@ -315,8 +311,8 @@ def test_who_came_back_is_overwritten_bit_by_bit() -> None:
     again = Parked(ROW)
     again.load(exported)
     for each in (parked, again):
-        each.tidy()
-        each.tidy()
+        each.tidy(1)
+        each.tidy(1)
         assert set(each.export()) == {"2", "3"}
         names, _ = each.everyone(0)
         assert names == [f"somebody-{i}" for i in (0, 2, 3, 4, 5, 7)]
