@@ -17,6 +17,7 @@ from streams.core import snapshot
 from streams.core.asked import Asked
 from streams.core.erasure import digest, due, named_in, probe_of
 from streams.core.features import features
+from streams.core.parked import _unpacked
 from streams.core.plan import Plan
 from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
@@ -314,8 +315,8 @@ def test_nothing_is_left_of_a_person_who_was_parked(
     assert [e.found for e in driver.state.meta.erased] == [True, False]
     assert not driver.state.knows(user)
     assert sorted(driver.state.parked.everyone(0)[0]) == ["x", "y"]
-    for place in driver.state.parked._blocks:
-        assert user.encode() not in driver.state.parked._open(place).raw
+    for block in driver.state.parked._blocks.values():
+        assert user.encode() not in _unpacked(block.packed, block.unpacked_bytes)
     assert driver.state.known == 2
     assert reloaded(driver.state).known == 2
 
