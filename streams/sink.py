@@ -94,7 +94,7 @@ class ClickHouseSink:
         linger_seconds: or when the oldest rows have waited this long: within the second that a
             score may take, and long enough that small inserts don't cost ClickHouse a core.
         urgent_linger_seconds: what alerts wait for each other, so that however many there are,
-            they make fifty inserts a second at most.
+            they make twenty inserts a second at most.
         max_pending_rows: what is queued or in flight never exceeds this, or one micro-batch where
             that alone is larger.
         observer: is told of inserts and retries.
@@ -109,7 +109,7 @@ class ClickHouseSink:
         *,
         max_rows: int = 50_000,
         linger_seconds: float = 0.5,
-        urgent_linger_seconds: float = 0.02,
+        urgent_linger_seconds: float = 0.05,
         max_pending_rows: int = 500_000,
         observer: SinkObserver | None = None,
         backoff: Backoff | None = None,

@@ -32,9 +32,7 @@ from streams.offset_commits import commit_assigned
 
 __all__ = ["BatchSchema", "Consumer", "RecordBatch", "Transport"]
 
-FETCH_MAX_WAIT_MS = 50
-"""How long a fetch may wait for the first byte of any partition. Kafka answers as soon as there is
-one; the local broker often only then, so that this adds half of it to the latency of an alert."""
+FETCH_MAX_WAIT_MS = 200  # how long a fetch may wait for the first byte of any partition
 MAX_POLL_RECORDS = 50_000  # bounds one poll, so that a backlog can't fill memory in one go
 
 
