@@ -37,17 +37,41 @@ _DROP_AT = 1 << 16  # entries the index must have before it is worth looking for
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """`turn`: blocks were made in this order. `seq`: the step that parked its users. `number`: its
-    name in checkpoints while its bytes are these. `gone`: positions of who is in the bytes, but has
+    """`turn`: blocks were made in this order. `seq`: the step that parked its users. `data`: what
+    checkpoints write of it, under the name `number`. `gone`: positions of who is in there, but has
     come back."""
 
     turn: int
     seq: int
     users: int
-    unpacked_bytes: int
-    packed: bytes
+    data: bytes
     number: int
     gone: set[int] = field(default_factory=set)
+
+    @staticmethod
+    def of(turn: int, seq: int, users: int, raw: bytes, number: int) -> _Block:
+        """A block of `users`, as `_Open.raw` gives them."""
+        head = np.array([turn, seq, users, len(raw)], _HEAD).tobytes()
+        packed = bytes(cramjam.lz4.compress_block(raw, store_size=False))
+        return _Block(turn, seq, users, head + packed, number)
+
+    @staticmethod
+    def read(name: str, data: bytes) -> _Block:
+        """What `data` was written of. Raises ValueError."""
+        if len(data) < _HEAD_BYTES:
+            raise ValueError(f"parked users: block {name} is too short")
+        turn, seq, users, _ = np.frombuffer(data, _HEAD, 4).tolist()
+        return _Block(turn, seq, users, data, int(name))
+
+    @property
+    def raw(self) -> bytes:
+        """Unpacked. Raises ValueError."""
+        size = int(np.frombuffer(self.data, _HEAD, 4)[3])
+        try:
+            packed = memoryview(self.data)[_HEAD_BYTES:]
+            return bytes(cramjam.lz4.decompress_block(packed, output_len=size))
+        except cramjam.DecompressionError as exc:
+            raise ValueError(f"parked users: block {self.number}: {exc}") from exc
 
 
 @dataclass(frozen=True)
@@ -126,10 +150,8 @@ class Parked:
             last = int(ends[start + len(part) - 1])
             planes = np.ascontiguousarray(part.view(np.uint8).reshape(len(part), -1).T)
             opened = _Open(names.data[int(ends[start]) - int(size[0]) : last], size, planes)
-            raw = opened.raw
-            place = self._put(
-                _Block(self._turns, seq, len(part), len(raw), _packed(raw), next(self._numbers))
-            )
+            block = _Block.of(self._turns, seq, len(part), opened.raw, next(self._numbers))
+            place = self._put(block)
             where = place * _BLOCK + np.arange(len(part))
             self._index.put(part["user_hash"].copy(), where.astype(np.int32))
             self._known += len(part)
@@ -212,11 +234,10 @@ class Parked:
     def tidy(self, blocks: int) -> None:
         """Overwrite who has come back, in so many blocks."""
         for place in list(self._loose)[:blocks]:
-            block, raw = self._blocks[place], self._open(place).raw
-            self._bytes -= len(block.packed)
-            block.packed, block.number = _packed(raw), next(self._numbers)
-            block.unpacked_bytes, block.gone = len(raw), set()
-            self._bytes += len(block.packed)
+            old, raw = self._blocks[place], self._open(place).raw
+            new = _Block.of(old.turn, old.seq, old.users, raw, next(self._numbers))
+            self._blocks[place] = new
+            self._bytes += len(new.data) - len(old.data)
             del self._loose[place]
 
     def tidy_all(self) -> None:
@@ -238,8 +259,7 @@ class Parked:
         arrays: dict[str, NDArray[np.uint8]] = {}
         gone: list[int] = []
         for place, block in self._blocks.items():
-            head = np.array([block.turn, block.seq, block.users, block.unpacked_bytes], _HEAD)
-            arrays[str(block.number)] = np.frombuffer(head.tobytes() + block.packed, np.uint8)
+            arrays[str(block.number)] = np.frombuffer(block.data, np.uint8)
             gone += [place * _BLOCK + at for at in sorted(block.gone)]
         if gone:
             arrays["gone"] = np.array(gone, np.int64).view(np.uint8)
@@ -247,14 +267,7 @@ class Parked:
 
     def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Fill an empty object with what `export` gave; ValueError if that is damaged."""
-        found = []
-        for name, array in arrays.items():
-            if name != "gone":
-                if len(array) < _HEAD_BYTES:
-                    raise ValueError(f"parked users: block {name} is too short")
-                turn, seq, users, unpacked_bytes = array[:_HEAD_BYTES].view(_HEAD).tolist()
-                packed = array[_HEAD_BYTES:].tobytes()
-                found.append(_Block(turn, seq, users, unpacked_bytes, packed, int(name)))
+        found = [_Block.read(n, a.tobytes()) for n, a in arrays.items() if n != "gone"]
         for block in sorted(found, key=lambda each: each.turn):
             self._turns = block.turn
             self._put(block)
@@ -288,19 +301,19 @@ class Parked:
         self._turns += 1
         self._blocks[place] = block
         self.entries += block.users
-        self._bytes += len(block.packed) + _BLOCK_BYTES
+        self._bytes += len(block.data) + _BLOCK_BYTES
         return place
 
     def _drop(self, place: int) -> None:
         block = self._blocks.pop(place)
         self._loose.pop(place, None)
         self.entries -= block.users
-        self._bytes -= len(block.packed) + _BLOCK_BYTES
+        self._bytes -= len(block.data) + _BLOCK_BYTES
 
     def _open(self, place: int) -> _Open:
         block = self._blocks[place]
         k, width = block.users, self._dtype.itemsize
-        raw = np.frombuffer(_unpacked(block.packed, block.unpacked_bytes), np.uint8)
+        raw = np.frombuffer(block.raw, np.uint8)
         if len(raw) < k * (4 + width):
             raise ValueError(f"parked users: block {block.number} is damaged")
         size = raw[: 4 * k].reshape(4, k).T.copy(order="C").view(np.int32)[:, 0]
@@ -327,14 +340,3 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     """The same rows in one array; numpy would leave what is between their fields to chance."""
     joined = np.concatenate([part.view(np.uint8) for part in parts])
     return joined.view(parts[0].dtype)
-
-
-def _packed(raw: bytes) -> bytes:
-    return bytes(cramjam.lz4.compress_block(raw, store_size=False))
-
-
-def _unpacked(packed: bytes, size: int) -> bytes:
-    try:
-        return bytes(cramjam.lz4.decompress_block(packed, output_len=size))
-    except cramjam.DecompressionError as exc:
-        raise ValueError(f"parked users: {exc}") from exc

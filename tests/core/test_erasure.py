@@ -17,7 +17,6 @@ from streams.core import snapshot
 from streams.core.asked import Asked
 from streams.core.erasure import digest, due, named_in, probe_of
 from streams.core.features import features
-from streams.core.parked import _unpacked
 from streams.core.plan import Plan
 from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
@@ -316,7 +315,7 @@ def test_nothing_is_left_of_a_person_who_was_parked(
     assert not driver.state.knows(user)
     assert sorted(driver.state.parked.everyone(0)[0]) == ["x", "y"]
     for block in driver.state.parked._blocks.values():
-        assert user.encode() not in _unpacked(block.packed, block.unpacked_bytes)
+        assert user.encode() not in block.raw
     assert driver.state.known == 2
     assert reloaded(driver.state).known == 2
 
