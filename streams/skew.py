@@ -231,9 +231,11 @@ def _cut(records: Records, start: int, stop: int) -> Records:
 
 def _compare(state: ShardState, samples: Sequence[Sample], scorer: Scorer, found: Skew) -> None:
     """Right after its step, a sample's user has the very state that was scored."""
-    known = [s for s in samples if state.knows(s.user_id)]
+    known = []
     for sample in samples:
-        if not state.knows(sample.user_id):
+        if state.knows(sample.user_id):
+            known.append(sample)
+        else:
             _note(found, state, sample, [("user_id", 1.0, 0.0)])
     if not known:
         return

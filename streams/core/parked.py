@@ -11,15 +11,16 @@ users (most of it) lies together, which LZ4 makes little of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice, pairwise
 from typing import Any, Final
 
 import cramjam
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.core.columns import ROW
 from streams.core.table_columns import Strings
 from streams.core.texts import Texts
 from streams.core.u64map import U64Map
@@ -87,11 +88,11 @@ class _Open:
     def there(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.size)
 
-    def rows(self, at: NDArray[np.int64], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The rows at some positions, [k] of `dtype`."""
+    def rows(self, at: NDArray[np.int64]) -> NDArray[Any]:
+        """The rows at some positions, [k] of `ROW`."""
         if not len(at):
-            return np.empty(0, dtype)
-        return np.ascontiguousarray(self.planes[:, at].T).view(dtype)[:, 0]
+            return np.empty(0, ROW)
+        return np.ascontiguousarray(self.planes[:, at].T).view(ROW)[:, 0]
 
     def ids(self, at: NDArray[np.int64]) -> list[bytes]:
         ends = np.cumsum(self.size, dtype=np.int64)
@@ -108,11 +109,10 @@ class _Open:
 
 
 class Parked:
-    """The parked users of a shard. `dtype`: of a row; its field `user_hash` is the xxh64 of the
-    id, and no two of them here have the same."""
+    """The parked users of a shard, with their rows of `ROW`. No two of them have ids of the same
+    hash."""
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._dtype = dtype
+    def __init__(self) -> None:
         self._blocks: dict[int, _Block] = {}  # by place, the oldest first
         self._loose: dict[int, None] = {}  # places of blocks that somebody is gone from
         self._index = U64Map()  # hash -> place and position; below 0: not here any more
@@ -142,7 +142,7 @@ class Parked:
         return first & (self._where(hashes) < 0)
 
     def add(self, names: Strings, rows: NDArray[Any], seq: int) -> None:
-        """Park users at step `seq`; rows: [k] of the dtype. Their hashes are `free`."""
+        """Park users at step `seq`; rows: [k] of `ROW`. Their hashes are `free`."""
         ends = np.cumsum(names.size, dtype=np.int64)
         for start in range(0, len(rows), _BLOCK):
             part = rows[start : start + _BLOCK]
@@ -159,25 +159,18 @@ class Parked:
     def take(self, users: Texts, since: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Those of `users` (distinct) who are parked: which, int64 [k], and their rows. They are
         not parked any more. `since`: see `take_oldest`."""
-        which, rows = [np.empty(0, np.int64)], [np.empty(0, self._dtype)]
-        if self._known:
-            where = self._where(users.hashed)
-            found = np.flatnonzero(where >= 0)
-            found = found[np.argsort(where[found], kind="stable")]
-            places = where[found] >> _BITS
-            begins = np.flatnonzero(np.diff(places, prepend=-1))
-            for of_place in np.split(found, begins[1:]) if len(found) else ():
-                place = int(where[of_place[0]]) >> _BITS
-                at = where[of_place].astype(np.int64) & (_BLOCK - 1)
-                block, opened = self._blocks[place], self._open(place)
-                # another id may have the same hash
-                ids = users[of_place].pieces()
-                pairs = zip(ids, opened.ids(at), strict=True)
-                same = np.array([mine == theirs for mine, theirs in pairs], np.bool_)
-                which.append(of_place[same])
-                rows.append(_seen(opened.rows(at[same], self._dtype), block, since))
-                block.gone.update(at[same].tolist())
-                self._loose[place] = None
+        which, rows = [np.empty(0, np.int64)], [np.empty(0, ROW)]
+        if not self._known:
+            return which[0], rows[0]
+        for place, of_place, at in self._places_of(users.hashed):
+            block, opened = self._blocks[place], self._open(place)
+            # another id may have the same hash
+            pairs = zip(users[of_place].pieces(), opened.ids(at), strict=True)
+            same = np.array([mine == theirs for mine, theirs in pairs], np.bool_)
+            which.append(of_place[same])
+            rows.append(_seen(opened.rows(at[same]), block, since))
+            block.gone.update(at[same].tolist())
+            self._loose[place] = None
         chosen, packed = np.concatenate(which), _joined(rows)
         self._not_here(users.hashed[chosen])
         return chosen, packed
@@ -190,14 +183,14 @@ class Parked:
         """
         taken = 0
         names, size = [np.empty(0, np.uint8)], [np.empty(0, np.int32)]
-        rows = [np.empty(0, self._dtype)]
+        rows = [np.empty(0, ROW)]
         while self._blocks and taken < entries:
             place = next(iter(self._blocks))
             opened = self._open(place)
             there = opened.there
             names.append(opened.names)
             size.append(opened.size[there])
-            rows.append(_seen(opened.rows(there, self._dtype), self._blocks[place], since))
+            rows.append(_seen(opened.rows(there), self._blocks[place], since))
             taken += len(opened.size)
             self._drop(place)
         packed, sizes = _joined(rows), np.concatenate(size)
@@ -212,28 +205,25 @@ class Parked:
 
     def names(self, wanted: NDArray[np.uint64]) -> list[str]:
         """The ids whose hash is among `wanted` (uint64 [k])."""
-        where = self._where(wanted)
-        where = np.sort(where[where >= 0])
         return [
-            self._open(place).ids(np.array([at]))[0].decode()
-            for place, at in zip(
-                (where >> _BITS).tolist(), (where & _BLOCK - 1).tolist(), strict=True
-            )
+            name.decode()
+            for place, _, at in self._places_of(wanted)
+            for name in self._open(place).ids(at)
         ]
 
     def everyone(self, since: int) -> tuple[list[str], NDArray[Any]]:
         """The ids and rows of all who are parked, to compare or to look at."""
         names: list[str] = []
-        rows = [np.empty(0, self._dtype)]
+        rows = [np.empty(0, ROW)]
         for place, block in self._blocks.items():
             opened = self._open(place)
             names += [name.decode() for name in opened.ids(opened.there)]
-            rows.append(_seen(opened.rows(opened.there, self._dtype), block, since))
+            rows.append(_seen(opened.rows(opened.there), block, since))
         return names, _joined(rows)
 
     def tidy(self, blocks: int) -> None:
         """Overwrite who has come back, in so many blocks."""
-        for place in list(self._loose)[:blocks]:
+        for place in list(islice(self._loose, blocks)):
             old, raw = self._blocks[place], self._open(place).raw
             new = _Block.of(old.turn, old.seq, old.users, raw, next(self._numbers))
             self._blocks[place] = new
@@ -278,7 +268,7 @@ class Parked:
             opened = self._open(place)
             at = opened.there
             where = (place * _BLOCK + at).astype(np.int32)
-            self._index.put(opened.rows(at, self._dtype)["user_hash"].copy(), where)
+            self._index.put(opened.rows(at)["user_hash"].copy(), where)
             self._known += len(at)
         self._numbers = count(max((block.number for block in found), default=-1) + 1)
 
@@ -288,6 +278,18 @@ class Parked:
         where = np.full(len(hashes), -1, np.int32)
         where[at >= 0] = self._index.values[at[at >= 0]]
         return where
+
+    def _places_of(
+        self, hashes: NDArray[np.uint64]
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """Block by block: its place, which of `hashes` are there, and at which positions."""
+        where = self._where(hashes)
+        found = np.flatnonzero(where >= 0)
+        found = found[np.argsort(where[found], kind="stable")]
+        places, at = where[found] >> _BITS, where[found].astype(np.int64) & (_BLOCK - 1)
+        begins = np.flatnonzero(np.diff(places, prepend=-1)).tolist()
+        for start, stop in pairwise([*begins, len(found)]):
+            yield int(places[start]), found[start:stop], at[start:stop]
 
     def _not_here(self, hashes: NDArray[np.uint64]) -> None:
         self._index.put(hashes, np.full(len(hashes), -1, np.int32))
@@ -312,7 +314,7 @@ class Parked:
 
     def _open(self, place: int) -> _Open:
         block = self._blocks[place]
-        k, width = block.users, self._dtype.itemsize
+        k, width = block.users, ROW.itemsize
         raw = np.frombuffer(block.raw, np.uint8)
         if len(raw) < k * (4 + width):
             raise ValueError(f"parked users: block {block.number} is damaged")

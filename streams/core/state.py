@@ -13,11 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.features import (
-    COUNT_MEASURES,
-    FEATURES_HASH,
-    MONEY_MEASURES,
-)
+from schemas.features import COUNT_MEASURES, FEATURES_HASH, MONEY_MEASURES
 from schemas.messages import Erasure
 from streams.core.asked import Questions
 from streams.core.columns import LEAST_ROWS, ROW, Columns
@@ -111,7 +107,7 @@ class ShardState:
         self.money = WindowSums(len(MONEY_MEASURES), np.int64)
         self.counts.reserve(LEAST_ROWS)
         self.money.reserve(LEAST_ROWS)
-        self.parked = Parked(ROW)
+        self.parked = Parked()
         self.seen_ids = U64Map()  # event id hash -> event day
         self.pairs = U64Map()  # (user, item | category | session) -> newest 5-minute tile
         self.features = features
@@ -140,11 +136,6 @@ class ShardState:
     def sweep_places(self) -> int:
         """How many the running sweep visits in all."""
         return self.meta.sweep_parked + self.n
-
-    @property
-    def empty_rows(self) -> NDArray[np.int64]:
-        """Rows of erased users, ascending; never used again."""
-        return self.rows_by_user.forgotten
 
     def rows_of(self, users: Texts) -> NDArray[np.int64]:
         """The row of each user, who has one from now on; int64 [len(users)]."""

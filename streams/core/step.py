@@ -130,9 +130,10 @@ def step(
     changes_before = state.columns.segment_changes[touched]
     changes = update_segments(state, touched, now_ms, meta.shard)
     moved = state.columns.segment_changes[touched] != changes_before
-    at = np.searchsorted(touched, swept)
-    fit = enough_data(state, swept, now_ms, config)
-    ask(state, swept, x[at], fit, now_ms, scorer.champion_version, learner_version)
+    if len(swept):
+        at = np.searchsorted(touched, swept)
+        fit = enough_data(state, swept, now_ms, config)
+        ask(state, swept, x[at], fit, now_ms, scorer.champion_version, learner_version)
 
     # 5. out
     dead = [

@@ -45,13 +45,13 @@ def end_slice(state: ShardState, rows: NDArray[np.int64], now_ms: int, config: C
     and forget what expired."""
     meta = state.meta
     state.park(rows[_long_silent(state, rows, now_ms, config)])
-    state.trim()
     if meta.sweep_row >= state.sweep_places:
         meta.sweep_row, meta.sweep_parked = 0, state.parked.entries
         meta.sweep_started_ms = now_ms
         meta.next_sweep_ms = next_sweep_ms(now_ms, config.sweep_interval_ms)
         cut_tiers(state)
         forget(state, config.lateness_ms)
+        state.trim()  # not after each slice: the next one may need the room again
 
 
 def next_sweep_ms(now_ms: int, interval_ms: int) -> int:

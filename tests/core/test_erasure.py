@@ -276,7 +276,7 @@ def test_nothing_of_the_person_is_left_in_the_state() -> None:
     assert user.encode() not in bytes_of(state)
     assert driver.state.meta.erased[0].found
     assert user not in state.rows_by_user
-    assert state.empty_rows.tolist() == [row]
+    assert state.rows_by_user.forgotten.tolist() == [row]
     assert not any((asked.rows == row).any() for asked in asked_of(state))
     assert int(state.value_histogram.sum()) == total - 1
     fresh = ShardState(3, len(FEATURE_NAMES))
@@ -341,7 +341,7 @@ def test_the_empty_row_says_nothing_ever_and_survives_a_checkpoint() -> None:
     assert driver.state.rows_by_user["new"] == 3
     again = reloaded(driver.state)
     assert list(again.rows_by_user) == list(driver.state.rows_by_user) == ["x", "y", "new"]
-    assert again.empty_rows.tolist() == driver.state.empty_rows.tolist()
+    assert again.rows_by_user.forgotten.tolist() == driver.state.rows_by_user.forgotten.tolist()
 
 
 @pytest.mark.parametrize("reload", [False, True])
@@ -424,7 +424,7 @@ def test_two_at_once_and_twice_and_unknown() -> None:
     now = T0 + 1
     erase(driver, order_for("p", now), order_for("q", now), order_for("nobody", now))
     assert [e.found for e in driver.state.meta.erased] == [True, True, False]
-    assert driver.state.empty_rows.tolist() == [0, 1]
+    assert driver.state.rows_by_user.forgotten.tolist() == [0, 1]
     again = order_for("p", now + 5, erasure_id="second")
     erase(driver, again)
     (p,) = [e for e in driver.state.meta.erased if e.digest == again.digest]

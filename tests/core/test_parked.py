@@ -278,7 +278,7 @@ def test_ids_are_told_apart_when_their_hashes_are_not() -> None:
 
 
 def test_the_oldest_are_taken_first_and_whoever_left_is_not_there() -> None:
-    parked = Parked(ROW)
+    parked = Parked()
     texts, strings, rows = people([f"user-{i}" for i in range(11)])
     parked.add(strings, rows, seq=3)
     chosen, packed = parked.take(texts[np.array([2, 9, 1])], since=0)
@@ -302,13 +302,13 @@ def test_the_oldest_are_taken_first_and_whoever_left_is_not_there() -> None:
 
 
 def test_who_came_back_is_overwritten_bit_by_bit() -> None:
-    parked = Parked(ROW)
+    parked = Parked()
     texts, strings, rows = people([f"somebody-{i}" for i in range(8)])
     parked.add(strings, rows, seq=1)
     parked.take(texts[np.array([1, 6])], since=0)
     exported = parked.export()
     assert set(exported) == {"0", "1", "gone"}
-    again = Parked(ROW)
+    again = Parked()
     again.load(exported)
     for each in (parked, again):
         each.tidy(1)
@@ -322,13 +322,13 @@ def test_who_came_back_is_overwritten_bit_by_bit() -> None:
 
 
 def test_damaged_blocks_are_refused() -> None:
-    parked = Parked(ROW)
+    parked = Parked()
     _, strings, rows = people(["a", "b"])
     parked.add(strings, rows, seq=1)
     (block,) = parked.export().values()
     for bad in (block[:10], block[:-3], np.r_[block[:32], block[33:]], np.r_[block, block]):
         with pytest.raises(ValueError, match="parked users"):
-            Parked(ROW).load({"0": bad})
+            Parked().load({"0": bad})
 
 
 def test_an_unfinished_checkpoint_keeps_rows_that_were_given_back() -> None:
