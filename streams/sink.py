@@ -4,10 +4,10 @@ How rows get there:
 1. `submit` checks the blocks of one micro-batch and queues them; it never waits.
 2. The thread takes what is queued once a table has `max_rows`, or the oldest has waited
    `linger_seconds`. All rows of one table become one INSERT of one block.
-3. Alerts go ahead: those of all queued micro-batches are inserted before every other table's turn,
-   and also when they have waited `urgent_linger_seconds`. The other tables go in the order of
-   `INSERT_ORDER`. `batches` is last: a row there promises that the effects of its micro-batch are
-   in the other tables already.
+3. Alerts go ahead: those of all queued micro-batches are inserted at once, or, if others just
+   were, `urgent_interval_seconds` after them; during a flush, between its tables. The other tables
+   go in the order of `INSERT_ORDER`. `batches` is last: a row there promises that the effects of
+   its micro-batch are in the other tables already.
 4. An insert that fails for a reason that may pass, or whose outcome is unknown, is tried again, for
    ever, with the very same bytes and token, so that ClickHouse keeps the rows once.
 5. When all tables have acknowledged, the futures of these micro-batches resolve. Only then may
@@ -93,8 +93,9 @@ class ClickHouseSink:
         max_rows: a flush starts when any table has this many rows.
         linger_seconds: or when the oldest rows have waited this long: within the second that a
             score may take, and long enough that small inserts don't cost ClickHouse a core.
-        urgent_linger_seconds: what alerts wait for each other, so that however many there are,
-            they make twenty inserts a second at most.
+        urgent_interval_seconds: from one insert of alerts to the next, at least: the first goes at
+            once, those behind it together. So however many there are, they make twenty inserts a
+            second, besides one with each flush.
         max_pending_rows: what is queued or in flight never exceeds this, or one micro-batch where
             that alone is larger.
         observer: is told of inserts and retries.
@@ -109,7 +110,7 @@ class ClickHouseSink:
         *,
         max_rows: int = 50_000,
         linger_seconds: float = 0.5,
-        urgent_linger_seconds: float = 0.05,
+        urgent_interval_seconds: float = 0.05,
         max_pending_rows: int = 500_000,
         observer: SinkObserver | None = None,
         backoff: Backoff | None = None,
@@ -123,7 +124,7 @@ class ClickHouseSink:
         self._random = random
         self._client: Client = connect(target)
         self._buffer = RowBuffer(
-            max_rows, linger_seconds, urgent_linger_seconds, max_pending_rows, clock
+            max_rows, linger_seconds, urgent_interval_seconds, max_pending_rows, clock
         )
         self._trouble: _Trouble | None = None
         self._failed: SinkRefused | None = None
@@ -222,7 +223,7 @@ class ClickHouseSink:
         for name in INSERT_ORDER if taken else ():
             if name != URGENT:  # what was taken has gone ahead
                 self._insert_of(name, taken)
-                self._insert_of(URGENT, self._buffer.take_urgent())
+                self._insert_of(URGENT, self._buffer.take_urgent(only_due=True))
 
     def _insert_of(self, name: str, micro_batches: list[Submitted]) -> None:
         parts: list[Mapping[str, Column]] = [

@@ -48,7 +48,8 @@ class RowBuffer:
     Args:
         max_rows: `take` returns when any table has this many rows.
         linger_seconds: or when the oldest micro-batch has waited this long.
-        urgent_linger_seconds: or when rows of `URGENT` have waited this long.
+        urgent_interval_seconds: or when there are rows of `URGENT` and none were taken for this
+            long.
         max_pending_rows: what is queued or in flight never exceeds this, or one micro-batch where
             that alone is larger.
         clock: seconds that only go forward.
@@ -58,19 +59,20 @@ class RowBuffer:
         self,
         max_rows: int,
         linger_seconds: float,
-        urgent_linger_seconds: float,
+        urgent_interval_seconds: float,
         max_pending_rows: int,
         clock: Callable[[], float],
     ) -> None:
         self._max_rows = max_rows
         self._linger_seconds = linger_seconds
-        self._urgent_linger_seconds = urgent_linger_seconds
+        self._urgent_interval_seconds = urgent_interval_seconds
         self._max_pending_rows = max_pending_rows
         self._clock = clock
         self._changed = threading.Condition()
         # The rest is guarded by the lock in `_changed`.
         self._queue: deque[Submitted] = deque()
         self._urgent: list[Submitted] = []  # with rows of URGENT that were not taken yet
+        self._urgent_due_seconds = float("-inf")
         self._in_flight: list[Submitted] = []
         self._queued_rows: Counter[str] = Counter()
         self._pending_rows = 0
@@ -168,10 +170,18 @@ class RowBuffer:
                     return []
                 self._changed.wait(min((w for w in (wait, urgent) if w is not None), default=None))
 
-    def take_urgent(self) -> list[Submitted]:
+    def take_urgent(self, *, only_due: bool = False) -> list[Submitted]:
         """The micro-batches with rows of `URGENT` that this has not returned yet, oldest first.
-        They are taken as a whole later, or were already."""
+        They are taken as a whole later, or were already.
+
+        Args:
+            only_due: none, if some were taken less than `urgent_interval_seconds` ago.
+        """
         with self._changed:
+            now = self._clock()
+            if not self._urgent or (only_due and now < self._urgent_due_seconds):
+                return []
+            self._urgent_due_seconds = now + self._urgent_interval_seconds
             taken, self._urgent = self._urgent, []
             return taken
 
@@ -185,7 +195,7 @@ class RowBuffer:
     def _seconds_until_urgent(self) -> float | None:
         if not self._urgent:
             return None
-        return self._urgent[0].at_seconds + self._urgent_linger_seconds - self._clock()
+        return self._urgent_due_seconds - self._clock()
 
     def _take_one_flush(self) -> list[Submitted]:
         taken_rows: Counter[str] = Counter()

@@ -21,6 +21,7 @@ __all__ = [
     "InputTopics",
     "access_of",
     "connect",
+    "new_producer",
     "partitions",
     "refuse_expired",
     "unavailable",
@@ -47,6 +48,19 @@ def access_of(where: KafkaAccess | str) -> KafkaAccess:
     return where if isinstance(where, KafkaAccess) else KafkaAccess(brokers(where))
 
 
+def new_producer(access: KafkaAccess, **options: Any) -> Any:
+    """A producer with our limits, not started; `options` are aiokafka's."""
+    return AIOKafkaProducer(
+        bootstrap_servers=list(access.brokers),
+        acks="all",
+        max_batch_size=BATCH_BYTES,
+        max_request_size=4 * BATCH_BYTES,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        **access.client_options(),
+        **options,
+    )
+
+
 async def connect(access: KafkaAccess) -> Any:
     """A started producer: idempotent, unless the broker has no producer ids to give.
 
@@ -55,15 +69,7 @@ async def connect(access: KafkaAccess) -> Any:
     if access.security != "plaintext":
         await probe(access)
     for idempotent in (True, False):
-        producer = AIOKafkaProducer(
-            bootstrap_servers=list(access.brokers),
-            acks="all",
-            enable_idempotence=idempotent,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=4 * BATCH_BYTES,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-            **access.client_options(),
-        )
+        producer = new_producer(access, enable_idempotence=idempotent)
         # The in-memory local broker answers the request for an id with an unknown error, which
         # aiokafka would print before we can try without.
         _sender_log.disabled = idempotent

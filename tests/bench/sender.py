@@ -2,7 +2,8 @@
 
     python -m tests.bench.sender '{"rate": 60000, ...}'
 
-Everything is packed into record batches beforehand, so that sending costs little and keeps up. One
+Everything is packed into record batches beforehand, compressed (LZ4) as a shop's producers should,
+so that sending costs little and keeps up. One
 event in so many is a probe: an order of a customer with an open alert, which closes it. Latency is
 counted from the time at which the probe was due, so what waits here counts too (no coordinated
 omission). Prints `ready`, waits for a line with the time to start at, and prints how late it was.
@@ -23,7 +24,7 @@ import numpy as np
 from streams.kafka_access import KafkaAccess
 from streams.replay.partitioner import Partitioner
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, InputRecord
-from streams.replay.target import connect
+from streams.replay.target import new_producer
 from streams.replay.templates import Templates
 from streams.settings_rules import brokers
 from tests.bench.load import SHAPES
@@ -98,11 +99,17 @@ def _packed(sending: Sending, producer: Any) -> list[list[tuple[str, int, Any]]]
         batch = ticks[int(due / TICK_SECONDS)][topic, owner]
         full = batch.append(timestamp=record.timestamp_ms, key=record.key, value=record.value)
         assert full is not None, "a tick is more than a record batch holds: lower the rate"
+    for tick in ticks:
+        for batch in tick.values():
+            batch.close()
+            batch._build()
     return [[(topic, p, batch) for (topic, p), batch in tick.items()] for tick in ticks]
 
 
 async def _run(sending: Sending) -> None:
-    producer = await connect(KafkaAccess(brokers(sending.bootstrap)))
+    # What is packed already can't be numbered any more, so it is not idempotent.
+    producer = new_producer(KafkaAccess(brokers(sending.bootstrap)), compression_type="lz4")
+    await producer.start()
     try:
         ticks = _packed(sending, producer)
         print("ready", flush=True)
@@ -113,7 +120,6 @@ async def _run(sending: Sending) -> None:
             await asyncio.sleep(max(0.0, due - time.time()))
             latest = max(latest, time.time() - due)
             for topic, partition, batch in batches:
-                batch.close()
                 futures.append(await producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*futures)
         print(json.dumps({"latest_seconds": latest, "sent_at": time.time()}), flush=True)
