@@ -26,7 +26,8 @@ from schemas.messages import DeadLetter, ReplayedLetter
 from streams.core.erasure import named_in
 from streams.erasures import ErasureBoard, read_board
 from streams.errors import BrokerUnavailable
-from streams.kafka_admin import require_reachable, unavailable
+from streams.kafka_access import require_reachable
+from streams.kafka_admin import unavailable
 from streams.kafka_offsets import EndOffsets
 from streams.settings import Settings
 from streams.targets import kafka_access

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -27,7 +28,7 @@ from aiokafka.errors import (
 from streams.errors import BrokerUnavailable, SettingsError, TidelineError
 from streams.settings_reader import Secret
 
-__all__ = ["KafkaAccess", "explain", "probe", "probe_now"]
+__all__ = ["KafkaAccess", "explain", "probe", "probe_now", "require_reachable"]
 
 _PROTOCOLS: Final = {
     "plaintext": "PLAINTEXT",
@@ -174,6 +175,31 @@ async def _hang_up(connection: Any) -> None:
 def probe_now(access: KafkaAccess, timeout_seconds: float = 10.0) -> None:
     """`probe`, for callers without an event loop."""
     asyncio.run(probe(access, timeout_seconds))
+
+
+def require_reachable(where: KafkaAccess | Sequence[str], timeout_seconds: float = 10.0) -> None:
+    """Return if any broker lets us in; raise BrokerUnavailable if none answers, or SettingsError if
+    they refuse us.
+
+    To be called before any kafka-python client is made: one that can't bootstrap raises, but leaves
+    its IO thread and four file descriptors behind for good, and a monitor tries every few seconds.
+    """
+    access = KafkaAccess.of(where)
+    if access.security != "plaintext":
+        probe_now(access, timeout_seconds / len(access.brokers))
+        return
+    error: OSError | None = None
+    for broker in access.brokers:
+        host, _, port = broker.rpartition(":")
+        try:
+            address = (host.strip("[]"), int(port))
+            socket.create_connection(address, timeout_seconds / len(access.brokers)).close()
+        except OSError as refused:
+            error = refused
+        else:
+            return
+    if error is not None:
+        raise explain(access, error) from error
 
 
 def explain(access: KafkaAccess, error: BaseException, broker: str = "") -> TidelineError:

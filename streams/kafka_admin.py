@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,9 +10,9 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from streams.errors import TidelineError
-from streams.kafka_access import KafkaAccess, explain, probe_now
+from streams.kafka_access import KafkaAccess, explain, require_reachable
 
-__all__ = ["connect", "partition_counts", "require_reachable", "unavailable"]
+__all__ = ["connect", "partition_counts", "unavailable"]
 
 _TOPIC_UNKNOWN = 3  # Kafka's UNKNOWN_TOPIC_OR_PARTITION
 
@@ -37,31 +36,6 @@ def connect(where: KafkaAccess | Sequence[str], timeout_seconds: float = 10.0) -
         ) as admin:
             yield admin
     except (KafkaError, OSError) as error:
-        raise unavailable(access, error) from error
-
-
-def require_reachable(where: KafkaAccess | Sequence[str], timeout_seconds: float = 10.0) -> None:
-    """Return if any broker lets us in; raise BrokerUnavailable if none answers, or SettingsError if
-    they refuse us.
-
-    To be called before any kafka-python client is made: one that can't bootstrap raises, but leaves
-    its IO thread and four file descriptors behind for good, and a monitor tries every few seconds.
-    """
-    access = KafkaAccess.of(where)
-    if access.security != "plaintext":
-        probe_now(access, timeout_seconds / len(access.brokers))
-        return
-    error: OSError | None = None
-    for broker in access.brokers:
-        host, _, port = broker.rpartition(":")
-        try:
-            address = (host.strip("[]"), int(port))
-            socket.create_connection(address, timeout_seconds / len(access.brokers)).close()
-        except OSError as refused:
-            error = refused
-        else:
-            return
-    if error is not None:
         raise unavailable(access, error) from error
 
 

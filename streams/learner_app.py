@@ -26,7 +26,7 @@ from streams.artifacts import ScorerStore, Switch, watch
 from streams.errors import RetryableError
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import newest_snapshot
-from streams.kafka_admin import require_reachable
+from streams.kafka_access import require_reachable
 from streams.log import KafkaLog, Log
 from streams.settings import Settings
 from streams.targets import artifact_place, kafka_access

@@ -20,7 +20,7 @@ from streams.erasures import ErasureBoard
 from streams.errors import TidelineError
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import SnapshotFollower
-from streams.kafka_admin import require_reachable
+from streams.kafka_access import require_reachable
 from streams.log import KafkaLog
 from streams.monitor import MetricsMonitor, SinkMetrics
 from streams.services import Services

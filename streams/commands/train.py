@@ -198,7 +198,7 @@ def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
     """Your own orders may still hold people who were erased here."""
     from streams.erasures import read_board
     from streams.errors import BrokerUnavailable
-    from streams.kafka_admin import require_reachable
+    from streams.kafka_access import require_reachable
     from streams.targets import kafka_access
     from streams.training import without_erased
 

@@ -182,8 +182,8 @@ class _Session:
         blocks = list(self._receive_blocks())
         if not blocks:
             return
-        # By way of a file in memory: chDB's streaming insert is no faster, and it loses the errors of the
-        # write itself (a violated constraint, a full disk) while it reports rows as written.
+        # By way of a file in memory: chDB's streaming insert is no faster, and it loses the errors
+        # of the write itself (a violated constraint, a full disk) while it reports rows as written.
         with open(os.memfd_create("insert"), "wb") as file:
             file.writelines(blocks)
             file.flush()
