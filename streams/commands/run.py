@@ -22,9 +22,13 @@ def worker(ctx: click.Context, invocation: Invocation) -> None:
     """
     settings = invocation.start_logging()
     gc.disable()  # until it runs: a third of the time that imports and kernels take is collecting
-    from streams.worker import run
+    try:
+        from streams.worker import run
 
-    ctx.exit(run(settings))
+        status = run(settings)
+    finally:
+        gc.enable()
+    ctx.exit(status)
 
 
 @click.command()

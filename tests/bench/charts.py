@@ -110,8 +110,8 @@ def curve(title: str, subtitle: str, lines: Sequence[Line], x_label: str, y_labe
     points = [point for line in lines for point in line.points]
     if not points:
         raise ValueError("a chart needs at least one point")
-    width, height, left, right, top, bottom = 760, 380, 84, 30, 80, 330
-    x_high = max(p[0] for p in points) * 1.05
+    width, height, left, right, top, bottom = 760, 380, 84, 60, 80, 330
+    x_high = max(p[0] for p in points) * 1.01
     y_low = 10.0 ** math.floor(math.log10(min(p[1] for p in points)))
     y_high = 10.0 ** math.ceil(math.log10(max(p[1] for p in points) * 1.001))
 
@@ -145,7 +145,7 @@ def curve(title: str, subtitle: str, lines: Sequence[Line], x_label: str, y_labe
                   for a, b in line.points]  # fmt: skip
         if line.points:
             last = line.points[-1]
-            parts.append(_text(x(last[0]), y(last[1]) - 9, line.label, anchor="end", size=12,
+            parts.append(_text(x(last[0]) + 9, y(last[1]) + 4, line.label, size=12,
                                colour=colour, weight="600"))  # fmt: skip
     parts.append(_text((left + width - right) / 2, height - 12, x_label, anchor="middle", size=11,
                        colour=_SOFT))  # fmt: skip
