@@ -57,7 +57,7 @@ format: $(READY) ## Format the code and fix what ruff can fix
 train: $(READY) ## Train a champion from a year of real orders
 	@$(BIN)/tideline train $(ARGS)
 
-bench: $(READY) ## Measure Tideline and its peers (25 minutes); ARGS=--quick, BROKER=kafka
+bench: $(READY) ## Measure Tideline and its peers (30 minutes); ARGS=--quick, BROKER=kafka
 	@$(BIN)/tideline bench $(if $(BROKER),--broker $(BROKER)) $(ARGS)
 
 docs: $(READY) ## Rewrite the README's generated tables

@@ -100,7 +100,7 @@ def bench(
 ) -> None:  # fmt: skip
     """Measure Tideline and its peers on this machine, from a clone of its source.
 
-    Without a command the whole benchmark runs, in about 25 minutes, on a broker and a ClickHouse of
+    Without a command the whole benchmark runs, in about 30 minutes, on a broker and a ClickHouse of
     its own. Peers are installed on first use. It ends with targets beside measured values, and
     exits with 1 if a ratio misses its target in every round.
     """

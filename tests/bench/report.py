@@ -7,6 +7,7 @@ The results file holds what each part measured, when, and on what: `{"parts": {n
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from tests.bench import charts
 from tests.bench.contenders import CONTENDERS, WHOLE, WHOLE_UNIFORM
 from tests.bench.figures import Figure
 from tests.bench.load import SHAPES
-from tests.bench.targets import Verdict, judge, rates, ratios
+from tests.bench.targets import Verdict, half_rate, judge, latency_curve, rates, ratios
 
 __all__ = ["CHARTS", "RESULTS", "capacity_figures", "conditions", "draw", "ladder", "load",
            "readme", "rows", "shown", "summary"]  # fmt: skip
@@ -43,8 +44,7 @@ def load(path: Path = RESULTS) -> dict[str, Any]:
 def summary(results: Mapping[str, Any]) -> dict[str, Any]:
     """What `tideline bench --json` prints: the medians, then everything that was measured."""
     parts = results["parts"]
-    curve = parts.get("latency", {}).get("curve", [])
-    half = next((point for point in curve if point["fraction"] == 0.5), None)
+    half = half_rate(parts)
     memory = parts.get("memory", {})
     return {
         "contenders": {
@@ -55,8 +55,11 @@ def summary(results: Mapping[str, Any]) -> dict[str, Any]:
             name: {"value": round(found.median, 3), "spread": round(found.spread, 3)}
             for name, found in ratios(parts).items()
         },
-        "latency_ms": {"p50": half["p50_ms"], "p99": half["p99_ms"], "events_per_second":
-                       half["rate"]} if half else {},
+        "latency_ms": {
+            **{name: _finite(dict(latency_curve(parts, f"{name}_ms"))[half].median)
+               for name in ("p50", "p99")},
+            "events_per_second": half,
+        } if half else {},
         "bytes_per_user": {
             kind: {way: round(value) for way, value in memory[kind].items()}
             for kind in ("active", "dormant")
@@ -148,18 +151,24 @@ def draw(results: Mapping[str, Any]) -> dict[str, str]:
             "job.",
             bars, _LEGEND,
         )  # fmt: skip
-    curve = parts.get("latency", {}).get("curve", [])
-    lines = [
-        charts.Line(name, [(p["rate"], p[f"{name}_ms"]) for p in curve if p[f"{name}_ms"]], name)
-        for name in ("p50", "p99")
-    ]
+    lines = []
+    for name in ("p50", "p99"):
+        medians = [(rate, turns.median) for rate, turns in latency_curve(parts, f"{name}_ms")]
+        points = [(rate, ms) for rate, ms in medians if math.isfinite(ms)]
+        lines.append(charts.Line(name, points, name))
     if any(line.points for line in lines):
         drawn["latency"] = charts.curve(
             "From an event being due to its alert being readable",
-            "Open-loop load: events are sent on time, whatever became of the earlier ones.",
+            "Open-loop load: events are sent on time, whatever became of the earlier ones. "
+            "Medians of turns.",
             lines, "events per second", "milliseconds",
         )  # fmt: skip
     return drawn
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def readme(results: Mapping[str, Any]) -> str:

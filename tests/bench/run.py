@@ -31,6 +31,7 @@ __all__ = ["PARTS", "Options", "names", "run"]
 
 _START_EVENTS: Final = 100_000  # more than a first batch
 _GROWTH_TURNS: Final = 2
+_LATENCY_TURNS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def _contenders(run: _Run) -> dict[str, Any]:
 
 
 def _latency(run: _Run) -> dict[str, Any]:
-    """Event to alert under open-loop load, over the rate: on a broker and a ClickHouse of its own,
-    for those of the other parts hold millions of records by then, and have parts to merge."""
+    """Event to alert under open-loop load, over the rate. Each turn has a broker and a ClickHouse
+    of its own: the local broker takes longer for the same rate the more batches it holds."""
     known = rates(run.results["parts"]).get(WHOLE)
     if known is None:
         run.tell("the full rate, to take fractions of")
@@ -107,12 +108,15 @@ def _latency(run: _Run) -> dict[str, Any]:
     else:
         full_rate = known.median
     fractions = (0.25, 0.5) if run.options.quick else latency.FRACTIONS
-    seconds = 5.0 if run.options.quick else 9.0
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Stage(run.options.broker, Path(directory)) as stage,
-    ):
-        return latency.measure(stage, full_rate, seconds, fractions, tell=run.tell)
+    seconds = 5.0 if run.options.quick else 6.0
+    curve: list[dict[str, Any]] = []
+    for _ in range(1 if run.options.quick else _LATENCY_TURNS):
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            Stage(run.options.broker, Path(directory)) as stage,
+        ):
+            curve += latency.measure(stage, full_rate, seconds, fractions, tell=run.tell)
+    return {"full_rate": round(full_rate), "seconds": seconds, "curve": curve}
 
 
 def _two_workers(run: _Run) -> dict[str, Any]:

@@ -13,7 +13,17 @@ from typing import Any, Final, Literal
 from tests.bench.contenders import BASE, CONTENDERS, WHOLE, WHOLE_UNIFORM
 from tests.bench.figures import Figure, ratio
 
-__all__ = ["TARGETS", "Parts", "Target", "Verdict", "judge", "rates", "ratios"]
+__all__ = [
+    "TARGETS",
+    "Parts",
+    "Target",
+    "Verdict",
+    "half_rate",
+    "judge",
+    "latency_curve",
+    "rates",
+    "ratios",
+]
 
 _MANY_USERS: Final = 950_000  # some of a million are never drawn
 Parts = Mapping[str, Mapping[str, Any]]
@@ -137,15 +147,23 @@ def _of_a_million(part: str, *path: str | int) -> Callable[[Parts], Figure | Non
     )
 
 
-def _at_half(percentile: str) -> Callable[[Parts], Figure | None]:
-    def measure(parts: Parts) -> Figure | None:
-        for point in parts.get("latency", {}).get("curve", ()):
-            if point["fraction"] == 0.5:
-                value = point[percentile]
-                return Figure((float("inf") if value is None else value,))
-        return None
+def latency_curve(parts: Parts, name: str) -> list[tuple[float, Figure]]:
+    """Rate -> `name` ("p50_ms" or "p99_ms") of each turn; infinite where a probe was lost."""
+    found: dict[float, list[float]] = {}
+    for point in parts.get("latency", {}).get("curve", ()):
+        value = point[name]
+        found.setdefault(point["rate"], []).append(float("inf") if value is None else value)
+    return [(rate, Figure(tuple(values))) for rate, values in found.items()]
 
-    return measure
+
+def half_rate(parts: Parts) -> float | None:
+    """Half of the full rate, in events/s, if latency was measured there."""
+    curve = parts.get("latency", {}).get("curve", ())
+    return next((point["rate"] for point in curve if point["fraction"] == 0.5), None)
+
+
+def _at_half(name: str) -> Callable[[Parts], Figure | None]:
+    return lambda parts: dict(latency_curve(parts, name)).get(half_rate(parts) or 0.0)
 
 
 def _last_over_first(parts: Parts) -> Figure | None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench.contenders import BASE, WHOLE
 from tests.bench.figures import Figure
-from tests.bench.targets import TARGETS, Target, Verdict, judge, rates, ratios
+from tests.bench.targets import TARGETS, Target, Verdict, judge, latency_curve, rates, ratios
 
 
 def target(kind: Any, goal: float, at_least: bool) -> Target:
@@ -75,6 +75,19 @@ def test_an_alert_that_never_came_misses_the_latency_target() -> None:
     states = {v.target.name: v.state for v in judge(parts)}
     assert states["alert_p50"] == "met"
     assert states["alert_p99"] == "missed"
+
+
+def test_latency_is_the_median_of_its_turns() -> None:
+    """One of which may have met the machine at its slowest, or lost a probe."""
+    turns = [(1, 90.0), (1, None), (1, 120.0), (2, 50.0)]
+    curve = [
+        {"fraction": 0.5 / rate, "rate": rate, "p50_ms": ms, "p99_ms": 1.0} for rate, ms in turns
+    ]
+    found = dict(latency_curve({"latency": {"curve": curve}}, "p50_ms"))
+    assert {rate: figure.median for rate, figure in found.items()} == {1: 120.0, 2: 50.0}
+    verdict = {v.target.name: v for v in judge({"latency": {"curve": curve}})}["alert_p50"]
+    assert verdict.measured is not None
+    assert verdict.measured.values == (90.0, float("inf"), 120.0)
 
 
 def test_names_of_targets_are_unique() -> None:
