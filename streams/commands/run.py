@@ -21,7 +21,7 @@ def worker(ctx: click.Context, invocation: Invocation) -> None:
     Start it several times, on one machine or many, to share the partitions.
     """
     settings = invocation.start_logging()
-    gc.disable()  # until it runs: a third of the time that imports and kernels take is collecting
+    gc.disable()  # until it runs: of the time for imports and kernels, a fifth is collecting
     try:
         from streams.worker import run
 
