@@ -24,8 +24,9 @@ __all__ = ["Monitor", "Services", "Sink"]
 class Sink(Protocol):
     """Where rows go; `streams.sink.ClickHouseSink` is the real one."""
 
-    def submit(self, blocks: Any) -> Any:
-        """Queue the rows of one step; the concurrent future resolves when they are stored."""
+    def submit(self, blocks: Any, on_alerts: Callable[[], None] | None = None) -> Any:
+        """Queue the rows of one step; the concurrent future resolves when they are stored.
+        `on_alerts` is called, on any thread, once its alerts are, if it has any."""
         ...
 
     async def wait_for_room(self) -> None: ...

@@ -135,18 +135,21 @@ class ClickHouseSink:
         self._thread.start()
         return self
 
-    def submit(self, blocks: Blocks) -> Future[None]:
+    def submit(self, blocks: Blocks, on_alerts: Callable[[], None] | None = None) -> Future[None]:
         """Queue the rows of one micro-batch; returns at once.
 
         The future resolves when ClickHouse has acknowledged every row. It can't be cancelled.
         The arrays must not be changed any more.
+
+        Args:
+            on_alerts: called on the sink's thread once its alerts are acknowledged, if it has any.
 
         Raises:
             SinkRefused: a table or column is unknown or missing, or lengths differ; or the sink
                 failed earlier.
             SinkUnavailable: there is no room (`await wait_for_room()` first), or the sink closed.
         """
-        return self._buffer.put(blocks)
+        return self._buffer.put(blocks, on_alerts)
 
     @property
     def overloaded(self) -> bool:
@@ -219,11 +222,17 @@ class ClickHouseSink:
 
     def _flush(self, taken: list[Submitted]) -> None:
         """Insert all that was taken, and before each table the alerts that wait by then."""
-        self._insert_of(URGENT, self._buffer.take_urgent())
+        self._insert_alerts(self._buffer.take_urgent())
         for name in INSERT_ORDER if taken else ():
             if name != URGENT:  # what was taken has gone ahead
                 self._insert_of(name, taken)
-                self._insert_of(URGENT, self._buffer.take_urgent(only_due=True))
+                self._insert_alerts(self._buffer.take_urgent(only_due=True))
+
+    def _insert_alerts(self, micro_batches: list[Submitted]) -> None:
+        self._insert_of(URGENT, micro_batches)
+        for submitted in micro_batches:
+            if submitted.on_urgent is not None:
+                submitted.on_urgent()
 
     def _insert_of(self, name: str, micro_batches: list[Submitted]) -> None:
         parts: list[Mapping[str, Column]] = [
@@ -258,6 +267,8 @@ class ClickHouseSink:
         seconds = self._clock() - start
         if failures:
             _log.warning("ClickHouse took %s again after %.1f s", name, seconds)
+        told = {"table": name, "rows": block.rows, "seconds": round(seconds, 6)}
+        _log.debug("inserted", extra=told)
         if self._observer is not None:
             self._observer.inserted(name, block.rows, seconds)
 

@@ -40,6 +40,8 @@ class Submitted:
     """By table."""
     at_seconds: float
     done: Future[None]
+    on_urgent: Callable[[], None] | None = None
+    """To be called when its rows of `URGENT` are acknowledged, if it has any."""
 
 
 class RowBuffer:
@@ -83,7 +85,7 @@ class RowBuffer:
 
     # From the event loop, or any thread
 
-    def put(self, blocks: Blocks) -> Future[None]:
+    def put(self, blocks: Blocks, on_urgent: Callable[[], None] | None = None) -> Future[None]:
         """Queue one micro-batch; the future resolves at `settle`, or fails at `stop`.
 
         Raises:
@@ -102,7 +104,7 @@ class RowBuffer:
                     f"{self._pending_rows} rows wait to be written; {new_rows} more would exceed "
                     f"{self._max_pending_rows}. Await wait_for_room() before submitting."
                 )
-            submitted = Submitted(blocks, rows, self._clock(), done)
+            submitted = Submitted(blocks, rows, self._clock(), done, on_urgent)
             self._queue.append(submitted)
             if rows.get(URGENT):
                 self._urgent.append(submitted)

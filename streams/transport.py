@@ -33,8 +33,8 @@ from streams.offset_commits import commit_assigned
 __all__ = ["BatchSchema", "Consumer", "RecordBatch", "Transport"]
 
 # How long a fetch may wait for the first byte of any partition. Kafka answers as soon as there is
-# one, the in-memory local broker often only when it has waited.
-FETCH_MAX_WAIT_MS = 100
+# one, the in-memory local broker when it looks again, after half of that.
+FETCH_MAX_WAIT_MS = 50
 MAX_POLL_RECORDS = 50_000  # bounds one poll, so that a backlog can't fill memory in one go
 
 

@@ -1,27 +1,29 @@
 """From an event being due to its alert being visible in ClickHouse, at fractions of the full rate.
 
-The worker runs on from rate to rate. Probes are orders that close open alerts; an alert is visible
-when a reader who asks ClickHouse over and over gets its row. Reading is part of what is measured.
+The worker runs on from rate to rate. Probes are orders that close open alerts. An alert is visible
+when ClickHouse has acknowledged its insert: every query that begins later has it. The worker's log
+says when that was; which insert a row was part of is told by the time that ClickHouse gave it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import numpy as np
 
-from streams.clickhouse import ClickHouseTarget, connect
+from streams.clickhouse import connect
 from streams.replay.producer import produce
 from streams.replay.records import ORDERS, Block, records
 from streams.replay.target import InputTopics
@@ -35,19 +37,26 @@ from tests.bench.sender import Sending, due_seconds, probe_key
 from tests.bench.stage import PARTITIONS, Stage
 from tests.bench.worker import DEADLINE_SECONDS, Worker
 
-__all__ = ["FRACTIONS", "measure"]
+__all__ = ["FRACTIONS", "measure", "summary", "visible"]
 
 FRACTIONS: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
 PROBES_PER_SECOND: Final = 100.0
 WARM_SECONDS: Final = 2.0
-_LOOK_SECONDS: Final = 0.05  # twenty times a second; fifty took ClickHouse a tenth of its core
+_LOOK_SECONDS: Final = 0.5  # whether all alerts are there, once everything is sent
 _GRACE_SECONDS: Final = 20.0  # for what is still on its way when all is sent
 _PROBE_ORDERS: Final = 3  # within days, the last one long ago: a customer who may be about to leave
 _PROBE_GAP_DAYS: Final = 3  # all of them within the lateness that is allowed
 _PROBE_SILENCE_DAYS: Final = 60
 _OPEN_SHARE: Final = 0.9  # of the probes; those without an alert are not judged
-_ALERTS: Final = {"TIDELINE_ALERT_ENTER": "0.3", "TIDELINE_ALERT_LEAVE": "0.05"}
-"""So that the probes' alerts open, and hardly any others."""
+_SETTINGS: Final = {
+    # so that the probes' alerts open, and hardly any others
+    "TIDELINE_ALERT_ENTER": "0.3",
+    "TIDELINE_ALERT_LEAVE": "0.05",
+    # so that it tells of its inserts
+    "TIDELINE_LOG_LEVEL": "debug",
+    "TIDELINE_LOG_FORMAT": "json",
+}
+_TO_THE_MS: Final = 0.0015  # both ClickHouse and the log cut their times to milliseconds
 
 
 @dataclass(frozen=True)
@@ -78,30 +87,30 @@ class _Probes:
         yield records([ORDERS] * len(keys), keys, values, [sent_ms] * len(keys))
 
 
-class _Watcher(threading.Thread):
-    """Notes when each user's closed alert is first seen; `seen`: user -> Unix seconds."""
+def visible(log: Iterable[str], rows: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """User -> when their alert became visible, in Unix seconds.
 
-    def __init__(self, target: ClickHouseTarget) -> None:
-        super().__init__(name="watcher", daemon=True)
-        self.seen: dict[str, float] = {}
-        self.ended = threading.Event()
-        self._client = connect(target)
+    Args:
+        log: lines of the worker's log, some of them `inserted` with table, rows and seconds.
+        rows: user, and when ClickHouse put the row in, in Unix seconds.
 
-    def run(self) -> None:
-        since = 0.0
-        while not self.ended.wait(_LOOK_SECONDS):
-            # one row, also for nothing: the local server asks again what no rows would look like
-            ((rows,),) = self._client.execute(
-                "SELECT groupArray((user_id, toFloat64(inserted_at))) FROM alerts "
-                "WHERE version = 2 AND inserted_at >= toDateTime64(%(since)s, 3, 'UTC')",
-                {"since": since},
-            )
-            now = time.time()
-            for user, inserted in rows:
-                self.seen.setdefault(user, now)
-                # what was inserted at the same moment may come a little later
-                since = max(since, float(inserted) - 1.0)
-        self._client.disconnect()
+    Raises:
+        ValueError: a row is of no insert that the log tells of.
+    """
+    inserts = []  # (began, acknowledged), one after the other
+    for line in log:
+        if '"inserted"' in line and '"alerts"' in line:
+            told = json.loads(line)
+            acknowledged = datetime.fromisoformat(told["time"]).timestamp()
+            inserts.append((acknowledged - told["seconds"], acknowledged))
+    ends = [acknowledged for _, acknowledged in inserts]
+    found = {}
+    for user, put_in in rows:
+        at = bisect.bisect_left(ends, put_in - _TO_THE_MS)
+        if at == len(inserts) or put_in < inserts[at][0] - _TO_THE_MS:
+            raise ValueError(f"no insert of alerts was under way at {put_in:.3f}, says the log")
+        found[user] = ends[at]
+    return found
 
 
 def measure(
@@ -115,19 +124,18 @@ def measure(
     """The curve: rate, p50, p99 and how many probes there were, per fraction of `full_rate`."""
     topics = InputTopics("clickstream_latency", "orders_latency")
     name = stage.fresh_name("latency")
-    settings = stage.settings(topics, name, **_ALERTS)
+    settings = stage.settings(topics, name, **_SETTINGS)
     stage.prepare(settings)
     per_rate = int(seconds * PROBES_PER_SECOND)
     tell("latency: sending the history")
     known = _send_history(stage, settings.kafka.broker_url, topics, per_rate * len(fractions))
-    worker = Worker(settings, stage.directory / f"{name}.log")
-    watcher = _Watcher(clickhouse_target(settings))
+    log = stage.directory / f"{name}.log"
+    worker = Worker(settings, log)
     curve = []
     try:
         pin(worker.process.pid, {FIRST_CORE})
         tell("latency: reading the history")
         open_ = _wait_for_alerts(worker, settings, known, per_rate * len(fractions))
-        watcher.start()
         for i, fraction in enumerate(fractions):
             rate = full_rate * fraction
             tell(f"latency at {rate:,.0f} events/s")
@@ -135,9 +143,8 @@ def measure(
                 settings.kafka.broker_url, topics.clickstream, topics.orders, PARTITIONS,
                 ZIPF.name, 10 + i, rate, seconds, PROBES_PER_SECOND, i * per_rate,
             )  # fmt: skip
-            curve.append({"fraction": fraction, **_at_rate(sending, open_, watcher, worker)})
+            curve.append({"fraction": fraction, **_at_rate(sending, open_, settings, log, worker)})
     finally:
-        watcher.ended.set()
         worker.process.stop(20)
     return curve
 
@@ -177,7 +184,7 @@ def _wait_for_alerts(worker: Worker, settings: Settings, known: int, probes: int
 
 
 def _at_rate(
-    sending: Sending, open_: set[str], watcher: _Watcher, worker: Worker
+    sending: Sending, open_: set[str], settings: Settings, log: Path, worker: Worker
 ) -> dict[str, Any]:
     argv = [sys.executable, "-m", "tests.bench.sender", json.dumps(asdict(sending))]
     root = str(Path(__file__).parents[2])
@@ -201,11 +208,22 @@ def _at_rate(
     numbers = range(sending.first_probe, sending.first_probe + sending.probes)
     users = {probe_key(n).decode(): start + due_seconds(sending, n) for n in numbers}
     users = {user: due for user, due in users.items() if user in open_}
+    client = connect(clickhouse_target(settings))
     end = time.monotonic() + _GRACE_SECONDS
-    while time.monotonic() < end and not users.keys() <= watcher.seen.keys():
-        worker.check()
-        time.sleep(_LOOK_SECONDS)
-    return summary(sending.rate, users, dict(watcher.seen), start + WARM_SECONDS, told)
+    try:
+        while True:
+            closed = client.execute(
+                "SELECT user_id, toFloat64(min(inserted_at)) FROM alerts "
+                "WHERE version = 2 GROUP BY user_id"
+            )
+            if users.keys() <= {user for user, _ in closed} or time.monotonic() > end:
+                break
+            worker.check()
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        client.disconnect()
+    seen = visible(log.read_text().splitlines(), (row for row in closed if row[0] in users))
+    return summary(sending.rate, users, seen, start + WARM_SECONDS, told)
 
 
 def summary(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -71,6 +72,37 @@ def test_latency_counts_from_when_a_probe_was_due() -> None:
     assert found["probes"] == 2
     assert found["p50_ms"] == pytest.approx(100.0)
     assert found["p99_ms"] == pytest.approx(2_000.0)
+
+
+_AT = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
+
+
+def _inserted(table: str, seconds_after: float, took: float) -> str:
+    at = (_AT + timedelta(seconds=seconds_after)).isoformat(timespec="milliseconds")
+    at = at.replace("+00:00", "Z")
+    return json.dumps({"time": at, "message": "inserted", "table": table, "seconds": took})
+
+
+def test_an_alert_is_visible_when_its_insert_was_acknowledged() -> None:
+    log = [
+        _inserted("alerts", 0.100, 0.020),
+        "a line that is no JSON",
+        _inserted("score_history", 0.115, 0.500),
+        _inserted("alerts", 0.190, 0.040),
+    ]
+    at = _AT.timestamp()
+    rows = [("ann", at + 0.085), ("bob", at + 0.100), ("eve", at + 0.149), ("joe", at + 0.190)]
+    found = latency.visible(log, rows)
+    assert found == pytest.approx(
+        {"ann": at + 0.1, "bob": at + 0.1, "eve": at + 0.19, "joe": at + 0.19}
+    )
+
+
+@pytest.mark.parametrize("seconds_after", [0.07, 0.12, 0.25])
+def test_a_row_of_no_insert_in_the_log_is_not_guessed_at(seconds_after: float) -> None:
+    log = [_inserted("alerts", 0.100, 0.020), _inserted("alerts", 0.190, 0.040)]
+    with pytest.raises(ValueError, match="no insert of alerts"):
+        latency.visible(log, [("ann", _AT.timestamp() + seconds_after)])
 
 
 def test_a_probe_that_is_never_seen_counts_as_late_for_ever() -> None:

@@ -22,7 +22,7 @@ from streams.backoff import Backoff
 from streams.blocks import Coded
 from streams.clickhouse import ClickHouseTarget, connect
 from streams.local.clickhouse import ChdbServer
-from streams.local.process import free_port, wait_until
+from streams.local.process import free_port
 from streams.migrate import migrate
 from streams.sink import ClickHouseSink
 
@@ -142,11 +142,14 @@ def test_micro_batches_share_inserts_and_batches_come_last(
 def test_alerts_do_not_wait_for_the_others(
     client: Client, target: ClickHouseTarget, columns: Columns, log: Log
 ) -> None:
-    """They are readable long before the rest is due, and are inserted once."""
+    """They are readable long before the rest is due, as whoever raised them is told, and are
+    inserted once."""
     raised = {**numbered(columns, 0, 3), "alerts": columns("alerts", 2, alert_id=["a", "b"])}
     with closing(ClickHouseSink(target, linger_seconds=600, observer=log).start()) as sink:
-        done = sink.submit(raised)
-        assert wait_until(lambda: log.inserts == [("alerts", 2)], WAIT_SECONDS)
+        told = threading.Event()
+        done = sink.submit(raised, told.set)
+        assert told.wait(WAIT_SECONDS)
+        assert log.inserts == [("alerts", 2)]
         assert client.execute("SELECT count() FROM alerts") == [(2,)]
         assert not done.done()
     done.result(0)  # closing flushes

@@ -7,7 +7,7 @@ through the process's `Faults` before and after it takes effect.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -192,7 +192,11 @@ class MemorySink:
         other.rows, other.changed, other._faults = self.rows, self.changed, faults
         return other
 
-    def submit(self, blocks: Mapping[str, Mapping[str, Any]]) -> Future[None]:
+    def submit(
+        self,
+        blocks: Mapping[str, Mapping[str, Any]],
+        on_alerts: Callable[[], None] | None = None,
+    ) -> Future[None]:
         for name, table in blocks.items():
             checked_rows(name, table)
         self._faults.at_once("submit: before")
@@ -204,6 +208,8 @@ class MemorySink:
                     self.changed.append((name, before, row))
                 self.rows[name][key] = row
         self._faults.at_once("submit: after")
+        if on_alerts is not None:
+            on_alerts()
         done: Future[None] = Future()
         done.set_result(None)
         return done
