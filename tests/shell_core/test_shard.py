@@ -246,7 +246,9 @@ def test_a_suspension_without_time_loses_the_steps_of_nobody() -> None:
 
 def test_a_sink_that_never_answers_holds_back_checkpoints_and_commits() -> None:
     class Stuck(MemorySink):
-        def submit(self, blocks: object) -> Future[None]:
+        def submit(
+            self, blocks: object, on_alerts: Callable[[], None] | None = None
+        ) -> Future[None]:
             return Future()
 
     async def go() -> None:
