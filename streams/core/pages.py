@@ -131,7 +131,11 @@ class Writing:
         self._todo: deque[tuple[str, int]] = deque()
         for name, source in sources.items():
             old = before.get(name)
-            if old is not None and not source.changed and old.length == source.length:
+            alike = old is not None and (old.dtype, old.page_bytes) == (
+                source.dtype,
+                source.page_bytes,
+            )
+            if alike and old and not source.changed and old.length == source.length:
                 self.arrays[name] = old  # as most are: nothing is changed in it below
                 continue
             pages = source.pages
@@ -142,7 +146,8 @@ class Writing:
             self.arrays[name] = ArrayPages(
                 source.dtype, source.length, source.page_bytes, slots, hashes
             )
-            again = {page for page in source.changed if page < known}
+            # of another dtype, whatever the source calls changed, none is as it was
+            again = {page for page in source.changed if page < known} if alike else range(known)
             self._todo.extend((name, page) for page in sorted(again))
             self._todo.extend((name, page) for page in range(known, pages))
 

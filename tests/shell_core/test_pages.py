@@ -66,6 +66,18 @@ def test_any_history_of_states_comes_back_and_cut_writes_harm_nothing(
         assert Writing(b"", unchanged, before).left == 0
 
 
+@pytest.mark.parametrize("length", [0, 30])
+def test_an_array_of_another_dtype_is_written_anew(length: int) -> None:
+    """Also if nobody says that it changed, and if there is nothing in it to tell them apart."""
+    narrow, wide = np.arange(length, dtype=np.int16), np.arange(length, dtype=np.int32)
+    first = Writing(b"", sources({"a": narrow}), {})
+    stored = {page_key(WRITER, n, i, s): page for n, i, s, page in first.take(10**9)}
+    second = Writing(b"", {"a": Source.constant(wide)}, first.arrays)
+    stored |= {page_key(WRITER, n, i, s): page for n, i, s, page in second.take(10**9)}
+    check(assemble(WRITER, second.arrays, stored), {"a": wide})
+    check(assemble(WRITER, first.arrays, stored), {"a": narrow})
+
+
 @bounded
 @given(_STATE, st.booleans())
 def test_the_table_comes_back_from_its_pages(state: dict[str, NDArray[Any]], again: bool) -> None:
