@@ -85,7 +85,7 @@ class Source:
     """An array that a checkpoint writes, as it was when the checkpoint began.
 
     `take(page)` gives a page's bytes; it is called once at most for each page in `changed`, or for
-    every page of an array that was not in the last checkpoint.
+    every page of an array that was not in the last checkpoint, or had another dtype there.
     """
 
     dtype: str
@@ -131,11 +131,9 @@ class Writing:
         self._todo: deque[tuple[str, int]] = deque()
         for name, source in sources.items():
             old = before.get(name)
-            alike = old is not None and (old.dtype, old.page_bytes) == (
-                source.dtype,
-                source.page_bytes,
-            )
-            if alike and old and not source.changed and old.length == source.length:
+            retyped = old is not None and old.dtype != source.dtype
+            unchanged = not retyped and not source.changed
+            if old is not None and unchanged and old.length == source.length:
                 self.arrays[name] = old  # as most are: nothing is changed in it below
                 continue
             pages = source.pages
@@ -146,8 +144,8 @@ class Writing:
             self.arrays[name] = ArrayPages(
                 source.dtype, source.length, source.page_bytes, slots, hashes
             )
-            # of another dtype, whatever the source calls changed, none is as it was
-            again = {page for page in source.changed if page < known} if alike else range(known)
+            changed = range(pages) if retyped else source.changed
+            again = {page for page in changed if page < known}
             self._todo.extend((name, page) for page in sorted(again))
             self._todo.extend((name, page) for page in range(known, pages))
 
