@@ -24,6 +24,7 @@ import click
 import numpy as np
 
 from streams.clickhouse import connect
+from streams.local.process import wait_until
 from streams.replay.producer import produce
 from streams.replay.records import ORDERS, Block, records
 from streams.replay.target import InputTopics
@@ -42,7 +43,7 @@ __all__ = ["FRACTIONS", "measure", "summary", "visible"]
 FRACTIONS: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
 PROBES_PER_SECOND: Final = 100.0
 WARM_SECONDS: Final = 2.0
-_LOOK_SECONDS: Final = 0.5  # whether all alerts are there, once everything is sent
+_LOOK_SECONDS: Final = 0.5  # whether ClickHouse has everything, while nothing is timed
 _GRACE_SECONDS: Final = 20.0  # for what is still on its way when all is sent
 _PROBE_ORDERS: Final = 3  # within days, the last one long ago: a customer who may be about to leave
 _PROBE_GAP_DAYS: Final = 3  # all of them within the lateness that is allowed
@@ -88,14 +89,15 @@ class _Probes:
 
 
 def visible(log: Iterable[str], rows: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """User -> when their alert became visible, in Unix seconds.
+    """User -> when their alert became visible, in Unix seconds. Rows of an insert that the log does
+    not tell of yet are not acknowledged, and left out.
 
     Args:
         log: lines of the worker's log, some of them `inserted` with table, rows and seconds.
         rows: user, and when ClickHouse put the row in, in Unix seconds.
 
     Raises:
-        ValueError: a row is of no insert that the log tells of.
+        ValueError: a row came between the inserts that the log tells of.
     """
     inserts = []  # (began, acknowledged), one after the other
     for line in log:
@@ -107,7 +109,9 @@ def visible(log: Iterable[str], rows: Iterable[tuple[str, float]]) -> dict[str, 
     found = {}
     for user, put_in in rows:
         at = bisect.bisect_left(ends, put_in - _TO_THE_MS)
-        if at == len(inserts) or put_in < inserts[at][0] - _TO_THE_MS:
+        if at == len(inserts):
+            continue
+        if put_in < inserts[at][0] - _TO_THE_MS:
             raise ValueError(f"no insert of alerts was under way at {put_in:.3f}, says the log")
         found[user] = ends[at]
     return found
@@ -160,14 +164,15 @@ def _send_history(stage: Stage, broker: str, topics: InputTopics, probes: int) -
 def _wait_for_alerts(worker: Worker, settings: Settings, known: int, probes: int) -> set[str]:
     """Until ClickHouse has all of the history; the probes that have an open alert then."""
     client = connect(clickhouse_target(settings))
-    end, accepted = time.monotonic() + DEADLINE_SECONDS, 0
+
+    def all_accepted() -> bool:
+        worker.check()
+        ((accepted,),) = client.execute("SELECT sum(accepted) FROM batches")
+        return bool(accepted >= known)
+
     try:
-        while accepted < known:
-            worker.check()
-            if time.monotonic() > end:
-                raise click.ClickException(f"no history after {DEADLINE_SECONDS:.0f} s")
-            time.sleep(0.5)
-            ((accepted,),) = client.execute("SELECT sum(accepted) FROM batches")
+        if not wait_until(all_accepted, DEADLINE_SECONDS, _LOOK_SECONDS):
+            raise click.ClickException(f"no history after {DEADLINE_SECONDS:.0f} s")
         rows = client.execute(
             "SELECT user_id FROM alerts WHERE user_id LIKE 'probe-%' "
             "GROUP BY user_id HAVING count() = 1"
@@ -209,20 +214,22 @@ def _at_rate(
     users = {probe_key(n).decode(): start + due_seconds(sending, n) for n in numbers}
     users = {user: due for user, due in users.items() if user in open_}
     client = connect(clickhouse_target(settings))
-    end = time.monotonic() + _GRACE_SECONDS
+    seen: dict[str, float] = {}
+
+    def all_seen() -> bool:
+        worker.check()
+        closed = client.execute(
+            "SELECT user_id, toFloat64(min(inserted_at)) FROM alerts "
+            "WHERE version = 2 GROUP BY user_id"
+        )
+        lines = log.read_text().splitlines()
+        seen.update(visible(lines, (row for row in closed if row[0] in users)))
+        return users.keys() <= seen.keys()
+
     try:
-        while True:
-            closed = client.execute(
-                "SELECT user_id, toFloat64(min(inserted_at)) FROM alerts "
-                "WHERE version = 2 GROUP BY user_id"
-            )
-            if users.keys() <= {user for user, _ in closed} or time.monotonic() > end:
-                break
-            worker.check()
-            time.sleep(_LOOK_SECONDS)
+        wait_until(all_seen, _GRACE_SECONDS, _LOOK_SECONDS)
     finally:
         client.disconnect()
-    seen = visible(log.read_text().splitlines(), (row for row in closed if row[0] in users))
     return summary(sending.rate, users, seen, start + WARM_SECONDS, told)
 
 

@@ -98,7 +98,14 @@ def test_an_alert_is_visible_when_its_insert_was_acknowledged() -> None:
     )
 
 
-@pytest.mark.parametrize("seconds_after", [0.07, 0.12, 0.25])
+def test_a_row_whose_insert_is_not_acknowledged_yet_is_not_visible() -> None:
+    """It is looked for again, and in the end counts as never seen."""
+    log = [_inserted("alerts", 0.100, 0.020)]
+    assert latency.visible(log, [("ann", _AT.timestamp() + 0.25)]) == {}
+    assert latency.visible([], [("ann", _AT.timestamp())]) == {}
+
+
+@pytest.mark.parametrize("seconds_after", [0.07, 0.12])
 def test_a_row_of_no_insert_in_the_log_is_not_guessed_at(seconds_after: float) -> None:
     log = [_inserted("alerts", 0.100, 0.020), _inserted("alerts", 0.190, 0.040)]
     with pytest.raises(ValueError, match="no insert of alerts"):
