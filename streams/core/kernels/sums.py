@@ -43,14 +43,16 @@ def add_events(
             ahead = base + np.int64(cells[i + _AHEAD]) * size
             prefetch(ahead)
             prefetch(ahead + size - 1)
-        cell, at, delta = cells[i], ts_ms[i], deltas[i]
+        sums, at, delta = table[cells[i]], ts_ms[i], deltas[i]
+        # Without branches within, so that the compiler takes many windows at once.
+        beyond: Any = 0
         for w in range(windows):
-            total = table[cell, w] + delta
-            if at >= begins_ms[w] and (total > most or total < -most - 1):
-                return i
+            total = np.int64(sums[w]) + (delta if at >= begins_ms[w] else 0)
+            beyond |= (total > most) | (total < -most - 1)
+        if beyond:
+            return i
         for w in range(windows):
-            if at >= begins_ms[w]:
-                table[cell, w] += delta
+            sums[w] += delta if at >= begins_ms[w] else 0
     return len(cells)
 
 
