@@ -28,38 +28,48 @@ from streams.evaluation.run import replay
 from streams.replay import files
 from streams.replay.mapping import parse_map
 from streams.settings import Settings
-from tests.evaluation.shops import DAY_MS, START_MS, gifts, write
+from tests.evaluation.shops import (
+    DAY_MS,
+    GIFTS_COME_UNTIL,
+    GIFTS_LIFE_DAYS,
+    GIFTS_LOG_RATE,
+    GIFTS_PEAK,
+    GIFTS_RISE,
+    GIFTS_WIDTH,
+    GIFTS_YEAR_DAYS,
+    START_MS,
+    gifts,
+    write,
+)
 
 __all__ = ["Judged", "evaluated", "judged", "no_order"]
 
 Floats = NDArray[np.float64]
 
-# `gifts` in numbers
-_LOG_RATE: Final = (-3.9, 0.8)
-_ENDS_PER_DAY: Final = 1.0 / 400.0
-_COMES_UNTIL: Final = 0.75  # of the history
-_PEAK, _WIDTH, _YEAR, _RISE = 0.88, 0.06, 365.0, 2.5
-_THINNED: Final = 1.0 + _RISE
+_ENDS_PER_DAY: Final = 1.0 / GIFTS_LIFE_DAYS
+_THINNED: Final = 1.0 + GIFTS_RISE
 
 _z = np.linspace(-3.5, 3.5, 41)
 _share = (np.arange(10) + 0.5) / 10
-RATE, SHARE = np.meshgrid(np.exp(_LOG_RATE[0] + _LOG_RATE[1] * _z), _share, indexing="ij")
+RATE, SHARE = np.meshgrid(np.exp(GIFTS_LOG_RATE[0] + GIFTS_LOG_RATE[1] * _z), _share, indexing="ij")
 _PRIOR: Final = np.log(np.outer(np.exp(-0.5 * _z**2), 1.0 - _share))  # Beta(1, 2)
 
-_GRID: Final = np.arange(0.0, 3 * _YEAR, 0.25)
-_BUMP: Final = np.exp(-((((_GRID % _YEAR) / _YEAR - _PEAK) / _WIDTH) ** 2))
+_GRID: Final = np.arange(0.0, 3 * GIFTS_YEAR_DAYS, 0.25)
+_BUMP: Final = np.exp(
+    -((((_GRID % GIFTS_YEAR_DAYS) / GIFTS_YEAR_DAYS - GIFTS_PEAK) / GIFTS_WIDTH) ** 2)
+)
 _BUMPS: Final = np.r_[0.0, np.cumsum((_BUMP[1:] + _BUMP[:-1]) / 2 * 0.25)]
 
 
 def _rise(day: Floats | float, share: Floats) -> Floats:
     """How much more than usual is ordered on a day."""
-    return 1.0 + _RISE * share * np.interp(day, _GRID, _BUMP)
+    return 1.0 + GIFTS_RISE * share * np.interp(day, _GRID, _BUMP)
 
 
 def _risen(start: Floats | float, stop: Floats | float, share: Floats) -> Floats:
     """The same, summed over the days between."""
     bumps = np.interp(stop, _GRID, _BUMPS) - np.interp(start, _GRID, _BUMPS)
-    return np.asarray(stop) - start + _RISE * share * bumps
+    return np.asarray(stop) - start + GIFTS_RISE * share * bumps
 
 
 def no_order(days: Floats, as_of: float, horizon: float, length: float) -> float:
@@ -68,10 +78,10 @@ def no_order(days: Floats, as_of: float, horizon: float, length: float) -> float
     first, last = float(days[0]), float(days[-1])
     rate, share = RATE[..., None], SHARE[..., None]
     # the first order comes with the customer, or after a time without any
-    came = np.linspace(0.0, min(first, _COMES_UNTIL * length), 30)
+    came = np.linspace(0.0, min(first, GIFTS_COME_UNTIL * length), 30)
     waited = (1.0 - _rise(came, share) / _THINNED) * rate * _rise(first, share)
     waited = waited * np.exp(-rate * _risen(came, first, share) - (first - came) * _ENDS_PER_DAY)
-    at_once = _rise(first, SHARE) / _THINNED if first < _COMES_UNTIL * length else 0.0
+    at_once = _rise(first, SHARE) / _THINNED if first < GIFTS_COME_UNTIL * length else 0.0
     log = _PRIOR + np.log(np.trapezoid(waited, came, axis=-1) + at_once + 1e-300)
     for day in days[1:]:
         log = log + np.log(RATE * _rise(float(day), SHARE))

@@ -19,6 +19,13 @@ from numpy.typing import NDArray
 DAY_MS = 86_400_000
 START_MS = 1_577_836_800_000  # 2020-01-01
 
+# The law of `gifts`, which `tests.evaluation.ceiling` knows too
+GIFTS_LOG_RATE = (-3.9, 0.8)  # mean and deviation; orders per day
+GIFTS_COME_UNTIL = 0.75  # of the history
+GIFTS_LIFE_DAYS = 400.0
+GIFTS_YEAR_DAYS, GIFTS_PEAK, GIFTS_WIDTH = 365.0, 0.88, 0.06  # the last two in years
+GIFTS_RISE = 2.5
+
 Orders = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """User, time in ms, amount; in time order."""
 
@@ -76,18 +83,20 @@ def gifts(users: int = 1_500, days: int = 700, seed: int = 2) -> Orders:
     rng = np.random.default_rng(seed)
     user, day, amount = [], [], []
     for u in range(users):
-        rate, worth = rng.lognormal(-3.9, 0.8), rng.lognormal(5.0, 1.1)
-        start = rng.uniform(0.0, 0.75 * days)
-        end = start + rng.exponential(400.0)
+        rate, worth = rng.lognormal(*GIFTS_LOG_RATE), rng.lognormal(5.0, 1.1)
+        start = rng.uniform(0.0, GIFTS_COME_UNTIL * days)
+        end = start + rng.exponential(GIFTS_LIFE_DAYS)
         t, season = start, rng.beta(1.0, 2.0)
         while t < min(days, end):
-            year_day = (t % 365.0) / 365.0
-            rise = 1.0 + 2.5 * season * np.exp(-(((year_day - 0.88) / 0.06) ** 2))
-            if rng.random() < rise / 3.5:  # thinning: a Poisson process with a rising rate
+            off = ((t % GIFTS_YEAR_DAYS) / GIFTS_YEAR_DAYS - GIFTS_PEAK) / GIFTS_WIDTH
+            rise = 1.0 + GIFTS_RISE * season * np.exp(-(off**2))
+            if rng.random() < rise / (
+                1.0 + GIFTS_RISE
+            ):  # thinning: a Poisson process with a rising rate
                 user.append(u)
                 day.append(t)
                 amount.append(worth * rng.lognormal(0.0, 0.7))
-            t += rng.exponential(1.0 / (3.5 * rate)) + 0.01
+            t += rng.exponential(1.0 / ((1.0 + GIFTS_RISE) * rate)) + 0.01
     return _sorted(user, day, amount)
 
 
