@@ -11,23 +11,16 @@ luck. So the distance from BG/NBD to it is all that there is to win on that shop
 from __future__ import annotations
 
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.metrics import auc
-from streams.core_config import core_config
-from streams.evaluation.history import History, read_history
-from streams.evaluation.measure import Task, tasks
-from streams.evaluation.protocol import plan_protocol
-from streams.evaluation.run import replay
-from streams.replay import files
-from streams.replay.mapping import parse_map
-from streams.settings import Settings
+from streams.evaluation.history import History
+from streams.evaluation.measure import Task
+from tests.evaluation.rivals import evaluated
 from tests.evaluation.shops import (
     DAY_MS,
     GIFTS_COME_UNTIL,
@@ -39,10 +32,9 @@ from tests.evaluation.shops import (
     GIFTS_YEAR_DAYS,
     START_MS,
     gifts,
-    write,
 )
 
-__all__ = ["Judged", "evaluated", "judged", "no_order"]
+__all__ = ["Judged", "judged", "no_order"]
 
 Floats = NDArray[np.float64]
 
@@ -127,22 +119,9 @@ class Judged:
         return auc(self.churn.truth, scores)
 
 
-def evaluated(users: int, days: int, seed: int, horizon: int = 28) -> tuple[History, Task, Task]:
-    """`gifts(users, days, seed)` as `tideline evaluate` does it: its orders, churn and value."""
-    settings = Settings()
-    config = core_config(settings)
-    with tempfile.TemporaryDirectory() as directory:
-        path = write(Path(directory) / "orders.csv", gifts(users, days, seed))
-        source = files.read(path, parse_map(""))
-        history = read_history(source, config.decode.currency, config.decode.rates)
-    protocol = plan_protocol(history, horizon, settings.alerts.alert_min_orders, None)
-    found = tasks(replay(history, protocol, config, threads=1).cuts, protocol)
-    return history, found["churn"], found["value"]
-
-
 def judged(users: int, days: int, seed: int, horizon: int = 28) -> Judged:
     """The same with the ceiling."""
-    history, churn, value = evaluated(users, days, seed, horizon)
+    history, churn, value = evaluated(gifts(users, days, seed), horizon)
     return Judged(churn, value, _ceiling(history, churn, horizon, days))
 
 

@@ -3,8 +3,10 @@
 `weekly` is a shop of regulars, small and quick; in `changed` they become flighty half way. `cohort`
 is like CDNOW: everybody's first order falls into one quarter, most never come back, and months pass
 between the orders of those who do (BG/NBD's own assumptions, with order values as Gamma-Gamma has
-them). `gifts` is like a gift wholesaler: heavy-tailed amounts and rates, and twice the orders
-before Christmas.
+them). `gifts` is a gift shop as BG/NBD would have it, but for twice the orders before Christmas:
+heavy-tailed amounts and rates, everybody new. `wholesale` is like the year of a gift wholesaler in
+the UCI data set "Online Retail": it had most of its customers before the year began, many restock
+at a pace of their own, a third come once, it is closed on Saturdays, and autumn is busy.
 """
 
 from __future__ import annotations
@@ -97,6 +99,28 @@ def gifts(users: int = 1_500, days: int = 700, seed: int = 2) -> Orders:
                 day.append(t)
                 amount.append(worth * rng.lognormal(0.0, 0.7))
             t += rng.exponential(1.0 / ((1.0 + GIFTS_RISE) * rate)) + 0.01
+    return _sorted(user, day, amount)
+
+
+def wholesale(
+    users: int = 4_300, days: int = 373, seed: int = 1, regularity: float = 2.0
+) -> Orders:
+    """`regularity`: shape of the gamma distribution of gaps; 1: none, as BG/NBD has it."""
+    rng = np.random.default_rng(seed)
+    user, day, amount = [], [], []
+    for u in range(users):
+        gap, worth, once = rng.lognormal(4.0, 0.9), rng.lognormal(5.4, 1.0), rng.random() < 0.3
+        t = rng.uniform(-200.0, 0.95 * days if rng.random() < 0.5 else 0.0)
+        end, season = t + rng.exponential(350.0), rng.beta(1.0, 1.5)
+        while t < min(days, end):
+            if t >= 0.0 and int(t) % 7 != 3:
+                user.append(u)
+                day.append(t)
+                amount.append(worth * rng.lognormal(0.0, 0.8))
+                if once:
+                    break
+            busy = 1.0 + 1.5 * season * np.exp(-(((t - 300.0) / 45.0) ** 2))
+            t += rng.gamma(regularity, gap / regularity) / busy + 0.02
     return _sorted(user, day, amount)
 
 

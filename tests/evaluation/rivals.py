@@ -1,0 +1,85 @@
+"""Tideline beside BG/NBD and RFM on a made-up shop, over several draws of it.
+
+    python -m tests.evaluation.rivals wholesale --horizon 60 --seeds 1,2,3 --regularity 1
+
+Prints churn AUC and log loss, and the normalised Gini of value, as `tideline evaluate` finds them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import click
+import numpy as np
+
+from models.metrics import auc, log_loss, normalised_gini
+from streams.core_config import core_config
+from streams.evaluation.history import History, read_history
+from streams.evaluation.measure import Task, tasks
+from streams.evaluation.protocol import plan_protocol
+from streams.evaluation.run import replay
+from streams.replay import files
+from streams.replay.mapping import parse_map
+from streams.settings import Settings
+from tests.evaluation import shops
+
+__all__ = ["evaluated"]
+
+SHOPS: Final = ("wholesale", "gifts", "cohort", "weekly")
+
+
+def evaluated(orders: shops.Orders, horizon: int = 28) -> tuple[History, Task, Task]:
+    """What `tideline evaluate` makes of these orders: they themselves, churn and value."""
+    settings = Settings()
+    config = core_config(settings)
+    with tempfile.TemporaryDirectory() as directory:
+        source = files.read(shops.write(Path(directory) / "orders.csv", orders), parse_map(""))
+        history = read_history(source, config.decode.currency, config.decode.rates)
+    protocol = plan_protocol(history, horizon, settings.alerts.alert_min_orders, None)
+    found = tasks(replay(history, protocol, config, threads=1).cuts, protocol)
+    return history, found["churn"], found["value"]
+
+
+def _figures(churn: Task, value: Task) -> dict[str, float]:
+    told = {f"AUC {m}": auc(churn.truth, churn.scores[m]) for m in ("blend", "bgnbd", "rfm")}
+    told |= {f"log loss {m}": log_loss(churn.truth, churn.scores[m]) for m in ("blend", "bgnbd")}
+    for method in ("blend", "bgnbd_gg", "rfm"):
+        told[f"Gini {method}"] = normalised_gini(value.truth, value.scores[method])
+    return told
+
+
+@click.command()
+@click.argument("shop", type=click.Choice(SHOPS))
+@click.option(
+    "--users", type=click.IntRange(2), help="Customers; the shop's own number if left out."
+)
+@click.option("--days", type=click.IntRange(1), help="Length of the history; as above.")
+@click.option("--horizon", default=28, show_default=True, help="Days.")
+@click.option("--regularity", type=float, help="Of a wholesaler's gaps; 1: none.")
+@click.option("--seeds", default="1,2,3", show_default=True, help="One draw of the shop for each.")
+def main(
+    shop: str,
+    users: int | None,
+    days: int | None,
+    horizon: int,
+    regularity: float | None,
+    seeds: str,
+) -> None:
+    """Compare Tideline with BG/NBD and RFM on a made-up SHOP."""
+    given = {"users": users, "days": days, "regularity": regularity}
+    draw = partial(getattr(shops, shop), **{k: v for k, v in given.items() if v is not None})
+    found = []
+    for seed in map(int, seeds.split(",")):
+        _, churn, value = evaluated(draw(seed=seed), horizon)
+        found.append(_figures(churn, value))
+        rest = ", ".join(f"{name} {figure:.4f}" for name, figure in found[-1].items())
+        click.echo(f"seed {seed}, {len(churn.truth):,} rows, {churn.truth.mean():.1%} left: {rest}")
+    means = {name: np.mean([one[name] for one in found]) for name in found[0]}
+    click.echo("mean: " + ", ".join(f"{name} {figure:.4f}" for name, figure in means.items()))
+
+
+if __name__ == "__main__":
+    main()
