@@ -30,7 +30,8 @@ from tests.bench.worker import Worker
 __all__ = ["PARTS", "Options", "names", "run"]
 
 _START_EVENTS: Final = 100_000  # more than a first batch
-_GROWTH_TURNS: Final = 2
+_HOUR_TURNS: Final = 3  # the machine itself is slower at one minute than at another
+_GROWTH_TURNS: Final = 3
 _LATENCY_TURNS: Final = 3
 
 
@@ -197,10 +198,15 @@ def _memory(run: _Run) -> dict[str, Any]:
 
 def _hour(run: _Run) -> dict[str, Any]:
     """An hour of event time: cost and memory at its start and end; and memory over many days."""
-    run.tell("an hour of event time")
-    found = growth.measure("hour", growth.SIZES["hour"][0])
+    found: dict[str, Any] = {}
+    fifths = []
+    for _ in range(1 if run.options.quick else _HOUR_TURNS):
+        run.tell("an hour of event time")
+        found = growth.measure("hour", growth.SIZES["hour"][0])
+        fifths.append(found["us_per_event"])
     run.tell("260 days of event time")
-    return {**found, "steady": growth.measure("steady", growth.SIZES["steady"][0])}
+    steady = growth.measure("steady", growth.SIZES["steady"][0])
+    return {**found, "us_per_event": fifths, "steady": steady}
 
 
 def _recovery(run: _Run) -> dict[str, Any]:

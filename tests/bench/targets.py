@@ -167,8 +167,8 @@ def _at_half(name: str) -> Callable[[Parts], Figure | None]:
 
 
 def _last_over_first(parts: Parts) -> Figure | None:
-    fifths = parts.get("hour", {}).get("us_per_event")
-    return Figure((fifths[-1] / fifths[0],)) if fifths else None
+    hours = parts.get("hour", {}).get("us_per_event")
+    return Figure(tuple(fifths[-1] / fifths[0] for fifths in hours)) if hours else None
 
 
 TARGETS: Final[tuple[Target, ...]] = (

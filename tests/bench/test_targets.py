@@ -70,6 +70,11 @@ def test_growth_is_the_largest_over_the_smallest() -> None:
     assert ratios(parts)["partitions"].values == (1.5, 1.0)
 
 
+def test_an_hour_is_its_last_fifth_over_its_first_in_each_round() -> None:
+    parts = {"hour": {"us_per_event": [[4.0, 4.0, 5.0], [4.0, 5.0, 4.2]]}}
+    assert ratios(parts)["hour"].values == (1.25, 1.05)
+
+
 def test_an_alert_that_never_came_misses_the_latency_target() -> None:
     parts = {"latency": {"curve": [{"fraction": 0.5, "rate": 1, "p50_ms": 90.0, "p99_ms": None}]}}
     states = {v.target.name: v.state for v in judge(parts)}
