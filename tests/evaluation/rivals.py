@@ -19,28 +19,36 @@ from models.metrics import auc, log_loss, normalised_gini
 from streams.core_config import core_config
 from streams.evaluation.history import History, read_history
 from streams.evaluation.measure import Task, tasks
-from streams.evaluation.protocol import plan_protocol
+from streams.evaluation.protocol import Protocol, plan_protocol
+from streams.evaluation.rows import CutRows
 from streams.evaluation.run import replay
 from streams.replay import files
 from streams.replay.mapping import parse_map
+from streams.replay.records import Source
 from streams.settings import Settings
 from tests.evaluation import shops
 
-__all__ = ["evaluated"]
+__all__ = ["evaluated", "replayed"]
 
 SHOPS: Final = ("wholesale", "gifts", "cohort", "weekly")
 
 
 def evaluated(orders: shops.Orders, horizon: int = 28) -> tuple[History, Task, Task]:
     """What `tideline evaluate` makes of these orders: they themselves, churn and value."""
-    settings = Settings()
-    config = core_config(settings)
     with tempfile.TemporaryDirectory() as directory:
         source = files.read(shops.write(Path(directory) / "orders.csv", orders), parse_map(""))
-        history = read_history(source, config.decode.currency, config.decode.rates)
-    protocol = plan_protocol(history, horizon, settings.alerts.alert_min_orders, None)
-    found = tasks(replay(history, protocol, config, threads=1).cuts, protocol)
+        history, protocol, cuts = replayed(source, horizon)
+    found = tasks(cuts, protocol)
     return history, found["churn"], found["value"]
+
+
+def replayed(source: Source, horizon: int) -> tuple[History, Protocol, list[CutRows]]:
+    """A source's orders, when they are asked about, and the rows and scores at each cut."""
+    settings = Settings()
+    config = core_config(settings)
+    history = read_history(source, config.decode.currency, config.decode.rates)
+    protocol = plan_protocol(history, horizon, settings.alerts.alert_min_orders, None)
+    return history, protocol, replay(history, protocol, config, threads=1).cuts
 
 
 def _figures(churn: Task, value: Task) -> dict[str, float]:

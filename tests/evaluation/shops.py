@@ -92,9 +92,8 @@ def gifts(users: int = 1_500, days: int = 700, seed: int = 2) -> Orders:
         while t < min(days, end):
             off = ((t % GIFTS_YEAR_DAYS) / GIFTS_YEAR_DAYS - GIFTS_PEAK) / GIFTS_WIDTH
             rise = 1.0 + GIFTS_RISE * season * np.exp(-(off**2))
-            if rng.random() < rise / (
-                1.0 + GIFTS_RISE
-            ):  # thinning: a Poisson process with a rising rate
+            # thinning: a Poisson process with a rising rate
+            if rng.random() < rise / (1.0 + GIFTS_RISE):
                 user.append(u)
                 day.append(t)
                 amount.append(worth * rng.lognormal(0.0, 0.7))

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from streams.core.features import DAY_MS
 from streams.replay.completejourney import FIRST_DAY_MS
-from tests.evaluation.other_tables import DAY_MS, Tables
+from tests.evaluation.other_tables import Tables
 
 
 @pytest.mark.slow
@@ -16,11 +17,11 @@ def test_nothing_after_a_cut_is_known_at_it() -> None:
     tables = Tables([str(household) for household in range(1, 301)])
     cut_ms = FIRST_DAY_MS + 250 * DAY_MS
     known = tables.columns(cut_ms)
-    later = {name: len(table) for name, table in _dated(tables).items()}
+    whole = {name: len(table) for name, table in _dated(tables).items()}
     tables.lines = tables.lines[tables.lines.ms < cut_ms]
     tables.got = tables.got[tables.got.begin <= cut_ms]
     tables.redeemed = tables.redeemed[tables.redeemed.ms < cut_ms]
-    assert all(len(table) < later[name] for name, table in _dated(tables).items())
+    assert all(len(table) < whole[name] for name, table in _dated(tables).items())
     for name, columns in tables.columns(cut_ms).items():
         assert columns.shape[0] == 300
         assert np.isfinite(columns).any(), name

@@ -106,12 +106,18 @@ class Drill:
         self.loads.append(self.world.load(source, rate))
         return self.loads[-1]
 
-    def more(self) -> None:
-        """Send more once the loads so far are through: on a busy machine they may end first, and
-        a fault that shows when something is written would never show."""
-        for load in self.loads:
-            load.join(WAIT_SECONDS)
-        self.load(500, rate=1_000, span_days=1.0)
+    def loaded(self, probe: Callable[[], bool]) -> Callable[[], bool]:
+        """A `probe` to wait for that sends more while it doesn't hold and all loads are through: on
+        a busy machine these may end before a fault that shows only when something is written."""
+
+        def holds() -> bool:
+            if probe():
+                return True
+            if not any(load.thread.is_alive() for load in self.loads):
+                self.load(500, rate=1_000, span_days=1.0)
+            return False
+
+        return holds
 
     def under_load(self, records: int = 1_000) -> None:
         """Wait until so many records are in."""
@@ -127,10 +133,13 @@ class Drill:
         started = time.monotonic()
         before = self.world.accepted if before is None else before
         yield
-        if before >= self._total:  # the fault came with the last record
-            self.more()
+
+        def on() -> bool:
+            return self.world.accepted > before
+
+        came_last = before >= self._total  # nothing is left to recover with
         self.world.wait(
-            "records after the fault", lambda: self.world.accepted > before, WAIT_SECONDS, 0.1
+            "records after the fault", self.loaded(on) if came_last else on, WAIT_SECONDS, 0.1
         )
         seconds = time.monotonic() - started
         self.result.recovery_seconds = max(self.result.recovery_seconds, seconds)

@@ -120,8 +120,8 @@ def test_a_wrong_schema_stops_the_worker_with_the_reason(
     fault.load(6_000, rate=1_000)
     fault.under_load(1_000)
     here.sql(spoil)
-    fault.more()
-    assert wait_until(lambda: not worker.running, WAIT_SECONDS), "it goes on, with nowhere to write"
+    ended = wait_until(fault.loaded(lambda: not worker.running), WAIT_SECONDS)
+    assert ended, "it goes on, with nowhere to write"
     assert worker.stop()[0] == 1
     assert "run `tideline migrate`" in worker.log
     here.sql(mend)
@@ -142,8 +142,8 @@ def test_a_user_who_is_let_in_no_more_stops_with_the_reason(
     old_clickhouse.configure_user(password="another")
     here.wait("nobody gets in", lambda: not _writes(here))
     proxy.cut()  # an old connection keeps its rights
-    fault.more()
-    assert wait_until(lambda: not worker.running, WAIT_SECONDS), "it goes on, with nowhere to write"
+    ended = wait_until(fault.loaded(lambda: not worker.running), WAIT_SECONDS)
+    assert ended, "it goes on, with nowhere to write"
     assert "check TIDELINE_CLICKHOUSE_USER and TIDELINE_CLICKHOUSE_PASSWORD" in worker.log
     assert worker.stop()[0] == 1
     old_clickhouse.configure_user()
@@ -199,8 +199,8 @@ def test_a_server_that_refuses_to_write_stops_the_worker_with_the_reason(
     old_clickhouse.configure_user(readonly=True)
     here.wait("new connections may only read", lambda: not _writes(here))
     proxy.cut()  # an old connection keeps its rights
-    fault.more()
-    assert wait_until(lambda: not worker.running, WAIT_SECONDS), "it goes on, with nowhere to write"
+    ended = wait_until(fault.loaded(lambda: not worker.running), WAIT_SECONDS)
+    assert ended, "it goes on, with nowhere to write"
     assert "readonly" in worker.log
     assert "give the user a profile that is not readonly" in worker.log
     assert worker.stop()[0] == 1

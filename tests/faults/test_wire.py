@@ -46,9 +46,9 @@ def test_an_insert_with_an_unknown_outcome_counts_once(
     fault.under_load(1_000)
     proxy.add(trouble)
     proxy.cut()  # bytes are counted from the beginning of a connection
-    fault.more()
     with fault.recovery():
-        fault.world.wait("all of it", lambda: trouble.happened == trouble.times, 120)
+        happened = fault.loaded(lambda: trouble.happened == trouble.times)
+        fault.world.wait("all of it", happened, 120)
     assert worker.running
     fault.finish(worker)
 
