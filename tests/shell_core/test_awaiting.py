@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 from tests.awaiting import awaited
 
@@ -26,11 +27,16 @@ def test_no_text_is_made_of_the_result() -> None:
 
 
 def test_asyncio_run_makes_one() -> None:
-    """When this fails, `awaited` is no longer needed."""
+    """When this fails, `awaited` is no longer needed. `asyncio.run` takes SIGINT over only from
+    Python's own handler, and a shell has the programs in its background ignore SIGINT."""
     costly = _Costly()
 
     async def give() -> _Costly:
         return costly
 
-    asyncio.run(give())
+    left = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        asyncio.run(give())
+    finally:
+        signal.signal(signal.SIGINT, left)
     assert costly.texts > 0
