@@ -16,7 +16,8 @@ from schemas.features import COUNT_MEASURES, GAP_ORDERS, MONEY_MEASURES
 from streams.core.columns import DECAYED
 from streams.core.events import KIND_PLACED, Events
 from streams.core.features import DAY_MS, HALF_LIVES_MS
-from streams.core.kernels.counting import (
+from streams.core.state import ShardState
+from streams.kernels.counting import (
     Cells,
     Measures,
     add_decayed,
@@ -26,7 +27,6 @@ from streams.core.kernels.counting import (
     pair_keys,
     remember,
 )
-from streams.core.state import ShardState
 
 __all__ = ["Applied", "admit", "apply", "forget", "forget_some"]
 

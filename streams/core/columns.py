@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import DECAY_HALF_LIVES_DAYS, GAP_ORDERS, RECENCY_KINDS
-from streams.core.kernels.room import grown
+from streams.kernels.arrays import grown
 
 __all__ = ["DECAYED", "LEAST_ROWS", "ROW", "Columns"]
 

@@ -43,11 +43,11 @@ from streams.core.events import (
     Lines,
     merged,
 )
-from streams.core.kernels.events import REMEMBERED, read_events
-from streams.core.kernels.fields import Fields
 from streams.core.parse import parse
 from streams.core.records import CLICKSTREAM, Records
 from streams.core.texts import Texts
+from streams.kernels.events import REMEMBERED, read_events
+from streams.kernels.fields import Fields
 
 __all__ = ["REASONS", "decode"]
 

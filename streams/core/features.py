@@ -19,13 +19,13 @@ from schemas.features import (
     WINDOWS,
     YEAR_DAYS,
 )
-from streams.core.kernels.feature_rows import (
+from streams.core.state import ShardState
+from streams.kernels.feature_rows import (
     Places,
     history_features,
     present_features,
     window_features,
 )
-from streams.core.state import ShardState
 
 __all__ = ["DAY_MS", "HALF_LIVES_MS", "features"]
 

@@ -1,6 +1,6 @@
 """Reads records with msgspec, one by one if it must: the reference for what an event means.
 
-The kernels (`streams.core.kernels.events`) read the many plain events; what they leave comes here,
+The kernels (`streams.kernels.events`) read the many plain events; what they leave comes here,
 where a bad record gets its reason.
 """
 

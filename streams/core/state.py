@@ -19,13 +19,13 @@ from streams.core.asked import Questions
 from streams.core.columns import LEAST_ROWS, ROW, Columns
 from streams.core.directory import UserDirectory
 from streams.core.frozen import PageGuard, RowGuard
-from streams.core.kernels.counting import group
-from streams.core.kernels.room import zeros
 from streams.core.parked import Parked
 from streams.core.table_columns import Strings
 from streams.core.texts import Texts
 from streams.core.u64map import U64Map
 from streams.core.windows import WindowSums
+from streams.kernels.arrays import zeros
+from streams.kernels.counting import group
 
 __all__ = ["STATE_FORMAT", "VALUE_BINS", "Meta", "ShardState", "UserNames"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.kernels.strings import length_prefixed
+from streams.kernels.strings import length_prefixed
 
 __all__ = ["Coded", "Strings"]
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.core.frozen import PageGuard
-from streams.core.kernels import table
-from streams.core.kernels.room import grown, zeros
+from streams.kernels import hash_table
+from streams.kernels.arrays import grown, zeros
 
 __all__ = ["U64Map"]
 
@@ -68,7 +68,7 @@ class U64Map:
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The position of each key, or -1. keys: uint64 [k] -> int64 [k]."""
         found = np.empty(len(keys), np.int64)
-        table.find(self._index, self._old, self._keys, keys, found)
+        hash_table.find(self._index, self._old, self._keys, keys, found)
         return found
 
     def find_or_add(
@@ -82,7 +82,7 @@ class U64Map:
         self._reserve(len(keys))
         positions, is_new = np.empty(len(keys), np.int64), np.zeros(len(keys), np.bool_)
         before = self._n
-        self._n = table.find_or_add(
+        self._n = hash_table.find_or_add(
             self._index, self._old, self._keys, self._values, before, keys, value, positions, is_new
         )
         self._appended(before)
@@ -102,7 +102,7 @@ class U64Map:
             self.values_guard.before_change(self._values, at[at >= 0])
         before, is_new = np.zeros(len(keys), np.int32), np.zeros(len(keys), np.bool_)
         n = self._n
-        self._n = table.see(
+        self._n = hash_table.see(
             self._index, self._old, self._keys, self._values, n, keys, value, before, is_new,
             _VALUES_PAGE_BITS, self.values_guard.dirty,
         )  # fmt: skip
@@ -135,7 +135,7 @@ class U64Map:
             (self.values_guard, self._values),
         ):
             guard.before_change_of_range(array, write, write + stop - read)
-        write = table.compact(self._index, self._keys, self._values, oldest, read, write, stop)
+        write = hash_table.compact(self._index, self._keys, self._values, oldest, read, write, stop)
         self._compacting = (oldest, stop, write)
         if stop == self._n:
             self._n = write
@@ -158,8 +158,8 @@ class U64Map:
         if progress:
             oldest, read, write = progress
             self._compacting = (oldest, read, write)
-        table.take_in(self._index, self._keys, 0, write)
-        table.take_in(self._index, self._keys, read, self._n)
+        hash_table.take_in(self._index, self._keys, 0, write)
+        hash_table.take_in(self._index, self._keys, read, self._n)
         self.keys_guard.grow(self._n)
         self.values_guard.grow(self._n)
 
@@ -208,7 +208,7 @@ class U64Map:
     def _move(self, entries: int) -> None:
         """Enter more of the old index' entries into the new one."""
         stop = min(self._until, self._moved + entries)
-        table.take_in(self._index, self._keys, self._moved, stop)
+        hash_table.take_in(self._index, self._keys, self._moved, stop)
         self._moved = stop
         if stop == self._until:
             self._old = _NO_INDEX

@@ -1,4 +1,8 @@
-"""Runs every kernel once on a small example, so that it is compiled and kept."""
+"""Runs every kernel once on a small example, so that it is compiled and kept.
+
+`python -m streams.core.warm` does it ahead: in `make setup` and in the image. It takes about ten
+seconds, once per machine.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,13 @@ from streams.core.decode import decode
 from streams.core.directory import UserDirectory
 from streams.core.events import DecodeRules
 from streams.core.features import features
-from streams.core.kernels.batches import read_batch
-from streams.core.kernels.cells import DIGITS, combine_cells
 from streams.core.records import CLICKSTREAM, ORDERS, Records
 from streams.core.state import ShardState
 from streams.core.texts import Texts
 from streams.core.u64map import U64Map
 from streams.core.windows import WindowSums
+from streams.kernels.cells import DIGITS, combine_cells
+from streams.kernels.record_batches import read_batch
 
 __all__ = ["compile_kernels"]
 
@@ -95,3 +99,7 @@ def _compile_features() -> None:
         features(state, row, _AT_MS)
     state.counts.table = narrow
     features(state, row, _AT_MS)
+
+
+if __name__ == "__main__":
+    compile_kernels()

@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import WINDOWS
-from streams.core.kernels.cells import DIGITS, combine_cells
-from streams.core.kernels.room import grown, zeros
-from streams.core.kernels.sums import add_events, take_from_window
+from streams.kernels.arrays import grown, zeros
+from streams.kernels.cells import DIGITS, combine_cells
+from streams.kernels.sums import add_events, take_from_window
 
 __all__ = ["Chunk", "WindowSums", "oldest_tile"]
 

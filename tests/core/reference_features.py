@@ -1,4 +1,4 @@
-"""The feature matrix in numpy: the reference for `streams.core.kernels.feature_rows`.
+"""The feature matrix in numpy: the reference for `streams.kernels.feature_rows`.
 
 One measure after the other for all users, as the formulas read; the kernels do one user after the
 other and must give the same bits.

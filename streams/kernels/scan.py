@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from streams.core.kernels.jit import kernel
-from streams.core.kernels.memory import load8, load64, store8, trailing_zeros, within_page, word
+from streams.kernels.jit import kernel
+from streams.kernels.memory import load8, load64, store8, trailing_zeros, within_page, word
 
 __all__ = [
     "ESCAPED",

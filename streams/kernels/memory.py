@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from streams.core.kernels.jit import kernel
+from streams.kernels.jit import kernel
 
 __all__ = [
     "address",

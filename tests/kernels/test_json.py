@@ -17,11 +17,11 @@ from schemas.events import CLICK_TYPES, MAX_EVENT_BYTES, ORDER_TYPES, ClickEvent
 from streams.core import decode as decoding
 from streams.core.decode import decode
 from streams.core.events import Events
-from streams.core.kernels.fields import Fields
-from streams.core.kernels.memory import load8, load64, trailing_zeros
-from streams.core.kernels.xxh64 import xxh64
 from streams.core.parse import parse
 from streams.core.records import CLICKSTREAM, ORDERS, Records
+from streams.kernels.fields import Fields
+from streams.kernels.memory import load8, load64, trailing_zeros
+from streams.kernels.xxh64 import xxh64
 from tests.core.driving import T0, bounded, click, config, order, to_records
 
 RULES = config().decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.kernels.jit import kernel
+from streams.kernels.jit import kernel
 
 __all__ = ["gather", "length_prefixed"]
 

@@ -8,7 +8,7 @@ so the directory's name carries a digest of all kernels' sources, and of the sch
 are compiled into them.
 
 `NUMBA_DISABLE_JIT=1` runs the kernels as plain Python, for a debugger. `python -m
-streams.core.kernels` compiles everything ahead.
+streams.core.warm` compiles everything ahead.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streams.core.kernels.room import grown, zeros
+from streams.kernels.arrays import grown, zeros
 
 STATM = Path("/proc/self/statm")
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.kernels.jit import kernel
+from streams.kernels.jit import kernel
 
 __all__ = [
     "Cells",

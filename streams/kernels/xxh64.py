@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from streams.core.kernels.jit import kernel
-from streams.core.kernels.memory import load8, load64, word
+from streams.kernels.jit import kernel
+from streams.kernels.memory import load8, load64, word
 
 __all__ = ["xxh64"]
 

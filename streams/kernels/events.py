@@ -17,11 +17,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.kernels import fields as f
-from streams.core.kernels.fields import Fields
-from streams.core.kernels.jit import kernel
-from streams.core.kernels.memory import address, load8, load64, same, word
-from streams.core.kernels.scan import (
+from streams.kernels import fields as f
+from streams.kernels.fields import Fields
+from streams.kernels.jit import kernel
+from streams.kernels.memory import address, load8, load64, same, word
+from streams.kernels.scan import (
     ESCAPED,
     FAILED,
     after_space,
@@ -32,7 +32,7 @@ from streams.core.kernels.scan import (
     skip_value,
     text,
 )
-from streams.core.kernels.xxh64 import xxh64
+from streams.kernels.xxh64 import xxh64
 
 __all__ = ["REMEMBERED", "read_events"]
 

@@ -17,8 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.kernels.jit import kernel
-from streams.core.kernels.memory import address, prefetch
+from streams.kernels.jit import kernel
+from streams.kernels.memory import address, prefetch
 
 __all__ = ["compact", "find", "find_or_add", "see", "take_in"]
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.kernels.jit import kernel
-from streams.core.kernels.memory import address, prefetch, same, store8
+from streams.kernels.jit import kernel
+from streams.kernels.memory import address, prefetch, same, store8
 
 __all__ = ["find_or_add", "place", "release"]
 

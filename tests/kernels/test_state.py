@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from schemas.features import FEATURE_NAMES, GAP_ORDERS
 from streams.core.features import DAY_MS, HALF_LIVES_MS, features
 from streams.core.hashing import mix
-from streams.core.kernels.cells import DIGITS, combine_cells
-from streams.core.kernels.counting import add_decayed, group, pair_keys
 from streams.core.state import ShardState
 from streams.core.texts import Texts
+from streams.kernels.cells import DIGITS, combine_cells
+from streams.kernels.counting import add_decayed, group, pair_keys
 from tests.core import reference_features
 
 

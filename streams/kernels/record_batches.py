@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.kernels.jit import kernel
-from streams.core.kernels.memory import address, load8
+from streams.kernels.jit import kernel
+from streams.kernels.memory import address, load8
 
 __all__ = ["read_batch"]
 

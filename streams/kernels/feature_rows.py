@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import GAP_ORDERS, NEAR_ORDERS, RHYTHM_DAYS, SILENCE_DAYS
-from streams.core.kernels.jit import kernel
-from streams.core.kernels.memory import address, prefetch
+from streams.kernels.jit import kernel
+from streams.kernels.memory import address, prefetch
 
 __all__ = ["Places", "history_features", "present_features", "window_features"]
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.kernels.jit import kernel
+from streams.kernels.jit import kernel
 
 __all__ = ["DIGITS", "combine_cells"]
 

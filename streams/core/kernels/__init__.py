@@ -1,1 +1,0 @@
-"""The loops over bytes that numpy can't do, compiled by Numba. See `streams.core.kernels.jit`."""
