@@ -26,7 +26,7 @@ from aiokafka.errors import (
 )
 
 from streams.errors import BrokerUnavailable, SettingsError, TidelineError
-from streams.settings_reader import Secret
+from streams.settings import Secret
 
 __all__ = ["KafkaAccess", "explain", "probe", "probe_now", "require_reachable"]
 

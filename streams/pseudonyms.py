@@ -24,7 +24,7 @@ import numpy as np
 from schemas.messages import AlertMessage
 from streams.core.step import Outputs
 from streams.core.table_columns import Coded
-from streams.settings_reader import Secret
+from streams.settings import Secret
 
 __all__ = ["CONCEALED", "KEY_ID_DIGITS", "PATTERN", "Pseudonyms"]
 

@@ -32,7 +32,7 @@ from xml.etree import ElementTree
 from streams.errors import LocalStackError
 from streams.kafka_access import KafkaAccess
 from streams.local.process import LOOPBACK, ChildProcess, free_port, wait_until
-from streams.settings_reader import Secret
+from streams.settings import Secret
 
 __all__ = ["KAFKA_VERSION", "ApacheKafka", "Secure", "available", "cache_dir"]
 

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, UnknownError
 from streams.errors import BrokerUnavailable, SettingsError
 from streams.kafka_access import KafkaAccess, probe
 from streams.replay.records import CLICKSTREAM, TopicKind
-from streams.settings_rules import brokers
+from streams.settings.rules import brokers
 
 __all__ = [
     "InputTopics",

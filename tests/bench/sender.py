@@ -26,7 +26,7 @@ from streams.replay.partitioner import Partitioner
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, InputRecord
 from streams.replay.target import new_producer
 from streams.replay.templates import Templates
-from streams.settings_rules import brokers
+from streams.settings.rules import brokers
 from tests.bench.load import SHAPES
 
 __all__ = ["TICK_SECONDS", "Sending", "due_seconds", "probe_key"]

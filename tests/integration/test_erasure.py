@@ -26,7 +26,7 @@ from streams.local.process import wait_until
 from streams.pseudonyms import Pseudonyms
 from streams.replay.synthetic import Synthetic
 from streams.settings import as_environ, override
-from streams.settings_reader import Secret
+from streams.settings import Secret
 from tests.integration.world import World
 from tests.shell_core.oracle import Oracle
 

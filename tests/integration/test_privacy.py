@@ -17,7 +17,7 @@ from streams.log import KafkaLog
 from streams.pseudonyms import Pseudonyms
 from streams.replay.records import Block
 from streams.replay.synthetic import Synthetic
-from streams.settings_reader import Secret
+from streams.settings import Secret
 from streams.targets import kafka_access
 from tests.integration.world import World
 

@@ -1,4 +1,4 @@
-"""Every setting of Tideline: its name, default, rule and help. Read once, at the edge, by `load`.
+"""Every setting of Tideline: its name, default, rule and help.
 
     environment TIDELINE_BROKER_URL   wins over
     TOML file   [kafka] broker_url    (TIDELINE_CONFIG or --config)  wins over
@@ -11,24 +11,13 @@ TIDELINE_CLICKHOUSE_PASSWORD, without its last newline.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from schemas.topics import TopicNames
-from streams import settings_rules as rules
-from streams.settings_checks import across
-from streams.settings_reader import (
-    CONFIG_ENV,
-    DEFAULT,
-    Secret,
-    allowed,
-    env_name,
-    read,
-    setting,
-    settings_error,
-)
+from streams.settings import rules
+from streams.settings.reader import Secret, setting
 
 __all__ = [
     "SECTIONS",
@@ -38,15 +27,9 @@ __all__ = [
     "LogSettings",
     "ModelSettings",
     "PrivacySettings",
-    "Secret",
-    "SettingRow",
     "Settings",
     "StreamSettings",
     "WebSettings",
-    "as_environ",
-    "describe",
-    "load",
-    "override",
 ]
 
 
@@ -256,79 +239,3 @@ class Settings:
     def topic_names(self) -> TopicNames:
         kafka = self.kafka
         return TopicNames(kafka.clickstream_topic, kafka.orders_topic, kafka.app_id)
-
-
-@dataclass(frozen=True)
-class SettingRow:
-    """One setting as people see it: `value` and `default` as text, secrets masked."""
-
-    name: str
-    env: str
-    value: str
-    origin: str
-    help: str
-    table: str
-    default: str
-    allowed: str
-
-
-def load(environ: Mapping[str, str], file: Path | None = None) -> Settings:
-    """The effective settings. Raises SettingsError with every problem at once.
-
-    Without `file`, TIDELINE_CONFIG in `environ` names the TOML file; without both there is none.
-    """
-    if file is None and environ.get(CONFIG_ENV):
-        file = Path(environ[CONFIG_ENV])
-    values, origins, problems = read(SECTIONS, environ, file)
-    settings = Settings(**values, origins=origins)
-    problems += across(settings)
-    if problems:
-        raise settings_error(problems)
-    return settings
-
-
-def override(settings: Settings, *, origin: str = "command", **values: Any) -> Settings:
-    """The settings with some replaced by name, checked as if loaded.
-
-    `override(settings, origin="tideline demo", partitions=8)`
-    """
-    environ = as_environ(settings) | {env_name(name): _text(v) for name, v in values.items()}
-    origins = dict(settings.origins) | dict.fromkeys(values, origin)
-    return replace(load(environ), origins=origins)
-
-
-def as_environ(settings: Settings) -> dict[str, str]:
-    """Every setting as environment variables, secrets in clear: for a child process only."""
-    return {
-        env_name(item.name): _text(getattr(getattr(settings, table), item.name))
-        for table, section in SECTIONS.items()
-        for item in fields(section)
-    }
-
-
-def describe(settings: Settings) -> list[SettingRow]:
-    """One row per setting, in the order declared above."""
-    return [
-        SettingRow(
-            name=item.name,
-            env=env_name(item.name),
-            value=_shown(getattr(getattr(settings, table), item.name)),
-            origin=settings.origins.get(item.name, DEFAULT),
-            help=item.metadata["help"],
-            table=table,
-            default=_shown(item.default),
-            allowed=allowed(section, item),
-        )
-        for table, section in SECTIONS.items()
-        for item in fields(section)
-    ]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Secret):
-        return value.reveal()
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, Secret) else _text(value)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from streams import settings_rules as rules
-from streams.settings_reader import DEFAULT, Secret, env_name
-
-if TYPE_CHECKING:
-    from streams.settings import ClickHouseSettings, KafkaSettings, Settings
+from streams.settings import rules
+from streams.settings.reader import DEFAULT, Secret, env_name
+from streams.settings.sections import ClickHouseSettings, KafkaSettings, Settings
 
 __all__ = ["across"]
 

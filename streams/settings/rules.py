@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from streams.settings_reader import Rule, Secret
+from streams.settings.reader import Rule, Secret
 
 __all__ = [
     "BROKERS",

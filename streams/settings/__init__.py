@@ -1,0 +1,35 @@
+"""Settings: what others use of them. `sections` names every one, `load` reads them."""
+
+from streams.settings.load import SettingRow, as_environ, describe, load, override
+from streams.settings.reader import Secret
+from streams.settings.sections import (
+    SECTIONS,
+    AlertSettings,
+    ClickHouseSettings,
+    KafkaSettings,
+    LogSettings,
+    ModelSettings,
+    PrivacySettings,
+    Settings,
+    StreamSettings,
+    WebSettings,
+)
+
+__all__ = [
+    "SECTIONS",
+    "AlertSettings",
+    "ClickHouseSettings",
+    "KafkaSettings",
+    "LogSettings",
+    "ModelSettings",
+    "PrivacySettings",
+    "Secret",
+    "SettingRow",
+    "Settings",
+    "StreamSettings",
+    "WebSettings",
+    "as_environ",
+    "describe",
+    "load",
+    "override",
+]
