@@ -22,8 +22,8 @@ from models.artifact import CURRENT_FILE, MANIFEST_FILE, MODEL_FILE, current_ver
 from models.blend import Scorer, Scores
 from models.champion import Champion, Outlook
 from models.explain import Explainer
+from schemas.errors import ArtifactError
 from schemas.messages import LearnerSnapshot
-from streams.errors import ArtifactError
 
 __all__ = ["ExplainingScorer", "ScorerStore", "Switch", "watch"]
 

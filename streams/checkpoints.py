@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
+from schemas.errors import StateError
 from streams.core.pages import (
     TABLE,
     ArrayPages,
@@ -21,7 +22,6 @@ from streams.core.pages import (
     contents_of,
     page_key,
 )
-from streams.errors import StateError
 from streams.log import KeyValue, Log
 from streams.packing import PACKING, Unpacked, pack
 

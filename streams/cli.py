@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 
+from schemas.errors import SettingsError, TidelineError
 from streams.commands.support import Invocation
-from streams.errors import SettingsError, TidelineError
 
 __all__ = ["COMMANDS", "main", "tideline"]
 

@@ -22,10 +22,10 @@ import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from schemas.errors import BrokerUnavailable
 from schemas.messages import DeadLetter, ReplayedLetter
 from streams.core.erasure import named_in
 from streams.erasures import ErasureBoard, read_board
-from streams.errors import BrokerUnavailable
 from streams.kafka_access import require_reachable
 from streams.kafka_admin import unavailable
 from streams.kafka_offsets import EndOffsets

@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
 
-from streams.errors import SettingsError, TidelineError
+from schemas.errors import SettingsError, TidelineError
 from streams.settings import Settings, load
 
 __all__ = ["Finding", "examine"]

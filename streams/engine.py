@@ -11,9 +11,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 
+from schemas.errors import FatalError, RetryableError, TidelineError
 from schemas.topics import TopicNames
 from streams.core.records import CLICKSTREAM, ORDERS
-from streams.errors import FatalError, RetryableError, TidelineError
 from streams.journal import Fenced
 from streams.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
 from streams.services import Services

@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from schemas.errors import FatalError, SettingsError
 from schemas.messages import Erasure, ErasureRequest
 from streams.core.erasure import digest, probe_of
 from streams.erase_clickhouse import (
@@ -31,7 +32,6 @@ from streams.erase_clickhouse import (
     write_audit,
 )
 from streams.erasures import ErasureBoard
-from streams.errors import FatalError, SettingsError
 from streams.kafka_admin import connect as connect_admin
 from streams.kafka_admin import partition_counts
 from streams.kafka_offsets import EndOffsets

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 from clickhouse_driver import Client
 
+from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES
 from schemas.messages import DeadLetter, Erasure
 from schemas.tables import PERSONAL
@@ -24,7 +25,6 @@ from streams.core.texts import Texts
 from streams.dlq import topic_records
 from streams.erase_clickhouse import was_before
 from streams.erasures import board_of
-from streams.errors import StateError
 from streams.log import KafkaLog
 from streams.settings import Settings
 from streams.targets import clickhouse_target, kafka_access, pseudonyms

@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Iterable
 
 import msgspec
 
+from schemas.errors import RetryableError, StateError
 from schemas.messages import Erasure, ErasureRequest
 from streams.core import erasure
 from streams.core.plan import Clock
 from streams.core.state import Meta
-from streams.errors import RetryableError, StateError
 from streams.log import KafkaLog, KeyValue, Log
 from streams.settings import Settings
 from streams.targets import kafka_access

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.errors import StateError
+from schemas.errors import StateError
 from streams.log import Log
 
 __all__ = ["check_input"]

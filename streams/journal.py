@@ -15,8 +15,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from schemas.errors import StateError, TidelineError
 from streams.core.plan import Plan
-from streams.errors import StateError, TidelineError
 from streams.log import Log
 
 __all__ = ["Fenced", "Journal", "Step", "Takeover", "valid_steps"]

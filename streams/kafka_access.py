@@ -25,7 +25,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from streams.errors import BrokerUnavailable, SettingsError, TidelineError
+from schemas.errors import BrokerUnavailable, SettingsError, TidelineError
 from streams.settings import Secret
 
 __all__ = ["KafkaAccess", "explain", "probe", "probe_now", "require_reachable"]

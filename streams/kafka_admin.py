@@ -9,7 +9,7 @@ from typing import Any
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from streams.errors import TidelineError
+from schemas.errors import TidelineError
 from streams.kafka_access import KafkaAccess, explain, require_reachable
 
 __all__ = ["connect", "partition_counts", "unavailable"]

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from kafka.errors import KafkaError
 
+from schemas.errors import BrokerUnavailable
 from streams.core.lag import GroupLag, Partition, partition_lags
-from streams.errors import BrokerUnavailable
 from streams.kafka_admin import connect, partition_counts
 from streams.kafka_offsets import EndOffsets
 from streams.metrics import LAG_STATUSES, Metrics

@@ -20,10 +20,10 @@ from faust.types import TP
 
 from models.learner import OnlineLearner
 from models.manifest import Manifest
+from schemas.errors import RetryableError
 from schemas.messages import Drift, Example, LearnerSnapshot
 from streams import metrics as metrics_module
 from streams.artifacts import ScorerStore, Switch, watch
-from streams.errors import RetryableError
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import newest_snapshot
 from streams.kafka_access import require_reachable

@@ -13,8 +13,8 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from schemas.errors import BrokerUnavailable, StateError
 from streams.core.records import Records
-from streams.errors import BrokerUnavailable, StateError
 from streams.kafka_access import KafkaAccess, probe
 
 __all__ = ["KafkaLog", "KeyValue", "Log", "to_records"]

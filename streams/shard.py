@@ -30,6 +30,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES
 from streams.checkpoint_run import CheckpointRun
 from streams.checkpoints import CheckpointStore
@@ -38,7 +39,6 @@ from streams.core.plan import Plan, in_runs, next_plan
 from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
 from streams.core.step import step
-from streams.errors import StateError
 from streams.inbox import Inbox
 from streams.inputs import check_input
 from streams.journal import Fenced, Journal

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 from schemas.topics import TopicNames
@@ -36,7 +37,6 @@ from streams.core.records import SOURCES, Records
 from streams.core.state import ShardState
 from streams.core.step import step
 from streams.core.texts import Texts
-from streams.errors import StateError
 from streams.journal import Journal, Step, Takeover, valid_steps
 from streams.log import Log
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from schemas.errors import FatalError
 from schemas.topics import Topic, topics
-from streams.errors import FatalError
 from streams.kafka_admin import connect, partition_counts
 from streams.settings import Settings
 from streams.targets import kafka_access

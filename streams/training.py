@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.baselines import fit_baselines
 from models.dataset import LATER_SHARE, Dataset
+from schemas.errors import SettingsError
 from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply
 from streams.core.decode import decode
@@ -23,7 +24,6 @@ from streams.core.features import DAY_MS, features
 from streams.core.records import CLICKSTREAM, ORDERS, Records
 from streams.core.state import ShardState
 from streams.erasures import ErasureBoard
-from streams.errors import SettingsError
 from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History, read_history
 from streams.evaluation.protocol import FIRST_CUT_DAYS

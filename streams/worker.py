@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import faust
 from faust.types import TP
 
+from schemas.errors import TidelineError
 from streams import metrics as metrics_module
 from streams.agents import define_agents
 from streams.artifacts import ScorerStore, Switch, watch
@@ -17,16 +18,15 @@ from streams.core.warm import compile_kernels
 from streams.core_config import core_config
 from streams.engine import Engine
 from streams.erasures import ErasureBoard
-from streams.errors import TidelineError
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import SnapshotFollower
 from streams.kafka_access import require_reachable
 from streams.log import KafkaLog
+from streams.memory import give_back
 from streams.monitor import MetricsMonitor, SinkMetrics
 from streams.services import Services
 from streams.settings import Settings
 from streams.sink import ClickHouseSink
-from streams.spare_memory import give_back
 from streams.targets import artifact_place, clickhouse_target, kafka_access, pseudonyms
 
 __all__ = ["create_app", "run"]

@@ -13,7 +13,7 @@ OURS = ("schemas", "models", "streams")
 # layer -> what it may import of ours
 ALLOWED = {
     "schemas": ("schemas",),
-    "streams/settings": ("schemas", "streams.settings", "streams.errors"),
+    "streams/settings": ("schemas", "streams.settings"),
     "models": ("schemas", "models"),
     "streams/kernels": ("schemas", "streams.kernels"),
     "streams/core": ("schemas", "streams.kernels", "streams.core"),

@@ -119,7 +119,7 @@ def evaluate(
 
 
 def _source(orders: Path | None, mapping: str, sort: bool) -> Source:
-    from streams.errors import SettingsError
+    from schemas.errors import SettingsError
     from streams.replay import completejourney, files
     from streams.replay import mapping as mappings
 

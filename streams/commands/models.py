@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from schemas.errors import ArtifactError
 from streams.commands.support import (
     Invocation,
     json_option,
@@ -16,7 +17,6 @@ from streams.commands.support import (
     print_json,
     print_table,
 )
-from streams.errors import ArtifactError
 
 if TYPE_CHECKING:
     from models.champion import Champion
@@ -125,7 +125,7 @@ def promote(invocation: Invocation, version: str) -> None:
     """
     from models.artifact import CURRENT_FILE
     from models.artifact import promote as put_into_use
-    from streams.errors import SettingsError
+    from schemas.errors import SettingsError
     from streams.targets import artifact_place
 
     root = artifact_place(invocation.settings)

@@ -9,8 +9,8 @@ from typing import TextIO
 
 import click
 
+from schemas.errors import SettingsError
 from streams.commands.support import Invocation, pass_invocation
-from streams.errors import SettingsError
 
 __all__ = ["pseudonyms"]
 

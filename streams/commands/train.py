@@ -81,8 +81,8 @@ def train(
     from models.artifact import artifacts_root
     from models.manifest import Eligibility
     from models.train import train as fit
+    from schemas.errors import SettingsError
     from streams.core_config import core_config
-    from streams.errors import SettingsError
     from streams.training import replay_cuts
 
     settings = invocation.start_logging()
@@ -148,7 +148,7 @@ def _judge(root: Path, version: str, replayed: TrainingCuts, until_ms: int) -> V
     """Promote the challenger if it beats the current champion on what has matured since."""
     from models.artifact import artifact_path, default_artifact_path, load_artifact, promote
     from models.promotion import Verdict, judge
-    from streams.errors import ArtifactError
+    from schemas.errors import ArtifactError
 
     challenger = load_artifact(artifact_path(version, root))
     nothing = (float("nan"), float("nan"))
@@ -196,8 +196,8 @@ def _source(orders: Path | None, mapping: str, days: str | None) -> tuple[Source
 
 def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
     """Your own orders may still hold people who were erased here."""
+    from schemas.errors import BrokerUnavailable
     from streams.erasures import read_board
-    from streams.errors import BrokerUnavailable
     from streams.kafka_access import require_reachable
     from streams.targets import kafka_access
     from streams.training import without_erased

@@ -15,7 +15,7 @@ from shlex import quote
 from types import TracebackType
 from typing import Final
 
-from streams.errors import SettingsError
+from schemas.errors import SettingsError
 
 __all__ = ["DemoDirectory", "environment_file"]
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 from clickhouse_driver import Client
 
+from schemas.errors import FatalError
 from streams.clickhouse import connect, sink_error
 from streams.commands.support import print_json, print_table
 from streams.demo.backstage import Backstage
@@ -26,7 +27,6 @@ from streams.demo.source import NOTICE, DemoSource, demo_source
 from streams.demo.summary import Summary, summarise
 from streams.demo.system import System, broker_version
 from streams.demo.view import View
-from streams.errors import FatalError
 from streams.settings import Settings
 from streams.targets import clickhouse_target
 

@@ -23,9 +23,9 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from schemas.errors import LocalStackError
 from streams import migrate, topics_admin
 from streams.demo.options import BROKER_NAMES, Broker
-from streams.errors import LocalStackError
 from streams.local.kafka import KAFKA_VERSION
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail
 from streams.local.stack import LocalStack

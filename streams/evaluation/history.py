@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import SettingsError
 from schemas.events import OrderEvent
 from streams.core.features import DAY_MS
 from streams.core.records import Records
-from streams.errors import SettingsError
 from streams.replay.records import Block
 
 __all__ = ["History", "read_history"]

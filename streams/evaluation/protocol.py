@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import SettingsError
 from streams.core.features import DAY_MS
-from streams.errors import SettingsError
 from streams.evaluation.history import History
 
 __all__ = [

@@ -25,10 +25,10 @@ from models.champion import Champion
 from models.manifest import Eligibility
 from models.promotion import Verdict, judge
 from models.train import train
+from schemas.errors import ArtifactError, SettingsError
 from schemas.messages import Drift
 from streams.core.config import CoreConfig
 from streams.core.features import DAY_MS
-from streams.errors import ArtifactError, SettingsError
 from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History
 from streams.evaluation.protocol import Protocol

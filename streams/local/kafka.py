@@ -29,7 +29,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from xml.etree import ElementTree
 
-from streams.errors import LocalStackError
+from schemas.errors import LocalStackError
 from streams.kafka_access import KafkaAccess
 from streams.local.process import LOOPBACK, ChildProcess, free_port, wait_until
 from streams.settings import Secret

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from streams.errors import LocalStackError
+from schemas.errors import LocalStackError
 
 __all__ = ["LOOPBACK", "ChildProcess", "free_port", "tail", "wait_until"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from streams.errors import LocalStackError
+from schemas.errors import LocalStackError
 from streams.local.clickhouse import ChdbServer
 from streams.local.kafka import ApacheKafka
 from streams.local.tansu import TansuBroker

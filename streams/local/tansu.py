@@ -25,7 +25,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from streams.errors import LocalStackError
+from schemas.errors import LocalStackError
 from streams.local.process import LOOPBACK, ChildProcess, free_port
 
 __all__ = ["TansuBroker"]

@@ -29,8 +29,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import SettingsError
 from schemas.events import CLICK_TYPES, EVENT_VERSION, ClickEvent, OrderEvent
-from streams.errors import SettingsError
 from streams.replay.draws import poisson, sequences, uniform
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, Source, records
 

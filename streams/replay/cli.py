@@ -11,9 +11,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from schemas.errors import SettingsError
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 from streams.commands.support import print_table as table
-from streams.errors import SettingsError
 from streams.kafka_access import KafkaAccess
 from streams.replay import completejourney, files
 from streams.replay.browsing import with_browsing

@@ -34,8 +34,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import SettingsError
 from schemas.events import OrderEvent, OrderLine
-from streams.errors import SettingsError
 from streams.replay.records import Block, order_records
 
 __all__ = ["CompleteJourney", "data_directory", "orders"]

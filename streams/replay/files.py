@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import msgspec
 
+from schemas.errors import SettingsError
 from schemas.events import CLICK_TYPES, ORDER_TYPES, ClickEvent, OrderEvent, OrderLine
 from streams.core.times import iso_utc
-from streams.errors import SettingsError
 from streams.replay.mapping import resolve
 from streams.replay.parsing import identifier, money, time_reader, zone
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, InputRecord, order_records

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from streams.errors import SettingsError
+from schemas.errors import SettingsError
 
 __all__ = ["FIELDS", "parse_map", "resolve"]
 

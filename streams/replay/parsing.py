@@ -8,7 +8,7 @@ from math import isfinite, isnan
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from streams.errors import SettingsError
+from schemas.errors import SettingsError
 
 __all__ = ["identifier", "money", "time_reader", "zone"]
 

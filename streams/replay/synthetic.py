@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.errors import SettingsError
+from schemas.errors import SettingsError
 from streams.replay.malformed import KINDS, Malformed
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, TopicKind, records
 from streams.replay.templates import Templates

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.errors import SettingsError
+from schemas.errors import SettingsError
 
 __all__ = ["JsonLines", "Table", "open_table"]
 

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, UnknownError
 
-from streams.errors import BrokerUnavailable, SettingsError
+from schemas.errors import BrokerUnavailable, SettingsError
 from streams.kafka_access import KafkaAccess, probe
 from streams.replay.records import CLICKSTREAM, TopicKind
 from streams.settings.rules import brokers

@@ -15,7 +15,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
-from streams.errors import SettingsError
+from schemas.errors import SettingsError
 
 __all__ = [
     "ENV_PREFIX",

@@ -16,7 +16,7 @@ from typing import Final
 
 import click
 
-from streams.errors import LocalStackError
+from schemas.errors import LocalStackError
 from streams.local.process import ChildProcess, tail, wait_until
 from tests.bench import environments, whole_job
 from tests.bench.layers import LAYERS

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from streams.errors import LocalStackError
+from schemas.errors import LocalStackError
 from streams.local.kafka import cache_dir
 
 __all__ = ["PEERS", "python_of", "ready"]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from schemas.errors import LocalStackError
 from schemas.features import FEATURE_NAMES
 from streams.artifacts import ScorerStore
 from streams.cli import tideline
@@ -20,7 +21,6 @@ from streams.commands.bench import PARTS as SHOWN
 from streams.core.plan import Plan
 from streams.core.state import ShardState
 from streams.core_config import core_config
-from streams.errors import LocalStackError
 from streams.settings import load
 from streams.targets import artifact_directory
 from tests.bench import environments, run

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import SettingsError
 from streams.demo.directory import DemoDirectory, environment_file
 from streams.demo.guide import query_line, where_to_look
 from streams.demo.interrupts import Interrupted, Interrupts
 from streams.demo.source import demo_source
 from streams.demo.system import running_shards
-from streams.errors import SettingsError
 from streams.replay.records import CLICKSTREAM
 from streams.settings import Settings, load
 

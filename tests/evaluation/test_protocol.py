@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.errors import SettingsError
 from schemas.events import OrderEvent
 from schemas.features import FEATURE_NAMES
-from streams.errors import SettingsError
 from streams.evaluation.history import History, read_history
 from streams.evaluation.measure import next_order_figures, tasks
 from streams.evaluation.protocol import labels, plan_protocol

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from streams.errors import BrokerUnavailable
+from schemas.errors import BrokerUnavailable
 from streams.local.clickhouse import ChdbServer
 from streams.local.kafka import ApacheKafka
 from streams.replay.synthetic import Synthetic

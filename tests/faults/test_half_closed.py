@@ -12,10 +12,10 @@ import pytest
 from clickhouse_driver.connection import Connection
 from clickhouse_driver.settings import available as driver_settings
 
+from schemas.errors import SinkUnavailable
 from schemas.tables import TABLES
 from streams.blocks import Block
 from streams.clickhouse import ClickHouseTarget, classify, connect
-from streams.errors import SinkUnavailable
 from streams.insert import insert_block
 from tests.faults.old_clickhouse import OldClickHouse, prepare
 from tests.faults.proxy import Fault, Proxy

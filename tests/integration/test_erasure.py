@@ -25,8 +25,7 @@ from streams.dlq import topic_records
 from streams.local.process import wait_until
 from streams.pseudonyms import Pseudonyms
 from streams.replay.synthetic import Synthetic
-from streams.settings import as_environ, override
-from streams.settings import Secret
+from streams.settings import Secret, as_environ, override
 from tests.integration.world import World
 from tests.shell_core.oracle import Oracle
 

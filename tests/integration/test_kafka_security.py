@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from schemas.errors import SettingsError
 from streams import topics_admin
 from streams.cli import tideline as cli
-from streams.errors import SettingsError
 from streams.kafka_access import KafkaAccess, probe_now
 from streams.lag_monitor import poll_once
 from streams.local.kafka import ApacheKafka, Secure, available

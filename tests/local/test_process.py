@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.errors import LocalStackError
+from schemas.errors import LocalStackError
 from streams.local.process import ChildProcess, wait_until
 from streams.local.stack import LocalStack
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.errors import SettingsError
+from schemas.errors import SettingsError
 from streams.replay.browsing import with_browsing
 from streams.replay.completejourney import CompleteJourney
 from streams.replay.records import CLICKSTREAM, ORDERS, Block

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from schemas.errors import SettingsError
 from schemas.events import OrderEvent
-from streams.errors import SettingsError
 from streams.replay import completejourney
 
 pytest.importorskip("pyarrow")

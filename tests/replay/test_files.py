@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streams.errors import SettingsError
+from schemas.errors import SettingsError
 from streams.replay import files
 from streams.replay.records import CLICKSTREAM, ORDERS
 

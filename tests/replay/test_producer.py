@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.partitioner import murmur2 as reference
 from click.testing import CliRunner
 
-from streams.errors import BrokerUnavailable, SettingsError
+from schemas.errors import BrokerUnavailable, SettingsError
 from streams.replay import target
 from streams.replay.pacing import Pace, slices
 from streams.replay.partitioner import Partitioner, murmur2

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from schemas.errors import SinkUnavailable
 from streams import cli as cli_module
 from streams.cli import COMMANDS, tideline
 from streams.doctor import examine
-from streams.errors import SinkUnavailable
 from streams.local.process import free_port
 from streams.local.tansu import TansuBroker
 from streams.settings import Settings, describe, override

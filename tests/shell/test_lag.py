@@ -13,10 +13,10 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaConnectionError
 from kafka.structs import OffsetAndMetadata
 
+from schemas.errors import BrokerUnavailable
 from schemas.tables import TABLES
 from streams.blocks import Block
 from streams.core.lag import GroupLag, partition_lag, partition_lags
-from streams.errors import BrokerUnavailable
 from streams.kafka_admin import connect
 from streams.kafka_offsets import EndOffsets
 from streams.lag_monitor import poll, poll_once, publish, reports, table_columns, watched

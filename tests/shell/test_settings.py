@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import evidence
-from streams.errors import SettingsError
+from schemas.errors import SettingsError
 from streams.settings import (
     SECTIONS,
     Secret,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 from kafka.admin import NewTopic
 
+from schemas.errors import BrokerUnavailable, FatalError
 from schemas.topics import Topic, TopicNames, topics
-from streams.errors import BrokerUnavailable, FatalError
 from streams.kafka_admin import connect
 from streams.settings import Settings, override
 from streams.topics_admin import _report, check, create_missing, require, wanted

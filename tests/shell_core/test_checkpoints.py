@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from schemas.errors import StateError
 from streams.checkpoints import Begun, CheckpointStore
 from streams.core.pages import PAGE_BYTES, Source
-from streams.errors import StateError
 from streams.packing import Unpacked
 from tests.shell_core.memory import MemoryLog
 

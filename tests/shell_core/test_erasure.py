@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from schemas.errors import StateError
 from schemas.messages import Erasure, ErasureRequest, LearnerSnapshot
 from streams.core.erasure import digest, probe_of
 from streams.erasures import ErasureBoard
-from streams.errors import StateError
 from streams.packing import Unpacked
 from streams.replay.records import InputRecord
 from streams.training import without_erased

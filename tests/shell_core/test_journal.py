@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from schemas.errors import StateError
 from streams.core.plan import Plan
-from streams.errors import StateError
 from streams.journal import Fenced, Journal, Step, Takeover, valid_steps
 from tests.shell_core.memory import MemoryLog
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from schemas.errors import BrokerUnavailable, StateError
 from streams import log as log_module
-from streams.errors import BrokerUnavailable, StateError
 from streams.local.process import free_port
 from streams.log import KafkaLog, Log
 from tests.shell_core.memory import MemoryLog

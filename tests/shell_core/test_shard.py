@@ -18,9 +18,9 @@ from functools import cache
 
 import pytest
 
+from schemas.errors import BrokerUnavailable, StateError
 from streams import shard as shard_module
 from streams.engine import Engine
-from streams.errors import BrokerUnavailable, StateError
 from streams.journal import Fenced, Journal
 from streams.transport import RecordBatch
 from tests.shell_core.memory import MemoryLog, MemorySink, NoFaults

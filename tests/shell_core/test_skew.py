@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from streams.core import step as step_module
-from streams.errors import StateError
 from streams.skew import Sample, Skew, check_shard
 from tests.core.driving import click, record
 from tests.core.oracle import DAY_MS
