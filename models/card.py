@@ -96,7 +96,7 @@ def _season(told: dict[str, str | int | float]) -> str:
     if not season:
         return (
             "It knows no season: that takes a full year and a horizon of orders before (see\n"
-            "  `models/season_fit.py`)."
+            "  `models/training/season_fit.py`)."
         )
     return (
         f"It knows the shop's year: orders per customer are {season}.\n  One year's accident, "
@@ -115,4 +115,4 @@ def _pooled(manifest: Manifest) -> str:
     if not shares:
         return ""
     told = ", ".join(f"`{head}` {weight:.0%}" for head, weight in shares.items())
-    return f"\nTrees are pooled with a BG/NBD-like curve (`models/base.py`). Its share:\n{told}.\n"
+    return f"\nTrees are pooled with a BG/NBD-like curve (`models/curve.py`). Its share:\n{told}.\n"

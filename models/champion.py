@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.manifest import Manifest, TensorSpec
-from models.subgraph import makes, with_outputs
+from models.onnx.subgraph import makes, with_outputs
 from models.timing import next_order_days
 from schemas.errors import ArtifactError
 
@@ -31,7 +31,7 @@ PARTIAL: Final = "p_partial"
 
 
 def base_output(head: str) -> str:
-    """The name, inside the graph, of what a head's curve (`models.base`) comes to: for a
+    """The name, inside the graph, of what a head's curve (`models.curve`) comes to: for a
     probability its odds to the minus one, for an amount its mean."""
     return f"{head}_base"
 

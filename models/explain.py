@@ -4,14 +4,14 @@ Exact Shapley values, not estimates. The game: the features a coalition holds ar
 the others those of a typical customer (Shapley values with a single baseline, "Baseline Shapley" of
 Sundararajan & Najmi 2020, "The many Shapley values for model explanation", section 3).
 
-- Of the trees. A leaf is a box (`models.trees`). Let `a` of its features be inside for the customer
-  only, and `b` for the typical one only; it is reached iff all of the `a` and none of the `b` are
-  the customer's. The Shapley value of that unanimity-like game is `(a-1)! b! / (a+b)!` for each of
-  the `a` and `-a! (b-1)! / (a+b)!` for each of the `b`, times the leaf's value. Sums over leaves
+- Of the trees. A leaf is a box (`models.onnx.trees`). Let `a` of its features be inside for the
+  customer only, and `b` for the typical one only; it is reached iff all of the `a` and none of the
+  `b` are the customer's. The Shapley value of that unanimity-like game is `(a-1)! b! / (a+b)!` for
+  each of the `a` and `-a! (b-1)! / (a+b)!` for each of the `b`, times the leaf's value. Sums over leaves
   are exact because Shapley values are additive (Lundberg et al. 2020, "From local explanations to
   global understanding", interventional TreeSHAP, is the same sum).
-- Of the curve that the trees' log-odds are added to, if there is one (`models.base`): a function of
-  three features, so all eight coalitions are computed, by the graph itself.
+- Of the curve that the trees' log-odds are added to, if there is one (`models.curve`): a function
+  of three features, so all eight coalitions are computed, by the graph itself.
 - Of the learner: linear in its inputs, so each input's own term; its input "logit of the champion"
   is passed on to the champion's features.
 - Of the blend: each part's values are scaled so that they add up to that part's change of
@@ -29,12 +29,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import BASE_FEATURES, SEASON_INPUT
 from models.blend import CLIP, Scorer, logit, usable
 from models.champion import OUTPUTS, Champion, base_output
 from models.concepts import CONCEPTS, concepts_of_rows
+from models.curve import BASE_FEATURES, SEASON_INPUT
+from models.onnx.trees import Leaves, tree_leaves
 from models.season import SEASON_FEATURE
-from models.trees import Leaves, tree_leaves
 from models.words import words
 from schemas.errors import ArtifactError
 from schemas.messages import LearnerSnapshot

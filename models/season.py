@@ -1,7 +1,7 @@
 """The shop's year: in which weeks its customers order more than in others.
 
 Before Christmas a month of silence says more than in spring, and the month ahead holds more orders.
-The curve (`models.base`) therefore counts days by the shop's own clock, which runs by how much is
+The curve (`models.curve`) therefore counts days by the shop's own clock, which runs by how much is
 usually ordered: two days of a week in which twice as much is, count as four. (Operational time; in
 survival analysis, proportional hazards with a piecewise constant baseline: Breslow 1974,
 "Covariance analysis of censored survival data".)
@@ -11,7 +11,7 @@ ordered within 7 days that of those who did, over whole years; weeks near each o
 and all are shrunk to 1 as a gamma prior does, whose spread is how far weeks lie apart beyond
 chance. A shop without a season comes out flat, and then nothing is computed for it.
 
-When a season is learned at all, `models.season_fit` says.
+When a season is learned at all, `models.training.season_fit` says.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graph import Graph
+from models.onnx.graph import Graph
 from schemas.features import FEATURE_NAMES, YEAR_DAYS
 
 __all__ = ["SEASON_FEATURE", "WEEK_DAYS", "Season", "clock_nodes", "estimate_levels"]

@@ -125,9 +125,9 @@ def _places() -> Iterator[Finding]:
 
 def _model(settings: Settings) -> Iterator[Finding]:
     from models.artifact import load_artifact
-    from streams.targets import artifact_directory
+    from models.registry import artifact_directory
 
-    directory = artifact_directory(settings)
+    directory = artifact_directory(settings.model.artifact)
     load_artifact(directory)
     yield Finding("model", "ok", f"{directory.name} loads, and reproduces its golden vectors")
 

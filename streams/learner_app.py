@@ -20,16 +20,16 @@ from faust.types import TP
 
 from models.learner import OnlineLearner
 from models.manifest import Manifest
+from models.registry import ScorerStore, Switch, artifact_place, watch
 from schemas.errors import RetryableError
 from schemas.messages import Drift, Example, LearnerSnapshot
 from streams import metrics as metrics_module
-from streams.artifacts import ScorerStore, Switch, watch
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import newest_snapshot
 from streams.kafka_access import require_reachable
 from streams.log import KafkaLog, Log
 from streams.settings import Settings
-from streams.targets import artifact_place, kafka_access
+from streams.targets import kafka_access
 from streams.transport import BatchSchema, RecordBatch
 
 __all__ = ["LearnerService", "create_app", "run", "show"]
@@ -124,7 +124,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     names = settings.topic_names
     metrics = metrics_module.Metrics()
     log = KafkaLog(kafka_access(settings))
-    champions = ScorerStore(artifact_place(settings), settings.stream.currency)
+    champions = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
     service = LearnerService(log, names.learner, champions.current.champion.manifest)
 
     def switched(switch: Switch) -> None:

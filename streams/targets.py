@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streams.clickhouse import ClickHouseTarget
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from streams.pseudonyms import Pseudonyms
 
 __all__ = [
-    "artifact_directory",
-    "artifact_place",
     "clickhouse_target",
     "kafka_access",
     "pseudonyms",
@@ -59,21 +56,3 @@ def pseudonyms(settings: Settings) -> Pseudonyms | None:
     from streams.pseudonyms import Pseudonyms  # noqa: PLC0415  (loads the core)
 
     return Pseudonyms(key)
-
-
-def artifact_place(settings: Settings) -> Path:
-    """Where models are, as set, else those shipped: a directory of artifacts with a file
-    `CURRENT`, or the directory of one artifact."""
-    if settings.model.artifact:
-        return Path(settings.model.artifact)
-    from models.artifact import artifacts_root  # noqa: PLC0415  (loads onnxruntime)
-
-    return artifacts_root()
-
-
-def artifact_directory(settings: Settings) -> Path:
-    """The directory of the artifact in use now. Raises ArtifactError."""
-    from models.artifact import CURRENT_FILE, default_artifact_path  # noqa: PLC0415
-
-    place = artifact_place(settings)
-    return default_artifact_path(place) if (place / CURRENT_FILE).exists() else place

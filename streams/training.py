@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.baselines import fit_baselines
-from models.dataset import LATER_SHARE, Dataset
+from models.baselines.baselines import fit_baselines
+from models.training.dataset import LATER_SHARE, Dataset
 from schemas.errors import SettingsError
 from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import faust
 from faust.types import TP
 
+from models.registry import ScorerStore, Switch, artifact_place, watch
 from schemas.errors import TidelineError
 from streams import metrics as metrics_module
 from streams.agents import define_agents
-from streams.artifacts import ScorerStore, Switch, watch
 from streams.core.warm import compile_kernels
 from streams.core_config import core_config
 from streams.engine import Engine
@@ -27,7 +27,7 @@ from streams.monitor import MetricsMonitor, SinkMetrics
 from streams.services import Services
 from streams.settings import Settings
 from streams.sink import ClickHouseSink
-from streams.targets import artifact_place, clickhouse_target, kafka_access, pseudonyms
+from streams.targets import clickhouse_target, kafka_access, pseudonyms
 
 __all__ = ["create_app", "run"]
 
@@ -50,7 +50,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     log, page_log = KafkaLog(kafka_access(settings)), KafkaLog(kafka_access(settings))
     sink = ClickHouseSink(clickhouse_target(settings), observer=SinkMetrics(metrics))
     metrics.sink_pending_rows.set_function(lambda: sink.status.pending_rows)
-    scorers = ScorerStore(artifact_place(settings), settings.stream.currency)
+    scorers = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
     metrics.champion.labels(scorers.current.champion_version).set(1)
     follower = SnapshotFollower(kafka_access(settings), names.learner)
     erasures = ErasureBoard(log, names.erasures)

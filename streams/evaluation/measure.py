@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bootstrap import auc_interval
-from models.metrics import (
+from models.baselines.bootstrap import auc_interval
+from models.baselines.metrics import (
     auc,
     average_precision,
     bias,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from models.metrics import auc, normalised_gini
+from models.baselines.metrics import auc, normalised_gini
 from streams.evaluation import curves
 from streams.evaluation.measure import PROBABILITIES, Task, day
 from streams.evaluation.plots import Series, chart

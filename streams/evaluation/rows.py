@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.champion import OUTLOOK, PARTIAL
-from models.dataset import Dataset
+from models.training.dataset import Dataset
 from schemas.events import CLICK_TYPES
 from schemas.features import FEATURE_NAMES
 from streams.core.features import DAY_MS

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import load_artifact
-from models.baselines import Baselines, fit_baselines
+from models.baselines.baselines import Baselines, fit_baselines
 from models.champion import Champion
 from models.manifest import Eligibility
-from models.promotion import Verdict, judge
-from models.train import train
+from models.training.promotion import Verdict, judge
+from models.training.train import train
 from schemas.errors import ArtifactError, SettingsError
 from schemas.messages import Drift
 from streams.core.config import CoreConfig

@@ -69,12 +69,13 @@ def measure(what: str, size: int) -> dict[str, Any]:
 
 def _champion() -> tuple[Any, Any]:
     """The settings, and the champion that ships. Imports nothing of the core."""
-    from streams.artifacts import ScorerStore  # noqa: PLC0415
+    from models.registry import ScorerStore, artifact_directory  # noqa: PLC0415
     from streams.settings import load  # noqa: PLC0415
-    from streams.targets import artifact_directory  # noqa: PLC0415
 
     settings = load({"TIDELINE_SHOP_MIN_DAYS": "0"}, None)
-    return settings, ScorerStore(artifact_directory(settings), settings.stream.currency).get("")
+    return settings, ScorerStore(
+        artifact_directory(settings.model.artifact), settings.stream.currency
+    ).get("")
 
 
 def use_windows(count: int) -> None:

@@ -17,15 +17,14 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES
-from streams.artifacts import ScorerStore
 from streams.core.plan import Plan
 from streams.core.state import ShardState
 from streams.core.step import step
 from streams.core.warm import compile_kernels
 from streams.core_config import core_config
 from streams.settings import load
-from streams.targets import artifact_directory
 from tests.bench.load import UNIFORM, Shape, columns
 from tests.bench.stage import snapshot_of
 
@@ -50,7 +49,9 @@ class _Steps:
         compile_kernels()
         settings = load({"TIDELINE_SHOP_MIN_DAYS": "0"}, None)
         self._config = core_config(settings)
-        self._scorer = ScorerStore(artifact_directory(settings), settings.stream.currency).get("")
+        self._scorer = ScorerStore(
+            artifact_directory(settings.model.artifact), settings.stream.currency
+        ).get("")
         self._state = ShardState(0, len(FEATURE_NAMES))
         for block in _SHAPE.history(_NOW_MS):
             self._prepare(block)()

@@ -19,9 +19,9 @@ import faust
 import msgspec
 from faust.types import TP
 
+from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES
 from streams.agents import define_agents
-from streams.artifacts import ScorerStore
 from streams.core.plan import next_plan
 from streams.core.records import SOURCES
 from streams.core.state import ShardState
@@ -30,7 +30,6 @@ from streams.core_config import core_config
 from streams.faust_app import Failure, app_options, execute
 from streams.inbox import Inbox
 from streams.settings import Settings, load
-from streams.targets import artifact_directory
 from streams.transport import RecordBatch
 from tests.bench.layers import Work, work_of
 from tests.bench.peers.meter import Meter, Spec, spec
@@ -84,7 +83,7 @@ class Rung:
     @property
     def _learner(self) -> Any:
         scorer = ScorerStore(
-            artifact_directory(self._settings), self._settings.stream.currency
+            artifact_directory(self._settings.model.artifact), self._settings.stream.currency
         ).get("")
         return msgspec.to_builtins(snapshot_of(scorer))
 
@@ -105,7 +104,9 @@ def run(given: Spec) -> None:
     }  # fmt: skip
     settings = load(environ, None)
     compile_kernels()
-    scorer = ScorerStore(artifact_directory(settings), settings.stream.currency).get("")
+    scorer = ScorerStore(artifact_directory(settings.model.artifact), settings.stream.currency).get(
+        ""
+    )
     work = work_of(given.layer, core_config(settings), scorer, snapshot_of(scorer))
     total = given.clickstream_events + given.orders_events
     meter = Meter(given, total, warm_events=given.history_events + given.warm_events)

@@ -24,9 +24,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES
 from streams import migrate, topics_admin
-from streams.artifacts import ScorerStore
 from streams.checkpoints import CheckpointStore
 from streams.commands.support import json_option, print_json, print_table
 from streams.core import snapshot
@@ -41,7 +41,7 @@ from streams.log import KafkaLog
 from streams.replay.partitioner import Partitioner
 from streams.replay.synthetic import Synthetic
 from streams.settings import Settings, as_environ, load
-from streams.targets import artifact_directory, clickhouse_target
+from streams.targets import clickhouse_target
 from tests.bench.load import columns
 from tests.bench.worker import DEADLINE_SECONDS, Worker, percentiles, total
 
@@ -53,7 +53,9 @@ BLOCK = 80_000  # events per turn of the builder: about 20,000 per shard
 def build(settings: Settings, source: Synthetic, progress: Progress) -> list[ShardState]:
     """The shards' states after all events of `source`, by the core alone; offsets are left at 0."""
     partitions, config = settings.kafka.partitions, core_config(settings)
-    scorer = ScorerStore(artifact_directory(settings), settings.stream.currency).get("")
+    scorer = ScorerStore(artifact_directory(settings.model.artifact), settings.stream.currency).get(
+        ""
+    )
     partitioner = Partitioner(partitions)
     states = [ShardState(shard, len(FEATURE_NAMES)) for shard in range(partitions)]
     task = progress.add_task("build the state", total=source.events)

@@ -13,17 +13,17 @@ from typing import Any
 import msgspec
 
 from models.blend import Scorer
+from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 from streams import migrate, topics_admin
-from streams.artifacts import ScorerStore
 from streams.learner_app import SNAPSHOT_KEY
 from streams.local.stack import LocalStack
 from streams.log import KafkaLog
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
 from streams.settings import Settings, load
-from streams.targets import artifact_directory, clickhouse_target
+from streams.targets import clickhouse_target
 from tests.bench.load import Shape
 from tests.bench.machine import LAST_CORE, pin
 from tests.bench.peers.meter import Spec
@@ -167,7 +167,9 @@ class Stage:
         """Topics, tables and a learner snapshot for a worker with these settings."""
         topics_admin.create_missing(settings)
         migrate.migrate(clickhouse_target(settings))
-        scorer = ScorerStore(artifact_directory(settings), settings.stream.currency).get("")
+        scorer = ScorerStore(
+            artifact_directory(settings.model.artifact), settings.stream.currency
+        ).get("")
         asyncio.run(_publish(settings, snapshot_of(scorer)))
 
 

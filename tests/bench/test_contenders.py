@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from models.registry import ScorerStore, artifact_directory
 from schemas.errors import LocalStackError
 from schemas.features import FEATURE_NAMES
-from streams.artifacts import ScorerStore
 from streams.cli import tideline
 from streams.commands.bench import PARTS as SHOWN
 from streams.core.plan import Plan
 from streams.core.state import ShardState
 from streams.core_config import core_config
 from streams.settings import load
-from streams.targets import artifact_directory
 from tests.bench import environments, run
 from tests.bench.contenders import CONTENDERS, WHOLE, chosen
 from tests.bench.growth import SIZES, WHAT
@@ -126,7 +125,7 @@ def test_the_meter_stops_when_its_time_is_up(tmp_path: Path) -> None:
 def after(layer: str) -> ShardState:
     """A state after a history and some load, worked on up to a layer."""
     settings = load({"TIDELINE_SHOP_MIN_DAYS": "0"}, None)
-    scorer = ScorerStore(artifact_directory(settings), "USD").get("")
+    scorer = ScorerStore(artifact_directory(settings.model.artifact), "USD").get("")
     work = work_of(layer, core_config(settings), scorer, snapshot_of(scorer))
     state = ShardState(0, len(FEATURE_NAMES))
     shape = type(UNIFORM)("small", 200, 0.0, 1.0, "")
@@ -155,7 +154,7 @@ def test_only_the_whole_step_decides() -> None:
 
 def test_layers_below_the_windows_touch_no_state() -> None:
     settings = load({}, None)
-    scorer = ScorerStore(artifact_directory(settings), "USD").get("")
+    scorer = ScorerStore(artifact_directory(settings.model.artifact), "USD").get("")
     state = ShardState(0, len(FEATURE_NAMES))
     (block,) = type(UNIFORM)("small", 20, 0.0, 1.0, "").source(100, NOW_MS)
     for layer in ("transport", "decode"):
@@ -166,7 +165,7 @@ def test_layers_below_the_windows_touch_no_state() -> None:
 
 def test_a_layer_that_does_not_exist_is_refused() -> None:
     settings = load({}, None)
-    scorer = ScorerStore(artifact_directory(settings), "USD").get("")
+    scorer = ScorerStore(artifact_directory(settings.model.artifact), "USD").get("")
     with pytest.raises(ValueError, match="no layer 'magic'"):
         work_of("magic", core_config(settings), scorer, snapshot_of(scorer))
     assert LAYERS[0] == "transport"

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.metrics import auc
+from models.baselines.metrics import auc
 from streams.evaluation.history import History
 from streams.evaluation.measure import Task
 from tests.evaluation.rivals import evaluated

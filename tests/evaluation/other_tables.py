@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.metrics import auc, average_precision, log_loss, normalised_gini
-from models.train import _BINARY, _HIDDEN, _LEAF_WEEKLY_ROWS, _SHAPE, _SPEND, CHURN_TREES
-from models.train import SPEND_TREES as VALUE_TREES
+from models.baselines.metrics import auc, average_precision, log_loss, normalised_gini
+from models.training.train import _BINARY, _HIDDEN, _LEAF_WEEKLY_ROWS, _SHAPE, _SPEND, CHURN_TREES
+from models.training.train import SPEND_TREES as VALUE_TREES
 from streams.core.features import DAY_MS
 from streams.evaluation.protocol import Protocol
 from streams.evaluation.rows import CLICK_ONLY, CutRows

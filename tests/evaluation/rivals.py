@@ -15,7 +15,7 @@ from typing import Final
 import click
 import numpy as np
 
-from models.metrics import auc, log_loss, normalised_gini
+from models.baselines.metrics import auc, log_loss, normalised_gini
 from streams.core_config import core_config
 from streams.evaluation.history import History, read_history
 from streams.evaluation.measure import Task, tasks

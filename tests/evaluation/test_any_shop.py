@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.metrics import auc, log_loss, normalised_gini
+from models.baselines.metrics import auc, log_loss, normalised_gini
 from tests.evaluation.ceiling import judged, no_order
 from tests.evaluation.conftest import run
 from tests.evaluation.rivals import evaluated

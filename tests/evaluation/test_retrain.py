@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from models.artifact import CARD_FILE, default_artifact_path, load_artifact
-from models.dataset import Dataset
-from models.metrics import tweedie_deviance
-from models.promotion import MIN_ROWS, judge
+from models.baselines.metrics import tweedie_deviance
+from models.training.dataset import Dataset
+from models.training.promotion import MIN_ROWS, judge
 from streams.cli import tideline
 from tests.evaluation.shops import weekly, write
 from tests.models.synthetic import dataset

@@ -18,13 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.artifacts import ScorerStore
+from models.registry import ScorerStore, artifact_place
 from streams.core.records import Records
 from streams.core_config import core_config
 from streams.local.process import wait_until
 from streams.log import KafkaLog
 from streams.replay.synthetic import Generated, Synthetic
-from streams.targets import artifact_place
 from tests.awaiting import awaited
 from tests.faults.plain import differences, plain_run
 from tests.integration.verdict import Verdict, compare_views
@@ -218,7 +217,9 @@ class Drill:
     def _check_plain(self, verdict: Verdict, oracles: dict[int, Oracle]) -> None:
         config = core_config(self.world.settings)
         settings = self.world.settings
-        scorer = ScorerStore(artifact_place(settings), settings.stream.currency).get("")
+        scorer = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency).get(
+            ""
+        )
         for shard, inputs in awaited(self._inputs()).items():
             plain = plain_run(shard, inputs, config, scorer.horizon_days)
             found = differences(plain, oracles[shard])

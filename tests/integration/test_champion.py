@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from models.artifact import CURRENT_FILE, MODEL_FILE, current_version
 from models.manifest import Eligibility
-from models.train import train
+from models.training.train import train
 from schemas.features import FEATURE_NAMES
 from schemas.tables import TABLES
 from streams.cli import tideline

@@ -18,9 +18,9 @@ from typing import Any
 from clickhouse_driver import Client
 from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
+from models.registry import ScorerStore, artifact_place
 from schemas.features import FEATURE_NAMES
 from streams import migrate, topics_admin
-from streams.artifacts import ScorerStore
 from streams.checkpoints import CheckpointStore
 from streams.clickhouse import ClickHouseTarget, connect
 from streams.core import snapshot
@@ -30,7 +30,7 @@ from streams.log import KafkaLog
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
 from streams.settings import Settings, as_environ, load, override
-from streams.targets import artifact_place, clickhouse_target, kafka_access
+from streams.targets import clickhouse_target, kafka_access
 from tests.awaiting import awaited
 from tests.integration.verdict import Verdict, compare_rows, compare_views
 from tests.shell_core.oracle import Oracle, assert_same_state, replay_journal
@@ -337,7 +337,7 @@ class World:
         """Each shard's journal replayed; its checkpoint must be the replay's state."""
         settings, names = self.settings, self.settings.topic_names
         config = core_config(settings)
-        scorers = ScorerStore(artifact_place(settings), settings.stream.currency)
+        scorers = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
         log = KafkaLog(kafka_access(settings))
         await log.start()
         oracles = {}

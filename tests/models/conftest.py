@@ -7,7 +7,7 @@ import pytest
 from models.artifact import load_artifact
 from models.champion import Champion
 from models.manifest import Eligibility
-from models.train import Summary, train
+from models.training.train import Summary, train
 from tests.models.synthetic import HORIZON_DAYS, dataset
 
 

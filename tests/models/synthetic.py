@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.dataset import Dataset
+from models.training.dataset import Dataset
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import Example, LearnerSnapshot
 

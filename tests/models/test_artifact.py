@@ -24,7 +24,7 @@ from models.artifact import (
     write_artifact,
 )
 from models.manifest import Manifest
-from models.train import Summary
+from models.training.train import Summary
 from schemas.errors import ArtifactError
 
 

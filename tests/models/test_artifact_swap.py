@@ -13,7 +13,7 @@ import pytest
 
 from models.artifact import MODEL_FILE, default_artifact_path, load_artifact
 from models.champion import OUTLOOK, OUTPUTS, PARTIAL
-from models.subgraph import with_outputs
+from models.onnx.subgraph import with_outputs
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES
 

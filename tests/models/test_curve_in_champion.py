@@ -9,16 +9,16 @@ import pytest
 
 from models.agreement import agreement
 from models.artifact import golden_error, load_artifact
-from models.base import BASE_FEATURES
 from models.blend import logit
 from models.champion import Champion
-from models.dataset import Dataset
+from models.curve import BASE_FEATURES
 from models.explain import Explainer
 from models.manifest import Eligibility
-from models.train import OUTLOOK_TREES, train
+from models.training.dataset import Dataset
+from models.training.train import OUTLOOK_TREES, train
 from schemas.features import FEATURE_NAMES
 from tests.models.synthetic import DAY_MS, HORIZON_DAYS
-from tests.models.test_base import CHURN, SPEND, VALUE, customers
+from tests.models.test_curve import CHURN, SPEND, VALUE, customers
 from tests.models.test_explain import brute_force
 
 GAP = FEATURE_NAMES.index("gap_mean_days")

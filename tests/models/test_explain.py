@@ -15,8 +15,8 @@ from models.blend import Scorer, logit
 from models.champion import Champion
 from models.concepts import CONCEPTS, SILENCE, concept_of, concepts_of_rows
 from models.explain import SMALLEST_DELTA, Explainer, TreeValues
-from models.export import Head, export_onnx
-from models.trees import tree_leaves
+from models.onnx.trees import tree_leaves
+from models.training.export import Head, export_onnx
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES
 from tests.models.synthetic import F, at, dataset, rows, snapshot

@@ -10,20 +10,20 @@ import pytest
 from numpy.typing import NDArray
 
 from models.artifact import golden_error, load_artifact
-from models.base import BASE_FEATURES, SEASON_INPUT, EventBase, SpendBase
 from models.card import model_card
 from models.champion import Champion
-from models.dataset import Dataset
+from models.curve import BASE_FEATURES, SEASON_INPUT, EventBase, SpendBase
 from models.explain import Explainer
-from models.export import Head, export_onnx
 from models.manifest import Eligibility
 from models.season import SEASON_FEATURE, Season, estimate_levels
-from models.season_fit import fit_season
-from models.train import train
+from models.training.dataset import Dataset
+from models.training.export import Head, export_onnx
+from models.training.season_fit import fit_season
+from models.training.train import train
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, YEAR_DAYS
 from tests.models.synthetic import DAY_MS
-from tests.models.test_base import CURVE, VALUE, customers, few_trees, odd, run
+from tests.models.test_curve import CURVE, VALUE, customers, few_trees, odd, run
 from tests.models.test_explain import brute_force
 
 F = len(FEATURE_NAMES)

@@ -1,7 +1,7 @@
 """Trains a champion from arrays and writes its artifact.
 
  1. split by time: earlier rows train; one horizon later, half the users tune and half test;
- 2. rehearse: fit each head's trees and its curve (`models.base`) on the training rows, stop where
+ 2. rehearse: fit each head's trees and its curve (`models.curve`) on the training rows, stop where
     the tuning rows stop improving, pool the two as does best there, and measure on the test rows;
  3. fit each head again on all rows, which carry more trees: the newest habits count most;
  4. export to ONNX, describe it in the manifest, and load it back with every check.
@@ -25,12 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import model_version, write_artifact
-from models.base import EventBase, SpendBase, fit_event_base, fit_spend_base
-from models.champion import INPUT, OUTPUTS
-from models.dataset import DAY_MS, Dataset, Split, split_by_time, typical
-from models.export import OPSET, Head, export_onnx, require
-from models.manifest import Eligibility, Golden, Manifest, TensorSpec
-from models.metrics import (
+from models.baselines.metrics import (
     TWEEDIE_POWER,
     auc,
     average_precision,
@@ -40,8 +35,13 @@ from models.metrics import (
     spend_metrics,
     tweedie_unit_deviance,
 )
+from models.champion import INPUT, OUTPUTS
+from models.curve import EventBase, SpendBase, fit_event_base, fit_spend_base
+from models.manifest import Eligibility, Golden, Manifest, TensorSpec
 from models.season import SEASON_FEATURE, Season
-from models.season_fit import fit_season
+from models.training.dataset import DAY_MS, Dataset, Split, split_by_time, typical
+from models.training.export import OPSET, Head, export_onnx, require
+from models.training.season_fit import fit_season
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 

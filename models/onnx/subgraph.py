@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from models.protobuf import fields, messages, one, written
+from models.onnx.protobuf import fields, messages, one, written
 
 __all__ = ["makes", "with_outputs"]
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.btyd import BgNbd, GammaGamma, Summary, fit_bg_nbd, fit_gamma_gamma
-from models.metrics import ranks
+from models.baselines.btyd import BgNbd, GammaGamma, Summary, fit_bg_nbd, fit_gamma_gamma
+from models.baselines.metrics import ranks
 
 __all__ = ["Baselines", "Purchases", "fit_baselines", "gap_ratio", "rfm"]
 

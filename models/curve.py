@@ -34,7 +34,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graph import Graph
+from models.onnx.graph import Graph
 from models.season import SEASON_FEATURE, Season, clock_nodes
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, YEAR_DAYS

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from models.bootstrap import auc_interval
-from models.metrics import auc
+from models.baselines.bootstrap import auc_interval
+from models.baselines.metrics import auc
 
 
 def panel(users: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.btyd import BgNbd, GammaGamma, Summary, fit_bg_nbd, fit_gamma_gamma
+from models.baselines.btyd import BgNbd, GammaGamma, Summary, fit_bg_nbd, fit_gamma_gamma
 
 CDNOW = BgNbd(r=0.243, alpha=4.414, a=0.793, b=2.426)  # Fader, Hardie & Lee 2005, table 2 (weeks)
 CDNOW_VALUE = GammaGamma(p=6.25, q=3.74, v=15.44)  # Fader & Hardie 2013, section 3

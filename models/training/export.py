@@ -9,7 +9,7 @@ is what ONNX Runtime decides:
   no missing value (`missing_type` None) LightGBM reads NaN as 0, and so does the graph.
 - Each tree's mean leaf is moved into the intercept, so that float32 sums stay small and exact.
 
-After the trees comes `slope * raw + intercept`, and what the head's curve says (`models.base`), if
+After the trees comes `slope * raw + intercept`, and what the head's curve says (`models.curve`), if
 it has one: to a probability's log-odds it is added, to an amount as an amount.
 Only training needs this module; it needs `pip install tideline[train]`.
 """
@@ -24,8 +24,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import EventBase, SpendBase, base_nodes, input_nodes
 from models.champion import INPUT, OUTPUTS, base_output
+from models.curve import EventBase, SpendBase, base_nodes, input_nodes
 from schemas.errors import ArtifactError
 
 __all__ = ["OPSET", "P_MIN", "Head", "export_onnx", "require"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from models.baselines.metrics import log_loss, tweedie_deviance
 from models.champion import Champion
-from models.dataset import Dataset
-from models.metrics import log_loss, tweedie_deviance
+from models.training.dataset import Dataset
 
 __all__ = ["Verdict", "judge"]
 

@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import EventBase, fit_event_base
-from models.dataset import DAY_MS, Dataset
-from models.metrics import error_of_mean
+from models.baselines.metrics import error_of_mean
+from models.curve import EventBase, fit_event_base
 from models.season import SEASON_FEATURE, Season, estimate_levels
+from models.training.dataset import DAY_MS, Dataset
 from schemas.features import YEAR_DAYS
 
 __all__ = ["fit_season"]

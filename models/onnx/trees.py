@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.protobuf import fields, messages, one, varint
+from models.onnx.protobuf import fields, messages, one, varint
 from schemas.errors import ArtifactError
 
 __all__ = ["Leaves", "tree_leaves"]

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models import export
-from models.export import Head, export_onnx, float32_not_above, require
+from models.training import export
+from models.training.export import Head, export_onnx, float32_not_above, require
 from schemas.errors import ArtifactError
 from tests.models.synthetic import rows
 

@@ -9,7 +9,7 @@ import pytest
 
 from models.artifact import default_artifact_path, load_artifact
 from models.champion import OUTPUTS
-from models.subgraph import with_outputs
+from models.onnx.subgraph import with_outputs
 from schemas.features import FEATURE_NAMES
 
 

@@ -9,11 +9,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from models.base import BASE_FEATURES, EventBase, SpendBase, _Curve, fit_event_base, fit_spend_base
-from models.btyd import BgNbd
+from models.baselines.btyd import BgNbd
 from models.champion import INPUT, base_output
-from models.export import Head, export_onnx
-from models.subgraph import with_outputs
+from models.curve import BASE_FEATURES, EventBase, SpendBase, _Curve, fit_event_base, fit_spend_base
+from models.onnx.subgraph import with_outputs
+from models.training.export import Head, export_onnx
 from schemas.features import FEATURE_NAMES
 
 F = len(FEATURE_NAMES)

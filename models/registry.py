@@ -18,18 +18,47 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifact import CURRENT_FILE, MANIFEST_FILE, MODEL_FILE, current_version, load_artifact
+from models.artifact import (
+    CURRENT_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    artifacts_root,
+    current_version,
+    default_artifact_path,
+    load_artifact,
+)
 from models.blend import Scorer, Scores
 from models.champion import Champion, Outlook
 from models.explain import Explainer
 from schemas.errors import ArtifactError
 from schemas.messages import LearnerSnapshot
 
-__all__ = ["ExplainingScorer", "ScorerStore", "Switch", "watch"]
+__all__ = [
+    "ExplainingScorer",
+    "ScorerStore",
+    "Switch",
+    "artifact_directory",
+    "artifact_place",
+    "watch",
+]
 
 _log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0  # a stat and a read of one line: cheap on any disk
+
+
+def artifact_place(named: str) -> Path:
+    """Where models are: the directory that the setting `artifact` names, else those shipped.
+
+    It is a directory of artifacts with a file `CURRENT`, or the directory of one artifact.
+    """
+    return Path(named) if named else artifacts_root()
+
+
+def artifact_directory(named: str) -> Path:
+    """The directory of the artifact in use now. Raises ArtifactError."""
+    place = artifact_place(named)
+    return default_artifact_path(place) if (place / CURRENT_FILE).exists() else place
 
 
 class ExplainingScorer:

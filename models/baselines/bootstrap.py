@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.metrics import Bools, Floats
+from models.baselines.metrics import Bools, Floats
 
 __all__ = ["auc_interval"]
 

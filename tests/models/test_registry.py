@@ -13,9 +13,9 @@ import pytest
 
 from models.artifact import CURRENT_FILE, MANIFEST_FILE, MODEL_FILE, artifacts_root, load_artifact
 from models.artifact import promote as put_into_use
+from models.registry import ScorerStore, Switch, watch
 from schemas.errors import ArtifactError
 from schemas.messages import LearnerSnapshot
-from streams.artifacts import ScorerStore, Switch, watch
 from streams.core.records import Records
 from streams.learner_app import SLICE_EXAMPLES, LearnerService
 from streams.transport import RecordBatch

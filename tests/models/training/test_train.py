@@ -11,9 +11,9 @@ import pytest
 
 from models.artifact import MODEL_FILE, load_artifact
 from models.champion import Champion
-from models.dataset import Dataset, split_by_time, typical
 from models.manifest import Eligibility
-from models.train import CHURN_TREES, SPEND_TREES, Summary, train
+from models.training.dataset import Dataset, split_by_time, typical
+from models.training.train import CHURN_TREES, SPEND_TREES, Summary, train
 from schemas.errors import ArtifactError
 from schemas.features import FEATURES_HASH
 from tests.models.synthetic import DAY_MS, HORIZON_DAYS, at, churn_logit, dataset, rows

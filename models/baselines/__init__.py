@@ -1,0 +1,1 @@
+"""What the scores are measured against: BG/NBD, Gamma-Gamma and RFM, and the figures for it."""

@@ -1,0 +1,1 @@
+"""Graphs of ONNX without the onnx package: trees, protocol buffers, and cuts of a model."""

@@ -1,0 +1,1 @@
+"""Training a champion: rows, fits, export and the rule of promotion."""
