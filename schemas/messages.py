@@ -120,7 +120,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     reason: str
-    """A short code such as `invalid_json`; see `streams/core/decode.py` for all of them."""
+    """A short code such as `invalid_json`; see `streams/core/events/decode.py` for all of them."""
     detail: str
     recorded_at_ms: int
     key: bytes | None

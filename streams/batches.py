@@ -10,7 +10,7 @@ from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from streams.core.records import Records
+from streams.core.events.records import Records
 from streams.kernels.record_batches import read_batch
 
 __all__ = ["is_v2", "read_batches"]

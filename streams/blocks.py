@@ -23,7 +23,7 @@ from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
 from numpy.typing import NDArray
 
 from schemas.tables import Table
-from streams.core.table_columns import Coded, Strings
+from streams.core.texts import Coded, Strings
 
 __all__ = ["Block", "Column", "encode_column"]
 

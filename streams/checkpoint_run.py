@@ -13,9 +13,9 @@ from typing import Final
 
 from schemas.messages import Erasure
 from streams.checkpoints import Begun, CheckpointStore
-from streams.core import snapshot
-from streams.core.pages import Page
-from streams.core.state import ShardState
+from streams.core.state import snapshot
+from streams.core.state.pages import Page
+from streams.core.state.shard_state import ShardState
 from streams.effects import Effects
 from streams.journal import Journal
 from streams.services import Services

@@ -11,7 +11,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from schemas.errors import StateError
-from streams.core.pages import (
+from streams.core.state.pages import (
     TABLE,
     ArrayPages,
     Manifest,
@@ -127,7 +127,7 @@ class CheckpointStore:
     def begin(
         self, seq: int, journal_offset: int, meta: bytes, sources: Mapping[str, Source]
     ) -> Begun:
-        """Begin with what `streams.core.snapshot.freeze` gave, `everything` if `fresh`."""
+        """Begin with what `streams.core.state.snapshot.freeze` gave, `everything` if `fresh`."""
         return Begun(seq, journal_offset, Writing(meta, sources, self._complete))
 
     async def write(self, pages: Sequence[Page]) -> int:

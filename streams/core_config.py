@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.core.config import CoreConfig
-from streams.core.events import DecodeRules
+from streams.core.events.events import DecodeRules
 from streams.settings import Settings
 
 __all__ = ["core_config"]

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable
 
 from schemas.errors import FatalError, RetryableError, TidelineError
 from schemas.topics import TopicNames
-from streams.core.records import CLICKSTREAM, ORDERS
+from streams.core.events.records import CLICKSTREAM, ORDERS, RecordBatch
 from streams.journal import Fenced
 from streams.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
 from streams.services import Services
 from streams.shard import Shard
-from streams.transport import RecordBatch
 
 __all__ = ["Engine"]
 

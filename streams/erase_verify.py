@@ -19,8 +19,8 @@ from schemas.messages import DeadLetter, Erasure
 from schemas.tables import PERSONAL
 from streams.checkpoints import CheckpointStore
 from streams.clickhouse import connect, sink_error
-from streams.core import snapshot
 from streams.core.erasure import named_in
+from streams.core.state import snapshot
 from streams.core.texts import Texts
 from streams.dlq import topic_records
 from streams.erase_clickhouse import was_before

@@ -18,7 +18,7 @@ from schemas.errors import RetryableError, StateError
 from schemas.messages import Erasure, ErasureRequest
 from streams.core import erasure
 from streams.core.plan import Clock
-from streams.core.state import Meta
+from streams.core.state.shard_state import Meta
 from streams.log import KafkaLog, KeyValue, Log
 from streams.settings import Settings
 from streams.targets import kafka_access

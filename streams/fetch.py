@@ -18,7 +18,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 
 from streams.batches import is_v2, read_batches
-from streams.core.records import Records
+from streams.core.events.records import Records
 from streams.log import to_records
 
 __all__ = ["drain", "fetched_columns", "keep_fetched_bytes"]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from streams.core.events.records import SOURCES, Records
 from streams.core.plan import Pending, Plan
-from streams.core.records import SOURCES, Records
 
 __all__ = ["Inbox"]
 

@@ -24,13 +24,14 @@ from models.registry import ScorerStore, Switch, artifact_place, watch
 from schemas.errors import RetryableError
 from schemas.messages import Drift, Example, LearnerSnapshot
 from streams import metrics as metrics_module
+from streams.core.events.records import RecordBatch
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import newest_snapshot
 from streams.kafka_access import require_reachable
 from streams.log import KafkaLog, Log
 from streams.settings import Settings
 from streams.targets import kafka_access
-from streams.transport import BatchSchema, RecordBatch
+from streams.transport import BatchSchema
 
 __all__ = ["LearnerService", "create_app", "run", "show"]
 

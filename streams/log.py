@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.errors import BrokerUnavailable, StateError
-from streams.core.records import Records
+from streams.core.events.records import Records
 from streams.kafka_access import KafkaAccess, probe
 
 __all__ = ["KafkaLog", "KeyValue", "Log", "to_records"]

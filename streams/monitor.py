@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs
 from streams.metrics import Metrics
 

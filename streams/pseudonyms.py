@@ -23,7 +23,7 @@ import numpy as np
 
 from schemas.messages import AlertMessage
 from streams.core.step import Outputs
-from streams.core.table_columns import Coded
+from streams.core.texts import Coded
 from streams.settings import Secret
 
 __all__ = ["CONCEALED", "KEY_ID_DIGITS", "PATTERN", "Pseudonyms"]

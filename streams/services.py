@@ -12,7 +12,7 @@ from schemas.messages import LearnerSnapshot
 from schemas.topics import TopicNames
 from streams.core.config import CoreConfig, Scorer
 from streams.core.plan import Clock
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs
 from streams.erasures import ErasureBoard
 from streams.log import Log

@@ -29,12 +29,12 @@ from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 from schemas.topics import TopicNames
 from streams.checkpoints import CheckpointStore
-from streams.core import snapshot
 from streams.core.config import CoreConfig, Scorer
+from streams.core.events.records import SOURCES, Records
 from streams.core.features import features
 from streams.core.plan import Plan
-from streams.core.records import SOURCES, Records
-from streams.core.state import ShardState
+from streams.core.state import snapshot
+from streams.core.state.shard_state import ShardState
 from streams.core.step import step
 from streams.core.texts import Texts
 from streams.journal import Journal, Step, Takeover, valid_steps

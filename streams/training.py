@@ -18,11 +18,11 @@ from models.training.dataset import LATER_SHARE, Dataset
 from schemas.errors import SettingsError
 from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply
-from streams.core.decode import decode
-from streams.core.events import DecodeRules
+from streams.core.events.decode import decode
+from streams.core.events.events import DecodeRules
+from streams.core.events.records import CLICKSTREAM, ORDERS, Records
 from streams.core.features import DAY_MS, features
-from streams.core.records import CLICKSTREAM, ORDERS, Records
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from streams.erasures import ErasureBoard
 from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History, read_history

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import aiokafka
@@ -26,25 +25,16 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.core.records import Records
+from streams.core.events.records import RecordBatch, Records
 from streams.fetch import fetched_columns, keep_fetched_bytes
 from streams.offset_commits import commit_assigned
 
-__all__ = ["BatchSchema", "Consumer", "RecordBatch", "Transport"]
+__all__ = ["BatchSchema", "Consumer", "Transport"]
 
 # How long a fetch may wait for the first byte of any partition. Kafka answers as soon as there is
 # one, the in-memory local broker when it looks again, after half of that.
 FETCH_MAX_WAIT_MS = 50
 MAX_POLL_RECORDS = 50_000  # bounds one poll, so that a backlog can't fill memory in one go
-
-
-@dataclass(frozen=True)
-class RecordBatch:
-    """What one poll returned for one topic partition."""
-
-    topic: str
-    partition: int
-    records: Records
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]

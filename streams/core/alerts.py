@@ -18,8 +18,8 @@ from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.config import CoreConfig, Scorer
 from streams.core.erasure import life_of
 from streams.core.hashing import stable_id, stable_share
-from streams.core.segments import Table
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
+from streams.core.texts import TableRows
 from streams.core.times import iso_utc
 
 __all__ = ["ACTIONS", "RULE", "enough_data", "update_alerts"]
@@ -48,7 +48,7 @@ def update_alerts(
     config: CoreConfig,
     scorer: Scorer,
     learner: LearnerSnapshot | None,
-) -> tuple[Table, list[AlertMessage]]:
+) -> tuple[TableRows, list[AlertMessage]]:
     """Open and close alerts of the scored users in `rows` (int64 [k], features x float32 [k, F]).
 
     Returns the `alerts` rows and the messages for Kafka, closings before openings.
@@ -104,7 +104,7 @@ def _describe(
     config: CoreConfig,
     scorer: Scorer,
     learner_version: int,
-) -> tuple[Table, list[AlertMessage]]:
+) -> tuple[TableRows, list[AlertMessage]]:
     c = state.columns
     k = len(rows)
     users = [str(u) for u in state.users[rows]]
@@ -115,7 +115,7 @@ def _describe(
     actions = [ACTIONS.get(t, DEFAULT_ACTION) for t in tiers]
     priority = c.alert_p[rows] * np.nan_to_num(c.alert_spend[rows])
     states = np.where(is_open, "open", "closed").tolist()
-    table: Table = {
+    table: TableRows = {
         "alert_id": ids,
         "user_id": users,
         "shard": np.full(k, state.meta.shard, np.uint16),

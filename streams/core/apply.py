@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from schemas.events import CLICK_TYPES
 from schemas.features import COUNT_MEASURES, GAP_ORDERS, MONEY_MEASURES
-from streams.core.columns import DECAYED
-from streams.core.events import KIND_PLACED, Events
+from streams.core.events.events import KIND_PLACED, Events
 from streams.core.features import DAY_MS, HALF_LIVES_MS
-from streams.core.state import ShardState
+from streams.core.state.columns import DECAYED
+from streams.core.state.shard_state import ShardState
 from streams.kernels.counting import (
     Cells,
     Measures,

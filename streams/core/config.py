@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.messages import LearnerSnapshot
-from streams.core.events import DecodeRules
+from streams.core.events.events import DecodeRules
 
 __all__ = ["CoreConfig", "Outlook", "Scorer", "Scores"]
 

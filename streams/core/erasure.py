@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.messages import Erasure, ErasureRequest
-from streams.core.events import Events, Reject
+from streams.core.events.events import Events, Reject
+from streams.core.events.records import Records
 from streams.core.features import DAY_MS
 from streams.core.hashing import hashes, mix
 from streams.core.plan import Clock
-from streams.core.records import Records
-from streams.core.state import Meta, ShardState
+from streams.core.state.shard_state import Meta, ShardState
 from streams.core.texts import Texts
 
 __all__ = ["digest", "due", "erase", "keep_out", "life_of", "named_in", "probe_of", "shut_out"]

@@ -19,7 +19,7 @@ from schemas.features import (
     WINDOWS,
     YEAR_DAYS,
 )
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from streams.kernels.feature_rows import (
     Places,
     history_features,

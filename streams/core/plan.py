@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.messages import Erasure
-from streams.core.state import Meta
+from streams.core.state.shard_state import Meta
 
 __all__ = ["SWEEP_SLICE_ROWS", "Clock", "Pending", "Plan", "in_runs", "next_plan"]
 

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from schemas.features import FEATURES_HASH
 from streams.core.config import Scorer
 from streams.core.hashing import mix
-from streams.core.segments import Table
-from streams.core.state import ShardState
-from streams.core.table_columns import Coded
+from streams.core.state.shard_state import ShardState
+from streams.core.texts import Coded, TableRows
 
 __all__ = ["SAMPLE_TABLE", "sample"]
 
@@ -32,7 +31,7 @@ def sample(
     share: float,
     scorer: Scorer,
     learner_version: int,
-) -> Table:
+) -> TableRows:
     """`score_samples` rows of about `share` (0 to 1) of the users in `rows` (int64 [k], features
     x float32 [k, F]) who have a score."""
     c = state.columns

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from schemas.messages import LearnerSnapshot
 from streams.core.config import CoreConfig, Scorer
 from streams.core.features import DAY_MS
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 
 __all__ = ["take_outlook", "take_scores"]
 

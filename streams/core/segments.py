@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 
 from schemas.segments import DIMENSIONS, LIFECYCLE, VALUE_TIERS
 from streams.core.features import DAY_MS
-from streams.core.state import VALUE_BINS, ShardState
+from streams.core.state.shard_state import VALUE_BINS, ShardState
+from streams.core.texts import TableRows
 
-__all__ = ["LIVE_MS", "Table", "cut_tiers", "update_segments"]
-
-Table = dict[str, Any]
-"""Columns of rows for one ClickHouse table: name -> array or list, all of one length."""
+__all__ = ["LIVE_MS", "cut_tiers", "update_segments"]
 
 LIVE_MS: Final = 90 * DAY_MS
 HIGH_SHARE: Final = 0.10
@@ -52,7 +50,9 @@ def cut_tiers(state: ShardState) -> None:
         state.meta.tier_cuts, state.meta.tier_total = cuts, total
 
 
-def update_segments(state: ShardState, rows: NDArray[np.int64], now_ms: int, shard: int) -> Table:
+def update_segments(
+    state: ShardState, rows: NDArray[np.int64], now_ms: int, shard: int
+) -> TableRows:
     """Bring both dimensions of the users in `rows` up to date; returns `segment_changes` rows."""
     c = state.columns
     orders = c.orders[rows]
@@ -76,7 +76,7 @@ def update_segments(state: ShardState, rows: NDArray[np.int64], now_ms: int, sha
         _change(state, rows, c.value_tier, tier, "value_tier", _TIER_NAMES),
         _change(state, rows, c.lifecycle, lifecycle, "lifecycle", _LIFECYCLE_NAMES),
     ]
-    table: Table = {
+    table: TableRows = {
         name: np.concatenate([change[name] for change in changes]) for name in changes[0]
     }
     changed = len(table["user_id"])
@@ -102,7 +102,7 @@ def _change(
     new: NDArray[np.int8],
     dimension: str,
     names: NDArray[np.object_],
-) -> Table:
+) -> TableRows:
     changed = np.flatnonzero(column[rows] != new)
     at = rows[changed]
     before, after = column[at], new[changed]

@@ -19,19 +19,19 @@ from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.alerts import enough_data, update_alerts
 from streams.core.apply import Applied, admit, apply, forget_some
 from streams.core.config import CoreConfig, Scorer
-from streams.core.decode import decode
 from streams.core.erasure import erase, keep_out, shut_out
-from streams.core.events import Events, Reject
+from streams.core.events.decode import decode
+from streams.core.events.events import Events, Reject
+from streams.core.events.records import SOURCES, Records
 from streams.core.features import DAY_MS, features
+from streams.core.labels import ask, look_ahead, mature
 from streams.core.plan import Plan
-from streams.core.questions import ask, look_ahead, mature
-from streams.core.records import SOURCES, Records
 from streams.core.samples import SAMPLE_TABLE, sample
 from streams.core.scoring import take_outlook, take_scores
-from streams.core.segments import Table, update_segments
-from streams.core.state import ShardState
+from streams.core.segments import update_segments
+from streams.core.state.shard_state import ShardState
 from streams.core.sweep import end_slice, next_sweep_ms, take_slice
-from streams.core.table_columns import Coded
+from streams.core.texts import Coded, TableRows
 
 __all__ = ["Counts", "Outputs", "step"]
 
@@ -61,7 +61,7 @@ class Counts:
 class Outputs:
     """What a step sends out. Every row and message is the same when the step is replayed."""
 
-    tables: dict[str, Table]
+    tables: dict[str, TableRows]
     """ClickHouse rows by table; times are int64 milliseconds."""
     alerts: list[AlertMessage]
     examples: list[Example]
@@ -221,7 +221,7 @@ def _score_rows(
     scorer: Scorer,
     learner_version: int,
     moved: NDArray[np.bool_],
-) -> Table:
+) -> TableRows:
     """Rows of those users of whom there is something new to tell; `moved`: in another segment."""
     c = state.columns
     p, spend = c.p_churn[rows], c.expected_spend[rows]
@@ -260,7 +260,9 @@ def _score_rows(
     }
 
 
-def _drift_rows(shard: int, known: LearnerSnapshot | None, new: LearnerSnapshot | None) -> Table:
+def _drift_rows(
+    shard: int, known: LearnerSnapshot | None, new: LearnerSnapshot | None
+) -> TableRows:
     """What the learner has noticed since the snapshot `known`. Every shard is told; one writes."""
     before = known.version if known else -1
     fresh = [d for d in new.drifts if d.version > before] if new and shard == 0 else []
@@ -311,7 +313,7 @@ def _dead_letters(
     return letters
 
 
-def _dead_letter_rows(letters: list[DeadLetter]) -> Table:
+def _dead_letter_rows(letters: list[DeadLetter]) -> TableRows:
     return {
         "topic": [d.topic for d in letters],
         "partition": np.array([d.partition for d in letters], np.uint16),
@@ -325,7 +327,7 @@ def _dead_letter_rows(letters: list[DeadLetter]) -> Table:
     }
 
 
-def _batch_row(state: ShardState, plan: Plan, counts: Counts) -> Table:
+def _batch_row(state: ShardState, plan: Plan, counts: Counts) -> TableRows:
     row: dict[str, Any] = {
         "shard": np.uint16(state.meta.shard),
         "seq": np.uint64(plan.seq),

@@ -1,7 +1,7 @@
 """The sweep: everybody is scored by the clock, a slice with every step, parked users first.
 
 Who has been silent for longer than any window, and than anything else looks back, is parked once
-their slice is done (`streams.core.parked`). A sweep gives each of these a row again for a step.
+their slice is done (`streams.core.state.parked`). A sweep gives each of these a row again for a step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streams.core.apply import forget
 from streams.core.config import CoreConfig
 from streams.core.features import DAY_MS
 from streams.core.segments import LIVE_MS, cut_tiers
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 
 __all__ = ["end_slice", "next_sweep_ms", "take_slice"]
 

@@ -14,15 +14,15 @@ import numpy as np
 from schemas.events import ClickEvent, OrderEvent, OrderLine
 from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply
-from streams.core.decode import decode
-from streams.core.directory import UserDirectory
-from streams.core.events import DecodeRules
+from streams.core.events.decode import decode
+from streams.core.events.events import DecodeRules
+from streams.core.events.records import CLICKSTREAM, ORDERS, Records
 from streams.core.features import features
-from streams.core.records import CLICKSTREAM, ORDERS, Records
-from streams.core.state import ShardState
+from streams.core.state.directory import UserDirectory
+from streams.core.state.shard_state import ShardState
+from streams.core.state.u64map import U64Map
+from streams.core.state.windows import WindowSums
 from streams.core.texts import Texts
-from streams.core.u64map import U64Map
-from streams.core.windows import WindowSums
 from streams.kernels.cells import DIGITS, combine_cells
 from streams.kernels.record_batches import read_batch
 

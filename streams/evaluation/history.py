@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from schemas.errors import SettingsError
 from schemas.events import OrderEvent
+from streams.core.events.records import Records
 from streams.core.features import DAY_MS
-from streams.core.records import Records
 from streams.replay.records import Block
 
 __all__ = ["History", "read_history"]

@@ -21,10 +21,10 @@ from models.learner import OnlineLearner
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Drift, LearnerSnapshot
 from streams.core.config import CoreConfig
+from streams.core.events.records import ORDERS, Records
 from streams.core.features import DAY_MS, features
 from streams.core.plan import Pending, Plan, next_plan
-from streams.core.records import ORDERS, Records
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from streams.core.step import step
 
 __all__ = ["ReplayedShard"]

@@ -206,7 +206,7 @@ def history_features(
     beyond: _Rows,
 ) -> None:
     """Recency, orders and rhythm into x float32 [k, F], each from its column on. The columns of
-    the state as in `streams.core.state`; `within` and `beyond` as in `_rhythm`."""
+    the state as in `streams.core.state.shard_state`; `within` and `beyond` as in `_rhythm`."""
     kinds = last_seen_ms.shape[1]
     for i in range(len(rows)):
         if i + _AHEAD < len(rows):

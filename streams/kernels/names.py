@@ -1,4 +1,4 @@
-"""The loops of `streams.core.directory`: user ids to rows, by hash and then byte for byte.
+"""The loops of `streams.core.state.directory`: user ids to rows, by hash and then byte for byte.
 
 Open addressing with linear probing (Knuth, vol. 3, 6.4). `index` is int32 [slots], a power of two:
 1 + row, 0 where free. Ids are pieces of one buffer. `sizes` tells what a row is: above 0

@@ -107,7 +107,7 @@ class _Core:
         if self.windows:
             use_windows(self.windows)
         from schemas.features import FEATURE_NAMES, FEATURES, WINDOWS  # noqa: PLC0415
-        from streams.core.state import ShardState  # noqa: PLC0415
+        from streams.core.state.shard_state import ShardState  # noqa: PLC0415
         from streams.core.warm import compile_kernels  # noqa: PLC0415
         from streams.core_config import core_config  # noqa: PLC0415
         from streams.replay.partitioner import Partitioner  # noqa: PLC0415

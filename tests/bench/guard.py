@@ -20,7 +20,7 @@ import numpy as np
 from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES
 from streams.core.plan import Plan
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from streams.core.step import step
 from streams.core.warm import compile_kernels
 from streams.core_config import core_config

@@ -13,11 +13,11 @@ import numpy as np
 from schemas.messages import LearnerSnapshot
 from streams.core.apply import admit, apply
 from streams.core.config import CoreConfig, Scorer
-from streams.core.decode import decode
+from streams.core.events.decode import decode
+from streams.core.events.records import SOURCES, Records
 from streams.core.features import features
 from streams.core.plan import Plan
-from streams.core.records import SOURCES, Records
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from streams.core.step import step
 
 __all__ = ["LAYERS", "Work", "work_of"]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.core.records import SOURCES, Records
+from streams.core.events.records import SOURCES, Records
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, records
 from streams.replay.synthetic import Synthetic
 from streams.replay.templates import Templates

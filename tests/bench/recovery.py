@@ -29,9 +29,9 @@ from schemas.features import FEATURE_NAMES
 from streams import migrate, topics_admin
 from streams.checkpoints import CheckpointStore
 from streams.commands.support import json_option, print_json, print_table
-from streams.core import snapshot
 from streams.core.plan import Plan
-from streams.core.state import ShardState
+from streams.core.state import snapshot
+from streams.core.state.shard_state import ShardState
 from streams.core.step import step
 from streams.core_config import core_config
 from streams.journal import Journal

@@ -19,7 +19,7 @@ from schemas.features import FEATURE_NAMES
 from streams.cli import tideline
 from streams.commands.bench import PARTS as SHOWN
 from streams.core.plan import Plan
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from streams.core_config import core_config
 from streams.settings import load
 from tests.bench import environments, run

@@ -13,7 +13,7 @@ from clickhouse_driver.columns.service import write_column
 
 from schemas.tables import Table
 from streams.blocks import Block, encode_column
-from streams.core.table_columns import Coded, Strings
+from streams.core.texts import Coded, Strings
 
 TIME = "DateTime64(3, 'UTC')"
 LOW = "LowCardinality(String)"

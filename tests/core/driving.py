@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
-from streams.core.asked import Asked
 from streams.core.config import CoreConfig
-from streams.core.events import DecodeRules
+from streams.core.events.events import DecodeRules
+from streams.core.events.records import SOURCES, Records
 from streams.core.plan import Clock, Pending, Plan, next_plan
-from streams.core.records import SOURCES, Records
-from streams.core.state import Meta, ShardState
+from streams.core.state.open_questions import Asked
+from streams.core.state.shard_state import Meta, ShardState
 from streams.core.step import Outputs, step
 from tests.core.oracle import DAY_MS, Wire
 

@@ -23,9 +23,9 @@ from schemas.features import (
     WINDOWS,
     YEAR_DAYS,
 )
-from streams.core.columns import DECAYED
 from streams.core.features import DAY_MS, HALF_LIVES_MS
-from streams.core.state import ShardState
+from streams.core.state.columns import DECAYED
+from streams.core.state.shard_state import ShardState
 
 __all__ = ["features"]
 

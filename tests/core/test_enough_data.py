@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streams.core.state import VALUE_BINS
+from streams.core.state.shard_state import VALUE_BINS
 from tests.core.driving import DAY_MS, T0, Driver, SilenceScorer, click, config, order
 
 SCORES = ("p_churn", "p_champion", "p_learner", "expected_spend")

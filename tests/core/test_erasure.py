@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Erasure, ErasureRequest
-from streams.core import snapshot
-from streams.core.asked import Asked
 from streams.core.erasure import digest, due, named_in, probe_of
+from streams.core.events.records import SOURCES, Records
 from streams.core.features import features
 from streams.core.plan import Plan
-from streams.core.records import SOURCES, Records
-from streams.core.state import ShardState
+from streams.core.state import snapshot
+from streams.core.state.open_questions import Asked
+from streams.core.state.shard_state import ShardState
 from streams.core.texts import Texts
 from tests.core.driving import (
     HOUR_MS,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Drift, LearnerSnapshot
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from tests.core.driving import DAY_MS, T0, Driver, FakeOutlook, SilenceScorer, click, order
 
 HOUR_MS = 3_600_000

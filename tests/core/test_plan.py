@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.core.plan import SWEEP_SLICE_ROWS, Clock, Pending, Plan, in_runs, next_plan
-from streams.core.state import Meta
+from streams.core.state.shard_state import Meta
 from tests.core.driving import (
     HOUR_MS,
     T0,

@@ -20,11 +20,11 @@ from schemas.messages import LearnerSnapshot
 from schemas.segments import DIMENSIONS, LIFECYCLE, VALUE_TIERS
 from schemas.tables import TABLES
 from streams.core.apply import forget
+from streams.core.events.records import Records
 from streams.core.features import features
 from streams.core.plan import Plan
-from streams.core.records import Records
 from streams.core.segments import cut_tiers, value_bin
-from streams.core.state import VALUE_BINS
+from streams.core.state.shard_state import VALUE_BINS
 from streams.core.times import iso_utc
 from tests.core.driving import (
     HOUR_MS,

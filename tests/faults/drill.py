@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.registry import ScorerStore, artifact_place
-from streams.core.records import Records
+from streams.core.events.records import Records
 from streams.core_config import core_config
 from streams.local.process import wait_until
 from streams.log import KafkaLog

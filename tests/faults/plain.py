@@ -18,10 +18,10 @@ import numpy as np
 
 from schemas.features import FEATURE_NAMES
 from streams.core.config import CoreConfig
+from streams.core.events.records import SOURCES, Records
 from streams.core.features import features
 from streams.core.plan import Pending, next_plan
-from streams.core.records import SOURCES, Records
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from streams.core.step import Counts, Outputs, step
 from streams.core.texts import Texts
 from tests.core.driving import SilenceScorer

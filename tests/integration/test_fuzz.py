@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from schemas.messages import DeadLetter
-from streams.core.decode import REASONS
+from streams.core.events.decode import REASONS
 from streams.log import KafkaLog
 from streams.replay.records import CLICKSTREAM, InputRecord
 from streams.replay.synthetic import Synthetic

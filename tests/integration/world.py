@@ -23,7 +23,7 @@ from schemas.features import FEATURE_NAMES
 from streams import migrate, topics_admin
 from streams.checkpoints import CheckpointStore
 from streams.clickhouse import ClickHouseTarget, connect
-from streams.core import snapshot
+from streams.core.state import snapshot
 from streams.core_config import core_config
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail, wait_until
 from streams.log import KafkaLog

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import CLICK_TYPES, MAX_EVENT_BYTES, ORDER_TYPES, ClickEvent
-from streams.core import decode as decoding
-from streams.core.decode import decode
-from streams.core.events import Events
-from streams.core.parse import parse
-from streams.core.records import CLICKSTREAM, ORDERS, Records
+from streams.core.events import decode as decoding
+from streams.core.events.decode import decode
+from streams.core.events.events import Events
+from streams.core.events.parse import parse
+from streams.core.events.records import CLICKSTREAM, ORDERS, Records
 from streams.kernels.fields import Fields
 from streams.kernels.memory import load8, load64, trailing_zeros
 from streams.kernels.xxh64 import xxh64

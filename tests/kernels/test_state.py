@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from schemas.features import FEATURE_NAMES, GAP_ORDERS
 from streams.core.features import DAY_MS, HALF_LIVES_MS, features
 from streams.core.hashing import mix
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
 from streams.core.texts import Texts
 from streams.kernels.cells import DIGITS, combine_cells
 from streams.kernels.counting import add_decayed, group, pair_keys

@@ -6,7 +6,7 @@ nothing to learn. Two streams of labels are made of the same orders:
 
 - naive: a question is answered "ordered" as soon as an order comes, and the next one is asked; else
   "churned" after H. Who buys often answers soon and is asked often, and the buyers answer first.
-- ours: what the shard's own questions give (`streams.core.questions`), which wait for H.
+- ours: what the shard's own questions give (`streams.core.labels`), which wait for H.
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ from models.artifact import promote as put_into_use
 from models.registry import ScorerStore, Switch, watch
 from schemas.errors import ArtifactError
 from schemas.messages import LearnerSnapshot
-from streams.core.records import Records
+from streams.core.events.records import RecordBatch, Records
 from streams.learner_app import SLICE_EXAMPLES, LearnerService
-from streams.transport import RecordBatch
 from tests.models.synthetic import example, rows
 from tests.shell_core.memory import MemoryLog
 

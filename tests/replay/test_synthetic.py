@@ -12,8 +12,8 @@ import pytest
 
 from schemas.errors import SettingsError
 from schemas.events import ClickEvent, OrderEvent
-from streams.core import decode as core
-from streams.core.records import Records
+from streams.core.events import decode as core
+from streams.core.events.records import Records
 from streams.replay.malformed import KINDS, REASONS
 from streams.replay.records import CLICKSTREAM, ORDERS, Block
 from streams.replay.synthetic import DAY_MS, Synthetic

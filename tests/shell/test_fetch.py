@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.core.records import Records
+from streams.core.events.records import Records
 from streams.fetch import fetched_columns, keep_fetched_bytes
 from streams.local.tansu import TansuBroker
 from streams.log import to_records

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from schemas.errors import StateError
-from streams.core.records import Records
+from streams.core.events.records import Records
 from streams.log import KeyValue
 from streams.sink_buffer import checked_rows
 

@@ -17,10 +17,10 @@ import numpy as np
 from schemas.features import FEATURE_NAMES
 from schemas.topics import TopicNames
 from streams.core.config import CoreConfig, Scorer
+from streams.core.events.records import SOURCES
 from streams.core.plan import Plan
-from streams.core.records import SOURCES
-from streams.core.snapshot import comparable
-from streams.core.state import ShardState
+from streams.core.state.shard_state import ShardState
+from streams.core.state.snapshot import comparable
 from streams.core.step import Outputs, step
 from streams.journal import Step, Takeover
 from streams.log import Log

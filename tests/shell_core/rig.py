@@ -22,14 +22,13 @@ from schemas.topics import TopicNames
 from streams import engine as engine_module
 from streams import shard as shard_module
 from streams.core.config import CoreConfig
-from streams.core.records import SOURCES
+from streams.core.events.records import SOURCES, RecordBatch
 from streams.engine import Engine
 from streams.erasures import ErasureBoard
 from streams.replay.records import CLICKSTREAM
 from streams.replay.synthetic import Synthetic
 from streams.services import Services
 from streams.shard import Shard
-from streams.transport import RecordBatch
 from tests.core.driving import SilenceScorer, config
 from tests.shell_core.memory import Faults, MemoryLog, MemorySink, NoFaults
 from tests.shell_core.oracle import Oracle, assert_same_state, replay_journal

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import StateError
 from streams.checkpoints import Begun, CheckpointStore
-from streams.core.pages import PAGE_BYTES, Source
+from streams.core.state.pages import PAGE_BYTES, Source
 from streams.packing import Unpacked
 from tests.shell_core.memory import MemoryLog
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from streams.core.events.records import CLICKSTREAM, ORDERS, Records
 from streams.core.plan import Plan
-from streams.core.records import CLICKSTREAM, ORDERS, Records
 from streams.inbox import Inbox
 
 

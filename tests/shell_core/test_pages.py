@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
 from numpy.typing import NDArray
 
-from streams.core import pages
-from streams.core.pages import (
+from streams.core.state import pages
+from streams.core.state.pages import (
     ArrayPages,
     Contents,
     Manifest,

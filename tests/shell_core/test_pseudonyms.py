@@ -18,7 +18,7 @@ from streams.blocks import Block
 from streams.cli import tideline
 from streams.core.hashing import stable_id
 from streams.core.step import Counts, Outputs
-from streams.core.table_columns import Coded
+from streams.core.texts import Coded
 from streams.pseudonyms import CONCEALED, Pseudonyms
 from streams.settings import Secret, Settings, load
 from streams.targets import pseudonyms

@@ -20,9 +20,9 @@ import pytest
 
 from schemas.errors import BrokerUnavailable, StateError
 from streams import shard as shard_module
+from streams.core.events.records import RecordBatch
 from streams.engine import Engine
 from streams.journal import Fenced, Journal
-from streams.transport import RecordBatch
 from tests.shell_core.memory import MemoryLog, MemorySink, NoFaults
 from tests.shell_core.oracle import assert_same_state
 from tests.shell_core.rig import (

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from schemas.features import FEATURES_HASH
 from schemas.messages import Example
-from streams.core.asked import Asked
 from streams.core.features import DAY_MS
-from streams.core.segments import Table
-from streams.core.state import ShardState
+from streams.core.state.open_questions import Asked
+from streams.core.state.shard_state import ShardState
+from streams.core.texts import TableRows
 
 __all__ = ["ask", "look_ahead", "mature"]
 
@@ -80,7 +80,7 @@ def ask(
     )
 
 
-def mature(state: ShardState, now_ms: int) -> tuple[Table, list[Example]]:
+def mature(state: ShardState, now_ms: int) -> tuple[TableRows, list[Example]]:
     """Answer every question whose horizon has passed: `matured_predictions` rows and examples."""
     c = state.columns
     examples: list[Example] = []
@@ -119,7 +119,7 @@ def mature(state: ShardState, now_ms: int) -> tuple[Table, list[Example]]:
     return _rows(examples, users), examples
 
 
-def _rows(examples: list[Example], users: list[str]) -> Table:
+def _rows(examples: list[Example], users: list[str]) -> TableRows:
     return {
         "shard": np.array([e.shard for e in examples], np.uint16),
         "ordinal": np.array([e.ordinal for e in examples], np.uint64),

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES
 from streams.core.features import features
-from streams.core.snapshot import comparable, digest, exported, load
-from streams.core.state import STATE_FORMAT, ShardState
+from streams.core.state.shard_state import STATE_FORMAT, ShardState
+from streams.core.state.snapshot import comparable, digest, exported, load
+from streams.core.state.u64map import U64Map
 from streams.core.texts import Texts
-from streams.core.u64map import U64Map
 from tests.core.driving import T0, Driver, SilenceScorer, bounded, click, config, encode, order
 from tests.core.oracle import DAY_MS
 from tests.core.streams_of_events import random_batches

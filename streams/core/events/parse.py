@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import EVENT_VERSION, MAX_EVENT_BYTES, ClickEvent, OrderEvent
-from streams.core.events import (
+from streams.core.events.events import (
     EARLIEST_MS,
     KIND_OF_CLICK,
     KIND_OF_ORDER,
@@ -26,8 +26,8 @@ from streams.core.events import (
     Lines,
     Reject,
 )
+from streams.core.events.records import CLICKSTREAM, Records
 from streams.core.hashing import hashes
-from streams.core.records import CLICKSTREAM, Records
 from streams.core.texts import Texts
 
 __all__ = ["parse"]

@@ -20,10 +20,9 @@ import cramjam
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.columns import ROW
-from streams.core.table_columns import Strings
-from streams.core.texts import Texts
-from streams.core.u64map import U64Map
+from streams.core.state.columns import ROW
+from streams.core.state.u64map import U64Map
+from streams.core.texts import Strings, Texts
 
 __all__ = ["Parked"]
 

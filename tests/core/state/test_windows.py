@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.features import FEATURE_NAMES, FEATURES, WINDOWS
 from streams.core.features import features
-from streams.core.windows import WindowSums
+from streams.core.state.windows import WindowSums
 from tests.core.driving import HOUR_MS, RATES, T0, Driver, bounded, click, order
 from tests.core.oracle import DAY_MS, Admission, Sent, recount
 from tests.core.streams_of_events import LATENESS_MS, Batch, random_batches

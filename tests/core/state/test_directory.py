@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.directory import UserDirectory
+from streams.core.state.directory import UserDirectory
 from streams.core.texts import Texts
 from tests.core.driving import bounded
 

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES, FEATURES
-from streams.core import asked as asked_module
-from streams.core import pages as pages_module
-from streams.core import state as state_module
-from streams.core import u64map
-from streams.core.asked import Asked, QuestionQueue, Questions, pack, unpack
-from streams.core.pages import ArrayPages, Writing, assemble, page_key
-from streams.core.snapshot import comparable, digest, freeze, load, thaw
+from streams.core.state import open_questions as asked_module
+from streams.core.state import pages as pages_module
+from streams.core.state import shard_state as state_module
+from streams.core.state import u64map
+from streams.core.state.open_questions import Asked, QuestionQueue, Questions, pack, unpack
+from streams.core.state.pages import ArrayPages, Writing, assemble, page_key
+from streams.core.state.snapshot import comparable, digest, freeze, load, thaw
 from tests.core.driving import T0, Driver, bounded, click, order
 from tests.core.oracle import DAY_MS
-from tests.core.test_state import drive, fresh
+from tests.core.state.test_state import drive, fresh
 
 
 @pytest.fixture(scope="module", autouse=True)

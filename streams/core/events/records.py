@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CLICKSTREAM", "ORDERS", "SOURCES", "Records"]
+__all__ = ["CLICKSTREAM", "ORDERS", "SOURCES", "RecordBatch", "Records"]
 
 CLICKSTREAM: Final = 0
 ORDERS: Final = 1
@@ -125,3 +125,12 @@ class Records:
             int((self.key_at + self.key_bytes).max()), int((self.value_at + self.value_bytes).max())
         )
         return starts, max(starts, stops)
+
+
+@dataclass(frozen=True)
+class RecordBatch:
+    """What one poll returned for one topic partition."""
+
+    topic: str
+    partition: int
+    records: Records

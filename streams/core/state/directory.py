@@ -12,8 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.table_columns import Strings
-from streams.core.texts import Texts
+from streams.core.texts import Strings, Texts
 from streams.kernels.arrays import grown, zeros
 from streams.kernels.names import find_or_add, place, release
 from streams.kernels.strings import gather

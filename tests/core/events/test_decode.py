@@ -14,10 +14,10 @@ import pytest
 import xxhash
 
 from schemas.events import CLICK_TYPES, MAX_EVENT_BYTES, ORDER_TYPES
-from streams.core.decode import REASONS, decode
-from streams.core.events import DecodeRules, Events
+from streams.core.events.decode import REASONS, decode
+from streams.core.events.events import DecodeRules, Events
+from streams.core.events.records import CLICKSTREAM, ORDERS, Records
 from streams.core.hashing import hashes, mix, stable_id, stable_share
-from streams.core.records import CLICKSTREAM, ORDERS, Records
 from tests.core.driving import RATES, T0, Driver, click, config, order, record, to_records
 from tests.core.oracle import DAY_MS, Wire
 

@@ -1,7 +1,7 @@
 """Writes a shard's state down as arrays while it goes on changing, and makes a state of them again.
 
 `freeze` marks a moment between two steps. The arrays it names can then be taken page by page, each
-as it was at that moment, with steps in between (see `streams.core.frozen`); `thaw` ends it.
+as it was at that moment, with steps in between (see `copy_on_write`); `thaw` ends it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import xxhash
 from numpy.typing import NDArray
 
 from schemas.features import FEATURES_HASH
-from streams.core.columns import ROW
-from streams.core.frozen import PageGuard
-from streams.core.pages import Source
-from streams.core.state import STATE_FORMAT, Meta, ShardState
-from streams.core.u64map import U64Map
-from streams.core.windows import Chunk, WindowSums
+from streams.core.state.columns import ROW
+from streams.core.state.copy_on_write import PageGuard
+from streams.core.state.pages import Source
+from streams.core.state.shard_state import STATE_FORMAT, Meta, ShardState
+from streams.core.state.u64map import U64Map
+from streams.core.state.windows import Chunk, WindowSums
 
 __all__ = ["comparable", "digest", "exported", "freeze", "load", "thaw"]
 

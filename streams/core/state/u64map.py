@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.frozen import PageGuard
+from streams.core.state.copy_on_write import PageGuard
 from streams.kernels import hash_table
 from streams.kernels.arrays import grown, zeros
 

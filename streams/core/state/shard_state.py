@@ -1,7 +1,7 @@
 """Everything a shard remembers, as numpy columns with one row per user.
 
 `step` (streams/core/step.py) changes it in place; nothing else does. Whoever changes columns calls
-`will_change` before. `streams.core.snapshot` writes it down and reads it again.
+`will_change` before. `streams.core.state.snapshot` writes it down and reads it again.
 Times are milliseconds since 1970 UTC; 0 means never.
 """
 
@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 
 from schemas.features import COUNT_MEASURES, FEATURES_HASH, MONEY_MEASURES
 from schemas.messages import Erasure
-from streams.core.asked import Questions
-from streams.core.columns import LEAST_ROWS, ROW, Columns
-from streams.core.directory import UserDirectory
-from streams.core.frozen import PageGuard, RowGuard
-from streams.core.parked import Parked
-from streams.core.table_columns import Strings
-from streams.core.texts import Texts
-from streams.core.u64map import U64Map
-from streams.core.windows import WindowSums
+from streams.core.state.columns import LEAST_ROWS, ROW, Columns
+from streams.core.state.copy_on_write import PageGuard, RowGuard
+from streams.core.state.directory import UserDirectory
+from streams.core.state.open_questions import Questions
+from streams.core.state.parked import Parked
+from streams.core.state.u64map import U64Map
+from streams.core.state.windows import WindowSums
+from streams.core.texts import Strings, Texts
 from streams.kernels.arrays import zeros
 from streams.kernels.counting import group
 

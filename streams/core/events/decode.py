@@ -32,7 +32,7 @@ from schemas.events import (
     OrderEvent,
     OrderLine,
 )
-from streams.core.events import (
+from streams.core.events.events import (
     EARLIEST_MS,
     KIND_OF_CLICK,
     KIND_PLACED,
@@ -43,8 +43,8 @@ from streams.core.events import (
     Lines,
     merged,
 )
-from streams.core.parse import parse
-from streams.core.records import CLICKSTREAM, Records
+from streams.core.events.parse import parse
+from streams.core.events.records import CLICKSTREAM, Records
 from streams.core.texts import Texts
 from streams.kernels.events import REMEMBERED, read_events
 from streams.kernels.fields import Fields

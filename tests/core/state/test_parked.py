@@ -13,16 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.features import FEATURE_NAMES
-from streams.core import parked as parked_module
-from streams.core import state as state_module
 from streams.core import sweep as sweep_module
-from streams.core.columns import ROW
 from streams.core.features import features
-from streams.core.parked import Parked
-from streams.core.snapshot import comparable, freeze, load, thaw
-from streams.core.state import ShardState
-from streams.core.table_columns import Strings
-from streams.core.texts import Texts
+from streams.core.state import parked as parked_module
+from streams.core.state import shard_state as state_module
+from streams.core.state.columns import ROW
+from streams.core.state.parked import Parked
+from streams.core.state.shard_state import ShardState
+from streams.core.state.snapshot import comparable, freeze, load, thaw
+from streams.core.texts import Strings, Texts
 from tests.core.driving import (
     T0,
     Driver,
@@ -35,9 +34,9 @@ from tests.core.driving import (
     table_rows,
 )
 from tests.core.oracle import DAY_MS
+from tests.core.state.test_snapshot import assert_comparable, check_checkpoints
+from tests.core.state.test_state import assert_equal, reload
 from tests.core.streams_of_events import random_batches
-from tests.core.test_snapshot import assert_comparable, check_checkpoints
-from tests.core.test_state import assert_equal, reload
 
 Fed = dict[str, Any]
 
@@ -50,10 +49,10 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.core.apply._TIDIED_PER_STEP", 1)
     monkeypatch.setattr(parked_module, "_DROP_AT", 3)
     monkeypatch.setattr(state_module, "LEAST_ROWS", 4)
-    monkeypatch.setattr("streams.core.columns.LEAST_ROWS", 4)
+    monkeypatch.setattr("streams.core.state.columns.LEAST_ROWS", 4)
     monkeypatch.setattr(state_module, "ROWS_PAGE_BITS", 2)
     monkeypatch.setattr(state_module, "USERS_PAGE_BITS", 3)
-    monkeypatch.setattr("streams.core.directory._MIN_ROWS", 4)
+    monkeypatch.setattr("streams.core.state.directory._MIN_ROWS", 4)
 
 
 def driver(**changes: Any) -> Driver:

@@ -1,0 +1,1 @@
+"""Records become events: what a record holds, which are refused, and the decoded columns."""

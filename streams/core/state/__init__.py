@@ -1,0 +1,1 @@
+"""One shard's state: columns, windows, directory, maps, and how it is written down."""
