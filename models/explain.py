@@ -8,8 +8,8 @@ Sundararajan & Najmi 2020, "The many Shapley values for model explanation", sect
   customer only, and `b` for the typical one only; it is reached iff all of the `a` and none of the
   `b` are the customer's. The Shapley value of that unanimity-like game is `(a-1)! b! / (a+b)!` for
   each of the `a` and `-a! (b-1)! / (a+b)!` for each of the `b`, times the leaf's value. Sums over
-  leaves are exact because Shapley values are additive (Lundberg et al. 2020, "From local explanations
-  to global understanding", interventional TreeSHAP, is the same sum).
+  leaves are exact because Shapley values are additive (Lundberg et al. 2020, "From local
+  explanations to global understanding", interventional TreeSHAP, is the same sum).
 - Of the curve that the trees' log-odds are added to, if there is one (`models.curve`): a function
   of three features, so all eight coalitions are computed, by the graph itself.
 - Of the learner: linear in its inputs, so each input's own term; its input "logit of the champion"

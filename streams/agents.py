@@ -4,7 +4,7 @@
                                                         │  ▲
                                             journal, checkpoints
 
-1. The transport hands the agent whole record batches (`streams/transport.py`).
+1. The transport hands the agent whole record batches (`streams/kafka/transport.py`).
 2. The agent passes each batch to the shard of its partition (`streams/engine.py`).
 3. The shard plans a step, journals the plan, runs it and sends the effects
    (`streams/shard.py` has the protocol; `streams/core/step.py` is what a step does).
@@ -21,7 +21,7 @@ from typing import Any
 import faust
 
 from streams.engine import Engine
-from streams.transport import BatchSchema
+from streams.kafka.transport import BatchSchema
 
 __all__ = ["define_agents"]
 

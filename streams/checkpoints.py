@@ -22,7 +22,7 @@ from streams.core.state.pages import (
     contents_of,
     page_key,
 )
-from streams.log import KeyValue, Log
+from streams.kafka.log import KeyValue, Log
 from streams.packing import PACKING, Unpacked, pack
 
 __all__ = ["Begun", "CheckpointStore", "Stored"]

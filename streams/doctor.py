@@ -133,7 +133,7 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:
-    from streams.topics_admin import check
+    from streams.kafka.topics import check
 
     reports = check(settings, _TIMEOUT_SECONDS)
     yield Finding("kafka", "ok", f"{settings.kafka.broker_url} answers")

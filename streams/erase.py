@@ -32,11 +32,12 @@ from streams.erase_clickhouse import (
     write_audit,
 )
 from streams.erasures import ErasureBoard
-from streams.kafka_admin import connect as connect_admin
-from streams.kafka_admin import partition_counts
-from streams.kafka_offsets import EndOffsets
+from streams.kafka.access import kafka_access
+from streams.kafka.admin import connect as connect_admin
+from streams.kafka.admin import partition_counts
+from streams.kafka.end_offsets import EndOffsets
 from streams.settings import Settings
-from streams.targets import clickhouse_target, kafka_access, pseudonyms
+from streams.targets import clickhouse_target, pseudonyms
 
 __all__ = ["Outcome", "check_key", "erase", "new_request", "person_of", "preview"]
 

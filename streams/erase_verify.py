@@ -22,12 +22,13 @@ from streams.clickhouse import connect, sink_error
 from streams.core.erasure import named_in
 from streams.core.state import snapshot
 from streams.core.texts import Texts
-from streams.dlq import topic_records
 from streams.erase_clickhouse import was_before
 from streams.erasures import board_of
-from streams.log import KafkaLog
+from streams.kafka.access import kafka_access
+from streams.kafka.dead_letters import topic_records
+from streams.kafka.log import KafkaLog
 from streams.settings import Settings
-from streams.targets import clickhouse_target, kafka_access, pseudonyms
+from streams.targets import clickhouse_target, pseudonyms
 
 __all__ = ["Finding", "verify"]
 

@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
 
 from schemas.errors import RetryableError, StateError
-from schemas.messages import Erasure, ErasureRequest
+from schemas.messages import DeadLetter, Erasure, ErasureRequest
 from streams.core import erasure
 from streams.core.plan import Clock
 from streams.core.state.shard_state import Meta
-from streams.log import KafkaLog, KeyValue, Log
+from streams.kafka.access import kafka_access
+from streams.kafka.log import KafkaLog, KeyValue, Log
 from streams.settings import Settings
-from streams.targets import kafka_access
 
-__all__ = ["POLL_SECONDS", "ErasureBoard", "board_of", "read_board"]
+__all__ = ["POLL_SECONDS", "ErasureBoard", "board_of", "letters_of_erased", "read_board"]
 
 _log = logging.getLogger(__name__)
 _decoder = msgspec.msgpack.Decoder(ErasureRequest | Erasure)
@@ -178,3 +178,20 @@ async def read_board(settings: Settings) -> ErasureBoard:
     """What the topic of erasures holds now. Raises BrokerUnavailable."""
     async with board_of(settings) as board:
         return board
+
+
+def letters_of_erased(settings: Settings) -> Callable[[DeadLetter], bool]:
+    """Whether a person whom a dead letter's record names was erased after the record was written,
+    as of now. Raises BrokerUnavailable."""
+    board = asyncio.run(read_board(settings))
+    sources = (settings.topic_names.clickstream, settings.topic_names.orders)
+
+    def is_erased(letter: DeadLetter) -> bool:
+        if not board.requests:
+            return False
+        source = sources.index(letter.topic) if letter.topic in sources else 0
+        where = (source, letter.partition, letter.offset, letter.recorded_at_ms)
+        users = erasure.named_in(letter.key, letter.payload)
+        return any(board.covers(user, *where) for user in users)
+
+    return is_erased

@@ -11,8 +11,8 @@ from typing import Any
 import faust
 import faust.tables
 
+from streams.kafka.access import kafka_access
 from streams.settings import Settings
-from streams.targets import kafka_access
 
 __all__ = ["Failure", "NoTables", "app_options", "execute"]
 

@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaError
 
 from models.blend import unsound
 from schemas.messages import LearnerSnapshot
-from streams.kafka_access import KafkaAccess
-from streams.log import Log
+from streams.kafka.access import KafkaAccess
+from streams.kafka.log import Log
 
 __all__ = ["SnapshotFollower", "newest_of", "newest_snapshot"]
 

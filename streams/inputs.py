@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.errors import StateError
-from streams.log import Log
+from streams.kafka.log import Log
 
 __all__ = ["check_input"]
 

@@ -17,7 +17,7 @@ import msgspec
 
 from schemas.errors import StateError, TidelineError
 from streams.core.plan import Plan
-from streams.log import Log
+from streams.kafka.log import Log
 
 __all__ = ["Fenced", "Journal", "Step", "Takeover", "valid_steps"]
 

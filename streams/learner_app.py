@@ -27,11 +27,10 @@ from streams import metrics as metrics_module
 from streams.core.events.records import RecordBatch
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import newest_snapshot
-from streams.kafka_access import require_reachable
-from streams.log import KafkaLog, Log
+from streams.kafka.access import kafka_access, require_reachable
+from streams.kafka.log import KafkaLog, Log
+from streams.kafka.transport import BatchSchema
 from streams.settings import Settings
-from streams.targets import kafka_access
-from streams.transport import BatchSchema
 
 __all__ = ["LearnerService", "create_app", "run", "show"]
 

@@ -10,7 +10,7 @@ import msgspec
 
 from streams.core.step import Outputs
 from streams.effects import Effects
-from streams.log import KeyValue
+from streams.kafka.log import KeyValue
 from streams.services import Services
 
 __all__ = ["Outgoing"]

@@ -15,7 +15,7 @@ from streams.core.plan import Clock
 from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs
 from streams.erasures import ErasureBoard
-from streams.log import Log
+from streams.kafka.log import Log
 from streams.pseudonyms import Pseudonyms
 
 __all__ = ["Monitor", "Services", "Sink"]

@@ -38,7 +38,7 @@ from streams.core.state.shard_state import ShardState
 from streams.core.step import step
 from streams.core.texts import Texts
 from streams.journal import Journal, Step, Takeover, valid_steps
-from streams.log import Log
+from streams.kafka.log import Log
 
 __all__ = ["SCORES", "Difference", "Sample", "Skew", "check_shard"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streams.clickhouse import ClickHouseTarget
-from streams.kafka_access import KafkaAccess
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -13,25 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "clickhouse_target",
-    "kafka_access",
     "pseudonyms",
 ]
-
-
-def kafka_access(settings: Settings) -> KafkaAccess:
-    """Where Kafka is and how to get in: what every Kafka client is made with."""
-    kafka = settings.kafka
-    return KafkaAccess(
-        brokers=kafka.brokers,
-        security=kafka.kafka_security,
-        ca_file=kafka.kafka_ca_file,
-        client_cert_file=kafka.kafka_client_cert_file,
-        client_key_file=kafka.kafka_client_key_file,
-        client_key_password=kafka.kafka_client_key_password,
-        sasl_mechanism=kafka.kafka_sasl_mechanism,
-        username=kafka.kafka_username,
-        password=kafka.kafka_password,
-    )
 
 
 def clickhouse_target(settings: Settings) -> ClickHouseTarget:

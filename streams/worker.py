@@ -20,14 +20,14 @@ from streams.engine import Engine
 from streams.erasures import ErasureBoard
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import SnapshotFollower
-from streams.kafka_access import require_reachable
-from streams.log import KafkaLog
+from streams.kafka.access import kafka_access, require_reachable
+from streams.kafka.log import KafkaLog
 from streams.memory import give_back
 from streams.monitor import MetricsMonitor, SinkMetrics
 from streams.services import Services
 from streams.settings import Settings
 from streams.sink import ClickHouseSink
-from streams.targets import clickhouse_target, kafka_access, pseudonyms
+from streams.targets import clickhouse_target, pseudonyms
 
 __all__ = ["create_app", "run"]
 

@@ -12,9 +12,9 @@ import yaml
 
 from schemas.topics import topics
 from streams.cli import COMMANDS
+from streams.kafka.topics import wanted
 from streams.local import kafka as local_kafka
 from streams.settings import Settings, load
-from streams.topics_admin import wanted
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"

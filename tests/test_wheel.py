@@ -88,4 +88,4 @@ def test_licence_command_and_transport_are_named_in_it(wheel: Path, members: set
     with zipfile.ZipFile(wheel) as archive:
         entry_points = archive.read(f"{info}/entry_points.txt").decode()
     assert "tideline = streams.cli:main" in entry_points
-    assert "tideline = streams.transport:Transport" in entry_points
+    assert "tideline = streams.kafka.transport:Transport" in entry_points

@@ -47,13 +47,20 @@ def list_(
 ) -> None:
     """How many dead letters wait, by topic and reason; or each of them."""
     settings = invocation.settings
-    from streams import dlq as letters
+    from streams.erasures import letters_of_erased
+    from streams.kafka import dead_letters as letters
 
     if each:
-        found = _matching(letters.read(settings, payloads=False), reason)
+        found = _matching(
+            letters.read(settings, letters_of_erased(settings), payloads=False), reason
+        )
         _print_each(found, limit, as_json)
         return
-    kinds = [kind for kind in letters.kinds(settings) if reason in (None, kind.reason)]
+    kinds = [
+        kind
+        for kind in letters.kinds(settings, letters_of_erased(settings))
+        if reason in (None, kind.reason)
+    ]
     if as_json:
         print_json([asdict(kind) for kind in kinds])
     elif kinds:
@@ -68,7 +75,7 @@ def list_(
 
 
 def _print_each(found: list[DeadLetter], limit: int, as_json: bool) -> None:
-    from streams.dlq import origin
+    from streams.kafka.dead_letters import origin
 
     found.sort(key=lambda letter: (-letter.recorded_at_ms, origin(letter)))
     shown = found[:limit] if limit else found
@@ -101,9 +108,10 @@ def show(invocation: Invocation, origin: str, as_json: bool) -> None:
     """
     wanted = _parsed(origin)
     settings = invocation.settings
-    from streams import dlq as letters
+    from streams.erasures import letters_of_erased
+    from streams.kafka import dead_letters as letters
 
-    for letter in letters.read(settings, again=True):
+    for letter in letters.read(settings, letters_of_erased(settings), again=True):
         if (letter.topic, letter.partition, letter.offset) == wanted:
             _print_letter(letter, letters.not_replayable(letter), as_json)
             return
@@ -140,12 +148,15 @@ def replay(
     if yes and dry_run:
         raise click.UsageError("--yes and --dry-run exclude each other")
     settings = invocation.settings
-    from streams import dlq as letters
+    from streams.erasures import letters_of_erased
+    from streams.kafka import dead_letters as letters
 
     wanted = {"/".join(map(str, _parsed(each))) for each in origins}
     found = [
         letter
-        for letter in _matching(letters.read(settings, again=again), reason, topic)
+        for letter in _matching(
+            letters.read(settings, letters_of_erased(settings), again=again), reason, topic
+        )
         if not wanted or letters.origin(letter) in wanted
     ]
     kept = [letter for letter in found if letters.not_replayable(letter) is not None]

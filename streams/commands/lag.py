@@ -19,7 +19,7 @@ from streams.commands.support import (
 )
 
 if TYPE_CHECKING:
-    from streams.lag_monitor import LagReport
+    from streams.lag.monitor import LagReport
 
 __all__ = ["lag"]
 
@@ -50,18 +50,18 @@ def lag(invocation: Invocation, as_json: bool, watch: bool, serve: bool, interva
     settings = invocation.start_logging() if serve else invocation.settings
     if serve:
         logging.getLogger(__name__).info("lag monitor started")
-        from streams.lag_service import run
+        from streams.lag.service import run
 
         with contextlib.suppress(KeyboardInterrupt):
             run(settings, interval)
         return
-    from streams import lag_monitor
+    from streams.lag import monitor
 
     if not watch:
-        _show(lag_monitor.poll_once(settings), as_json)
+        _show(monitor.poll_once(settings), as_json)
         return
     with contextlib.suppress(KeyboardInterrupt):
-        for report in lag_monitor.reports(settings, interval):
+        for report in monitor.reports(settings, interval):
             _show(report, as_json)
 
 

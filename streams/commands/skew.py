@@ -68,9 +68,10 @@ def skew(ctx: click.Context, invocation: Invocation, keep: Path | None, as_json:
 async def _check(settings: Settings, keep: Path | None, progress: Callable[[float], None]) -> Skew:
     from models.registry import ScorerStore, artifact_place
     from streams.core_config import core_config
-    from streams.log import KafkaLog
+    from streams.kafka.access import kafka_access
+    from streams.kafka.log import KafkaLog
     from streams.skew import Skew, check_shard
-    from streams.targets import kafka_access, pseudonyms
+    from streams.targets import pseudonyms
 
     samples = _samples(settings)
     scorers = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)

@@ -198,8 +198,7 @@ def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
     """Your own orders may still hold people who were erased here."""
     from schemas.errors import BrokerUnavailable
     from streams.erasures import read_board
-    from streams.kafka_access import require_reachable
-    from streams.targets import kafka_access
+    from streams.kafka.access import kafka_access, require_reachable
     from streams.training import without_erased
 
     try:

@@ -9,10 +9,10 @@ import time
 
 from schemas.messages import LearnerSnapshot
 from streams.follow import SnapshotFollower
+from streams.kafka.access import kafka_access
 from streams.replay.producer import InputTopics, ProduceSummary, produce
 from streams.replay.records import Source
 from streams.settings import Settings
-from streams.targets import kafka_access
 
 __all__ = ["Backstage"]
 

@@ -24,8 +24,9 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.errors import LocalStackError
-from streams import migrate, topics_admin
+from streams import migrate
 from streams.demo.options import BROKER_NAMES, Broker
+from streams.kafka import topics
 from streams.local.kafka import KAFKA_VERSION
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail
 from streams.local.stack import LocalStack
@@ -80,7 +81,7 @@ class System:
             say(f"Starting {name} and ClickHouse (chDB)")
             self._stack.start()
             self.settings = self._here()
-            created = topics_admin.create_missing(self.settings)
+            created = topics.create_missing(self.settings)
             migrations = migrate.migrate(clickhouse_target(self.settings))
             say(f"Created {len(created)} topics; applied {len(migrations)} migrations")
             say("Starting worker, learner and lag monitor")

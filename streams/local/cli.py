@@ -56,7 +56,8 @@ def up(
     Prints the addresses and the settings to paste into another terminal.
     """
     settings = invocation.settings
-    from streams import migrate, topics_admin
+    from streams import migrate
+    from streams.kafka import topics
     from streams.local.stack import LocalStack
     from streams.settings import override
     from streams.targets import clickhouse_target
@@ -71,7 +72,7 @@ def up(
             clickhouse_host=stack.clickhouse_host,
             clickhouse_port=stack.clickhouse_port,
         )
-        topics_admin.create_missing(here)
+        topics.create_missing(here)
         migrate.migrate(clickhouse_target(here))
         environment = {
             "TIDELINE_BROKER_URL": stack.bootstrap,

@@ -30,7 +30,7 @@ from types import MappingProxyType, TracebackType
 from xml.etree import ElementTree
 
 from schemas.errors import LocalStackError
-from streams.kafka_access import KafkaAccess
+from streams.kafka.access import KafkaAccess
 from streams.local.process import LOOPBACK, ChildProcess, free_port, wait_until
 from streams.settings import Secret
 

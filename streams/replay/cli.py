@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from schemas.errors import SettingsError
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 from streams.commands.support import print_table as table
-from streams.kafka_access import KafkaAccess
+from streams.kafka.access import KafkaAccess, kafka_access
 from streams.replay import completejourney, files
 from streams.replay.browsing import with_browsing
 from streams.replay.days import Days
@@ -23,7 +23,6 @@ from streams.replay.parsing import time_reader
 from streams.replay.producer import InputTopics, ProduceSummary, produce
 from streams.replay.records import Source
 from streams.replay.synthetic import START_MS, Synthetic
-from streams.targets import kafka_access
 
 __all__ = ["replay"]
 

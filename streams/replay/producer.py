@@ -22,7 +22,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from streams.kafka_access import KafkaAccess
+from streams.kafka.access import KafkaAccess
 from streams.replay.pacing import Pace, slices
 from streams.replay.partitioner import Partitioner
 from streams.replay.records import CLICKSTREAM, Block, InputRecord, Source, TopicKind

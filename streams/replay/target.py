@@ -13,7 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, UnknownError
 
 from schemas.errors import BrokerUnavailable, SettingsError
-from streams.kafka_access import KafkaAccess, probe
+from streams.kafka.access import KafkaAccess, probe
 from streams.replay.records import CLICKSTREAM, TopicKind
 from streams.settings.rules import brokers
 

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES
-from streams import migrate, topics_admin
+from streams import migrate
 from streams.checkpoints import CheckpointStore
 from streams.commands.support import json_option, print_json, print_table
 from streams.core.plan import Plan
@@ -35,9 +35,10 @@ from streams.core.state.shard_state import ShardState
 from streams.core.step import step
 from streams.core_config import core_config
 from streams.journal import Journal
+from streams.kafka import topics
+from streams.kafka.log import KafkaLog
 from streams.local.process import ChildProcess
 from streams.local.stack import LocalStack
-from streams.log import KafkaLog
 from streams.replay.partitioner import Partitioner
 from streams.replay.synthetic import Synthetic
 from streams.settings import Settings, as_environ, load
@@ -126,7 +127,7 @@ def measure(
             },
             None,
         )
-        topics_admin.create_missing(settings)
+        topics.create_missing(settings)
         migrate.migrate(clickhouse_target(settings))
         built = Synthetic(
             users=users, events=events, order_share=0.15, seed=1, span_days=30.0,

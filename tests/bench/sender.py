@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.kafka_access import KafkaAccess
+from streams.kafka.access import KafkaAccess
 from streams.replay.partitioner import Partitioner
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, InputRecord
 from streams.replay.target import new_producer

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import click
 
 from streams.clickhouse import connect
-from streams.log import KafkaLog
+from streams.kafka.log import KafkaLog
 from streams.settings import Settings
 from streams.targets import clickhouse_target
 from tests.bench.machine import FIRST_CORE, cpu_seconds, pin

@@ -21,8 +21,8 @@ from typing import Any
 from models.registry import ScorerStore, artifact_place
 from streams.core.events.records import Records
 from streams.core_config import core_config
+from streams.kafka.log import KafkaLog
 from streams.local.process import wait_until
-from streams.log import KafkaLog
 from streams.replay.synthetic import Generated, Synthetic
 from tests.awaiting import awaited
 from tests.faults.plain import differences, plain_run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.lag_monitor import poll_once
+from streams.lag.monitor import poll_once
 from streams.local.clickhouse import ChdbServer
 from streams.local.process import wait_until
 from tests.faults.drill import Drill

@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from kafka import KafkaProducer
 
-from streams.kafka_admin import connect as connect_admin
+from streams.kafka.admin import connect as connect_admin
 from tests.faults.drill import Drill
 from tests.integration.world import Worker, World
 

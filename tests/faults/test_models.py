@@ -11,9 +11,9 @@ import pytest
 
 from models.artifact import CURRENT_FILE, current_version
 from schemas.messages import LearnerSnapshot
+from streams.kafka.log import KafkaLog
 from streams.learner_app import SNAPSHOT_KEY
 from streams.local.process import wait_until
-from streams.log import KafkaLog
 from tests.faults.drill import Drill
 from tests.faults.spoiled_models import (
     ARTIFACTS,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streams.kafka_admin import connect as connect_admin
+from streams.kafka.admin import connect as connect_admin
 from tests.faults.drill import Drill
 from tests.integration.world import World
 

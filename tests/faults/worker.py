@@ -32,7 +32,7 @@ from streams.clickhouse import ClickHouseTarget
 from streams.engine import Engine
 from streams.insert import insert_block
 from streams.journal import Step, Takeover
-from streams.log import KeyValue, Log
+from streams.kafka.log import KeyValue, Log
 from streams.services import Services
 from streams.settings import Settings
 from streams.sink import ClickHouseSink

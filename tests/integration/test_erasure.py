@@ -19,9 +19,10 @@ import msgspec
 import pytest
 from kafka.admin import KafkaAdminClient
 
-from streams import topics_admin
-from streams.dlq import read as read_letters
-from streams.dlq import topic_records
+from streams.erasures import letters_of_erased
+from streams.kafka import topics
+from streams.kafka.dead_letters import read as read_letters
+from streams.kafka.dead_letters import topic_records
 from streams.local.process import wait_until
 from streams.pseudonyms import Pseudonyms
 from streams.replay.synthetic import Synthetic
@@ -156,7 +157,11 @@ def test_a_person_is_erased_under_load_and_stays_out_after_crash_restart_and_reb
     assert first_seen(rebuilt, GONE) == returned
     shut_out = here.one("SELECT sum(erased) FROM ledger")
     assert shut_out < sent_by(here, GONE) + sent_by(here, ALSO) + 50
-    assert not [x for x in read_letters(here.settings) if early(x, GONE, cutoffs)]
+    assert not [
+        x
+        for x in read_letters(here.settings, letters_of_erased(here.settings))
+        if early(x, GONE, cutoffs)
+    ]
 
 
 def early(letter: Any, user: str, cutoffs: dict[int, int]) -> bool:
@@ -195,7 +200,7 @@ def forget_everything_derived(here: World) -> None:
         admin.delete_groups([here.settings.kafka.app_id])
     finally:
         admin.close()
-    topics_admin.create_missing(here.settings)
+    topics.create_missing(here.settings)
     for table in (*PERSONAL_TABLES, "dead_letters", "batches"):
         here.sql(f"TRUNCATE TABLE {table}")
 
@@ -310,10 +315,13 @@ def test_a_dead_letter_that_is_replayed_after_the_erasure_stays_out(world: World
     send(here, here.inputs.orders, "u9", other)
     worker = here.worker()
     here.wait_accepted(2)
-    here.wait("the letters", lambda: len(list(read_letters(here.settings))) == 2)
+    here.wait(
+        "the letters",
+        lambda: len(list(read_letters(here.settings, letters_of_erased(here.settings)))) == 2,
+    )
     status, told = erase(here, GONE).done()
     assert (status, told["rows_deleted"]["dead_letters"]) == (0, 1)
-    assert [x.key for x in read_letters(here.settings)] == [b"u9"]
+    assert [x.key for x in read_letters(here.settings, letters_of_erased(here.settings))] == [b"u9"]
     _, told = Command(here, "dlq", "replay", "--yes", "--json").done()
     assert told["sent"] == 1
     # By other means than ours: the person's record with its own time, now behind the cutoff.

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.messages import DeadLetter
 from streams.core.events.decode import REASONS
-from streams.log import KafkaLog
+from streams.kafka.log import KafkaLog
 from streams.replay.records import CLICKSTREAM, InputRecord
 from streams.replay.synthetic import Synthetic
 from tests.integration.fuzz import Fuzzed, fuzzed

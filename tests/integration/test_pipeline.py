@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.messages import AlertMessage
 from streams.follow import newest_snapshot
-from streams.log import KafkaLog
+from streams.kafka.log import KafkaLog
 from streams.replay.synthetic import Synthetic
 from tests.integration.world import World
 

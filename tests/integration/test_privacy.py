@@ -13,12 +13,12 @@ import msgspec
 import pytest
 
 from schemas.messages import AlertMessage
-from streams.log import KafkaLog
+from streams.kafka.access import kafka_access
+from streams.kafka.log import KafkaLog
 from streams.pseudonyms import Pseudonyms
 from streams.replay.records import Block
 from streams.replay.synthetic import Synthetic
 from streams.settings import Secret
-from streams.targets import kafka_access
 from tests.integration.world import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(240)]

@@ -20,17 +20,19 @@ from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
 from models.registry import ScorerStore, artifact_place
 from schemas.features import FEATURE_NAMES
-from streams import migrate, topics_admin
+from streams import migrate
 from streams.checkpoints import CheckpointStore
 from streams.clickhouse import ClickHouseTarget, connect
 from streams.core.state import snapshot
 from streams.core_config import core_config
+from streams.kafka import topics
+from streams.kafka.access import kafka_access
+from streams.kafka.log import KafkaLog
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail, wait_until
-from streams.log import KafkaLog
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
 from streams.settings import Settings, as_environ, load, override
-from streams.targets import clickhouse_target, kafka_access
+from streams.targets import clickhouse_target
 from tests.awaiting import awaited
 from tests.integration.verdict import Verdict, compare_rows, compare_views
 from tests.shell_core.oracle import Oracle, assert_same_state, replay_journal
@@ -196,7 +198,7 @@ class World:
         self._others: list[ChildProcess] = []
 
     def __enter__(self) -> World:
-        topics_admin.create_missing(self.settings)
+        topics.create_missing(self.settings)
         self._prepare(self.target)
         return self
 

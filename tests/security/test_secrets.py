@@ -18,10 +18,11 @@ from click.testing import CliRunner
 
 from streams.cli import COMMANDS, tideline
 from streams.faust_app import app_options
+from streams.kafka.access import kafka_access
 from streams.local.process import free_port
 from streams.logs import configure
 from streams.settings import SECTIONS, Secret, Settings, describe, load
-from streams.targets import clickhouse_target, kafka_access, pseudonyms
+from streams.targets import clickhouse_target, pseudonyms
 
 CANARY = "canary-secret-0123456789abcdefghij"
 SECRETS = [

@@ -16,7 +16,7 @@ import numpy as np
 
 from schemas.errors import StateError
 from streams.core.events.records import Records
-from streams.log import KeyValue
+from streams.kafka.log import KeyValue
 from streams.sink_buffer import checked_rows
 
 __all__ = ["SORTING_KEYS", "Faults", "MemoryLog", "MemorySink", "NoFaults", "rows_of"]
@@ -62,7 +62,7 @@ class _Partition:
 
 
 class MemoryLog:
-    """`streams.log.Log` in memory. Offsets, ranges and errors are those of `KafkaLog`."""
+    """`streams.kafka.log.Log` in memory. Offsets, ranges and errors are those of `KafkaLog`."""
 
     def __init__(self) -> None:
         self._partitions: defaultdict[tuple[str, int], _Partition] = defaultdict(_Partition)

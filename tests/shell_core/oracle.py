@@ -23,7 +23,7 @@ from streams.core.state.shard_state import ShardState
 from streams.core.state.snapshot import comparable
 from streams.core.step import Outputs, step
 from streams.journal import Step, Takeover
-from streams.log import Log
+from streams.kafka.log import Log
 from tests.shell_core.memory import SORTING_KEYS, rows_of
 
 __all__ = ["Oracle", "assert_same_state", "replay_journal"]

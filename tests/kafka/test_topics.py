@@ -8,12 +8,12 @@ from kafka.admin import NewTopic
 
 from schemas.errors import BrokerUnavailable, FatalError
 from schemas.topics import Topic, TopicNames, topics
-from streams.kafka_admin import connect
+from streams.kafka.admin import connect
+from streams.kafka.topics import _report, check, create_missing, require, wanted
 from streams.settings import Settings, override
-from streams.topics_admin import _report, check, create_missing, require, wanted
 
 if TYPE_CHECKING:
-    from tests.shell.conftest import Cli
+    from tests.local_broker import Cli
 
 NAMES = TopicNames("clicks", "orders", "app")
 

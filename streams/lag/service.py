@@ -10,7 +10,7 @@ from schemas.tables import TABLES
 from streams.blocks import Block
 from streams.clickhouse import ClickHouseTarget, connect, sink_error
 from streams.insert import insert_block
-from streams.lag_monitor import LagReport, publish, reports, table_columns
+from streams.lag.monitor import LagReport, publish, reports, table_columns
 from streams.metrics import Metrics, serve
 from streams.settings import Settings
 from streams.targets import clickhouse_target

@@ -17,9 +17,9 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.batches import is_v2, read_batches
 from streams.core.events.records import Records
-from streams.log import to_records
+from streams.kafka.log import to_records
+from streams.kafka.record_batches import is_v2, read_batches
 
 __all__ = ["drain", "fetched_columns", "keep_fetched_bytes"]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["GroupLag", "Partition", "PartitionLag", "Status", "partition_lag", "partition_lags"]
+from streams.kafka.end_offsets import Partition
 
-Partition = tuple[str, int]
-"""(topic, partition)"""
+__all__ = ["GroupLag", "PartitionLag", "Status", "partition_lag", "partition_lags"]
+
 Status = Literal["ok", "lagging", "uncommitted", "unknown"]
 
 

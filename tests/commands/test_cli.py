@@ -20,7 +20,7 @@ from streams.local.tansu import TansuBroker
 from streams.settings import Settings, describe, override
 
 if TYPE_CHECKING:
-    from tests.shell.conftest import Cli
+    from tests.local_broker import Cli
 
 GROUPS = {
     "dlq": ("list", "show", "replay"), "local": ("up",),

@@ -26,9 +26,9 @@ from aiokafka.errors import (
 )
 
 from schemas.errors import BrokerUnavailable, SettingsError, TidelineError
-from streams.settings import Secret
+from streams.settings import Secret, Settings
 
-__all__ = ["KafkaAccess", "explain", "probe", "probe_now", "require_reachable"]
+__all__ = ["KafkaAccess", "explain", "kafka_access", "probe", "probe_now", "require_reachable"]
 
 _PROTOCOLS: Final = {
     "plaintext": "PLAINTEXT",
@@ -175,6 +175,22 @@ async def _hang_up(connection: Any) -> None:
 def probe_now(access: KafkaAccess, timeout_seconds: float = 10.0) -> None:
     """`probe`, for callers without an event loop."""
     asyncio.run(probe(access, timeout_seconds))
+
+
+def kafka_access(settings: Settings) -> KafkaAccess:
+    """Where Kafka is and how to get in: what every Kafka client is made with."""
+    kafka = settings.kafka
+    return KafkaAccess(
+        brokers=kafka.brokers,
+        security=kafka.kafka_security,
+        ca_file=kafka.kafka_ca_file,
+        client_cert_file=kafka.kafka_client_cert_file,
+        client_key_file=kafka.kafka_client_key_file,
+        client_key_password=kafka.kafka_client_key_password,
+        sasl_mechanism=kafka.kafka_sasl_mechanism,
+        username=kafka.kafka_username,
+        password=kafka.kafka_password,
+    )
 
 
 def require_reachable(where: KafkaAccess | Sequence[str], timeout_seconds: float = 10.0) -> None:

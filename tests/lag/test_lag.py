@@ -16,16 +16,16 @@ from kafka.structs import OffsetAndMetadata
 from schemas.errors import BrokerUnavailable
 from schemas.tables import TABLES
 from streams.blocks import Block
-from streams.core.lag import GroupLag, partition_lag, partition_lags
-from streams.kafka_admin import connect
-from streams.kafka_offsets import EndOffsets
-from streams.lag_monitor import poll, poll_once, publish, reports, table_columns, watched
+from streams.kafka.admin import connect
+from streams.kafka.end_offsets import EndOffsets
+from streams.kafka.topics import create_missing
+from streams.lag.monitor import poll, poll_once, publish, reports, table_columns, watched
+from streams.lag.status import GroupLag, partition_lag, partition_lags
 from streams.metrics import LAG_STATUSES, Metrics
 from streams.settings import Settings, override
-from streams.topics_admin import create_missing
 
 if TYPE_CHECKING:
-    from tests.shell.conftest import Cli
+    from tests.local_broker import Cli
 
 P0, P1 = ("orders", 0), ("orders", 1)
 OFFSETS = st.none() | st.integers(-1, 1 << 62)

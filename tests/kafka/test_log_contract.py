@@ -1,4 +1,4 @@
-"""What every `streams.log.Log` must do: the one in memory, and Kafka's on both brokers."""
+"""What every `streams.kafka.log.Log` must do: the one in memory, and Kafka's on both brokers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.errors import BrokerUnavailable, StateError
-from streams import log as log_module
+from streams.kafka import log as log_module
+from streams.kafka.log import KafkaLog, Log
 from streams.local.process import free_port
-from streams.log import KafkaLog, Log
 from tests.shell_core.memory import MemoryLog
 
 _NUMBERS = itertools.count(1)

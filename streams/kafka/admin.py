@@ -10,7 +10,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from schemas.errors import TidelineError
-from streams.kafka_access import KafkaAccess, explain, require_reachable
+from streams.kafka.access import KafkaAccess, explain, require_reachable
 
 __all__ = ["connect", "partition_counts", "unavailable"]
 

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.errors import BrokerUnavailable, StateError
 from streams.core.events.records import Records
-from streams.kafka_access import KafkaAccess, probe
+from streams.kafka.access import KafkaAccess, probe
 
 __all__ = ["KafkaLog", "KeyValue", "Log", "to_records"]
 

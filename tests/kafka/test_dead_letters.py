@@ -8,15 +8,20 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from schemas.messages import DeadLetter
-from streams import dlq
-from streams.dlq import count_by_reason, not_replayable, read, replay
+from streams.kafka import dead_letters
+from streams.kafka.dead_letters import count_by_reason, not_replayable, read, replay
+from streams.kafka.topics import create_missing
 from streams.settings import Settings
-from streams.topics_admin import create_missing
 
 if TYPE_CHECKING:
-    from tests.shell.conftest import Cli
+    from tests.local_broker import Cli
 
 PAYLOAD = b'{"event_id": \xff\x1b[31m'
+
+
+def nobody(_: DeadLetter) -> bool:
+    """Nobody was erased."""
+    return False
 
 
 def letter(settings: Settings, offset: int, reason: str, size: int = len(PAYLOAD)) -> DeadLetter:
@@ -54,7 +59,7 @@ def letters(settings: Settings) -> Settings:
 
 @pytest.mark.kafka
 def test_each_letter_is_read_once_and_strangers_are_skipped(letters: Settings) -> None:
-    found = list(read(letters))
+    found = list(read(letters, nobody))
     assert sorted(each.offset for each in found) == [7, 8, 9]
     orders = letters.kafka.orders_topic
     assert count_by_reason(found) == [(orders, "invalid_json", 2), (orders, "too_large", 1)]
@@ -128,15 +133,15 @@ def test_what_was_sent_back_is_not_sent_again_unless_asked(letters: Settings, cl
 def test_a_replay_that_is_cut_off_goes_on_where_it_was(
     letters: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dlq, "_CHUNK_LETTERS", 1)
+    monkeypatch.setattr(dead_letters, "_CHUNK_LETTERS", 1)
 
     def cut_off(_done: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        replay(letters, list(read(letters)), cut_off)
+        replay(letters, list(read(letters, nobody)), cut_off)
     assert len(records(letters)) == 1
-    assert replay(letters, list(read(letters))) == 1
+    assert replay(letters, list(read(letters, nobody))) == 1
     assert sorted(
         dict(r.headers)["tideline-replay-of"].decode().split("/")[-1] for r in records(letters)
     ) == ["7", "8"]

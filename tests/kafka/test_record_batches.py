@@ -14,7 +14,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.batches import is_v2, read_batches
+from streams.kafka.record_batches import is_v2, read_batches
 
 Row = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 PIECE = st.none() | st.binary(max_size=300)
@@ -95,6 +95,14 @@ def test_damage_is_told_by_the_checksum(rows: list[Row], data: Any) -> None:
     whole = bytearray(batch(rows))
     at = data.draw(st.integers(21, len(whole) - 1))
     whole[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(ValueError, match="checksum"):
+        read_batches(bytes(whole), 0, check_crcs=True)
+
+
+@pytest.mark.parametrize("at", range(21, 61))
+def test_a_flipped_sign_anywhere_in_the_header_is_a_wrong_checksum(at: int) -> None:
+    whole = bytearray(batch([(0, None, None, [])]))
+    whole[at] ^= 128
     with pytest.raises(ValueError, match="checksum"):
         read_batches(bytes(whole), 0, check_crcs=True)
 

@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerUnavailable
-from streams.core.lag import GroupLag, Partition, partition_lags
-from streams.kafka_admin import connect, partition_counts
-from streams.kafka_offsets import EndOffsets
+from streams.kafka.access import kafka_access
+from streams.kafka.admin import connect, partition_counts
+from streams.kafka.end_offsets import EndOffsets, Partition
+from streams.lag.status import GroupLag, partition_lags
 from streams.metrics import LAG_STATUSES, Metrics
 from streams.settings import Settings
-from streams.targets import kafka_access
 
 __all__ = [
     "LagReport",

@@ -14,10 +14,12 @@ from types import TracebackType
 
 from kafka import KafkaConsumer, TopicPartition
 
-from streams.core.lag import Partition
-from streams.kafka_access import KafkaAccess
+from streams.kafka.access import KafkaAccess
 
-__all__ = ["EndOffsets"]
+__all__ = ["EndOffsets", "Partition"]
+
+Partition = tuple[str, int]
+"""(topic, partition)"""
 
 
 class EndOffsets:

@@ -1,4 +1,5 @@
-"""Fixtures for the shell around the core: a local broker, and the CLI pointed at it."""
+"""Fixtures for the shell around the core: a local broker, and the CLI pointed at it. Each folder
+that wants them names them in its conftest."""
 
 from __future__ import annotations
 

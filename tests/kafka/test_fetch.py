@@ -1,4 +1,4 @@
-"""`streams.fetch` hands out exactly what aiokafka's own `getmany` would."""
+"""`streams.kafka.fetch` hands out exactly what aiokafka's own `getmany` would."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.core.events.records import Records
-from streams.fetch import fetched_columns, keep_fetched_bytes
+from streams.kafka.fetch import fetched_columns, keep_fetched_bytes
+from streams.kafka.log import to_records
 from streams.local.tansu import TansuBroker
-from streams.log import to_records
 
 pytestmark = pytest.mark.kafka
 TOPIC = "fetched"

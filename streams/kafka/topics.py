@@ -16,9 +16,9 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.errors import FatalError
 from schemas.topics import Topic, topics
-from streams.kafka_admin import connect, partition_counts
+from streams.kafka.access import kafka_access
+from streams.kafka.admin import connect, partition_counts
 from streams.settings import Settings
-from streams.targets import kafka_access
 
 __all__ = ["TopicReport", "check", "create_missing", "require", "wanted"]
 

@@ -10,7 +10,6 @@ the next replay leaves it out, and one that was cut off sends a few again, which
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections import Counter
@@ -24,15 +23,13 @@ from kafka.errors import KafkaError
 
 from schemas.errors import BrokerUnavailable
 from schemas.messages import DeadLetter, ReplayedLetter
-from streams.core.erasure import named_in
-from streams.erasures import ErasureBoard, read_board
-from streams.kafka_access import require_reachable
-from streams.kafka_admin import unavailable
-from streams.kafka_offsets import EndOffsets
+from streams.kafka.access import kafka_access, require_reachable
+from streams.kafka.admin import unavailable
+from streams.kafka.end_offsets import EndOffsets
 from streams.settings import Settings
-from streams.targets import kafka_access
 
 __all__ = [
+    "IsErased",
     "Kind",
     "count_by_reason",
     "kinds",
@@ -42,6 +39,9 @@ __all__ = [
     "replay",
     "topic_records",
 ]
+
+IsErased = Callable[[DeadLetter], bool]
+"""Whether a person whom a letter's record names was erased after it was written."""
 
 _QUIET_SECONDS = 15.0  # a broker that sends nothing for so long, short of the end, is in trouble
 _CHUNK_LETTERS = 200  # sent before they are noted: what an interrupted replay may send twice
@@ -69,21 +69,23 @@ def origin(letter: DeadLetter) -> str:
     return f"{letter.topic}/{letter.partition}/{letter.offset}"
 
 
-def read(settings: Settings, *, again: bool = False, payloads: bool = True) -> Iterator[DeadLetter]:
+def read(
+    settings: Settings, is_erased: IsErased, *, again: bool = False, payloads: bool = True
+) -> Iterator[DeadLetter]:
     """Every letter that is in the topic now, each once, in no order across partitions.
 
     A shard that replays a batch after a crash writes its letters again; the repeats are dropped
-    here by origin. So are those that were sent back already, unless `again`; and for good those of
-    people who were erased since: they stay in the topic until its retention, but are nobody's
-    business. Without `payloads` those are None, to save memory. Raises BrokerUnavailable.
+    here by origin. So are those that were sent back already, unless `again`; and for good those for
+    which `is_erased` holds: they stay in the topic until its retention, but are nobody's business.
+    Without `payloads` those are None, to save memory. Raises BrokerUnavailable.
     """
-    letters, replayed = _read(settings, payloads)
+    letters, replayed = _read(settings, is_erased, payloads)
     return (each for where, each in letters.items() if again or where not in replayed)
 
 
-def kinds(settings: Settings) -> list[Kind]:
+def kinds(settings: Settings, is_erased: IsErased) -> list[Kind]:
     """What is there by topic and reason, the most waiting first. Raises BrokerUnavailable."""
-    letters, replayed = _read(settings, payloads=False)
+    letters, replayed = _read(settings, is_erased, payloads=False)
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for where, letter in letters.items():
         groups.setdefault((letter.topic, letter.reason), []).append((letter.recorded_at_ms, where))
@@ -96,10 +98,10 @@ def kinds(settings: Settings) -> list[Kind]:
     return sorted(found, key=lambda kind: (-kind.letters, kind.topic, kind.reason))
 
 
-def _read(settings: Settings, payloads: bool) -> tuple[dict[str, DeadLetter], set[str]]:
+def _read(
+    settings: Settings, is_erased: IsErased, payloads: bool
+) -> tuple[dict[str, DeadLetter], set[str]]:
     """Letters by origin, and the origins of those that were sent back."""
-    board = asyncio.run(read_board(settings))
-    sources = (settings.topic_names.clickstream, settings.topic_names.orders)
     letters: dict[str, DeadLetter] = {}
     replayed: set[str] = set()
     for record in topic_records(settings, settings.topic_names.dead_letters):
@@ -111,7 +113,7 @@ def _read(settings: Settings, payloads: bool) -> tuple[dict[str, DeadLetter], se
                 replayed.add(_NOTE.decode(value).replayed)
             continue
         where = origin(letter)
-        if where not in letters and not _erased(board, sources, letter):
+        if where not in letters and not is_erased(letter):
             letters[where] = letter if payloads else msgspec.structs.replace(letter, payload=None)
     return letters, replayed
 
@@ -185,17 +187,6 @@ def replay(
 def _acknowledged(sent: Iterable[Any]) -> None:
     for future in list(sent):
         future.get(timeout=_QUIET_SECONDS)
-
-
-def _erased(board: ErasureBoard, sources: tuple[str, str], letter: DeadLetter) -> bool:
-    """Whether a person whom the record names was erased after it was written."""
-    if not board.requests:
-        return False
-    source = sources.index(letter.topic) if letter.topic in sources else 0
-    at, shard = (letter.offset, letter.recorded_at_ms), letter.partition
-    return any(
-        board.covers(user, source, shard, *at) for user in named_in(letter.key, letter.payload)
-    )
 
 
 def topic_records(settings: Settings, topic: str) -> Iterator[Any]:

@@ -26,8 +26,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.core.events.records import RecordBatch, Records
-from streams.fetch import fetched_columns, keep_fetched_bytes
-from streams.offset_commits import commit_assigned
+from streams.kafka.commits import commit_assigned
+from streams.kafka.fetch import fetched_columns, keep_fetched_bytes
 
 __all__ = ["BatchSchema", "Consumer", "Transport"]
 

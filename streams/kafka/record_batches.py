@@ -91,10 +91,12 @@ def read_batches(fetched: bytes, first_wanted: int, *, check_crcs: bool) -> tupl
 
 
 def _check(fetched: bytes, at: int, stop: int, header: _Header, check_crcs: bool) -> None:
-    if stop < at + _HEADER.size or header.magic != 2 or header.records < 0:
+    if stop < at + _HEADER.size or header.magic != 2:
         raise ValueError(f"no record batch at byte {at}")
     if check_crcs and crc32c(memoryview(fetched)[at + _CRC_ENDS : stop]) != header.crc:
         raise ValueError(f"wrong checksum of the batch at offset {header.base_offset}")
+    if header.records < 0:
+        raise ValueError(f"the batch at offset {header.base_offset} says it has no record count")
 
 
 def _unpack(packed: bytes, codec: int) -> bytes:

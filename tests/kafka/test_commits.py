@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from faust.types import TP
 
-from streams.offset_commits import commit_assigned
+from streams.kafka.commits import commit_assigned
 from streams.settings import Settings
 
 pytestmark = pytest.mark.kafka

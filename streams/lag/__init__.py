@@ -1,0 +1,1 @@
+"""Consumer lag: what brokers answer, as figures with a status, served and stored."""
