@@ -148,9 +148,9 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
 def _clickhouse(settings: Settings) -> Iterator[Finding]:
     from dataclasses import replace
 
-    from streams.clickhouse import connect, sink_error
-    from streams.migrate import pending
-    from streams.targets import clickhouse_target
+    from streams.clickhouse.client import clickhouse_target, connect
+    from streams.clickhouse.errors import sink_error
+    from streams.clickhouse.migrations import pending
 
     target = replace(
         clickhouse_target(settings),

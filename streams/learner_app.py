@@ -23,7 +23,6 @@ from models.manifest import Manifest
 from models.registry import ScorerStore, Switch, artifact_place, watch
 from schemas.errors import RetryableError
 from schemas.messages import Drift, Example, LearnerSnapshot
-from streams import metrics as metrics_module
 from streams.core.events.records import RecordBatch
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import newest_snapshot
@@ -31,6 +30,7 @@ from streams.kafka.access import kafka_access, require_reachable
 from streams.kafka.log import KafkaLog, Log
 from streams.kafka.transport import BatchSchema
 from streams.settings import Settings
+from streams.telemetry import metrics as metrics_module
 
 __all__ = ["LearnerService", "create_app", "run", "show"]
 

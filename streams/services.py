@@ -14,15 +14,15 @@ from streams.core.config import CoreConfig, Scorer
 from streams.core.plan import Clock
 from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs
-from streams.erasures import ErasureBoard
 from streams.kafka.log import Log
-from streams.pseudonyms import Pseudonyms
+from streams.privacy.erasure_board import ErasureBoard
+from streams.privacy.pseudonyms import Pseudonyms
 
 __all__ = ["Monitor", "Services", "Sink"]
 
 
 class Sink(Protocol):
-    """Where rows go; `streams.sink.ClickHouseSink` is the real one."""
+    """Where rows go; `streams.clickhouse.sink.ClickHouseSink` is the real one."""
 
     def submit(self, blocks: Any, on_alerts: Callable[[], None] | None = None) -> Any:
         """Queue the rows of one step; the concurrent future resolves when they are stored.

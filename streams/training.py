@@ -23,11 +23,11 @@ from streams.core.events.events import DecodeRules
 from streams.core.events.records import CLICKSTREAM, ORDERS, Records
 from streams.core.features import DAY_MS, features
 from streams.core.state.shard_state import ShardState
-from streams.erasures import ErasureBoard
 from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History, read_history
 from streams.evaluation.protocol import FIRST_CUT_DAYS
 from streams.evaluation.rows import CutRows, cut_rows, training_rows
+from streams.privacy.erasure_board import ErasureBoard
 from streams.replay.records import Block
 
 __all__ = ["TrainingCuts", "replay_cuts", "without_erased"]

@@ -12,22 +12,23 @@ from faust.types import TP
 
 from models.registry import ScorerStore, Switch, artifact_place, watch
 from schemas.errors import TidelineError
-from streams import metrics as metrics_module
 from streams.agents import define_agents
+from streams.clickhouse.client import clickhouse_target
+from streams.clickhouse.sink import ClickHouseSink
 from streams.core.warm import compile_kernels
 from streams.core_config import core_config
 from streams.engine import Engine
-from streams.erasures import ErasureBoard
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import SnapshotFollower
 from streams.kafka.access import kafka_access, require_reachable
 from streams.kafka.log import KafkaLog
 from streams.memory import give_back
-from streams.monitor import MetricsMonitor, SinkMetrics
+from streams.privacy.erasure_board import ErasureBoard
+from streams.privacy.pseudonyms import pseudonyms
 from streams.services import Services
 from streams.settings import Settings
-from streams.sink import ClickHouseSink
-from streams.targets import clickhouse_target, pseudonyms
+from streams.telemetry import metrics as metrics_module
+from streams.telemetry.shard_metrics import MetricsMonitor, SinkMetrics
 
 __all__ = ["create_app", "run"]
 

@@ -47,8 +47,8 @@ def list_(
 ) -> None:
     """How many dead letters wait, by topic and reason; or each of them."""
     settings = invocation.settings
-    from streams.erasures import letters_of_erased
     from streams.kafka import dead_letters as letters
+    from streams.privacy.erasure_board import letters_of_erased
 
     if each:
         found = _matching(
@@ -108,8 +108,8 @@ def show(invocation: Invocation, origin: str, as_json: bool) -> None:
     """
     wanted = _parsed(origin)
     settings = invocation.settings
-    from streams.erasures import letters_of_erased
     from streams.kafka import dead_letters as letters
+    from streams.privacy.erasure_board import letters_of_erased
 
     for letter in letters.read(settings, letters_of_erased(settings), again=True):
         if (letter.topic, letter.partition, letter.offset) == wanted:
@@ -148,8 +148,8 @@ def replay(
     if yes and dry_run:
         raise click.UsageError("--yes and --dry-run exclude each other")
     settings = invocation.settings
-    from streams.erasures import letters_of_erased
     from streams.kafka import dead_letters as letters
+    from streams.privacy.erasure_board import letters_of_erased
 
     wanted = {"/".join(map(str, _parsed(each))) for each in origins}
     found = [

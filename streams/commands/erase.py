@@ -21,7 +21,7 @@ from streams.commands.support import (
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from streams.erase import Outcome
+    from streams.privacy.erase import Outcome
     from streams.settings import Settings
 
 __all__ = ["erase"]
@@ -88,8 +88,8 @@ def erase(
 async def _erase(
     settings: Settings, user: str, yes: bool, operator: str, wait: float | None, as_json: bool
 ) -> int:
-    from streams import erase as steps
-    from streams.erasures import board_of
+    from streams.privacy import erase as steps
+    from streams.privacy.erasure_board import board_of
 
     await asyncio.to_thread(steps.check_key, settings)
     async with board_of(settings) as board:
@@ -188,8 +188,8 @@ def _report(outcome: Outcome, as_json: bool) -> None:
 
 
 def _verify(settings: Settings, user: str, as_json: bool) -> int:
-    from streams.erase import check_key
-    from streams.erase_verify import verify
+    from streams.privacy.erase import check_key
+    from streams.privacy.erase_verify import verify
 
     check_key(settings)
     with _bar() as bar:

@@ -31,7 +31,7 @@ def pseudonyms(invocation: Invocation, users: TextIO) -> None:
             "TIDELINE_PSEUDONYM_KEY is not set: results hold user ids as they are. Set it, or "
             "TIDELINE_PSEUDONYM_KEY_FILE, to the key that the workers have."
         )
-    from streams.pseudonyms import Pseudonyms  # noqa: PLC0415  (loads numpy)
+    from streams.privacy.pseudonyms import Pseudonyms  # noqa: PLC0415  (loads numpy)
 
     known = Pseudonyms(key)
     out = csv.writer(sys.stdout, lineterminator="\n")

@@ -48,8 +48,8 @@ def learner(ctx: click.Context, invocation: Invocation) -> None:
 def migrate(invocation: Invocation, as_json: bool) -> None:
     """Create or update ClickHouse's tables and views. Safe to run again."""
     settings = invocation.settings
-    from streams import migrate as migrations
-    from streams.targets import clickhouse_target
+    from streams.clickhouse import migrations
+    from streams.clickhouse.client import clickhouse_target
 
     target = clickhouse_target(settings)
     applied = migrations.migrate(target)

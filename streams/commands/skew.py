@@ -70,8 +70,8 @@ async def _check(settings: Settings, keep: Path | None, progress: Callable[[floa
     from streams.core_config import core_config
     from streams.kafka.access import kafka_access
     from streams.kafka.log import KafkaLog
+    from streams.privacy.pseudonyms import pseudonyms
     from streams.skew import Skew, check_shard
-    from streams.targets import pseudonyms
 
     samples = _samples(settings)
     scorers = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
@@ -99,9 +99,9 @@ def _samples(settings: Settings) -> dict[int, list[Sample]]:
     """Every sample there is, by shard."""
     import numpy as np
 
-    from streams.clickhouse import connect, sink_error
+    from streams.clickhouse.client import clickhouse_target, connect
+    from streams.clickhouse.errors import sink_error
     from streams.skew import Sample
-    from streams.targets import clickhouse_target
 
     target = clickhouse_target(settings)
     query = (

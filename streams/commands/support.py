@@ -33,7 +33,7 @@ class Invocation:
 
     def start_logging(self) -> Settings:
         """For commands that run on: set logging up as the settings say, and return them."""
-        from streams.logs import configure  # noqa: PLC0415
+        from streams.telemetry.logs import configure  # noqa: PLC0415
 
         log = self.settings.log
         configure("debug" if self.debug else log.log_level, log.log_format)

@@ -27,13 +27,13 @@ def topics(ctx: click.Context, invocation: Invocation, create: bool, as_json: bo
     Exits 1 if a topic is missing or not as Tideline needs it.
     """
     settings = invocation.settings
-    from streams.kafka import topics
+    from streams.kafka.topics import check, create_missing
 
     if create:
-        created = topics.create_missing(settings)
+        created = create_missing(settings)
         if not as_json:
             click.echo(f"{len(created)} topics created.")
-    reports = topics.check(settings)
+    reports = check(settings)
     if as_json:
         print_json(
             [

@@ -197,8 +197,8 @@ def _source(orders: Path | None, mapping: str, days: str | None) -> tuple[Source
 def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
     """Your own orders may still hold people who were erased here."""
     from schemas.errors import BrokerUnavailable
-    from streams.erasures import read_board
     from streams.kafka.access import kafka_access, require_reachable
+    from streams.privacy.erasure_board import read_board
     from streams.training import without_erased
 
     try:

@@ -1,7 +1,8 @@
 """The sweep: everybody is scored by the clock, a slice with every step, parked users first.
 
 Who has been silent for longer than any window, and than anything else looks back, is parked once
-their slice is done (`streams.core.state.parked`). A sweep gives each of these a row again for a step.
+their slice is done (`streams.core.state.parked`). A sweep gives each of these a row again for a
+step.
 """
 
 from __future__ import annotations

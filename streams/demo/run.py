@@ -13,7 +13,8 @@ import click
 from clickhouse_driver import Client
 
 from schemas.errors import FatalError
-from streams.clickhouse import connect, sink_error
+from streams.clickhouse.client import clickhouse_target, connect
+from streams.clickhouse.errors import sink_error
 from streams.commands.support import print_json, print_table
 from streams.demo.backstage import Backstage
 from streams.demo.completion import waiting_for
@@ -28,7 +29,6 @@ from streams.demo.summary import Summary, summarise
 from streams.demo.system import System, broker_version
 from streams.demo.view import View
 from streams.settings import Settings
-from streams.targets import clickhouse_target
 
 __all__ = ["run"]
 

@@ -24,14 +24,14 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.errors import LocalStackError
-from streams import migrate
+from streams.clickhouse import migrations
+from streams.clickhouse.client import clickhouse_target
 from streams.demo.options import BROKER_NAMES, Broker
-from streams.kafka import topics
+from streams.kafka.topics import create_missing
 from streams.local.kafka import KAFKA_VERSION
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail
 from streams.local.stack import LocalStack
 from streams.settings import Settings, as_environ, override
-from streams.targets import clickhouse_target
 
 __all__ = ["System", "broker_version", "running_shards"]
 
@@ -81,9 +81,9 @@ class System:
             say(f"Starting {name} and ClickHouse (chDB)")
             self._stack.start()
             self.settings = self._here()
-            created = topics.create_missing(self.settings)
-            migrations = migrate.migrate(clickhouse_target(self.settings))
-            say(f"Created {len(created)} topics; applied {len(migrations)} migrations")
+            created = create_missing(self.settings)
+            applied = migrations.migrate(clickhouse_target(self.settings))
+            say(f"Created {len(created)} topics; applied {len(applied)} migrations")
             say("Starting worker, learner and lag monitor")
             self._start_children()
             self._wait_until_ready()

@@ -1,4 +1,5 @@
-"""The loops of `streams.core.state.u64map`: open addressing with linear probing (Knuth, vol. 3, 6.4).
+"""The loops of `streams.core.state.u64map`: open addressing with linear probing (Knuth, vol. 3,
+6.4).
 
 An index is uint32 [slots], 0 where free. An entry holds 1 + position in `keys` in as many low bits
 as that may take, and bits of the key's hash above them: most entries of other keys are passed over

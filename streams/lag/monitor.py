@@ -20,8 +20,8 @@ from streams.kafka.access import kafka_access
 from streams.kafka.admin import connect, partition_counts
 from streams.kafka.end_offsets import EndOffsets, Partition
 from streams.lag.status import GroupLag, partition_lags
-from streams.metrics import LAG_STATUSES, Metrics
 from streams.settings import Settings
+from streams.telemetry.metrics import LAG_STATUSES, Metrics
 
 __all__ = [
     "LagReport",

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Iterator
 
 from schemas.tables import TABLES
-from streams.blocks import Block
-from streams.clickhouse import ClickHouseTarget, connect, sink_error
-from streams.insert import insert_block
+from streams.clickhouse.blocks import Block
+from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
+from streams.clickhouse.errors import sink_error
+from streams.clickhouse.insert import insert_block
 from streams.lag.monitor import LagReport, publish, reports, table_columns
-from streams.metrics import Metrics, serve
 from streams.settings import Settings
-from streams.targets import clickhouse_target
+from streams.telemetry.metrics import Metrics, serve
 
 __all__ = ["run"]
 

@@ -56,11 +56,11 @@ def up(
     Prints the addresses and the settings to paste into another terminal.
     """
     settings = invocation.settings
-    from streams import migrate
-    from streams.kafka import topics
+    from streams.clickhouse import migrations
+    from streams.clickhouse.client import clickhouse_target
+    from streams.kafka.topics import create_missing
     from streams.local.stack import LocalStack
     from streams.settings import override
-    from streams.targets import clickhouse_target
 
     with _until_stopped() as stopped, LocalStack(
         broker, directory, kafka_port, clickhouse_port
@@ -72,8 +72,8 @@ def up(
             clickhouse_host=stack.clickhouse_host,
             clickhouse_port=stack.clickhouse_port,
         )
-        topics.create_missing(here)
-        migrate.migrate(clickhouse_target(here))
+        create_missing(here)
+        migrations.migrate(clickhouse_target(here))
         environment = {
             "TIDELINE_BROKER_URL": stack.bootstrap,
             "TIDELINE_CLICKHOUSE_HOST": stack.clickhouse_host,

@@ -23,14 +23,13 @@ from typing import Any, Final
 import click
 import numpy as np
 
-from streams.clickhouse import connect
+from streams.clickhouse.client import clickhouse_target, connect
 from streams.local.process import wait_until
 from streams.replay.producer import produce
 from streams.replay.records import ORDERS, Block, records
 from streams.replay.target import InputTopics
 from streams.replay.templates import Templates
 from streams.settings import Settings
-from streams.targets import clickhouse_target
 from tests.bench.figures import percentile
 from tests.bench.load import DAY_MS, ZIPF
 from tests.bench.machine import FIRST_CORE, LAST_CORE, pin

@@ -26,8 +26,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES
-from streams import migrate
 from streams.checkpoints import CheckpointStore
+from streams.clickhouse import migrations
+from streams.clickhouse.client import clickhouse_target
 from streams.commands.support import json_option, print_json, print_table
 from streams.core.plan import Plan
 from streams.core.state import snapshot
@@ -35,14 +36,13 @@ from streams.core.state.shard_state import ShardState
 from streams.core.step import step
 from streams.core_config import core_config
 from streams.journal import Journal
-from streams.kafka import topics
 from streams.kafka.log import KafkaLog
+from streams.kafka.topics import create_missing
 from streams.local.process import ChildProcess
 from streams.local.stack import LocalStack
 from streams.replay.partitioner import Partitioner
 from streams.replay.synthetic import Synthetic
 from streams.settings import Settings, as_environ, load
-from streams.targets import clickhouse_target
 from tests.bench.load import columns
 from tests.bench.worker import DEADLINE_SECONDS, Worker, percentiles, total
 
@@ -127,8 +127,8 @@ def measure(
             },
             None,
         )
-        topics.create_missing(settings)
-        migrate.migrate(clickhouse_target(settings))
+        create_missing(settings)
+        migrations.migrate(clickhouse_target(settings))
         built = Synthetic(
             users=users, events=events, order_share=0.15, seed=1, span_days=30.0,
             block_events=BLOCK,

@@ -16,15 +16,15 @@ from models.blend import Scorer
 from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
-from streams import migrate
-from streams.kafka import topics
+from streams.clickhouse import migrations
+from streams.clickhouse.client import clickhouse_target
 from streams.kafka.log import KafkaLog
+from streams.kafka.topics import create_missing
 from streams.learner_app import SNAPSHOT_KEY
 from streams.local.stack import LocalStack
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
 from streams.settings import Settings, load
-from streams.targets import clickhouse_target
 from tests.bench.load import Shape
 from tests.bench.machine import LAST_CORE, pin
 from tests.bench.peers.meter import Spec
@@ -133,7 +133,7 @@ class Stage:
             return self._filled[shape.name]
         topics = InputTopics(f"clickstream_{shape.name}", f"orders_{shape.name}")
         settings = self.settings(topics, "bench")
-        topics.create_missing(settings)
+        create_missing(settings)
         now_ms = time.time_ns() // 1_000_000
 
         def send(source: Any, before: int) -> ProduceSummary:
@@ -166,8 +166,8 @@ class Stage:
 
     def prepare(self, settings: Settings) -> None:
         """Topics, tables and a learner snapshot for a worker with these settings."""
-        topics.create_missing(settings)
-        migrate.migrate(clickhouse_target(settings))
+        create_missing(settings)
+        migrations.migrate(clickhouse_target(settings))
         scorer = ScorerStore(
             artifact_directory(settings.model.artifact), settings.stream.currency
         ).get("")

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 
 import click
 
-from streams.clickhouse import connect
+from streams.clickhouse.client import clickhouse_target, connect
 from streams.kafka.log import KafkaLog
 from streams.settings import Settings
-from streams.targets import clickhouse_target
 from tests.bench.machine import FIRST_CORE, cpu_seconds, pin
 from tests.bench.stage import PARTITIONS, Filled, Stage
 from tests.bench.worker import DEADLINE_SECONDS, Worker, total

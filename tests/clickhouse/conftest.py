@@ -11,9 +11,9 @@ import pytest
 from clickhouse_driver import Client
 
 from schemas.tables import TABLES
-from streams.clickhouse import ClickHouseTarget, connect
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.migrations import migrate
 from streams.local.clickhouse import ChdbServer
-from streams.migrate import migrate
 
 _numbers = itertools.count(1)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from streams.migrate import split_statements
+from streams.clickhouse.migrations import split_statements
 
 __all__ = [
     "ADMIN",

@@ -12,7 +12,7 @@ from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
 from clickhouse_driver.columns.service import write_column
 
 from schemas.tables import Table
-from streams.blocks import Block, encode_column
+from streams.clickhouse.blocks import Block, encode_column
 from streams.core.texts import Coded, Strings
 
 TIME = "DateTime64(3, 'UTC')"

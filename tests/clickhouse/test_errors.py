@@ -8,8 +8,9 @@ import pytest
 from clickhouse_driver.errors import NetworkError, ServerException, SocketTimeoutError
 
 from schemas.errors import SinkRefused, SinkUnavailable
-from streams.backoff import Backoff
-from streams.clickhouse import ClickHouseTarget, classify, sink_error
+from streams.clickhouse.backoff import Backoff
+from streams.clickhouse.client import ClickHouseTarget
+from streams.clickhouse.errors import classify, sink_error
 
 TARGET = ClickHouseTarget("db", 9000, password="hush")
 

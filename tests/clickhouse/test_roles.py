@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from schemas.tables import TABLES
-from streams import migrate
-from streams.erase_clickhouse import KEY_IDS_QUERY
-from streams.sink import INSERT_ORDER
+from streams.clickhouse import migrations
+from streams.clickhouse.sink import INSERT_ORDER
+from streams.privacy.erase_clickhouse import KEY_IDS_QUERY
 from tests.clickhouse.roles import (
     ADMIN,
     STORED_NOWHERE,
@@ -39,7 +39,7 @@ GRANTS = list(grants())
 QUERIES = [
     statement
     for code in re.findall(r"```sql\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    for statement in migrate.split_statements(code)
+    for statement in migrations.split_statements(code)
 ]
 
 
@@ -58,10 +58,10 @@ def row(table: str) -> str:
 
 def all_migrations() -> list[str]:
     """What `tideline migrate` says to an empty ClickHouse."""
-    statements = ["CREATE DATABASE IF NOT EXISTS `tideline`", "USE tideline", migrate._RECORDS,
+    statements = ["CREATE DATABASE IF NOT EXISTS `tideline`", "USE tideline", migrations._RECORDS,
                   "SELECT version, sha256 FROM schema_migrations FINAL"]  # fmt: skip
-    for migration in migrate.available():
-        statements += migrate.split_statements(migration.sql)
+    for migration in migrations.available():
+        statements += migrations.split_statements(migration.sql)
         statements.append(
             "INSERT INTO schema_migrations (version, name, sha256) VALUES "
             f"({migration.version}, '{migration.name}', '{migration.sha256}')"
@@ -195,7 +195,7 @@ def test_the_writer_inserts_all_and_reads_nothing_of_it(database: Path) -> None:
     (told,) = ask(
         "tideline_writer", database, "SELECT version, sha256 FROM schema_migrations FINAL"
     )
-    assert len(told) == len(migrate.available())
+    assert len(told) == len(migrations.available())
     forbidden = [f"SELECT * FROM {name}" for name in sorted(OWN | VIEWS)]
     forbidden += ["ALTER TABLE alerts DELETE WHERE 1", "DROP TABLE alerts", "TRUNCATE TABLE alerts",
                   "CREATE TABLE x (a Int8) ENGINE = Memory", "INSERT INTO latest_scores (seq) "

@@ -10,10 +10,10 @@ from clickhouse_driver import Client
 
 from schemas.segments import DIMENSIONS
 from schemas.tables import TABLES
-from streams.clickhouse import ClickHouseTarget, connect
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.migrations import available, migrate, split_statements
+from streams.clickhouse.sink import INSERT_ORDER
 from streams.local.clickhouse import ChdbServer
-from streams.migrate import available, migrate, split_statements
-from streams.sink import INSERT_ORDER
 
 pytestmark = pytest.mark.clickhouse
 

@@ -18,13 +18,13 @@ from clickhouse_driver import Client
 
 from schemas.errors import SinkRefused, SinkUnavailable
 from schemas.tables import TABLES
-from streams.backoff import Backoff
-from streams.blocks import Coded
-from streams.clickhouse import ClickHouseTarget, connect
+from streams.clickhouse.backoff import Backoff
+from streams.clickhouse.blocks import Coded
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.migrations import migrate
+from streams.clickhouse.sink import ClickHouseSink
 from streams.local.clickhouse import ChdbServer
 from streams.local.process import free_port
-from streams.migrate import migrate
-from streams.sink import ClickHouseSink
 
 pytestmark = pytest.mark.clickhouse
 

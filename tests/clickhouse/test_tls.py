@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import SettingsError, SinkRefused, SinkUnavailable
-from streams.clickhouse import ClickHouseTarget, connect, sink_error
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.errors import sink_error
 from streams.local.process import LOOPBACK, ChildProcess, free_port
 from tests.certificates import Authority
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from streams.cli import COMMANDS
-from streams.metrics import Metrics
 from streams.settings import Settings, describe
+from streams.telemetry.metrics import Metrics
 from tests.bench import report
 
 __all__ = ["BLOCKS", "README", "main", "rewritten"]

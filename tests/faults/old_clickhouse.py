@@ -24,9 +24,9 @@ from typing import Any, Final
 
 from clickhouse_driver.settings import available as driver_settings
 
-from streams.clickhouse import ClickHouseTarget, connect
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.migrations import available, split_statements
 from streams.local.process import LOOPBACK, ChildProcess, free_port
-from streams.migrate import available, split_statements
 
 __all__ = [
     "NOT_THERE",

@@ -1,7 +1,7 @@
 """ClickHouse 18.16 acknowledges an insert of nothing where its client's side has ended.
 
 It is the one answer that must not be believed: an insert counts once the connection still answers
-after it (`streams/insert.py`).
+after it (`streams/clickhouse/insert.py`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from clickhouse_driver.settings import available as driver_settings
 
 from schemas.errors import SinkUnavailable
 from schemas.tables import TABLES
-from streams.blocks import Block
-from streams.clickhouse import ClickHouseTarget, classify, connect
-from streams.insert import insert_block
+from streams.clickhouse.blocks import Block
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.errors import classify
+from streams.clickhouse.insert import insert_block
 from tests.faults.old_clickhouse import OldClickHouse, prepare
 from tests.faults.proxy import Fault, Proxy
 

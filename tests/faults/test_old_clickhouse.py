@@ -10,8 +10,8 @@ import pytest
 from clickhouse_driver.errors import ServerException
 
 from schemas.tables import TABLES
-from streams.clickhouse import ClickHouseTarget, connect
-from streams.migrate import available, split_statements
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.migrations import available, split_statements
 from tests.faults import old_clickhouse as old_module
 from tests.faults.old_clickhouse import NOT_THERE, OldClickHouse, lowered, missing, prepare
 

@@ -9,9 +9,9 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from streams.kafka import topics
 from streams.kafka.admin import connect as connect_admin
 from streams.kafka.log import KafkaLog
+from streams.kafka.topics import create_missing
 from tests.faults.drill import Drill
 from tests.integration.world import World
 
@@ -35,7 +35,7 @@ def recreate(here: World, topics: list[str]) -> None:
     with connect_admin(here.settings.kafka.brokers) as admin:
         admin.delete_topics(topics)
         here.wait("the topics are gone", lambda: not set(topics) & set(admin.list_topics()))
-    topics.create_missing(here.settings)
+    create_missing(here.settings)
 
 
 @pytest.mark.fault("input topics deleted and made anew, {when}")

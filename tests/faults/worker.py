@@ -26,17 +26,16 @@ from typing import Any
 import msgspec
 
 from streams import cli
-from streams import sink as sink_module
 from streams import worker as worker_module
-from streams.clickhouse import ClickHouseTarget
+from streams.clickhouse import sink as sink_module
+from streams.clickhouse.client import ClickHouseTarget, clickhouse_target
+from streams.clickhouse.insert import insert_block
+from streams.clickhouse.sink import ClickHouseSink
 from streams.engine import Engine
-from streams.insert import insert_block
 from streams.journal import Step, Takeover
 from streams.kafka.log import KeyValue, Log
 from streams.services import Services
 from streams.settings import Settings
-from streams.sink import ClickHouseSink
-from streams.targets import clickhouse_target
 
 __all__ = ["POINTS", "Options"]
 

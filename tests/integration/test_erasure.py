@@ -19,12 +19,12 @@ import msgspec
 import pytest
 from kafka.admin import KafkaAdminClient
 
-from streams.erasures import letters_of_erased
-from streams.kafka import topics
 from streams.kafka.dead_letters import read as read_letters
 from streams.kafka.dead_letters import topic_records
+from streams.kafka.topics import create_missing
 from streams.local.process import wait_until
-from streams.pseudonyms import Pseudonyms
+from streams.privacy.erasure_board import letters_of_erased
+from streams.privacy.pseudonyms import Pseudonyms
 from streams.replay.synthetic import Synthetic
 from streams.settings import Secret, as_environ, override
 from tests.integration.world import World
@@ -200,7 +200,7 @@ def forget_everything_derived(here: World) -> None:
         admin.delete_groups([here.settings.kafka.app_id])
     finally:
         admin.close()
-    topics.create_missing(here.settings)
+    create_missing(here.settings)
     for table in (*PERSONAL_TABLES, "dead_letters", "batches"):
         here.sql(f"TRUNCATE TABLE {table}")
 

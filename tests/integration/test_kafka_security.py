@@ -19,8 +19,8 @@ from click.testing import CliRunner
 
 from schemas.errors import SettingsError
 from streams.cli import tideline as cli
-from streams.kafka import topics
 from streams.kafka.access import KafkaAccess, probe_now
+from streams.kafka.topics import wanted
 from streams.lag.monitor import poll_once
 from streams.local.kafka import ApacheKafka, Secure, available
 from streams.local.process import LOOPBACK
@@ -175,7 +175,7 @@ def test_a_certificate_of_our_own_lets_us_in_where_it_is_wanted(
     }  # fmt: skip
     good = tideline(here, "topics", **changes, kafka_client_cert_file=ours)
     assert good.returncode == 0, good.stderr
-    assert topics.wanted(here.settings)[0].name in good.stdout
+    assert wanted(here.settings)[0].name in good.stdout
     without = tideline(here, "topics", **changes)
     assert without.returncode == 1
     assert "TIDELINE_KAFKA_SECURITY" in without.stderr

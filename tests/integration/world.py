@@ -20,19 +20,18 @@ from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
 from models.registry import ScorerStore, artifact_place
 from schemas.features import FEATURE_NAMES
-from streams import migrate
 from streams.checkpoints import CheckpointStore
-from streams.clickhouse import ClickHouseTarget, connect
+from streams.clickhouse import migrations
+from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
 from streams.core.state import snapshot
 from streams.core_config import core_config
-from streams.kafka import topics
 from streams.kafka.access import kafka_access
 from streams.kafka.log import KafkaLog
+from streams.kafka.topics import create_missing
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail, wait_until
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
 from streams.settings import Settings, as_environ, load, override
-from streams.targets import clickhouse_target
 from tests.awaiting import awaited
 from tests.integration.verdict import Verdict, compare_rows, compare_views
 from tests.shell_core.oracle import Oracle, assert_same_state, replay_journal
@@ -155,7 +154,7 @@ class World:
         clickhouse: Any,
         directory: Path,
         *,
-        prepare: Callable[[ClickHouseTarget], object] = migrate.migrate,
+        prepare: Callable[[ClickHouseTarget], object] = migrations.migrate,
         without_views: Sequence[str] = (),
         milliseconds: bool = True,
         direct_port: int = 0,
@@ -198,7 +197,7 @@ class World:
         self._others: list[ChildProcess] = []
 
     def __enter__(self) -> World:
-        topics.create_missing(self.settings)
+        create_missing(self.settings)
         self._prepare(self.target)
         return self
 

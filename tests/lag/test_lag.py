@@ -15,14 +15,14 @@ from kafka.structs import OffsetAndMetadata
 
 from schemas.errors import BrokerUnavailable
 from schemas.tables import TABLES
-from streams.blocks import Block
+from streams.clickhouse.blocks import Block
 from streams.kafka.admin import connect
 from streams.kafka.end_offsets import EndOffsets
 from streams.kafka.topics import create_missing
 from streams.lag.monitor import poll, poll_once, publish, reports, table_columns, watched
 from streams.lag.status import GroupLag, partition_lag, partition_lags
-from streams.metrics import LAG_STATUSES, Metrics
 from streams.settings import Settings, override
+from streams.telemetry.metrics import LAG_STATUSES, Metrics
 
 if TYPE_CHECKING:
     from tests.local_broker import Cli

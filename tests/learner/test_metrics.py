@@ -8,7 +8,7 @@ from models.artifact import default_artifact_path, load_artifact
 from models.learner import OnlineLearner
 from schemas.messages import Drift, LearnerSnapshot
 from streams.learner_app import LearnerService, show
-from streams.metrics import Metrics
+from streams.telemetry.metrics import Metrics
 from tests.shell_core.memory import MemoryLog
 
 

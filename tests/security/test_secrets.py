@@ -17,12 +17,13 @@ import pytest
 from click.testing import CliRunner
 
 from streams.cli import COMMANDS, tideline
+from streams.clickhouse.client import clickhouse_target
 from streams.faust_app import app_options
 from streams.kafka.access import kafka_access
 from streams.local.process import free_port
-from streams.logs import configure
+from streams.privacy.pseudonyms import pseudonyms
 from streams.settings import SECTIONS, Secret, Settings, describe, load
-from streams.targets import clickhouse_target, pseudonyms
+from streams.telemetry.logs import configure
 
 CANARY = "canary-secret-0123456789abcdefghij"
 SECRETS = [

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from schemas.errors import StateError
+from streams.clickhouse.buffer import checked_rows
 from streams.core.events.records import Records
 from streams.kafka.log import KeyValue
-from streams.sink_buffer import checked_rows
 
 __all__ = ["SORTING_KEYS", "Faults", "MemoryLog", "MemorySink", "NoFaults", "rows_of"]
 

@@ -24,7 +24,7 @@ from streams import shard as shard_module
 from streams.core.config import CoreConfig
 from streams.core.events.records import SOURCES, RecordBatch
 from streams.engine import Engine
-from streams.erasures import ErasureBoard
+from streams.privacy.erasure_board import ErasureBoard
 from streams.replay.records import CLICKSTREAM
 from streams.replay.synthetic import Synthetic
 from streams.services import Services

@@ -8,8 +8,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from streams.logs import configure
-from streams.metrics import SHARD_STATES, Metrics, serve
+from streams.telemetry.logs import configure
+from streams.telemetry.metrics import SHARD_STATES, Metrics, serve
 
 
 @pytest.mark.parametrize("format_", ["text", "json"])

@@ -32,11 +32,12 @@ from clickhouse_driver import Client
 
 from schemas.errors import SinkRefused, SinkUnavailable
 from schemas.tables import TABLES
-from streams.backoff import Backoff
-from streams.blocks import Block, Column
-from streams.clickhouse import ClickHouseTarget, connect, sink_error
-from streams.insert import insert_block
-from streams.sink_buffer import URGENT, Abandoned, Blocks, RowBuffer, Submitted
+from streams.clickhouse.backoff import Backoff
+from streams.clickhouse.blocks import Block, Column
+from streams.clickhouse.buffer import URGENT, Abandoned, Blocks, RowBuffer, Submitted
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.errors import sink_error
+from streams.clickhouse.insert import insert_block
 
 __all__ = ["INSERT_ORDER", "Blocks", "ClickHouseSink", "SinkObserver", "SinkStatus"]
 

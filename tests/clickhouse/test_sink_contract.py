@@ -12,10 +12,10 @@ import pytest
 
 from schemas.errors import SinkRefused
 from schemas.tables import TABLES
-from streams.clickhouse import ClickHouseTarget, connect
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.migrations import migrate
+from streams.clickhouse.sink import ClickHouseSink
 from streams.local.clickhouse import ChdbServer
-from streams.migrate import migrate
-from streams.sink import ClickHouseSink
 from tests.shell_core.memory import SORTING_KEYS, MemorySink
 
 WAIT_SECONDS = 20.0

@@ -24,9 +24,9 @@ import numpy as np
 from schemas.messages import AlertMessage
 from streams.core.step import Outputs
 from streams.core.texts import Coded
-from streams.settings import Secret
+from streams.settings import Secret, Settings
 
-__all__ = ["CONCEALED", "KEY_ID_DIGITS", "PATTERN", "Pseudonyms"]
+__all__ = ["CONCEALED", "KEY_ID_DIGITS", "PATTERN", "Pseudonyms", "pseudonyms"]
 
 _KEPT: Final = 1 << 17  # pseudonyms remembered: most rows are of users seen lately
 _DIGITS: Final = 32  # 128 bits: no two of a billion users meet by chance
@@ -109,3 +109,9 @@ class Pseudonyms:
 
 def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def pseudonyms(settings: Settings) -> Pseudonyms | None:
+    """What replaces user ids in results; None where no key is set."""
+    key = settings.privacy.pseudonym_key
+    return Pseudonyms(key) if key.reveal() else None

@@ -15,7 +15,7 @@ import pytest
 from schemas.messages import AlertMessage
 from streams.kafka.access import kafka_access
 from streams.kafka.log import KafkaLog
-from streams.pseudonyms import Pseudonyms
+from streams.privacy.pseudonyms import Pseudonyms
 from streams.replay.records import Block
 from streams.replay.synthetic import Synthetic
 from streams.settings import Secret

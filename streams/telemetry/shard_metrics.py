@@ -6,7 +6,7 @@ import time
 
 from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs
-from streams.metrics import Metrics
+from streams.telemetry.metrics import Metrics
 
 __all__ = ["MetricsMonitor", "SinkMetrics"]
 
@@ -70,7 +70,7 @@ class MetricsMonitor:
 
 
 class SinkMetrics:
-    """`streams.sink.SinkObserver` on Prometheus metrics."""
+    """`streams.clickhouse.sink.SinkObserver` on Prometheus metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

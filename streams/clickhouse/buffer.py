@@ -16,7 +16,7 @@ from typing import Final
 
 from schemas.errors import SinkRefused, SinkUnavailable, TidelineError
 from schemas.tables import TABLES
-from streams.blocks import Column
+from streams.clickhouse.blocks import Column
 
 __all__ = ["URGENT", "Abandoned", "Blocks", "RowBuffer", "Submitted", "checked_rows"]
 
@@ -24,7 +24,8 @@ URGENT: Final = "alerts"
 """The table that somebody waits for: its rows go ahead of the others'."""
 
 Blocks = Mapping[str, Mapping[str, Column]]
-"""The rows of one micro-batch: table -> column -> values; `streams.blocks.Column` has the forms."""
+"""The rows of one micro-batch: table -> column -> values; `streams.clickhouse.blocks.Column` has
+the forms."""
 
 
 class Abandoned(Exception):

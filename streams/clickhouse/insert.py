@@ -13,7 +13,7 @@ from clickhouse_driver.protocol import ClientPacketTypes
 from clickhouse_driver.varint import write_varint
 from clickhouse_driver.writer import write_binary_str
 
-from streams.blocks import Block
+from streams.clickhouse.blocks import Block
 
 __all__ = ["insert_block"]
 
@@ -25,7 +25,7 @@ def insert_block(client: Client, block: Block) -> None:
     token tells ClickHouse, and after that the table's key, that these are the same rows.
 
     Raises:
-        OSError, EOFError, clickhouse_driver.errors.Error: see `streams.clickhouse.classify`.
+        OSError, EOFError, clickhouse_driver.errors.Error: see `streams.clickhouse.errors.classify`.
         ValueError: a column's values are not of its type.
     """
     names = ", ".join(f"`{name}`" for name in block.table.columns)

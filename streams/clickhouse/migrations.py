@@ -22,7 +22,8 @@ from clickhouse_driver import Client
 from clickhouse_driver.errors import ErrorCodes, ServerException
 
 from schemas.errors import SinkRefused
-from streams.clickhouse import ClickHouseTarget, connect, sink_error
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.errors import sink_error
 
 __all__ = ["Migration", "available", "migrate", "pending", "split_statements"]
 

@@ -1,4 +1,4 @@
-"""When rows are due: `streams.sink_buffer.RowBuffer` with a clock that the test moves."""
+"""When rows are due: `streams.clickhouse.buffer.RowBuffer` with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import pytest
 
 from schemas.tables import TABLES
-from streams.sink_buffer import URGENT, Blocks, RowBuffer
+from streams.clickhouse.buffer import URGENT, Blocks, RowBuffer
 
 
 class _Clock:

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from schemas.messages import AlertMessage, DeadLetter
 from schemas.tables import TABLES
-from streams.blocks import Block
 from streams.cli import tideline
+from streams.clickhouse.blocks import Block
 from streams.core.hashing import stable_id
 from streams.core.step import Counts, Outputs
 from streams.core.texts import Coded
-from streams.pseudonyms import CONCEALED, Pseudonyms
+from streams.privacy.pseudonyms import CONCEALED, Pseudonyms, pseudonyms
 from streams.settings import Secret, Settings, load
-from streams.targets import pseudonyms
 
 KEY = "0123456789abcdef0123456789abcdef"
 KNOWN = Pseudonyms(Secret(KEY))

@@ -12,8 +12,8 @@ import pytest
 from schemas.errors import StateError
 from schemas.messages import Erasure, ErasureRequest, LearnerSnapshot
 from streams.core.erasure import digest, probe_of
-from streams.erasures import ErasureBoard
 from streams.packing import Unpacked
+from streams.privacy.erasure_board import ErasureBoard
 from streams.replay.records import InputRecord
 from streams.training import without_erased
 from tests.shell_core.memory import Faults, MemoryLog, MemorySink

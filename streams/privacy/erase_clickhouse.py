@@ -23,8 +23,9 @@ from clickhouse_driver import Client
 from schemas.messages import Erasure, ErasureRequest
 from schemas.tables import PERSONAL
 from schemas.topics import TopicNames
-from streams.clickhouse import ClickHouseTarget, connect, sink_error
-from streams.pseudonyms import KEY_ID_DIGITS, PATTERN
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.errors import sink_error
+from streams.privacy.pseudonyms import KEY_ID_DIGITS, PATTERN
 
 __all__ = [
     "KEY_IDS_QUERY",

@@ -18,17 +18,18 @@ from schemas.features import FEATURE_NAMES
 from schemas.messages import DeadLetter, Erasure
 from schemas.tables import PERSONAL
 from streams.checkpoints import CheckpointStore
-from streams.clickhouse import connect, sink_error
+from streams.clickhouse.client import clickhouse_target, connect
+from streams.clickhouse.errors import sink_error
 from streams.core.erasure import named_in
 from streams.core.state import snapshot
 from streams.core.texts import Texts
-from streams.erase_clickhouse import was_before
-from streams.erasures import board_of
 from streams.kafka.access import kafka_access
 from streams.kafka.dead_letters import topic_records
 from streams.kafka.log import KafkaLog
+from streams.privacy.erase_clickhouse import was_before
+from streams.privacy.erasure_board import board_of
+from streams.privacy.pseudonyms import pseudonyms
 from streams.settings import Settings
-from streams.targets import clickhouse_target, pseudonyms
 
 __all__ = ["Finding", "verify"]
 

@@ -1,22 +1,17 @@
-"""One ClickHouse connection, and which of its errors are worth another try.
-
-Everything that talks to ClickHouse connects through here, so that timeouts, names in the server's
-logs and the reading of errors are the same everywhere.
-"""
+"""ClickHouse's errors: which are worth another try, and what the operator should do about each."""
 
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import NetworkError
 
-from schemas.errors import SettingsError, SinkRefused, SinkUnavailable
+from schemas.errors import SinkRefused, SinkUnavailable
+from streams.clickhouse.client import ClickHouseTarget
 
-__all__ = ["RETRYABLE_CODES", "ClickHouseTarget", "classify", "connect", "sink_error"]
+__all__ = ["RETRYABLE_CODES", "classify", "sink_error"]
 
 RETRYABLE_CODES: Final = frozenset(
     {
@@ -79,59 +74,6 @@ RETRYABLE_CODES: Final = frozenset(
     }
 )
 """ClickHouse error codes after which the very same insert may succeed."""
-
-
-@dataclass(frozen=True)
-class ClickHouseTarget:
-    """Where the tables are, and how long to wait for them. `repr` hides the password."""
-
-    host: str
-    port: int = 9000
-    """The native protocol's port: 9000, or 9440 with TLS (not the HTTP port 8123)."""
-    database: str = "tideline"
-    user: str = "default"
-    password: str = field(default="", repr=False)
-    secure: bool = False
-    """TLS, with the server's certificate and its name checked; that can't be switched off."""
-    ca_file: str = ""
-    """PEM file of the authorities that may have signed it; '': the system's."""
-    connect_timeout_seconds: float = 5.0
-    send_receive_timeout_seconds: float = 60.0
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}/{self.database}"
-
-
-def connect(target: ClickHouseTarget, database: str | None = None) -> Client:
-    """A client for one thread; it dials on its first query, and again after an error.
-
-    `database` overrides the target's; '' is the server's default, which always exists. Raises
-    SettingsError if the file of authorities can't be used.
-    """
-    if target.secure and target.ca_file:
-        try:
-            ssl.create_default_context(cafile=target.ca_file)
-        except (OSError, ValueError) as error:  # the driver would take it for a network's error
-            raise SettingsError(
-                f"TIDELINE_CLICKHOUSE_CA_FILE: can't use {target.ca_file}: {error}. "
-                "Name a PEM file."
-            ) from None
-    return Client(
-        target.host,
-        port=target.port,
-        database=target.database if database is None else database,
-        user=target.user,
-        password=target.password,
-        secure=target.secure,
-        verify=True,
-        ca_certs=target.ca_file or None,
-        client_name="tideline",
-        connect_timeout=target.connect_timeout_seconds,
-        send_receive_timeout=target.send_receive_timeout_seconds,
-        sync_request_timeout=target.connect_timeout_seconds,
-        # Off: it needs two more packages, and rows leave here as packed columns already.
-        compression=False,
-    )
 
 
 def classify(exc: BaseException) -> type[SinkUnavailable] | type[SinkRefused]:

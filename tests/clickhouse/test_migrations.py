@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import SinkRefused, SinkUnavailable
-from streams.clickhouse import ClickHouseTarget, connect
+from streams.clickhouse.client import ClickHouseTarget, connect
+from streams.clickhouse.migrations import Migration, available, migrate, pending, split_statements
 from streams.local.process import free_port
-from streams.migrate import Migration, available, migrate, pending, split_statements
 
 pytestmark = pytest.mark.clickhouse
 

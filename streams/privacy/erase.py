@@ -21,8 +21,13 @@ from dataclasses import dataclass
 
 from schemas.errors import FatalError, SettingsError
 from schemas.messages import Erasure, ErasureRequest
+from streams.clickhouse.client import clickhouse_target
 from streams.core.erasure import digest, probe_of
-from streams.erase_clickhouse import (
+from streams.kafka.access import kafka_access
+from streams.kafka.admin import connect as connect_admin
+from streams.kafka.admin import partition_counts
+from streams.kafka.end_offsets import EndOffsets
+from streams.privacy.erase_clickhouse import (
     Audit,
     Deletion,
     Person,
@@ -31,13 +36,9 @@ from streams.erase_clickhouse import (
     key_ids,
     write_audit,
 )
-from streams.erasures import ErasureBoard
-from streams.kafka.access import kafka_access
-from streams.kafka.admin import connect as connect_admin
-from streams.kafka.admin import partition_counts
-from streams.kafka.end_offsets import EndOffsets
+from streams.privacy.erasure_board import ErasureBoard
+from streams.privacy.pseudonyms import pseudonyms
 from streams.settings import Settings
-from streams.targets import clickhouse_target, pseudonyms
 
 __all__ = ["Outcome", "check_key", "erase", "new_request", "person_of", "preview"]
 

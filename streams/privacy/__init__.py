@@ -1,0 +1,1 @@
+"""People: pseudonyms in results, and erasure everywhere."""
