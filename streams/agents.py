@@ -5,9 +5,9 @@
                                             journal, checkpoints
 
 1. The transport hands the agent whole record batches (`streams/kafka/transport.py`).
-2. The agent passes each batch to the shard of its partition (`streams/engine.py`).
+2. The agent passes each batch to the shard of its partition (`streams/shard/engine.py`).
 3. The shard plans a step, journals the plan, runs it and sends the effects
-   (`streams/shard.py` has the protocol; `streams/core/step.py` is what a step does).
+   (`streams/shard/shard.py` has the protocol; `streams/core/step.py` is what a step does).
 4. Offsets are committed by the shard, behind a flushed sink and a flushed checkpoint; so the
    agent acks nothing. Faust would ack an event even if its processing had raised.
 
@@ -20,8 +20,8 @@ from typing import Any
 
 import faust
 
-from streams.engine import Engine
 from streams.kafka.transport import BatchSchema
+from streams.shard.engine import Engine
 
 __all__ = ["define_agents"]
 

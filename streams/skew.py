@@ -28,7 +28,6 @@ from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 from schemas.topics import TopicNames
-from streams.checkpoints import CheckpointStore
 from streams.core.config import CoreConfig, Scorer
 from streams.core.events.records import SOURCES, Records
 from streams.core.features import features
@@ -37,8 +36,9 @@ from streams.core.state import snapshot
 from streams.core.state.shard_state import ShardState
 from streams.core.step import step
 from streams.core.texts import Texts
-from streams.journal import Journal, Step, Takeover, valid_steps
 from streams.kafka.log import Log
+from streams.shard.checkpoints import CheckpointStore
+from streams.shard.journal import Journal, Step, Takeover, valid_steps
 
 __all__ = ["SCORES", "Difference", "Sample", "Skew", "check_shard"]
 

@@ -16,8 +16,6 @@ from streams.agents import define_agents
 from streams.clickhouse.client import clickhouse_target
 from streams.clickhouse.sink import ClickHouseSink
 from streams.core.warm import compile_kernels
-from streams.core_config import core_config
-from streams.engine import Engine
 from streams.faust_app import Failure, app_options, execute
 from streams.follow import SnapshotFollower
 from streams.kafka.access import kafka_access, require_reachable
@@ -25,8 +23,10 @@ from streams.kafka.log import KafkaLog
 from streams.memory import give_back
 from streams.privacy.erasure_board import ErasureBoard
 from streams.privacy.pseudonyms import pseudonyms
-from streams.services import Services
 from streams.settings import Settings
+from streams.shard.config import core_config
+from streams.shard.engine import Engine
+from streams.shard.services import Services
 from streams.telemetry import metrics as metrics_module
 from streams.telemetry.shard_metrics import MetricsMonitor, SinkMetrics
 

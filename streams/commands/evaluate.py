@@ -76,11 +76,11 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
-    from streams.core_config import core_config
     from streams.evaluation.history import read_history
     from streams.evaluation.measure import figures, tasks
     from streams.evaluation.protocol import plan_protocol
     from streams.evaluation.run import replay
+    from streams.shard.config import core_config
 
     settings = invocation.start_logging()
     if (orders is None) == (dataset is None):

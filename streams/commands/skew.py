@@ -67,10 +67,10 @@ def skew(ctx: click.Context, invocation: Invocation, keep: Path | None, as_json:
 
 async def _check(settings: Settings, keep: Path | None, progress: Callable[[float], None]) -> Skew:
     from models.registry import ScorerStore, artifact_place
-    from streams.core_config import core_config
     from streams.kafka.access import kafka_access
     from streams.kafka.log import KafkaLog
     from streams.privacy.pseudonyms import pseudonyms
+    from streams.shard.config import core_config
     from streams.skew import Skew, check_shard
 
     samples = _samples(settings)

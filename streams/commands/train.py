@@ -82,7 +82,7 @@ def train(
     from models.manifest import Eligibility
     from models.training.train import train as fit
     from schemas.errors import SettingsError
-    from streams.core_config import core_config
+    from streams.shard.config import core_config
     from streams.training import replay_cuts
 
     settings = invocation.start_logging()

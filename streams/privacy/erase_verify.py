@@ -17,7 +17,6 @@ from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES
 from schemas.messages import DeadLetter, Erasure
 from schemas.tables import PERSONAL
-from streams.checkpoints import CheckpointStore
 from streams.clickhouse.client import clickhouse_target, connect
 from streams.clickhouse.errors import sink_error
 from streams.core.erasure import named_in
@@ -30,6 +29,7 @@ from streams.privacy.erase_clickhouse import was_before
 from streams.privacy.erasure_board import board_of
 from streams.privacy.pseudonyms import pseudonyms
 from streams.settings import Settings
+from streams.shard.checkpoints import CheckpointStore
 
 __all__ = ["Finding", "verify"]
 

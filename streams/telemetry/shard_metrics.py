@@ -14,7 +14,7 @@ _MEMORY_EVERY_SECONDS = 5.0  # adding up a state's arrays is cheap, but not free
 
 
 class MetricsMonitor:
-    """`streams.shard.Monitor` on Prometheus metrics."""
+    """`streams.shard.services.Monitor` on Prometheus metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -109,8 +109,8 @@ class _Core:
         from schemas.features import FEATURE_NAMES, FEATURES, WINDOWS  # noqa: PLC0415
         from streams.core.state.shard_state import ShardState  # noqa: PLC0415
         from streams.core.warm import compile_kernels  # noqa: PLC0415
-        from streams.core_config import core_config  # noqa: PLC0415
         from streams.replay.partitioner import Partitioner  # noqa: PLC0415
+        from streams.shard.config import core_config  # noqa: PLC0415
 
         compile_kernels()
         self.config = core_config(settings)

@@ -23,8 +23,8 @@ from streams.core.plan import Plan
 from streams.core.state.shard_state import ShardState
 from streams.core.step import step
 from streams.core.warm import compile_kernels
-from streams.core_config import core_config
 from streams.settings import load
+from streams.shard.config import core_config
 from tests.bench.load import UNIFORM, Shape, columns
 from tests.bench.stage import snapshot_of
 

@@ -26,10 +26,10 @@ from streams.core.events.records import SOURCES, RecordBatch
 from streams.core.plan import next_plan
 from streams.core.state.shard_state import ShardState
 from streams.core.warm import compile_kernels
-from streams.core_config import core_config
 from streams.faust_app import Failure, app_options, execute
-from streams.inbox import Inbox
 from streams.settings import Settings, load
+from streams.shard.config import core_config
+from streams.shard.inbox import Inbox
 from tests.bench.layers import Work, work_of
 from tests.bench.peers.meter import Meter, Spec, spec
 from tests.bench.stage import snapshot_of

@@ -26,7 +26,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES
-from streams.checkpoints import CheckpointStore
 from streams.clickhouse import migrations
 from streams.clickhouse.client import clickhouse_target
 from streams.commands.support import json_option, print_json, print_table
@@ -34,8 +33,6 @@ from streams.core.plan import Plan
 from streams.core.state import snapshot
 from streams.core.state.shard_state import ShardState
 from streams.core.step import step
-from streams.core_config import core_config
-from streams.journal import Journal
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import create_missing
 from streams.local.process import ChildProcess
@@ -43,6 +40,9 @@ from streams.local.stack import LocalStack
 from streams.replay.partitioner import Partitioner
 from streams.replay.synthetic import Synthetic
 from streams.settings import Settings, as_environ, load
+from streams.shard.checkpoints import CheckpointStore
+from streams.shard.config import core_config
+from streams.shard.journal import Journal
 from tests.bench.load import columns
 from tests.bench.worker import DEADLINE_SECONDS, Worker, percentiles, total
 

@@ -20,8 +20,8 @@ from streams.cli import tideline
 from streams.commands.bench import PARTS as SHOWN
 from streams.core.plan import Plan
 from streams.core.state.shard_state import ShardState
-from streams.core_config import core_config
 from streams.settings import load
+from streams.shard.config import core_config
 from tests.bench import environments, run
 from tests.bench.contenders import CONTENDERS, WHOLE, chosen
 from tests.bench.growth import SIZES, WHAT

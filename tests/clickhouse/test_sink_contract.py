@@ -1,4 +1,4 @@
-"""What every `streams.services.Sink` must do: the one in memory, and ClickHouse's."""
+"""What every `streams.shard.services.Sink` must do: the one in memory, and ClickHouse's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.migrations import migrate
 from streams.clickhouse.sink import ClickHouseSink
 from streams.local.clickhouse import ChdbServer
-from tests.shell_core.memory import SORTING_KEYS, MemorySink
+from tests.shard.memory import SORTING_KEYS, MemorySink
 
 WAIT_SECONDS = 20.0
 _NUMBERS = itertools.count(1)

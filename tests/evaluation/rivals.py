@@ -16,7 +16,6 @@ import click
 import numpy as np
 
 from models.baselines.metrics import auc, log_loss, normalised_gini
-from streams.core_config import core_config
 from streams.evaluation.history import History, read_history
 from streams.evaluation.measure import Task, tasks
 from streams.evaluation.protocol import Protocol, plan_protocol
@@ -26,6 +25,7 @@ from streams.replay import files
 from streams.replay.mapping import parse_map
 from streams.replay.records import Source
 from streams.settings import Settings
+from streams.shard.config import core_config
 from tests.evaluation import shops
 
 __all__ = ["evaluated", "replayed"]

@@ -20,15 +20,15 @@ from typing import Any
 
 from models.registry import ScorerStore, artifact_place
 from streams.core.events.records import Records
-from streams.core_config import core_config
 from streams.kafka.log import KafkaLog
 from streams.local.process import wait_until
 from streams.replay.synthetic import Generated, Synthetic
+from streams.shard.config import core_config
 from tests.awaiting import awaited
 from tests.faults.plain import differences, plain_run
 from tests.integration.verdict import Verdict, compare_views
 from tests.integration.world import WAIT_SECONDS, Load, Worker, World
-from tests.shell_core.oracle import Oracle
+from tests.shard.oracle import Oracle
 
 __all__ = ["Drill", "Result", "traffic"]
 

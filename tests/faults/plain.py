@@ -25,7 +25,7 @@ from streams.core.state.shard_state import ShardState
 from streams.core.step import Counts, Outputs, step
 from streams.core.texts import Texts
 from tests.core.driving import SilenceScorer
-from tests.shell_core.oracle import Oracle
+from tests.shard.oracle import Oracle
 
 __all__ = ["Plain", "differences", "plain_run"]
 

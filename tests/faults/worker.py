@@ -31,11 +31,11 @@ from streams.clickhouse import sink as sink_module
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target
 from streams.clickhouse.insert import insert_block
 from streams.clickhouse.sink import ClickHouseSink
-from streams.engine import Engine
-from streams.journal import Step, Takeover
 from streams.kafka.log import KeyValue, Log
-from streams.services import Services
 from streams.settings import Settings
+from streams.shard.engine import Engine
+from streams.shard.journal import Step, Takeover
+from streams.shard.services import Services
 
 __all__ = ["POINTS", "Options"]
 

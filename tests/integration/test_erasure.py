@@ -28,7 +28,7 @@ from streams.privacy.pseudonyms import Pseudonyms
 from streams.replay.synthetic import Synthetic
 from streams.settings import Secret, as_environ, override
 from tests.integration.world import World
-from tests.shell_core.oracle import Oracle
+from tests.shard.oracle import Oracle
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(420)]
 

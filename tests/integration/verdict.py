@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streams.core.erasure import named_in
-from tests.shell_core.oracle import Oracle
+from tests.shard.oracle import Oracle
 
 __all__ = ["Verdict", "compare_rows", "compare_views"]
 

@@ -20,11 +20,9 @@ from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
 from models.registry import ScorerStore, artifact_place
 from schemas.features import FEATURE_NAMES
-from streams.checkpoints import CheckpointStore
 from streams.clickhouse import migrations
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
 from streams.core.state import snapshot
-from streams.core_config import core_config
 from streams.kafka.access import kafka_access
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import create_missing
@@ -32,9 +30,11 @@ from streams.local.process import LOOPBACK, ChildProcess, free_port, tail, wait_
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
 from streams.settings import Settings, as_environ, load, override
+from streams.shard.checkpoints import CheckpointStore
+from streams.shard.config import core_config
 from tests.awaiting import awaited
 from tests.integration.verdict import Verdict, compare_rows, compare_views
-from tests.shell_core.oracle import Oracle, assert_same_state, replay_journal
+from tests.shard.oracle import Oracle, assert_same_state, replay_journal
 
 __all__ = ["Load", "Worker", "World"]
 

@@ -14,7 +14,7 @@ from schemas.errors import BrokerUnavailable, StateError
 from streams.kafka import log as log_module
 from streams.kafka.log import KafkaLog, Log
 from streams.local.process import free_port
-from tests.shell_core.memory import MemoryLog
+from tests.shard.memory import MemoryLog
 
 _NUMBERS = itertools.count(1)
 Check = Callable[[Log, str], Awaitable[None]]

@@ -9,7 +9,7 @@ from models.learner import OnlineLearner
 from schemas.messages import Drift, LearnerSnapshot
 from streams.learner_app import LearnerService, show
 from streams.telemetry.metrics import Metrics
-from tests.shell_core.memory import MemoryLog
+from tests.shard.memory import MemoryLog
 
 
 def drift(drift_id: str, kind: str) -> Drift:

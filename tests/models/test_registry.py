@@ -19,7 +19,7 @@ from schemas.messages import LearnerSnapshot
 from streams.core.events.records import RecordBatch, Records
 from streams.learner_app import SLICE_EXAMPLES, LearnerService
 from tests.models.synthetic import example, rows
-from tests.shell_core.memory import MemoryLog
+from tests.shard.memory import MemoryLog
 
 OLD, NEW = "2026-01-01-old", "2026-02-02-new"
 

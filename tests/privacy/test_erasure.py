@@ -12,13 +12,13 @@ import pytest
 from schemas.errors import StateError
 from schemas.messages import Erasure, ErasureRequest, LearnerSnapshot
 from streams.core.erasure import digest, probe_of
-from streams.packing import Unpacked
 from streams.privacy.erasure_board import ErasureBoard
 from streams.replay.records import InputRecord
+from streams.shard.page_codec import Unpacked
 from streams.training import without_erased
-from tests.shell_core.memory import Faults, MemoryLog, MemorySink
-from tests.shell_core.oracle import assert_same_state
-from tests.shell_core.rig import (
+from tests.shard.memory import Faults, MemoryLog, MemorySink
+from tests.shard.oracle import assert_same_state
+from tests.shard.rig import (
     FETCH_ALL,
     SHARD,
     TOPICS,

@@ -77,7 +77,7 @@ class Manifest(msgspec.Struct, frozen=True):
     table: ArrayPages
     """The pages that hold `Contents`, as MessagePack."""
     packed: str = ""
-    """How the shell wrote the pages (`streams.packing`); empty: as they are."""
+    """How the shell wrote the pages (`streams.shard.page_codec`); empty: as they are."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from streams.core.step import Outputs
-from streams.effects import Effects
 from streams.kafka.log import KeyValue
-from streams.services import Services
+from streams.shard.effects import Effects
+from streams.shard.services import Services
 
 __all__ = ["Outgoing"]
 

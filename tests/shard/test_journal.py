@@ -11,8 +11,8 @@ import pytest
 
 from schemas.errors import StateError
 from streams.core.plan import Plan
-from streams.journal import Fenced, Journal, Step, Takeover, valid_steps
-from tests.shell_core.memory import MemoryLog
+from streams.shard.journal import Fenced, Journal, Step, Takeover, valid_steps
+from tests.shard.memory import MemoryLog
 
 TOPIC, SHARD = "journal", 2
 

@@ -32,18 +32,18 @@ import msgspec
 
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES
-from streams.checkpoint_run import CheckpointRun
-from streams.checkpoints import CheckpointStore
 from streams.core.events.records import SOURCES, RecordBatch, Records
 from streams.core.plan import Plan, in_runs, next_plan
 from streams.core.state import snapshot
 from streams.core.state.shard_state import ShardState
 from streams.core.step import step
-from streams.inbox import Inbox
-from streams.inputs import check_input
-from streams.journal import Fenced, Journal
-from streams.outgoing import Outgoing
-from streams.services import Services
+from streams.shard.checkpoint_run import CheckpointRun
+from streams.shard.checkpoints import CheckpointStore
+from streams.shard.inbox import Inbox
+from streams.shard.inputs import check_input
+from streams.shard.journal import Fenced, Journal
+from streams.shard.outgoing import Outgoing
+from streams.shard.services import Services
 
 __all__ = ["Shard"]
 

@@ -1,4 +1,4 @@
-"""What `streams.outgoing` tells of alerts that became readable."""
+"""What `streams.shard.outgoing` tells of alerts that became readable."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from schemas.topics import TopicNames
-from streams.outgoing import Outgoing
-from tests.shell_core.memory import MemoryLog
+from streams.shard.outgoing import Outgoing
+from tests.shard.memory import MemoryLog
 
 
 class _Alert(msgspec.Struct):

@@ -23,7 +23,7 @@ from streams.core.state.pages import (
     page_key,
 )
 from streams.kafka.log import KeyValue, Log
-from streams.packing import PACKING, Unpacked, pack
+from streams.shard.page_codec import PACKING, Unpacked, pack
 
 __all__ = ["Begun", "CheckpointStore", "Stored"]
 

@@ -16,7 +16,7 @@ from streams.core import step as step_module
 from streams.skew import Sample, Skew, check_shard
 from tests.core.driving import click, record
 from tests.core.oracle import DAY_MS
-from tests.shell_core.rig import SCORERS, SHARD, TOPICS, CrashAt, Crashed, Rig, quick_shards, script
+from tests.shard.rig import SCORERS, SHARD, TOPICS, CrashAt, Crashed, Rig, quick_shards, script
 
 __all__ = ["quick_shards"]
 

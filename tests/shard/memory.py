@@ -179,7 +179,8 @@ def rows_of(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 class MemorySink:
-    """`streams.shard.Sink` in memory: rows by table and sorting key, as ReplacingMergeTree does."""
+    """`streams.shard.services.Sink` in memory: rows by table and sorting key, as ReplacingMergeTree
+    does."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = defaultdict(dict)

@@ -1,7 +1,7 @@
 """What must have come out: the pure core, run once over the input log by the journal's plans.
 
-It reads the journal by its own rules, not with `streams.journal`: a step counts if its owner is
-that of the last takeover before it, and if it follows the one before.
+It reads the journal by its own rules, not with `streams.shard.journal`: a step counts if its owner
+is that of the last takeover before it, and if it follows the one before.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from streams.core.plan import Plan
 from streams.core.state.shard_state import ShardState
 from streams.core.state.snapshot import comparable
 from streams.core.step import Outputs, step
-from streams.journal import Step, Takeover
 from streams.kafka.log import Log
-from tests.shell_core.memory import SORTING_KEYS, rows_of
+from streams.shard.journal import Step, Takeover
+from tests.shard.memory import SORTING_KEYS, rows_of
 
 __all__ = ["Oracle", "assert_same_state", "replay_journal"]
 

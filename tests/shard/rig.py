@@ -19,19 +19,19 @@ import pytest
 
 from schemas.messages import LearnerSnapshot
 from schemas.topics import TopicNames
-from streams import engine as engine_module
-from streams import shard as shard_module
 from streams.core.config import CoreConfig
 from streams.core.events.records import SOURCES, RecordBatch
-from streams.engine import Engine
 from streams.privacy.erasure_board import ErasureBoard
 from streams.replay.records import CLICKSTREAM
 from streams.replay.synthetic import Synthetic
-from streams.services import Services
-from streams.shard import Shard
+from streams.shard import engine as engine_module
+from streams.shard import shard as shard_module
+from streams.shard.engine import Engine
+from streams.shard.services import Services
+from streams.shard.shard import Shard
 from tests.core.driving import SilenceScorer, config
-from tests.shell_core.memory import Faults, MemoryLog, MemorySink, NoFaults
-from tests.shell_core.oracle import Oracle, assert_same_state, replay_journal
+from tests.shard.memory import Faults, MemoryLog, MemorySink, NoFaults
+from tests.shard.oracle import Oracle, assert_same_state, replay_journal
 
 __all__ = ["CrashAt", "Crashed", "FailAt", "PauseAt", "Process", "Rig", "quick_shards"]
 

@@ -19,13 +19,13 @@ from functools import cache
 import pytest
 
 from schemas.errors import BrokerUnavailable, StateError
-from streams import shard as shard_module
 from streams.core.events.records import RecordBatch
-from streams.engine import Engine
-from streams.journal import Fenced, Journal
-from tests.shell_core.memory import MemoryLog, MemorySink, NoFaults
-from tests.shell_core.oracle import assert_same_state
-from tests.shell_core.rig import (
+from streams.shard import shard as shard_module
+from streams.shard.engine import Engine
+from streams.shard.journal import Fenced, Journal
+from tests.shard.memory import MemoryLog, MemorySink, NoFaults
+from tests.shard.oracle import assert_same_state
+from tests.shard.rig import (
     FETCH_ALL,
     SHARD,
     TOPICS,
@@ -482,7 +482,7 @@ def test_a_shard_that_was_lost_is_left_to_its_new_owner_for_longer(
 
         engine = process.make_engine(suspend_seconds=7.0)
         with monkeypatch.context() as patch:
-            patch.setattr("streams.engine.asyncio.sleep", sleeping)
+            patch.setattr("streams.shard.engine.asyncio.sleep", sleeping)
             engine._shards[SHARD] = process.shard
             engine._failed(SHARD, error)
             await asyncio.gather(*engine._retries)
@@ -630,8 +630,8 @@ def test_a_shard_that_goes_on_failing_is_tried_less_and_less_often(
 ) -> None:
     """While dead letters can't be written, each recovery would send its alerts again."""
     now = [0.0]
-    monkeypatch.setattr("streams.engine.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("streams.engine.RETRY_SECONDS", 1.0)
+    monkeypatch.setattr("streams.shard.engine.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("streams.shard.engine.RETRY_SECONDS", 1.0)
     process = loaded().process("")
     engine = process.make_engine(suspend_seconds=7.0)
     waits = []

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from schemas.messages import Erasure
-from streams.checkpoints import Begun, CheckpointStore
 from streams.core.state import snapshot
 from streams.core.state.pages import Page
 from streams.core.state.shard_state import ShardState
-from streams.effects import Effects
-from streams.journal import Journal
-from streams.services import Services
+from streams.shard.checkpoints import Begun, CheckpointStore
+from streams.shard.effects import Effects
+from streams.shard.journal import Journal
+from streams.shard.services import Services
 
 __all__ = ["CheckpointRun"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
+from streams.shard.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
 
 
 def told(assignments: list[tuple[set[int], float]]) -> bool:

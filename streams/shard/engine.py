@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from schemas.errors import FatalError, RetryableError, TidelineError
 from schemas.topics import TopicNames
 from streams.core.events.records import CLICKSTREAM, ORDERS, RecordBatch
-from streams.journal import Fenced
-from streams.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
-from streams.services import Services
-from streams.shard import Shard
+from streams.shard.journal import Fenced
+from streams.shard.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
+from streams.shard.services import Services
+from streams.shard.shard import Shard
 
 __all__ = ["Engine"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from streams.core.events.records import CLICKSTREAM, ORDERS, Records
 from streams.core.plan import Plan
-from streams.inbox import Inbox
+from streams.shard.inbox import Inbox
 
 
 def run(*offsets: int) -> Records:

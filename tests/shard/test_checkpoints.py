@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from schemas.errors import StateError
-from streams.checkpoints import Begun, CheckpointStore
 from streams.core.state.pages import PAGE_BYTES, Source
-from streams.packing import Unpacked
-from tests.shell_core.memory import MemoryLog
+from streams.shard.checkpoints import Begun, CheckpointStore
+from streams.shard.page_codec import Unpacked
+from tests.shard.memory import MemoryLog
 
 TOPIC, SHARD = "checkpoints", 1
 Arrays = dict[str, NDArray[Any]]
