@@ -30,11 +30,15 @@ class _Command(NamedTuple):
 
 COMMANDS: Final[dict[str, _Command]] = {
     "demo": _Command(
-        "streams.demo.cli", "demo", "See it all run: local servers, a year of real orders, results."
+        "streams.commands.demo",
+        "demo",
+        "See it all run: local servers, a year of real orders, results.",
     ),
     "worker": _Command("streams.commands.run", "worker", "Score events: run one worker."),
     "learner": _Command("streams.commands.run", "learner", "Learn from matured labels, online."),
-    "replay": _Command("streams.replay.cli", "replay", "Send recorded or made-up events to Kafka."),
+    "replay": _Command(
+        "streams.commands.replay", "replay", "Send recorded or made-up events to Kafka."
+    ),
     "lag": _Command("streams.commands.lag", "lag", "How far behind the consumers are."),
     "topics": _Command(
         "streams.commands.topics", "topics", "Check Kafka's topics, or create them."
@@ -69,7 +73,7 @@ COMMANDS: Final[dict[str, _Command]] = {
         "capacity",
         "How many machines a rate of events needs.",
     ),
-    "local": _Command("streams.local.cli", "local", "Kafka and ClickHouse on this machine."),
+    "local": _Command("streams.commands.local", "local", "Kafka and ClickHouse on this machine."),
 }
 
 

@@ -1,4 +1,4 @@
-"""Gives memory back: what a shard that left, or a recovery, has needed and nobody needs any more.
+"""Hands memory back to the system: a dropped shard's state, or what a recovery has read.
 
 The cycle collector is kept out of the hot path (`streams/faust_app.py`), so it would come by for a
 dropped shard's state only after hundreds of millions of allocations; and glibc keeps what was freed
@@ -12,10 +12,10 @@ import gc
 import sys
 from collections.abc import Callable
 
-__all__ = ["give_back"]
+__all__ = ["release_memory"]
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Collect cycles, and hand free memory to the system. Takes tens of milliseconds: not for the
     hot path."""
     gc.collect()

@@ -15,19 +15,20 @@ from schemas.errors import TidelineError
 from streams.agents import define_agents
 from streams.clickhouse.client import clickhouse_target
 from streams.clickhouse.sink import ClickHouseSink
+from streams.core.events.records import SOURCES
 from streams.core.warm import compile_kernels
 from streams.faust_app import Failure, app_options, execute
-from streams.follow import SnapshotFollower
 from streams.kafka.access import kafka_access, require_reachable
 from streams.kafka.log import KafkaLog
-from streams.memory import give_back
+from streams.learner.snapshots import SnapshotFollower
+from streams.memory import release_memory
 from streams.privacy.erasure_board import ErasureBoard
 from streams.privacy.pseudonyms import pseudonyms
 from streams.settings import Settings
 from streams.shard.config import core_config
 from streams.shard.engine import Engine
 from streams.shard.services import Services
-from streams.telemetry import metrics as metrics_module
+from streams.telemetry.metrics import Metrics, serve
 from streams.telemetry.shard_metrics import MetricsMonitor, SinkMetrics
 
 __all__ = ["create_app", "run"]
@@ -40,6 +41,35 @@ STOP_SECONDS = 15.0
 logger = logging.getLogger(__name__)
 
 
+class FaustInputs:
+    """`streams.shard.services.Inputs` on the app's consumer."""
+
+    def __init__(self, app: faust.App, topics: tuple[str, str], metrics: Metrics) -> None:
+        self._app = app
+        self._topics = topics
+        self._metrics = metrics
+
+    def _tp(self, source: int, shard: int) -> TP:
+        return TP(self._topics[source], shard)
+
+    async def seek(self, source: int, shard: int, offset: int) -> None:
+        tp = self._tp(source, shard)
+        if tp in self._app.consumer.assignment():
+            await self._app.consumer.seek(tp, offset)
+
+    def pause(self, source: int, shard: int, paused: bool) -> None:
+        consumer = self._app.consumer
+        (consumer.pause if paused else consumer.resume)({self._tp(source, shard)})
+        self._metrics.partition_paused.labels(self._topics[source], str(shard)).set(paused)
+
+    def log_end(self, source: int, shard: int) -> int | None:
+        end: int | None = self._app.consumer.log_end(self._tp(source, shard))
+        return end
+
+    async def commit(self, shard: int, offsets: tuple[int, int]) -> None:
+        await self._app.consumer.commit_offsets({self._tp(s, shard): offsets[s] for s in SOURCES})
+
+
 def create_app(settings: Settings, failure: Failure) -> faust.App:
     """A Faust app wired to an engine. Reads the model artifact; touches no network until started.
 
@@ -47,7 +77,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     """
     names = settings.topic_names
     sources = (names.clickstream, names.orders)
-    metrics = metrics_module.Metrics()
+    metrics = Metrics()
     log, page_log = KafkaLog(kafka_access(settings)), KafkaLog(kafka_access(settings))
     sink = ClickHouseSink(clickhouse_target(settings), observer=SinkMetrics(metrics))
     metrics.sink_pending_rows.set_function(lambda: sink.status.pending_rows)
@@ -77,7 +107,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             self.watcher = asyncio.create_task(watch(scorers, switched))
             self.eraser = asyncio.create_task(erasures.run())
             if settings.web.metrics_port:
-                metrics_module.serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
+                serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
 
         async def on_stop(self) -> None:
             # While the consumer, the log and the sink still work: they are what a checkpoint needs.
@@ -100,20 +130,6 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
 
     app = App(**app_options(settings, settings.kafka.app_id))
 
-    def tp(source: int, shard: int) -> TP:
-        return TP(sources[source], shard)
-
-    async def seek(source: int, shard: int, offset: int) -> None:
-        if tp(source, shard) in app.consumer.assignment():
-            await app.consumer.seek(tp(source, shard), offset)
-
-    def set_paused(source: int, shard: int, paused: bool) -> None:
-        (app.consumer.pause if paused else app.consumer.resume)({tp(source, shard)})
-        metrics.partition_paused.labels(sources[source], str(shard)).set(paused)
-
-    async def commit(shard: int, offsets: tuple[int, int]) -> None:
-        await app.consumer.commit_offsets({tp(s, shard): offsets[s] for s in (0, 1)})
-
     engine = Engine(
         Services(
             log=log,
@@ -125,17 +141,14 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             scorer=scorers.get,
             compute=compute,
             wall_ms=lambda: time.time_ns() // 1_000_000,
-            seek=seek,
-            log_end=lambda source, shard: app.consumer.log_end(tp(source, shard)),
-            set_paused=set_paused,
-            commit=commit,
+            inputs=FaustInputs(app, sources, metrics),
             learner=lambda: follower.newest,
             erasures=erasures,
             monitor=MetricsMonitor(metrics),
             max_records=settings.stream.max_batch_records,
             checkpoint_seconds=settings.stream.checkpoint_interval_seconds,
-            pseudonyms=pseudonyms(settings),
-            give_back=give_back,
+            conceal=pseudonyms(settings),
+            release_memory=release_memory,
         ),
         suspend_seconds=SUSPEND_SHARE * settings.kafka.session_timeout_seconds,
         stop_seconds=STOP_SECONDS,

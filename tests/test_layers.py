@@ -1,29 +1,99 @@
-"""Who may import whom: schemas nothing of ours; models and the core only schemas and themselves."""
+"""The house: which room may import which, floor by floor, and no circle among modules.
+
+A room is a folder, or one of the few modules in the root of `streams/`. It imports from rooms below
+it only, and only from those named here.
+"""
 
 from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = ("schemas", "models", "streams")
-# layer -> what it may import of ours
-ALLOWED = {
-    "schemas": ("schemas",),
-    "streams/settings": ("schemas", "streams.settings"),
-    "models": ("schemas", "models"),
-    "streams/kernels": ("schemas", "streams.kernels"),
-    "streams/core": ("schemas", "streams.kernels", "streams.core"),
+
+# room -> rooms that it may import, from the ground up
+RULES: dict[str, set[str]] = {
+    "schemas": set(),
+    "models": {"schemas"},
+    "streams.memory": set(),
+    "streams.kernels": {"schemas"},
+    "streams.settings": {"schemas"},
+    "streams.core": {"schemas", "streams.kernels"},
+    "streams.kafka": {"schemas", "streams.core", "streams.kernels", "streams.settings"},
+    "streams.clickhouse": {"schemas", "streams.core", "streams.settings"},
+    "streams.telemetry": {"schemas", "streams.core"},
+    "streams.faust_app": {"streams.kafka", "streams.settings"},
+    "streams.shard": {"schemas", "streams.core", "streams.kafka", "streams.settings"},
+    "streams.agents": {"streams.kafka", "streams.shard"},
+    "streams.learner": {
+        "schemas", "models", "streams.core", "streams.faust_app", "streams.kafka",
+        "streams.settings", "streams.telemetry",
+    },
+    "streams.lag": {
+        "schemas", "streams.clickhouse", "streams.kafka", "streams.settings", "streams.telemetry",
+    },
+    "streams.privacy": {
+        "schemas", "streams.clickhouse", "streams.core", "streams.kafka", "streams.settings",
+        "streams.shard",
+    },
+    "streams.replay": {"schemas", "streams.core", "streams.kafka", "streams.settings"},
+    "streams.evaluation": {
+        "schemas", "models", "streams.core", "streams.kafka", "streams.replay", "streams.shard",
+    },
+    "streams.ops": {
+        "schemas", "models", "streams.clickhouse", "streams.kafka", "streams.settings",
+    },
+    "streams.worker": {
+        "schemas", "models", "streams.agents", "streams.clickhouse", "streams.core",
+        "streams.faust_app", "streams.kafka", "streams.learner", "streams.memory",
+        "streams.privacy", "streams.settings", "streams.shard", "streams.telemetry",
+    },
+    "streams.local": {"schemas", "streams.kafka", "streams.settings"},
+    "streams.demo": {
+        "schemas", "streams.clickhouse", "streams.kafka", "streams.learner", "streams.local",
+        "streams.replay", "streams.settings",
+    },
+    "streams.commands": {
+        "schemas", "models", "streams.clickhouse", "streams.demo", "streams.evaluation",
+        "streams.kafka", "streams.lag", "streams.learner", "streams.local", "streams.ops",
+        "streams.privacy", "streams.replay", "streams.settings", "streams.shard",
+        "streams.telemetry", "streams.worker",
+    },
+    "streams.cli": {"schemas", "streams.commands"},
+}  # fmt: skip
+
+# room -> the only packages from outside that it may import, besides the standard library
+OUTSIDE: dict[str, set[str]] = {
+    "schemas": {"msgspec"},
+    "streams.kernels": {"llvmlite", "msgspec", "numba", "numpy"},
+    "streams.core": {"cramjam", "msgspec", "numpy", "xxhash"},
 }
+MODELS_NEVER = {"faust", "kafka", "aiokafka", "clickhouse_driver", "chdb"}
 
 
-def imported(path: Path, package: str) -> set[str]:
-    """Every module that a file imports, anywhere in it, with relative ones made absolute."""
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+FILES = {name_of(p): p for top in OURS for p in sorted((ROOT / top).rglob("*.py"))}
+
+
+def room_of(module: str) -> str:
+    """`streams.kafka.log` is in `streams.kafka`, `models.onnx.trees` in `models`."""
+    top, *rest = module.split(".")
+    return f"{top}.{rest[0]}" if top == "streams" and rest else top
+
+
+def imported(source: str, package: str) -> set[str]:
+    """Every module that a source imports, anywhere in it, with relative ones made absolute."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -31,40 +101,89 @@ def imported(path: Path, package: str) -> set[str]:
             if node.level:
                 parts = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parts, base] if base else parts)
-            # `from streams import core` imports streams.core
-            found |= {f"{base}.{alias.name}" for alias in node.names} if base in OURS else {base}
+            # `from streams.core import plan` imports the module streams.core.plan
+            modules = {f"{base}.{alias.name}" for alias in node.names} & FILES.keys()
+            found |= modules or {base}
     return found
 
 
-def within(module: str, packages: tuple[str, ...]) -> bool:
-    return any(module == p or module.startswith(f"{p}.") for p in packages)
+@cache
+def imports_of(module: str) -> set[str]:
+    path = FILES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return imported(path.read_text(), package)
 
 
-@pytest.mark.parametrize("layer", ALLOWED)
-def test_a_layer_imports_only_what_it_may(layer: str) -> None:
-    files = sorted((ROOT / layer).rglob("*.py"))
-    assert files
-    for path in files:
-        package = ".".join(path.relative_to(ROOT).parent.parts)
-        for module in imported(path, package):
-            if within(module, OURS):
-                assert within(module, ALLOWED[layer]), f"{path.relative_to(ROOT)} imports {module}"
+def ours(modules: set[str]) -> set[str]:
+    return {m for m in modules if m.split(".")[0] in OURS}
 
 
-def test_schemas_need_only_the_standard_library_and_msgspec() -> None:
-    for path in (ROOT / "schemas").rglob("*.py"):
-        for module in imported(path, "schemas"):
-            top = module.split(".")[0]
-            assert top in {"schemas", "msgspec"} or top in sys.stdlib_module_names, module
+def against_the_rules(module: str, imports: set[str]) -> list[str]:
+    """The imports of ours that a module may not have."""
+    room = room_of(module)
+    allowed = RULES[room] | {room}
+    return sorted(m for m in ours(imports) if room_of(m) not in allowed)
 
 
-def test_nothing_but_tests_imports_tests() -> None:
-    for package in OURS:
-        for path in (ROOT / package).rglob("*.py"):
-            assert not any(within(m, ("tests",)) for m in imported(path, package)), path
+@pytest.mark.parametrize("module", [m for m in FILES if m != "streams"])
+def test_a_module_imports_only_from_rooms_that_its_room_may(module: str) -> None:
+    assert against_the_rules(module, imports_of(module)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("schemas.events", "import models.blend"),
+        ("models.blend", "from streams.core import plan"),
+        ("streams.core.step", "from streams.kafka.log import Log"),
+        ("streams.shard.shard", "def f():\n    from streams.privacy import pseudonyms"),
+        ("streams.kafka.log", "from ..shard import journal"),
+        ("streams.commands.run", "import streams.cli"),
+    ],
+)
+def test_an_import_against_the_rules_is_found(module: str, source: str) -> None:
+    assert against_the_rules(module, imported(source, module.rpartition(".")[0]))
+
+
+def test_every_room_has_a_rule_and_every_rule_is_used() -> None:
+    assert {room_of(m) for m in FILES} - {"streams"} == set(RULES)
+    for room, allowed in RULES.items():
+        used = {room_of(i) for m in FILES if room_of(m) == room for i in ours(imports_of(m))}
+        assert allowed <= used | {"schemas"}, f"{room} no longer imports {allowed - used}"
+
+
+def test_a_room_imports_only_rooms_below_it() -> None:
+    floors = {room: i for i, room in enumerate(RULES)}
+    for room, allowed in RULES.items():
+        assert all(floors[below] < floors[room] for below in allowed), room
+
+
+def test_there_is_no_circle_among_modules() -> None:
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module not in done:
+            for other in sorted(imports_of(module) & FILES.keys() - {module}):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in FILES:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("room", OUTSIDE)
+def test_the_lowest_rooms_need_few_packages(room: str) -> None:
+    for module in (m for m in FILES if room_of(m) == room):
+        tops = {m.split(".")[0] for m in imports_of(module)} - set(OURS)
+        assert tops <= OUTSIDE[room] | set(sys.stdlib_module_names), module
 
 
 def test_models_know_neither_kafka_nor_clickhouse() -> None:
-    for path in (ROOT / "models").rglob("*.py"):
-        tops = {m.split(".")[0] for m in imported(path, "models")}
-        assert not tops & {"faust", "kafka", "aiokafka", "clickhouse_driver", "chdb"}, path
+    for module in (m for m in FILES if room_of(m) == "models"):
+        assert not {m.split(".")[0] for m in imports_of(module)} & MODELS_NEVER, module
+
+
+def test_nothing_but_tests_imports_tests() -> None:
+    for module in FILES:
+        assert not any(m.split(".")[0] == "tests" for m in imports_of(module)), module

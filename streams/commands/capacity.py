@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from streams.capacity import Assumptions, measured, needed
 from streams.commands.support import json_option, print_json, print_table
+from streams.ops.capacity import Assumptions, measured, needed
 
 __all__ = ["capacity"]
 

@@ -24,7 +24,7 @@ def doctor(ctx: click.Context, invocation: Invocation, as_json: bool) -> None:
 
     Each line is ok, warn or fail; what is not ok comes with its fix. Exits 1 if anything failed.
     """
-    from streams.doctor import Finding, examine
+    from streams.ops.doctor import Finding, examine
 
     findings: list[Finding] = []
     for finding in examine(os.environ, invocation.config):

@@ -37,7 +37,7 @@ def worker(ctx: click.Context, invocation: Invocation) -> None:
 def learner(ctx: click.Context, invocation: Invocation) -> None:
     """Learn online from matured labels, and publish what was learned to the workers."""
     settings = invocation.start_logging()
-    from streams.learner_app import run
+    from streams.learner.app import run
 
     ctx.exit(run(settings))
 

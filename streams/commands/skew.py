@@ -21,8 +21,8 @@ from streams.commands.support import (
 )
 
 if TYPE_CHECKING:
+    from streams.evaluation.skew import Sample, Skew
     from streams.settings import Settings
-    from streams.skew import Sample, Skew
 
 __all__ = ["skew"]
 
@@ -67,11 +67,11 @@ def skew(ctx: click.Context, invocation: Invocation, keep: Path | None, as_json:
 
 async def _check(settings: Settings, keep: Path | None, progress: Callable[[float], None]) -> Skew:
     from models.registry import ScorerStore, artifact_place
+    from streams.evaluation.skew import Skew, check_shard
     from streams.kafka.access import kafka_access
     from streams.kafka.log import KafkaLog
     from streams.privacy.pseudonyms import pseudonyms
     from streams.shard.config import core_config
-    from streams.skew import Skew, check_shard
 
     samples = _samples(settings)
     scorers = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
@@ -101,7 +101,7 @@ def _samples(settings: Settings) -> dict[int, list[Sample]]:
 
     from streams.clickhouse.client import clickhouse_target, connect
     from streams.clickhouse.errors import sink_error
-    from streams.skew import Sample
+    from streams.evaluation.skew import Sample
 
     target = clickhouse_target(settings)
     query = (

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from models.training.promotion import Verdict
     from models.training.train import Summary
+    from streams.evaluation.training import TrainingCuts
     from streams.replay.records import Block, Source
     from streams.settings import Settings
-    from streams.training import TrainingCuts
 
 __all__ = ["train"]
 
@@ -82,8 +82,8 @@ def train(
     from models.manifest import Eligibility
     from models.training.train import train as fit
     from schemas.errors import SettingsError
+    from streams.evaluation.training import replay_cuts
     from streams.shard.config import core_config
-    from streams.training import replay_cuts
 
     settings = invocation.start_logging()
     source, described = _source(orders, mapping, days)
@@ -197,9 +197,9 @@ def _source(orders: Path | None, mapping: str, days: str | None) -> tuple[Source
 def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
     """Your own orders may still hold people who were erased here."""
     from schemas.errors import BrokerUnavailable
+    from streams.evaluation.training import without_erased
     from streams.kafka.access import kafka_access, require_reachable
     from streams.privacy.erasure_board import read_board
-    from streams.training import without_erased
 
     try:
         require_reachable(kafka_access(settings), 2.0)
@@ -209,7 +209,7 @@ def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
             f"Warning: people who were erased are not left out of these orders: {error}", err=True
         )
         return source
-    return without_erased(source, board)
+    return without_erased(source, board.forgotten_until)
 
 
 def _report(summary: Summary, horizon_days: int) -> None:

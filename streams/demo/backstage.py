@@ -8,8 +8,8 @@ import threading
 import time
 
 from schemas.messages import LearnerSnapshot
-from streams.follow import SnapshotFollower
 from streams.kafka.access import kafka_access
+from streams.learner.snapshots import SnapshotFollower
 from streams.replay.producer import InputTopics, ProduceSummary, produce
 from streams.replay.records import Source
 from streams.settings import Settings

@@ -6,16 +6,14 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
-import click
 from clickhouse_driver import Client
 
 from schemas.errors import FatalError
 from streams.clickhouse.client import clickhouse_target, connect
 from streams.clickhouse.errors import sink_error
-from streams.commands.support import print_json, print_table
 from streams.demo.backstage import Backstage
 from streams.demo.completion import waiting_for
 from streams.demo.directory import DemoDirectory
@@ -38,15 +36,21 @@ _RATE_SECONDS: Final = 3.0
 _DONE: Final = "done"
 
 
-def run(options: Options, settings: Settings, interrupts: Interrupts) -> int:
-    """Returns the exit status: 0 if the ledger balances. Raises Interrupted, TidelineError."""
+def run(
+    options: Options,
+    settings: Settings,
+    interrupts: Interrupts,
+    report: Callable[[Summary], None],
+) -> int:
+    """Returns the exit status: 0 if the ledger balances. `report` prints the summary once all is
+    processed. Raises Interrupted, TidelineError."""
     live = sys.stdout.isatty() and not options.as_json
     screen: Screen = LiveScreen() if live else LineScreen()
     source = demo_source(options.days)
     with DemoDirectory(options.directory) as directory:
         directory.keep = True  # what went wrong is in there
         try:
-            summary = _show(options, settings, source, screen, interrupts)
+            summary = _show(options, settings, source, screen, interrupts, report)
         except Interrupted:
             directory.keep = options.keep
             raise
@@ -55,7 +59,12 @@ def run(options: Options, settings: Settings, interrupts: Interrupts) -> int:
 
 
 def _show(
-    options: Options, settings: Settings, source: DemoSource, screen: Screen, interrupts: Interrupts
+    options: Options,
+    settings: Settings,
+    source: DemoSource,
+    screen: Screen,
+    interrupts: Interrupts,
+    report: Callable[[Summary], None],
 ) -> Summary:
     with contextlib.ExitStack() as stack:
         system = stack.enter_context(System(options.broker, options.directory, settings))
@@ -69,34 +78,11 @@ def _show(
         watch = _Watch(options, source, system, backstage, client, screen, interrupts)
         summary = watch.until_processed()
         screen.close()
-        _report(summary, options)
+        report(summary)
         if not options.until_done:
             screen.say(where_to_look(system.settings, options.directory, options.broker))
             _stay_up(system, interrupts)
     return summary
-
-
-def _report(summary: Summary, options: Options) -> None:
-    if options.as_json:
-        print_json(summary.as_dict())
-    elif options.until_done:
-        rows = [
-            (name.replace("_", " "), _told(value))
-            for name, value in summary.as_dict().items()
-            if name != "segments"
-        ]
-        for dimension, sizes in summary.segments.items():
-            told = ", ".join(f"{segment} {users:,}" for segment, users in sizes.items())
-            rows.append((dimension.replace("_", " "), told))
-        print_table(("RESULT", ""), rows)
-    if summary.problem:
-        click.echo(f"Error: {summary.problem}", err=True)
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "NO"
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def _stay_up(system: System, interrupts: Interrupts) -> None:

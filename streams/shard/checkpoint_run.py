@@ -123,7 +123,7 @@ class CheckpointRun:
         await effects.flushed()
         nbytes = await self._store.complete(begun, purge=bool(erased))
         self._s.monitor.checkpoint_written(self._shard, nbytes)
-        await self._s.commit(self._shard, offsets)
+        await self._s.inputs.commit(self._shard, offsets)
         # An owner since then may have begun from an older checkpoint, and replay the past.
         if erased and await self._journal.ours_since(begun.journal_offset):
             await self._s.erasures.report(erased)

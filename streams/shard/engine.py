@@ -123,7 +123,7 @@ class Engine:
             self._services.monitor.forget(number)
         if resting:
             resting.clear()
-            await self._services.let_go()
+            await self._services.release()
 
     async def stop(self) -> None:
         """Finish what is under way, checkpoint and commit."""
@@ -164,7 +164,7 @@ class Engine:
     async def _retry(self, number: int, seconds: float) -> None:
         """Unless a rebalance takes it away meanwhile (that cancels us), the shard is still ours."""
         await asyncio.sleep(seconds)
-        await self._services.let_go()  # or there would be two states while the new one is loaded
+        await self._services.release()  # or there would be two states while the new one is loaded
         if number not in self._shards:
             self._start(number)
 

@@ -29,8 +29,8 @@ class Outgoing:
 
     def send(self, outputs: Outputs) -> None:
         """Let a step's effects leave; returns at once."""
-        if self._s.pseudonyms is not None:
-            outputs = self._s.pseudonyms.outgoing(outputs)
+        if self._s.conceal is not None:
+            outputs = self._s.conceal.outgoing(outputs)
         loop = asyncio.get_running_loop()
         submitted = self._s.sink.submit(outputs.tables, self._on_alerts(outputs))
         stored = asyncio.wrap_future(submitted, loop=loop)

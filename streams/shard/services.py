@@ -1,24 +1,72 @@
-"""What the shards of a worker share, and the seams to what is outside: sink, metrics, consumer."""
+"""What the shards of a worker share, and the ports to what is outside of them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from schemas.messages import LearnerSnapshot
+from schemas.messages import Erasure, LearnerSnapshot
 from schemas.topics import TopicNames
 from streams.core.config import CoreConfig, Scorer
 from streams.core.plan import Clock
-from streams.core.state.shard_state import ShardState
+from streams.core.state.shard_state import Meta, ShardState
 from streams.core.step import Outputs
 from streams.kafka.log import Log
-from streams.privacy.erasure_board import ErasureBoard
-from streams.privacy.pseudonyms import Pseudonyms
 
-__all__ = ["Monitor", "Services", "Sink"]
+__all__ = ["Conceal", "Erasures", "Inputs", "Monitor", "Services", "Sink"]
+
+
+class Inputs(Protocol):
+    """The consumer of both input topics. A source is 0 for clickstream and 1 for orders; a shard is
+    the partition of both."""
+
+    async def seek(self, source: int, shard: int, offset: int) -> None:
+        """Fetch from `offset` on."""
+        ...
+
+    def pause(self, source: int, shard: int, paused: bool) -> None:
+        """Stop fetching a partition, or fetch it again."""
+        ...
+
+    def log_end(self, source: int, shard: int) -> int | None:
+        """The partition's high watermark as of the last fetch; None: not known."""
+        ...
+
+    async def commit(self, shard: int, offsets: tuple[int, int]) -> None:
+        """Commit the next offsets to read of both topics."""
+        ...
+
+
+class Erasures(Protocol):
+    """Who is to be erased, and what the shards have done about it;
+    `streams.privacy.erasure_board.ErasureBoard` is the real one."""
+
+    async def refresh(self) -> None:
+        """Read what is new. Raises BrokerUnavailable, or StateError."""
+        ...
+
+    def due(self, shard: int, meta: Meta, clock: Clock, wall_ms: int) -> tuple[Erasure, ...]:
+        """Whom a shard with this state has to erase; nearly always nobody."""
+        ...
+
+    def unreported(self, erased: Iterable[Erasure]) -> list[Erasure]:
+        """Those of a shard's erasures that it has not reported yet."""
+        ...
+
+    async def report(self, erased: Iterable[Erasure]) -> None:
+        """Say that a checkpoint holds these erasures."""
+        ...
+
+
+class Conceal(Protocol):
+    """Replaces user ids in what leaves; `streams.privacy.pseudonyms.Pseudonyms` is the real one."""
+
+    def outgoing(self, outputs: Outputs) -> Outputs:
+        """`outputs` as others may see them."""
+        ...
 
 
 class Sink(Protocol):
@@ -65,26 +113,19 @@ class Services:
     compute: Executor
     """One thread: steps of all shards take turns, off the event loop."""
     wall_ms: Callable[[], int]
-    seek: Callable[[int, int, int], Awaitable[None]]
-    """(source, shard, offset): fetch from there."""
-    log_end: Callable[[int, int], int | None]
-    """(source, shard): the partition's high watermark as of the last fetch."""
-    set_paused: Callable[[int, int, bool], None]
-    """(source, shard, paused)"""
-    commit: Callable[[int, tuple[int, int]], Awaitable[None]]
-    """(shard, next offsets of both topics)"""
+    inputs: Inputs
     learner: Callable[[], LearnerSnapshot | None]
     """The newest snapshot seen."""
-    erasures: ErasureBoard
-    """Who is to be erased, and what the shards made of it."""
+    erasures: Erasures
     monitor: Monitor
     max_records: int
     checkpoint_seconds: float
-    pseudonyms: Pseudonyms | None = None
-    """What replaces user ids in results; None: nothing does."""
-    give_back: Callable[[], object] = lambda: None
-    """Called when something large was let go of: a shard's state, or what a recovery read."""
+    conceal: Conceal | None = None
+    """None: user ids stay."""
+    release_memory: Callable[[], object] = lambda: None
+    """Hands unused memory back to the system. Takes tens of milliseconds."""
 
-    async def let_go(self) -> None:
-        """Give back what nobody holds any more, between two steps."""
-        await asyncio.get_running_loop().run_in_executor(self.compute, self.give_back)
+    async def release(self) -> None:
+        """Release memory between two steps, after something large was dropped: a shard's state, or
+        the records that a recovery read."""
+        await asyncio.get_running_loop().run_in_executor(self.compute, self.release_memory)

@@ -103,7 +103,7 @@ class Shard:
         """
         inbox = self._inbox
         if inbox is None:
-            self._s.set_paused(source, self.number, True)
+            self._s.inputs.pause(source, self.number, True)
             return
         if inbox.has_passed(source, batch.records):
             # Usually fetched before a seek. But a topic that was made anew looks the same.
@@ -114,7 +114,7 @@ class Shard:
             start, stop = missing
             if stop - start > MAX_GAP_RECORDS and self._sought.get(source) != missing:
                 self._sought[source] = missing  # coming back the same, it must be read all the same
-                await self._s.seek(source, self.number, start)
+                await self._s.inputs.seek(source, self.number, start)
                 return
             topic = self._topics[source]
             between = await self._s.log.read(topic, self.number, start, stop)
@@ -178,15 +178,15 @@ class Shard:
         if self._inbox is None:
             self._s.monitor.state(self.number, "recovering")
             await self._recover()
-            await self._s.let_go()  # of what was read; with a large state that is as much again
+            await self._s.release()  # of what was read; with a large state that is as much again
         else:
             # While it waited a topic may have been made anew, and then nothing may ever be fetched.
             self._doubtful.update(SOURCES)
         for source in SOURCES:
             # Whatever was fetched before is gone, and whoever had the shard here may have left it
             # paused.
-            await self._s.seek(source, self.number, self._offsets[source])
-            self._s.set_paused(source, self.number, False)
+            await self._s.inputs.seek(source, self.number, self._offsets[source])
+            self._s.inputs.pause(source, self.number, False)
         self._paused = [False, False]
         self._s.monitor.state(self.number, "running")
         self._checkpoint_at = time.monotonic()
@@ -204,7 +204,7 @@ class Shard:
         self._wake.clear()
         plan = next_plan(
             self._state.meta,
-            inbox.pending([self._s.log_end(source, self.number) for source in SOURCES]),
+            inbox.pending([self._s.inputs.log_end(source, self.number) for source in SOURCES]),
             clock=self._s.clock,
             wall_ms=self._s.wall_ms(),
             sweep_interval_ms=self._s.config.sweep_interval_ms,
@@ -409,7 +409,7 @@ class Shard:
             paused = waiting >= limit or (self._paused[source] and waiting > limit // 2)
             if paused != self._paused[source]:
                 self._paused[source] = paused
-                self._s.set_paused(source, self.number, paused)
+                self._s.inputs.pause(source, self.number, paused)
 
     async def _rest(self, seconds: float) -> None:
         try:

@@ -210,7 +210,7 @@ def _two_workers(found: Mapping[str, Any]) -> str:
 
 
 def capacity_figures(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`streams/capacity_measured.json`; None while a part that it needs is missing."""
+    """`streams/ops/capacity_measured.json`; None while a part that it needs is missing."""
     parts = results["parts"]
     rounds = parts.get("contenders", {}).get("rounds", {})
     if not {WHOLE, WHOLE_UNIFORM} <= rounds.keys() or not {"memory", "hour", "recovery"} <= (

@@ -337,7 +337,7 @@ def _write(results: dict[str, Any], options: Options) -> list[Path]:
     if options.record:
         figures = report.capacity_figures(results)
         if figures is not None:
-            path = report.ROOT / "streams" / "capacity_measured.json"
+            path = report.ROOT / "streams" / "ops" / "capacity_measured.json"
             path.write_text(json.dumps(figures, indent=2) + "\n")
             written.append(path)
         from tests.docs import generated  # noqa: PLC0415  (it reads what was written just now)

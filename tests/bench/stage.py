@@ -20,7 +20,7 @@ from streams.clickhouse import migrations
 from streams.clickhouse.client import clickhouse_target
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import create_missing
-from streams.learner_app import SNAPSHOT_KEY
+from streams.learner.service import SNAPSHOT_KEY
 from streams.local.stack import LocalStack
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics

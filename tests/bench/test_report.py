@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import msgspec
 import pytest
 
-from streams.capacity import Measured
+from streams.ops.capacity import Measured
 from tests.bench import charts, report
 from tests.bench.contenders import CONTENDERS, WHOLE
 from tests.bench.targets import TARGETS
@@ -52,7 +52,7 @@ def test_the_committed_charts_are_of_the_recorded_results(name: str) -> None:
 
 
 def test_the_capacity_figures_are_of_the_recorded_results() -> None:
-    committed = json.loads((report.ROOT / "streams" / "capacity_measured.json").read_text())
+    committed = json.loads((report.ROOT / "streams" / "ops" / "capacity_measured.json").read_text())
     assert committed == report.capacity_figures(RESULTS), "run: make bench ARGS=--record"
     msgspec.convert(committed, Measured)
 

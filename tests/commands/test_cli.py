@@ -14,9 +14,9 @@ import pytest
 from schemas.errors import SinkUnavailable
 from streams import cli as cli_module
 from streams.cli import COMMANDS, tideline
-from streams.doctor import examine
 from streams.local.process import free_port
 from streams.local.tansu import TansuBroker
+from streams.ops.doctor import examine
 from streams.settings import Settings, describe, override
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from streams.core import step as step_module
-from streams.skew import Sample, Skew, check_shard
+from streams.evaluation.skew import Sample, Skew, check_shard
 from tests.core.driving import click, record
 from tests.core.oracle import DAY_MS
 from tests.shard.rig import SCORERS, SHARD, TOPICS, CrashAt, Crashed, Rig, quick_shards, script

@@ -12,7 +12,7 @@ import pytest
 from models.artifact import CURRENT_FILE, current_version
 from schemas.messages import LearnerSnapshot
 from streams.kafka.log import KafkaLog
-from streams.learner_app import SNAPSHOT_KEY
+from streams.learner.service import SNAPSHOT_KEY
 from streams.local.process import wait_until
 from tests.faults.drill import Drill
 from tests.faults.spoiled_models import (

@@ -12,8 +12,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from schemas.messages import AlertMessage
-from streams.follow import newest_snapshot
 from streams.kafka.log import KafkaLog
+from streams.learner.snapshots import newest_snapshot
 from streams.replay.synthetic import Synthetic
 from tests.integration.world import World
 

@@ -7,7 +7,8 @@ import msgspec
 from models.artifact import default_artifact_path, load_artifact
 from models.learner import OnlineLearner
 from schemas.messages import Drift, LearnerSnapshot
-from streams.learner_app import LearnerService, show
+from streams.learner.app import show
+from streams.learner.service import LearnerService
 from streams.telemetry.metrics import Metrics
 from tests.shard.memory import MemoryLog
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from schemas.messages import LearnerSnapshot
-from streams.follow import newest_of
+from streams.learner.snapshots import newest_of
 from tests.models.synthetic import snapshot
 
 

@@ -17,7 +17,7 @@ from models.registry import ScorerStore, Switch, watch
 from schemas.errors import ArtifactError
 from schemas.messages import LearnerSnapshot
 from streams.core.events.records import RecordBatch, Records
-from streams.learner_app import SLICE_EXAMPLES, LearnerService
+from streams.learner.service import SLICE_EXAMPLES, LearnerService
 from tests.models.synthetic import example, rows
 from tests.shard.memory import MemoryLog
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from streams.capacity import Assumptions, Cost, Measured, measured, needed
 from streams.cli import tideline
+from streams.ops.capacity import Assumptions, Cost, Measured, measured, needed
 
 FIGURES = Measured(
     date="2026-01-01",

@@ -12,10 +12,10 @@ import pytest
 from schemas.errors import StateError
 from schemas.messages import Erasure, ErasureRequest, LearnerSnapshot
 from streams.core.erasure import digest, probe_of
+from streams.evaluation.training import without_erased
 from streams.privacy.erasure_board import ErasureBoard
 from streams.replay.records import InputRecord
 from streams.shard.page_codec import Unpacked
-from streams.training import without_erased
 from tests.shard.memory import Faults, MemoryLog, MemorySink
 from tests.shard.oracle import assert_same_state
 from tests.shard.rig import (
@@ -255,7 +255,11 @@ def test_training_leaves_out_what_was_before_the_erasure() -> None:
             for key in (b"u0", b"u1")
         ]
     ]
-    kept = [(r.key, r.timestamp_ms) for block in without_erased(history, board) for r in block]
+    kept = [
+        (r.key, r.timestamp_ms)
+        for block in without_erased(history, board.forgotten_until)
+        for r in block
+    ]
     assert kept == [
         (b"u1", 1),
         (b"u1", 499),

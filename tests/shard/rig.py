@@ -225,7 +225,7 @@ class Process:
         self.faults = faults
         self.fetch = fetch
         self.max_records = 40
-        self.give_back: Callable[[], object] = lambda: None
+        self.release_memory: Callable[[], object] = lambda: None
         self.failure: BaseException | None = None
         self.monitor = Silent()
         self.position: list[int | None] = [None, None]
@@ -236,17 +236,6 @@ class Process:
         self.shard = Shard(SHARD, owner, self.services())
 
     def services(self) -> Services:
-        async def seek(source: int, shard: int, offset: int) -> None:
-            self.position[source] = offset
-
-        def set_paused(source: int, shard: int, paused: bool) -> None:
-            self.paused[source] = paused
-
-        async def commit(shard: int, offsets: tuple[int, int]) -> None:
-            await self.faults.at("commit: before")
-            self.rig.committed = offsets
-            await self.faults.at("commit: after")
-
         log = self.rig.log.client(self.faults)
         return Services(
             log=log,
@@ -258,17 +247,28 @@ class Process:
             scorer=self._scorer,
             compute=Inline(),
             wall_ms=lambda: 0,
-            seek=seek,
-            log_end=lambda source, shard: self.rig.ends[source],
-            set_paused=set_paused,
-            commit=commit,
+            inputs=self,
             learner=self._learner,
             erasures=self.board,
             monitor=self.monitor,
             max_records=self.max_records,
             checkpoint_seconds=12.0,
-            give_back=self.give_back,
+            release_memory=self.release_memory,
         )
+
+    async def seek(self, source: int, shard: int, offset: int) -> None:
+        self.position[source] = offset
+
+    def pause(self, source: int, shard: int, paused: bool) -> None:
+        self.paused[source] = paused
+
+    def log_end(self, source: int, shard: int) -> int | None:
+        return self.rig.ends[source]
+
+    async def commit(self, shard: int, offsets: tuple[int, int]) -> None:
+        await self.faults.at("commit: before")
+        self.rig.committed = offsets
+        await self.faults.at("commit: after")
 
     def _scorer(self, version: str) -> SilenceScorer:
         """As `ScorerStore`: the current one for '', else the very one that is named."""

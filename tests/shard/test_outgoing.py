@@ -31,7 +31,7 @@ class _Around:
             clock=clock,
             wall_ms=lambda: 61_500,
             topics=TopicNames("clicks", "orders", "app"),
-            pseudonyms=None,
+            conceal=None,
             log=MemoryLog(),
             sink=SimpleNamespace(submit=self._submit),
             monitor=SimpleNamespace(alert_readable=self.heard_seconds.append),

@@ -606,7 +606,7 @@ def test_a_recovery_that_was_cut_off_is_freed_without_waiting_for_the_collector(
     async def go() -> None:
         hanging = HangsAt(6)
         process = loaded().process("", hanging)
-        process.give_back = gc.collect
+        process.release_memory = gc.collect
         process.engine = engine = process.make_engine(suspend_seconds=0)
         await engine.assigned([SHARD])
         await hanging.hangs.wait()

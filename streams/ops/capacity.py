@@ -1,7 +1,8 @@
 """How many workers, partitions, brokers and ClickHouse nodes a rate of events needs.
 
-Arithmetic on what `tideline bench` measured (`streams/capacity_measured.json`) and on assumptions
-that are printed and can be changed. It plans for the peak, with some of every machine left free.
+Arithmetic on what `tideline bench` measured (`streams/ops/capacity_measured.json`) and on
+assumptions that are printed and can be changed. It plans for the peak, with some of every machine
+left free.
 
     worker cores      = events/s x worker CPU per event / busy share
     partitions        = worker cores, rounded up to a multiple, so that work spreads evenly
@@ -115,7 +116,7 @@ class Need:
 
 def measured() -> Measured:
     """The figures that came with this version."""
-    text = files("streams").joinpath(_FILE).read_bytes()
+    text = files("streams.ops").joinpath(_FILE).read_bytes()
     return msgspec.json.decode(text, type=Measured)
 
 

@@ -27,7 +27,6 @@ from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History, read_history
 from streams.evaluation.protocol import FIRST_CUT_DAYS
 from streams.evaluation.rows import CutRows, cut_rows, training_rows
-from streams.privacy.erasure_board import ErasureBoard
 from streams.replay.records import Block
 
 __all__ = ["TrainingCuts", "replay_cuts", "without_erased"]
@@ -113,14 +112,16 @@ def replay_cuts(
     return TrainingCuts(found, history, horizon_days, clicks)
 
 
-def without_erased(source: Iterable[Block], board: ErasureBoard) -> Iterator[Block]:
+def without_erased(
+    source: Iterable[Block], forgotten_until: Callable[[str], int]
+) -> Iterator[Block]:
     """The records of `source` that are not from before an erasure of their user."""
     until: dict[bytes | None, int] = {}
     for block in source:
         for record in block:
             if record.key not in until:
                 user = (record.key or b"").decode(errors="replace")
-                until[record.key] = board.forgotten_until(user)
+                until[record.key] = forgotten_until(user)
         yield [record for record in block if record.timestamp_ms >= until[record.key]]
 
 

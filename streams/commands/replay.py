@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from schemas.errors import SettingsError
+from streams.commands.days import Days
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 from streams.commands.support import print_table as table
 from streams.kafka.access import KafkaAccess, kafka_access
 from streams.replay import completejourney, files
 from streams.replay.browsing import with_browsing
-from streams.replay.days import Days
 from streams.replay.mapping import parse_map
 from streams.replay.parsing import time_reader
 from streams.replay.producer import InputTopics, ProduceSummary, produce

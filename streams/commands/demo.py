@@ -4,10 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from streams.commands.support import Invocation, json_option, pass_invocation
+from streams.commands.days import Days
+from streams.commands.support import (
+    Invocation,
+    json_option,
+    pass_invocation,
+    print_json,
+    print_table,
+)
 from streams.demo.interrupts import Interrupted, Interrupts
 from streams.demo.options import (
     CHECKED_DAYS,
@@ -16,7 +24,9 @@ from streams.demo.options import (
     Broker,
     Options,
 )
-from streams.replay.days import Days
+
+if TYPE_CHECKING:
+    from streams.demo.summary import Summary
 
 __all__ = ["demo"]
 
@@ -103,4 +113,27 @@ def _run(invocation: Invocation, options: Options, interrupts: Interrupts) -> in
             )
     from streams.demo.run import run
 
-    return run(options, invocation.settings, interrupts)
+    return run(options, invocation.settings, interrupts, lambda summary: _report(summary, options))
+
+
+def _report(summary: Summary, options: Options) -> None:
+    if options.as_json:
+        print_json(summary.as_dict())
+    elif options.until_done:
+        rows = [
+            (name.replace("_", " "), _told(value))
+            for name, value in summary.as_dict().items()
+            if name != "segments"
+        ]
+        for dimension, sizes in summary.segments.items():
+            told = ", ".join(f"{segment} {users:,}" for segment, users in sizes.items())
+            rows.append((dimension.replace("_", " "), told))
+        print_table(("RESULT", ""), rows)
+    if summary.problem:
+        click.echo(f"Error: {summary.problem}", err=True)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,1 @@
+"""For operators: is this installation in order, and how large must one be."""
