@@ -2,17 +2,18 @@
 
     models/artifacts/
       CURRENT                     the version that ships, one line
-      <version>/champion.onnx     the model
+      <version>/*.onnx            the model (`models.champion.MODEL_FILES`)
       <version>/manifest.json     what it is, and how to check it (`models.manifest`)
       <version>/MODEL_CARD.md     the same for people; nothing reads it
 
 Loading, in order; each step that fails names the fix:
- 1. read the manifest and the model's bytes, once;
- 2. size and sha256 of those bytes are the manifest's;
- 3. the bytes refer to no other file;
- 4. the feature list is the one this code computes;
- 5. a session built from those very bytes has the manifest's inputs and outputs;
- 6. it reproduces the golden vectors to 1e-5.
+ 1. the manifest is of the format that this code reads;
+ 2. it lists the model's files; the bytes of each are read once;
+ 3. size and sha256 of those bytes are the manifest's;
+ 4. the bytes refer to no other file;
+ 5. the feature list is the one this code computes;
+ 6. a session built from those very bytes has the manifest's inputs and outputs;
+ 7. it reproduces the golden vectors to 1e-5.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import model_card
-from models.champion import PARTIAL, Champion
+from models.champion import CURVE_FILE, MODEL_FILES, OUTPUTS, SCORES_FILE, Champion
 from models.manifest import MANIFEST_FORMAT, Manifest
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
@@ -41,7 +42,6 @@ __all__ = [
     "CARD_FILE",
     "CURRENT_FILE",
     "MANIFEST_FILE",
-    "MODEL_FILE",
     "artifact_path",
     "artifacts_root",
     "current_version",
@@ -56,7 +56,6 @@ __all__ = [
 
 CURRENT_FILE: Final = "CURRENT"
 MANIFEST_FILE: Final = "manifest.json"
-MODEL_FILE: Final = "champion.onnx"
 CARD_FILE: Final = "MODEL_CARD.md"
 GOLDEN_TOLERANCE: Final = 1e-5
 
@@ -118,87 +117,132 @@ def promote(root: Path, version: str) -> Champion:
     return champion
 
 
-def model_version(date: str, onnx: bytes) -> str:
-    """`<date>-<first 8 hex digits of the model's sha256>`.
+def model_version(date: str, files: Mapping[str, bytes]) -> str:
+    """`<date>-<8 hex digits>`, the first that `sha256sum *.onnx | sha256sum` prints.
 
-    >>> model_version("2026-11-22", b"model")
-    '2026-11-22-9372c470'
+    >>> model_version("2026-11-22", {"scores.onnx": b"model"})
+    '2026-11-22-d11d2dd0'
     """
-    return f"{date}-{hashlib.sha256(onnx).hexdigest()[:8]}"
+    sums = (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    return f"{date}-{hashlib.sha256(''.join(sums).encode()).hexdigest()[:8]}"
 
 
 def load_artifact(path: Path) -> Champion:
     """Loads and checks the artifact in directory `path`; raises `ArtifactError`."""
-    manifest, onnx = _read(path)
+    manifest = _manifest(path)
     where = f"Artifact {manifest.version} in {path}"
-
-    if manifest.format != MANIFEST_FORMAT:
-        raise ArtifactError(
-            f"{where} has manifest format {manifest.format}, this version reads "
-            f"{MANIFEST_FORMAT}. Retrain, or install the matching version."
-        )
-    digest = hashlib.sha256(onnx).hexdigest()
-    if len(onnx) != manifest.onnx_bytes or digest != manifest.onnx_sha256:
-        raise ArtifactError(
-            f"{where} was altered: {MODEL_FILE} has {len(onnx)} bytes and sha256 {digest}, the "
-            f"manifest says {manifest.onnx_bytes} and {manifest.onnx_sha256}. "
-            "Restore both files from where they were trained."
-        )
-    # ONNX tensors kept in other files carry an entry with the key "location"; our graphs have no
-    # other use for the word. A model that reads further files would escape the hash above.
-    if b"location" in onnx:
-        raise ArtifactError(f"{where} refers to data in other files. Export it as one file.")
+    _check_listed(manifest, where)
+    files = _model_files(path, manifest, where)
     if manifest.features_hash != FEATURES_HASH or manifest.features != list(FEATURE_NAMES):
         raise ArtifactError(
             f"{where} was made for other features (hash {manifest.features_hash[:12]}, this code "
             f"computes {FEATURES_HASH[:12]}). Retrain with `tideline train`."
         )
     _check_lengths(manifest, where)
-    champion = Champion(manifest, onnx)
-    inputs, outputs = champion.signature()
-    if inputs != manifest.inputs or outputs != manifest.outputs:
-        raise ArtifactError(
-            f"{where} takes and returns other tensors ({inputs} -> {outputs}) than its manifest "
-            "says. Restore both files from where they were trained."
-        )
+    champion = Champion(manifest, files)
+    for name, said in manifest.files.items():
+        inputs, outputs = champion.signature(name)
+        if inputs != manifest.inputs or outputs != said.outputs:
+            raise ArtifactError(
+                f"{where}: {name} takes and returns other tensors ({inputs} -> {outputs}) than "
+                "the manifest says. Restore all its files from where they were trained."
+            )
     _check_golden(champion, where)
     return champion
 
 
-def _read(path: Path) -> tuple[Manifest, bytes]:
+class _Format(msgspec.Struct):
+    format: int
+
+
+def _manifest(path: Path) -> Manifest:
+    text = _read(path, MANIFEST_FILE)
     try:
-        text = (path / MANIFEST_FILE).read_bytes()
-        onnx = (path / MODEL_FILE).read_bytes()
+        found = msgspec.json.decode(text, type=_Format).format
+        if found == MANIFEST_FORMAT:
+            return msgspec.json.decode(text, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"{path / MANIFEST_FILE} can't be read: {error}. Restore it from where it was trained."
+        ) from error
+    raise ArtifactError(
+        f"The artifact in {path} has manifest format {found}, this version reads "
+        f"{MANIFEST_FORMAT}. Train it again with `tideline train`, or install the version of "
+        "Tideline that it was trained with."
+    )
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        return (path / name).read_bytes()
     except OSError as error:
         raise ArtifactError(
             f"No complete artifact in {path}: {error}. Check TIDELINE_ARTIFACT, or train one with "
             "`tideline train`."
         ) from error
-    try:
-        return msgspec.json.decode(text, type=Manifest), onnx
-    except msgspec.DecodeError as error:
+
+
+def _model_files(path: Path, manifest: Manifest, where: str) -> dict[str, bytes]:
+    """Reads each file that the manifest lists, once; refuses other sizes and hashes than listed."""
+    files = {name: _read(path, name) for name in manifest.files}
+    for name, content in files.items():
+        said, digest = manifest.files[name], hashlib.sha256(content).hexdigest()
+        if len(content) != said.size_bytes or digest != said.sha256:
+            raise ArtifactError(
+                f"{where} was altered: {name} has {len(content)} bytes and sha256 {digest}, the "
+                f"manifest says {said.size_bytes} and {said.sha256}. "
+                "Restore all its files from where they were trained."
+            )
+        # ONNX tensors kept in other files carry an entry with the key "location"; our graphs have
+        # no other use for the word. A model that reads further files would escape the hash above.
+        if b"location" in content:
+            raise ArtifactError(
+                f"{where}: {name} refers to data in other files. Export it as one file."
+            )
+    return files
+
+
+def _check_listed(manifest: Manifest, where: str) -> None:
+    """The manifest lists files of the names that are known, so none outside the directory."""
+    listed = {name: tuple(o.name for o in file.outputs) for name, file in manifest.files.items()}
+    for name, outputs in listed.items():
+        if outputs != MODEL_FILES.get(name):
+            raise ArtifactError(
+                f"{where}: the manifest lists a file {name!r} that computes {', '.join(outputs)}, "
+                "which this version does not know. Restore the manifest from where the artifact "
+                "was trained, or install the version of Tideline that it was trained with."
+            )
+    if SCORES_FILE not in listed:
         raise ArtifactError(
-            f"{path / MANIFEST_FILE} can't be read: {error}. Restore it from where it was trained."
-        ) from error
+            f"{where}: the manifest does not list {SCORES_FILE}. Restore it from where the "
+            "artifact was trained."
+        )
 
 
 def _check_lengths(manifest: Manifest, where: str) -> None:
     typical = manifest.typical
     columns = (typical.median, typical.mean, typical.scale, typical.varies, manifest.importances)
     golden = manifest.golden
+    outputs = [output.name for file in manifest.files.values() for output in file.outputs]
     complete = (
         all(len(column) == len(FEATURE_NAMES) for column in columns)
         and all(len(row) == len(FEATURE_NAMES) for row in golden.x)
-        and len(golden.x) == len(golden.p_churn) == len(golden.spend) > 0
-        and all(len(golden.x) == len(golden.outlook.get(t.name, ())) for t in manifest.outputs[2:])
+        and all(len(golden.x) == len(golden.outputs.get(name, ())) > 0 for name in outputs)
     )
     if not complete:
         raise ArtifactError(
             f"{where}: the manifest needs {len(FEATURE_NAMES)} typical values, importances and "
-            "golden inputs, and at least one golden vector. Restore it from where it was trained."
+            "golden inputs, and at least one golden vector for every output. Restore it from "
+            "where it was trained."
         )
     if not all(scale > 0 for scale in typical.scale):
         raise ArtifactError(f"{where}: a feature has a scale of 0 or less. Retrain.")
+    curve = manifest.curve_features
+    if bool(curve) != (CURVE_FILE in manifest.files) or not {*curve} <= {*FEATURE_NAMES}:
+        raise ArtifactError(
+            f"{where}: the manifest must name the features of {CURVE_FILE}, and does not. Restore "
+            "it from where it was trained."
+        )
 
 
 def golden_error(champion: Champion) -> float:
@@ -208,14 +252,13 @@ def golden_error(champion: Champion) -> float:
 
 def _golden_errors(champion: Champion) -> Iterator[tuple[str, NDArray[np.float64]]]:
     golden = champion.manifest.golden
-    p_churn, spend = champion.score(golden.x_array())
-    pairs = [("p_churn", p_churn, golden.p_churn), ("spend", spend, golden.spend)]
-    if champion.has_outlook:
-        told = champion.raw_outlook(golden.x_array())
-        told[PARTIAL] = champion.p_partial(golden.x_array())
-        pairs += [(name, got, golden.outlook[name]) for name, got in told.items()]
-    for name, got, expected in pairs:
-        want = np.asarray(expected, dtype=np.float64)
+    x = golden.x_array()
+    found = dict(zip(OUTPUTS, champion.score(x), strict=True))
+    for file in champion.files:
+        if file != SCORES_FILE:
+            found |= champion.outputs(file, x)
+    for name, got in found.items():
+        want = np.asarray(golden.outputs[name], dtype=np.float64)
         yield name, np.abs(got - want) / np.maximum(1.0, np.abs(want))
 
 
@@ -230,7 +273,12 @@ def _check_golden(champion: Champion, where: str) -> None:
 
 
 def write_artifact(
-    root: Path, manifest: Manifest, onnx: bytes, *, make_current: bool, comparison: str = ""
+    root: Path,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    make_current: bool,
+    comparison: str = "",
 ) -> Path:
     """Writes `root/<manifest.version>/`, loads it back to check it, and returns its path.
 
@@ -241,7 +289,8 @@ def write_artifact(
     root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
     try:
-        (staging / MODEL_FILE).write_bytes(onnx)
+        for name, content in files.items():
+            (staging / name).write_bytes(content)
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         (staging / MANIFEST_FILE).write_bytes(text + b"\n")
         (staging / CARD_FILE).write_text(model_card(manifest, comparison), encoding="utf-8")

@@ -41,15 +41,14 @@ def model_card(manifest: Manifest, comparison: str = "") -> str:
         "p_partial": f"probability to spend within {manifest.horizon_days} days less than half of "
         "the customer's own mean over the three horizons before",
     }
-    listed = "\n".join(
-        f"- `{o.name}`: {outputs[o.name]}" for o in manifest.outputs if o.name in outputs
-    )
+    computed = {output.name for file in manifest.files.values() for output in file.outputs}
+    listed = "\n".join(f"- `{o}`: {meaning}" for o, meaning in outputs.items() if o in computed)
     compared = (
         f"\nOn the same rows, champion and baselines:\n\n{comparison}\n" if comparison else ""
     )
     return f"""# Champion {manifest.version}
 
-Gradient-boosted trees (LightGBM {told.get("lightgbm", "")}), as one ONNX graph. It says, of a
+Gradient-boosted trees (LightGBM {told.get("lightgbm", "")}), as ONNX files. It says, of a
 customer as of now:
 
 {listed}

@@ -7,7 +7,9 @@ not depend on which other rows are in its batch; replay relies on that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -15,11 +17,23 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.manifest import Manifest, TensorSpec
-from models.onnx.subgraph import makes, with_outputs
 from models.timing import next_order_days
 from schemas.errors import ArtifactError
 
-__all__ = ["INPUT", "OUTLOOK", "OUTPUTS", "PARTIAL", "Champion", "Outlook", "base_output"]
+__all__ = [
+    "CURVE",
+    "CURVE_FILE",
+    "FORECAST_FILE",
+    "INPUT",
+    "MODEL_FILES",
+    "OUTLOOK",
+    "OUTPUTS",
+    "PARTIAL",
+    "PARTIAL_FILE",
+    "SCORES_FILE",
+    "Champion",
+    "Outlook",
+]
 
 INPUT: Final = "x"
 OUTPUTS: Final = ("p_churn", "spend")
@@ -28,12 +42,22 @@ OUTLOOK: Final = ("p_buy_7d", "p_buy_30d")
 """What else the champion says, computed when asked for (`Champion.outlook`)."""
 PARTIAL: Final = "p_partial"
 """And what only reports ask for (`Champion.p_partial`)."""
+CURVE: Final = "p_churn_curve"
+"""The curve's part of `p_churn`, which only explanations need (`Champion.curve`)."""
 
+SCORES_FILE: Final = "scores.onnx"
+FORECAST_FILE: Final = "forecast.onnx"
+PARTIAL_FILE: Final = "partial.onnx"
+CURVE_FILE: Final = "curve.onnx"
+MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
+    SCORES_FILE: OUTPUTS, FORECAST_FILE: OUTLOOK, PARTIAL_FILE: (PARTIAL,), CURVE_FILE: (CURVE,)
+})  # fmt: skip
+"""What each file of an artifact computes; all but the first may be missing.
 
-def base_output(head: str) -> str:
-    """The name, inside the graph, of what a head's curve (`models.curve`) comes to: for a
-    probability its odds to the minus one, for an amount its mean."""
-    return f"{head}_base"
+ONNX Runtime computes every output of a graph, also those that a run does not ask for, so what is
+not needed together is not in one file: with all heads in one, a batch would cost 10 in place of 4
+µs per row. (`only_execute_path_to_fetches` of its run options does not help; tried 2026-11-22.)
+"""
 
 
 _DTYPES: Final = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64"}
@@ -55,25 +79,19 @@ class Outlook:
 class Champion:
     """A loaded model. Build it with `models.artifact.load_artifact`, which checks it first.
 
-    Raises `ArtifactError` when ONNX Runtime can't build a session from `onnx`.
+    `files`: the content of each ONNX file by its name, `SCORES_FILE` among them. Raises
+    `ArtifactError` when ONNX Runtime can't build a session from one of them.
     """
 
-    def __init__(self, manifest: Manifest, onnx: bytes) -> None:
+    def __init__(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
         self.manifest: Final = manifest
-        self.onnx: Final = onnx
+        self.files: Final = files
         self._features = len(manifest.features)
-        self._inner: dict[str, onnxruntime.InferenceSession] = {}
-        try:
-            # ONNX Runtime's exceptions share no root of their own.
-            self._whole = _session(onnx)
-            self._session = _session(with_outputs(onnx, OUTPUTS))
-            self._ahead = _session(with_outputs(onnx, OUTLOOK)) if self.has_outlook else None
-        except Exception as error:
-            raise ArtifactError(
-                f"Artifact {manifest.version}: ONNX Runtime {onnxruntime.__version__} can't load "
-                f"the model ({error}). Restore the shipped artifact, or retrain with the "
-                "installed versions."
-            ) from error
+        self._sessions = {
+            name: _session(content, f"Artifact {manifest.version}: {name}")
+            for name, content in files.items()
+        }
+        self._scores = self._sessions[SCORES_FILE]
 
     @property
     def version(self) -> str:
@@ -115,7 +133,7 @@ class Champion:
         if len(x) == 0:
             return np.empty(0, np.float32), np.empty(0, np.float32)
         feed = {INPUT: np.ascontiguousarray(x)}
-        p_churn, spend = self._session.run(list(OUTPUTS), feed)
+        p_churn, spend = self._scores.run(list(OUTPUTS), feed)
         # A sum is finite only if all of its terms are, and costs less than isfinite().all().
         if not np.isfinite(p_churn.sum(dtype=np.float64) + spend.sum(dtype=np.float64)):
             bad = ~(np.isfinite(p_churn) & np.isfinite(spend))
@@ -125,7 +143,7 @@ class Champion:
     @property
     def has_outlook(self) -> bool:
         """Whether this artifact was trained for `outlook`; older ones were not."""
-        return {*OUTLOOK, PARTIAL} <= {output.name for output in self.manifest.outputs}
+        return FORECAST_FILE in self.files
 
     def outlook(self, x: NDArray[np.float32]) -> Outlook:
         """What `score` doesn't say, for rows `x` float32 [n, F] (NaN = unknown).
@@ -133,7 +151,7 @@ class Champion:
         Costs about as much as `score`, which pays nothing for it. Raises `ArtifactError` if the
         artifact was trained without these heads.
         """
-        told = self.raw_outlook(x)
+        told = self.outputs(FORECAST_FILE, x)
         p7 = told["p_buy_7d"]
         p30 = np.maximum(p7, told["p_buy_30d"])  # two models: they may differ about who surely buys
         return Outlook(p7, p30, next_order_days(p7, p30))
@@ -141,42 +159,40 @@ class Champion:
     def p_partial(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """For rows `x` float32 [n, F], the chance to spend, within the horizon, less than half of
         the user's own mean over the three horizons before: float32 [n]. Raises as `outlook`."""
-        self._require_outlook()
-        return self.inner(PARTIAL, np.ascontiguousarray(x))
+        return self.outputs(PARTIAL_FILE, x)[PARTIAL]
 
-    def raw_outlook(self, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """The graph's own outputs behind `outlook`, by name, each float32 [n]."""
-        ahead = self._require_outlook()
-        if len(x) == 0:
-            return {name: np.empty(0, np.float32) for name in OUTLOOK}
-        feed = {INPUT: np.ascontiguousarray(x)}
-        outputs = ahead.run(list(OUTLOOK), feed)
-        return dict(zip(OUTLOOK, outputs, strict=True))
+    @property
+    def has_curve(self) -> bool:
+        """Whether a curve has a part in `p_churn` (`models.curve`)."""
+        return CURVE_FILE in self.files
 
-    def _require_outlook(self) -> onnxruntime.InferenceSession:
-        if self._ahead is None:
+    def curve(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """For rows `x` float32 [n, F], the curve's part of the odds against churn, by which the
+        trees' part is multiplied: float32 [n]. Raises as `outlook`."""
+        return self.outputs(CURVE_FILE, x)[CURVE]
+
+    def outputs(self, file: str, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """What one of `MODEL_FILES` computes for rows `x` float32 [n, F]: float32 [n] by output.
+
+        Raises `ArtifactError` if the artifact has no such file.
+        """
+        session, names = self._sessions.get(file), MODEL_FILES[file]
+        if session is None:
             raise ArtifactError(
-                f"Artifact {self.version} only knows churn and spend. Train a newer one with "
-                "`tideline train`."
+                f"Artifact {self.version} has no {file}, so it doesn't know {' and '.join(names)}. "
+                "Train a newer one with `tideline train`."
             )
-        return self._ahead
+        if len(x) == 0:
+            return {name: np.empty(0, np.float32) for name in names}
+        found = session.run(list(names), {INPUT: np.ascontiguousarray(x)})
+        return dict(zip(names, found, strict=True))
 
-    def has_inner(self, name: str) -> bool:
-        """Whether the graph computes a value of this name on its way."""
-        return makes(self.onnx, name)
-
-    def inner(self, name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A value inside the graph, float32 [n], for rows `x` float32 [n, F]; for explanations."""
-        if name not in self._inner:
-            self._inner[name] = _session(with_outputs(self.onnx, [name]))
-        found: NDArray[np.float32] = self._inner[name].run([name], {INPUT: x})[0]
-        return found
-
-    def signature(self) -> tuple[list[TensorSpec], list[TensorSpec]]:
-        """Inputs and outputs as the session itself reports them."""
+    def signature(self, file: str) -> tuple[list[TensorSpec], list[TensorSpec]]:
+        """Inputs and outputs of one of `files`, as its session reports them."""
+        session = self._sessions[file]
         return (
-            [_spec(node) for node in self._whole.get_inputs()],
-            [_spec(node) for node in self._whole.get_outputs()],
+            [_spec(node) for node in session.get_inputs()],
+            [_spec(node) for node in session.get_outputs()],
         )
 
 
@@ -185,10 +201,16 @@ def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
     return TensorSpec(node.name, _DTYPES.get(node.type, node.type), shape)
 
 
-def _session(onnx: bytes) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(
-        onnx, _session_options(), providers=["CPUExecutionProvider"]
-    )
+def _session(onnx: bytes, where: str) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(
+            onnx, _session_options(), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's exceptions share no root of their own
+        raise ArtifactError(
+            f"{where}: ONNX Runtime {onnxruntime.__version__} can't load the model ({error}). "
+            "Restore the shipped artifact, or retrain with the installed versions."
+        ) from error
 
 
 def _session_options() -> onnxruntime.SessionOptions:

@@ -41,7 +41,6 @@ from schemas.features import FEATURE_NAMES, YEAR_DAYS
 
 __all__ = [
     "BASE_FEATURES",
-    "SEASON_INPUT",
     "EventBase",
     "SpendBase",
     "base_nodes",
@@ -58,8 +57,6 @@ BASE_FEATURES: Final = tuple(
 )
 """What an `EventBase` reads, in a shop with a season `SEASON_FEATURE` besides: positions in
 `schemas.features.FEATURES`."""
-SEASON_INPUT: Final = "day_of_year"
-"""Its name inside the graph; without a season there is none."""
 _ORDERS, _AGE, _SILENCE = BASE_FEATURES
 _VALUE: Final = FEATURE_NAMES.index("mean_order_value")
 _HIGHEST: Final = {_ORDERS: 1e4, _AGE: 1e5, _SILENCE: 1e5, _VALUE: 1e12, SEASON_FEATURE: YEAR_DAYS}
@@ -113,6 +110,11 @@ class EventBase:
         quiet = ((c.alpha + age) / (c.alpha + age + days)) ** c.rate(orders)
         told = np.log(quiet + c.dead(orders, age, silence)) - np.log(1.0 - quiet)
         return self.intercept + self.slope * told
+
+    def reads(self) -> list[str]:
+        """The names of the features that it depends on."""
+        season = () if self.season is None else (SEASON_FEATURE,)
+        return [FEATURE_NAMES[feature] for feature in (*BASE_FEATURES, *season)]
 
     def times(self, weight: float) -> EventBase:
         """Its log-odds multiplied."""
@@ -270,7 +272,7 @@ def input_nodes(
     age = bounded(_AGE, "" if season else "base_age")
     silence = graph("Min", bounded(_SILENCE), age, output="" if season else "base_silence")
     if season is not None:
-        day = bounded(SEASON_FEATURE, SEASON_INPUT)
+        day = bounded(SEASON_FEATURE)
         now = clock_nodes(graph, season, day)
         for back, output in ((age, "base_age"), (silence, "base_silence")):
             graph("Sub", now, clock_nodes(graph, season, graph("Sub", day, back)), output=output)

@@ -11,7 +11,7 @@ Sundararajan & Najmi 2020, "The many Shapley values for model explanation", sect
   leaves are exact because Shapley values are additive (Lundberg et al. 2020, "From local
   explanations to global understanding", interventional TreeSHAP, is the same sum).
 - Of the curve that the trees' log-odds are added to, if there is one (`models.curve`): a function
-  of three features, so all eight coalitions are computed, by the graph itself.
+  of three or four features, so every coalition is computed, by an ONNX file of the curve alone.
 - Of the learner: linear in its inputs, so each input's own term; its input "logit of the champion"
   is passed on to the champion's features.
 - Of the blend: each part's values are scaled so that they add up to that part's change of
@@ -30,13 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.blend import CLIP, Scorer, logit, usable
-from models.champion import OUTPUTS, Champion, base_output
+from models.champion import OUTPUTS, SCORES_FILE, Champion
 from models.concepts import CONCEPTS, concepts_of_rows
-from models.curve import BASE_FEATURES, SEASON_INPUT
 from models.onnx.trees import Leaves, tree_leaves
-from models.season import SEASON_FEATURE
 from models.words import words
 from schemas.errors import ArtifactError
+from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
 
 __all__ = ["SMALLEST_DELTA", "Explainer", "Reason", "TreeValues"]
@@ -96,10 +95,7 @@ class _BaseValues:
 
     def __init__(self, champion: Champion, typical: NDArray[np.float32]) -> None:
         self._champion, self._typical = champion, typical
-        self._name = base_output(OUTPUTS[0])
-        self._there = champion.has_inner(self._name)
-        seasonal = champion.has_inner(SEASON_INPUT)
-        self._features = (*BASE_FEATURES, SEASON_FEATURE) if seasonal else BASE_FEATURES
+        self._features = [FEATURE_NAMES.index(f) for f in champion.manifest.curve_features]
         m = len(self._features)
         self._members = (np.arange(1 << m)[:, None] >> np.arange(m)) & 1 == 1
         sizes = self._members.sum(axis=1)
@@ -107,15 +103,15 @@ class _BaseValues:
 
     def log_odds(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """x float32 [k, F] -> float64 [k]; 0 without a curve."""
-        if not self._there or not len(x):
+        if not self._champion.has_curve:
             return np.zeros(len(x))
-        odds: NDArray[np.float64] = -np.log(self._champion.inner(self._name, x).astype(np.float64))
+        odds: NDArray[np.float64] = -np.log(self._champion.curve(x).astype(np.float64))
         return odds
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """x float32 [k, F] -> float64 [k, F]."""
         phi = np.zeros(x.shape)
-        if not self._there:
+        if not self._features:
             return phi
         k, many = len(x), len(self._members)
         mixed = np.tile(self._typical, (k * many, 1)).reshape(k, many, -1)
@@ -139,7 +135,7 @@ class Explainer:
         self._scorer = Scorer(champion)
         self._currency = currency
         self.typical: Final = champion.manifest.typical.median_array()
-        leaves = tree_leaves(champion.onnx, OUTPUTS[0])
+        leaves = tree_leaves(champion.files[SCORES_FILE], OUTPUTS[0])
         self._base_values = _BaseValues(champion, self.typical)
         self._tree_values = TreeValues(
             leaves,

@@ -7,13 +7,24 @@ user with the typical one it describes.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Eligibility", "Golden", "Manifest", "TensorSpec", "Typical"]
+__all__ = [
+    "MANIFEST_FORMAT",
+    "Eligibility",
+    "Golden",
+    "Manifest",
+    "ModelFile",
+    "TensorSpec",
+    "Typical",
+]
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -22,6 +33,23 @@ class TensorSpec(msgspec.Struct, frozen=True):
     name: str
     dtype: str
     shape: list[int | str]
+
+
+class ModelFile(msgspec.Struct, frozen=True):
+    """One ONNX file of the artifact: which bytes it has, and what they compute."""
+
+    sha256: str
+    size_bytes: int
+    outputs: list[TensorSpec]
+
+    @classmethod
+    def of(cls, content: bytes, outputs: Collection[str]) -> ModelFile:
+        """Describes a file whose outputs are float32 [N] each."""
+        return cls(
+            hashlib.sha256(content).hexdigest(),
+            len(content),
+            [TensorSpec(name, "float32", ["N"]) for name in outputs],
+        )
 
 
 class Eligibility(msgspec.Struct, frozen=True):
@@ -51,10 +79,9 @@ class Golden(msgspec.Struct, frozen=True):
     """Inputs with the outputs the training library computed for them; null stands for NaN."""
 
     x: list[list[float | None]]
-    p_churn: list[float]
-    spend: list[float]
-    outlook: dict[str, list[float]] = {}
-    """The further outputs, by name."""
+    """[k, F]."""
+    outputs: dict[str, list[float]]
+    """[k] for every output of every file, by name."""
 
     def x_array(self) -> NDArray[np.float32]:
         """float32 [k, F]."""
@@ -63,15 +90,15 @@ class Golden(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a reader must know, or check, before it trusts `champion.onnx`."""
+    """Everything a reader must know, or check, before it trusts the model's files."""
 
     format: int = MANIFEST_FORMAT
     version: str
     created_at: str
-    onnx_sha256: str
-    onnx_bytes: int
+    files: dict[str, ModelFile]
+    """The ONNX files, by name: some or all of `models.champion.MODEL_FILES`."""
     inputs: list[TensorSpec]
-    outputs: list[TensorSpec]
+    """Every file takes these."""
     opset: dict[str, int]
     """Operator-set domain (`""` is ONNX's own) -> version."""
     features: list[str]
@@ -85,4 +112,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Measured on users and times that neither fitting nor tuning saw."""
     importances: list[float]
     """Share of the churn head's total split gain per feature; sums to 1."""
+    curve_features: list[str]
+    """What the curve in `p_churn` reads (`models.curve`); empty without a curve."""
     golden: Golden

@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from models.artifact import (
     CURRENT_FILE,
     MANIFEST_FILE,
-    MODEL_FILE,
     artifacts_root,
     current_version,
     default_artifact_path,
     load_artifact,
 )
 from models.blend import Scorer, Scores
-from models.champion import Champion, Outlook
+from models.champion import MODEL_FILES, Champion, Outlook
 from models.explain import Explainer
 from schemas.errors import ArtifactError
 from schemas.messages import LearnerSnapshot
@@ -171,9 +170,9 @@ class ScorerStore:
 
 
 def _stamp(path: Path) -> tuple[tuple[int, int] | None, ...]:
-    """Size and time of an artifact's two files, to see that they have changed."""
+    """Size and time of each of an artifact's files, to see that they have changed."""
     found: list[tuple[int, int] | None] = []
-    for name in (MANIFEST_FILE, MODEL_FILE):
+    for name in (MANIFEST_FILE, *MODEL_FILES):
         try:
             told = (path / name).stat()
         except OSError:

@@ -1,4 +1,4 @@
-"""The wire format of protocol buffers, as far as reading and cutting an ONNX file takes it.
+"""The wire format of protocol buffers, as far as reading an ONNX file takes it.
 
 The `onnx` package is for training only and not in the worker's image.
 (https://protobuf.dev/programming-guides/encoding/)
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["fields", "messages", "one", "varint", "written"]
+__all__ = ["fields", "messages", "one", "varint"]
 
 
 def fields(body: bytes) -> Iterator[tuple[int, int, Any]]:
@@ -54,20 +54,3 @@ def messages(body: bytes, wanted: int) -> Iterator[bytes]:
 def one(body: bytes, wanted: int) -> bytes:
     """The first of them, empty if there is none."""
     return next(messages(body, wanted), b"")
-
-
-def written(number: int, kind: int, value: Any) -> bytes:
-    """One field as bytes: what `fields` reads."""
-    tag = _written_varint(number << 3 | kind)
-    if kind == 0:
-        return tag + _written_varint(value)
-    return tag + (_written_varint(len(value)) if kind == 2 else b"") + bytes(value)
-
-
-def _written_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

@@ -1,6 +1,9 @@
-"""Writes LightGBM boosters as one ONNX graph: `x` float32 [N, F] -> `p_churn`, `spend`, ... [N].
+"""Writes LightGBM boosters as ONNX: `x` float32 [N, F] -> `p_churn`, `spend`, ... float32 [N].
 
-The graph is built from `Booster.dump_model()`, node by node, so that exactly what LightGBM decides
+Heads that are needed together share a file (`models.champion.MODEL_FILES`), so that no batch pays
+for a head that it does not need.
+
+A graph is built from `Booster.dump_model()`, node by node, so that exactly what LightGBM decides
 is what ONNX Runtime decides:
 
 - LightGBM compares float64 thresholds with `value <= threshold`. Inputs are float32, so each
@@ -17,18 +20,18 @@ Only training needs this module; it needs `pip install tideline[train]`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.champion import INPUT, OUTPUTS, base_output
+from models.champion import CURVE, CURVE_FILE, INPUT, MODEL_FILES, OUTPUTS
 from models.curve import EventBase, SpendBase, base_nodes, input_nodes
 from schemas.errors import ArtifactError
 
-__all__ = ["OPSET", "P_MIN", "Head", "export_onnx", "require"]
+__all__ = ["OPSET", "P_MIN", "Head", "export_files", "export_graph", "require"]
 
 OPSET: Final = {"": 17, "ai.onnx.ml": 3}
 IR_VERSION: Final = 8
@@ -196,7 +199,7 @@ def _head_nodes(helper: Any, tensor: Any, name: str, head: Head) -> list[Any]:
         helper.make_node("Mul", [flat, f"{name}_slope"], [scaled]),
         helper.make_node("Add", [scaled, f"{name}_intercept"], [z]),
     ]  # fmt: skip
-    base = base_output(name)
+    base = f"{name}_base"
     if head.base is not None:
         nodes += base_nodes(helper, tensor, head.base, base)
     if head.link != "sigmoid":
@@ -224,34 +227,60 @@ def _constant(helper: Any, name: str, value: float) -> Any:
     return helper.make_node("Constant", [], [name], value_float=float(np.float32(value)))
 
 
-def export_onnx(
-    churn: Head, spend: Head, features: int, more: Mapping[str, Head] | None = None
-) -> bytes:
-    """The graph's bytes; `more` are further outputs by name, behind the two that are always there.
+def export_files(heads: Mapping[str, Head], features: int) -> dict[str, bytes]:
+    """The artifact's ONNX files by name, for heads by the name of their output; `features`: F.
 
-    Raises `ArtifactError` for boosters it can't express exactly.
+    Raises `ArtifactError` for boosters that ONNX can't express exactly, and `ValueError` for heads
+    that no file takes: of an unknown name, or without those that share a file with them.
     """
-    heads = {OUTPUTS[0]: churn, OUTPUTS[1]: spend, **(more or {})}
-    onnx_helper = require("onnx.helper")
-    tensor = require("onnx").TensorProto
+    takes = {file: outputs for file, outputs in MODEL_FILES.items() if {*outputs} <= heads.keys()}
+    if {name for outputs in takes.values() for name in outputs} != heads.keys():
+        raise ValueError(f"heads are {sorted(heads)}, files {dict(MODEL_FILES)}")
+    files = {
+        file: export_graph({name: heads[name] for name in outputs}, features)
+        for file, outputs in takes.items()
+    }
+    base = heads[OUTPUTS[0]].base
+    if isinstance(base, EventBase):
+        files[CURVE_FILE] = _curve(base, features)
+    return files
+
+
+def export_graph(heads: Mapping[str, Head], features: int) -> bytes:
+    """One ONNX file that computes these heads, by the name of their output, from F `features`.
+
+    Raises `ArtifactError` for boosters that it can't express exactly.
+    """
+    helper, tensor = require("onnx.helper"), require("onnx").TensorProto
     constants = [("zero", 0.0), ("one", 1.0), ("p_min", P_MIN), ("p_max", 1.0 - P_MIN)]
     nodes = [
-        *(_constant(onnx_helper, name, value) for name, value in constants),
-        onnx_helper.make_node("Constant", [], ["flat_shape"], value_ints=[-1]),
+        *(_constant(helper, name, value) for name, value in constants),
+        helper.make_node("Constant", [], ["flat_shape"], value_ints=[-1]),
     ]
     bases = [head.base for head in heads.values() if head.base is not None]
     if bases:
-        nodes += input_nodes(onnx_helper, tensor, INPUT, bases)
+        nodes += input_nodes(helper, tensor, INPUT, bases)
     for name, head in heads.items():
-        nodes += _head_nodes(onnx_helper, tensor, name, head)
-    graph = onnx_helper.make_graph(
+        nodes += _head_nodes(helper, tensor, name, head)
+    return _model(nodes, heads, features)
+
+
+def _curve(base: EventBase, features: int) -> bytes:
+    helper, tensor = require("onnx.helper"), require("onnx").TensorProto
+    nodes = input_nodes(helper, tensor, INPUT, [base])
+    return _model([*nodes, *base_nodes(helper, tensor, base, CURVE)], [CURVE], features)
+
+
+def _model(nodes: list[Any], outputs: Iterable[str], features: int) -> bytes:
+    helper, tensor = require("onnx.helper"), require("onnx").TensorProto
+    graph = helper.make_graph(
         nodes,
         "tideline",
-        [onnx_helper.make_tensor_value_info(INPUT, tensor.FLOAT, ["N", features])],
-        [onnx_helper.make_tensor_value_info(name, tensor.FLOAT, ["N"]) for name in heads],
+        [helper.make_tensor_value_info(INPUT, tensor.FLOAT, ["N", features])],
+        [helper.make_tensor_value_info(name, tensor.FLOAT, ["N"]) for name in outputs],
     )
-    opsets = [onnx_helper.make_opsetid(domain, version) for domain, version in OPSET.items()]
-    model = onnx_helper.make_model(graph, opset_imports=opsets, producer_name="tideline")
+    opsets = [helper.make_opsetid(domain, version) for domain, version in OPSET.items()]
+    model = helper.make_model(graph, opset_imports=opsets, producer_name="tideline")
     model.ir_version = IR_VERSION
     require("onnx.checker").check_model(model)
     return bytes(model.SerializeToString(deterministic=True))

@@ -13,7 +13,6 @@ The same data, seed and thread count give the same bytes. Needs `pip install tid
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,12 +34,12 @@ from models.baselines.metrics import (
     spend_metrics,
     tweedie_unit_deviance,
 )
-from models.champion import INPUT, OUTPUTS
+from models.champion import CURVE, INPUT, MODEL_FILES, OUTPUTS
 from models.curve import EventBase, SpendBase, fit_event_base, fit_spend_base
-from models.manifest import Eligibility, Golden, Manifest, TensorSpec
+from models.manifest import Eligibility, Golden, Manifest, ModelFile, TensorSpec
 from models.season import SEASON_FEATURE, Season
 from models.training.dataset import DAY_MS, Dataset, Split, split_by_time, typical
-from models.training.export import OPSET, Head, export_onnx, require
+from models.training.export import OPSET, Head, export_files, require
 from models.training.season_fit import fit_season
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
@@ -160,11 +159,9 @@ def train(
     trees = {name: head.booster.current_iteration() for name, head in heads.items()}
 
     progress("write", 0.0)
-    churn, spend = heads[OUTPUTS[0]], heads[OUTPUTS[1]]
-    more = {name: head for name, head in heads.items() if name not in OUTPUTS}
-    onnx = export_onnx(churn, spend, len(FEATURE_NAMES), more)
+    files = export_files(heads, len(FEATURE_NAMES))
     manifest = _describe(
-        onnx, data, split, heads,
+        files, data, split, heads,
         date=date, horizon_days=horizon_days, eligibility=eligibility, metrics=metrics,
         training={
             "source": source, "seed": seed, "threads": threads,
@@ -175,7 +172,7 @@ def train(
     )  # fmt: skip
     comparison = _compare(data, split, metrics, baselines or {})
     path = write_artifact(
-        root, manifest, onnx, make_current=make_current, comparison=_markdown(comparison)
+        root, manifest, files, make_current=make_current, comparison=_markdown(comparison)
     )
     progress("write", 1.0)
     ranked = sorted(zip(FEATURE_NAMES, manifest.importances, strict=True), key=lambda f: -f[1])
@@ -349,7 +346,7 @@ def _pooled(booster: Any, base: EventBase | SpendBase, weight: float) -> Head:
 
 
 def _describe(
-    onnx: bytes,
+    files: Mapping[str, bytes],
     data: Dataset,
     split: Split,
     heads: dict[str, Head],
@@ -362,6 +359,7 @@ def _describe(
 ) -> Manifest:
     gain = heads[OUTPUTS[0]].booster.feature_importance("gain").astype(np.float64)
     importances = (gain / max(float(gain.sum()), 1e-300)).tolist()
+    base = heads[OUTPUTS[0]].base
     training = {
         **training,
         "lightgbm": str(require("lightgbm").__version__),
@@ -371,12 +369,10 @@ def _describe(
         "labels_until_ms": int(data.as_of_ms.max()) + horizon_days * DAY_MS,
     }
     return Manifest(
-        version=model_version(date, onnx),
+        version=model_version(date, files),
         created_at=date,
-        onnx_sha256=hashlib.sha256(onnx).hexdigest(),
-        onnx_bytes=len(onnx),
+        files={name: ModelFile.of(content, MODEL_FILES[name]) for name, content in files.items()},
         inputs=[TensorSpec(INPUT, "float32", ["N", len(FEATURE_NAMES)])],
-        outputs=[TensorSpec(name, "float32", ["N"]) for name in heads],
         opset=dict(OPSET),
         features=list(FEATURE_NAMES),
         features_hash=FEATURES_HASH,
@@ -386,6 +382,7 @@ def _describe(
         training=training,
         metrics=metrics,
         importances=importances,
+        curve_features=base.reads() if isinstance(base, EventBase) else [],
         golden=_golden(data.x[split.test], heads),
     )
 
@@ -395,11 +392,13 @@ def _golden(x: NDArray[np.float32], heads: dict[str, Head]) -> Golden:
     spread = np.linspace(0, len(x) - 1, min(_GOLDEN_ROWS, len(x))).astype(np.int64)
     unknown = np.full((1, x.shape[1]), np.nan, dtype=np.float32)
     rows = np.concatenate([x[spread], unknown, np.zeros_like(unknown)])
+    outputs = {name: head.predict(rows) for name, head in heads.items()}
+    base = heads[OUTPUTS[0]].base
+    if isinstance(base, EventBase):
+        outputs[CURVE] = np.exp(-base.log_odds(rows))
     return Golden(
         x=[[None if np.isnan(v) else float(v) for v in row] for row in rows],
-        p_churn=heads[OUTPUTS[0]].predict(rows).tolist(),
-        spend=heads[OUTPUTS[1]].predict(rows).tolist(),
-        outlook={n: h.predict(rows).tolist() for n, h in heads.items() if n not in OUTPUTS},
+        outputs={name: values.tolist() for name, values in outputs.items()},
     )
 
 

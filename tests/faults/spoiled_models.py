@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,13 +15,13 @@ from onnx import TensorProto, helper
 
 from models.artifact import (
     MANIFEST_FILE,
-    MODEL_FILE,
     artifacts_root,
     current_version,
     load_artifact,
 )
+from models.champion import OUTPUTS, SCORES_FILE
 from models.learner import OnlineLearner
-from models.manifest import Manifest
+from models.manifest import Manifest, ModelFile
 from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
 
@@ -35,9 +34,9 @@ def copy_artifacts(directory: Path) -> Path:
 
 
 def _flip_a_bit(path: Path) -> None:
-    content = bytearray((path / MODEL_FILE).read_bytes())
+    content = bytearray((path / SCORES_FILE).read_bytes())
     content[len(content) // 2] ^= 1
-    (path / MODEL_FILE).write_bytes(content)
+    (path / SCORES_FILE).write_bytes(content)
 
 
 def _rewrite(path: Path, model: onnx.ModelProto, **changes: object) -> None:
@@ -45,29 +44,29 @@ def _rewrite(path: Path, model: onnx.ModelProto, **changes: object) -> None:
     content = model.SerializeToString()
     manifest = msgspec.json.decode((path / MANIFEST_FILE).read_bytes(), type=Manifest)
     manifest = msgspec.structs.replace(
-        manifest, onnx_sha256=hashlib.sha256(content).hexdigest(), onnx_bytes=len(content),
+        manifest, files=manifest.files | {SCORES_FILE: ModelFile.of(content, OUTPUTS)},
         version=path.name, **changes,
     )  # fmt: skip
-    (path / MODEL_FILE).write_bytes(content)
+    (path / SCORES_FILE).write_bytes(content)
     (path / MANIFEST_FILE).write_bytes(msgspec.json.encode(manifest))
 
 
 def _another_shape(path: Path) -> None:
     """A model that takes one feature less; the hash is right."""
-    model = onnx.load(str(path / MODEL_FILE))
+    model = onnx.load(str(path / SCORES_FILE))
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = len(FEATURE_NAMES) - 1
     _rewrite(path, model)
 
 
 def _always_nan(path: Path) -> None:
-    model = onnx.load(str(path / MODEL_FILE))
+    model = onnx.load(str(path / SCORES_FILE))
     _insert_nan(model, low=-np.inf, high=np.inf)
     _rewrite(path, model)
 
 
 ARTIFACTS: Final[Mapping[str, tuple[Callable[[Path], object], str]]] = MappingProxyType({
     "missing": (shutil.rmtree, "No complete artifact"),
-    "without its model": (lambda path: (path / MODEL_FILE).unlink(), "No complete artifact"),
+    "without its model": (lambda path: (path / SCORES_FILE).unlink(), "No complete artifact"),
     "of another hash": (_flip_a_bit, "was altered"),
     "of another shape": (_another_shape, "takes and returns other tensors"),
     "that answers NaN": (_always_nan, "not a number"),
@@ -88,7 +87,7 @@ def not_a_number_for_some(root: Path, feature: str) -> str:
     seen = np.sort(seen[~np.isnan(seen) & (seen < 30.0)])
     widest = int(np.argmax(np.diff(seen)))
     margin = (seen[widest + 1] - seen[widest]) / 20
-    model = onnx.load(str(path / MODEL_FILE))
+    model = onnx.load(str(path / SCORES_FILE))
     _insert_nan(model, column, float(seen[widest] + margin), float(seen[widest + 1] - margin))
     _rewrite(path, model)
     return version

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.artifact import CURRENT_FILE, MODEL_FILE, current_version
+from models.artifact import CURRENT_FILE, current_version
+from models.champion import SCORES_FILE
 from models.manifest import Eligibility
 from models.training.train import train
 from schemas.features import FEATURE_NAMES
@@ -104,9 +105,9 @@ def test_a_promoted_champion_is_picked_up_and_a_crash_after_it_replays_exactly(
 
     # A damaged artifact: promote refuses it, and a worker that is made to look at it too.
     bad = Path(shutil.copytree(artifacts / second, artifacts / "2026-11-03-damaged"))
-    content = bytearray((bad / MODEL_FILE).read_bytes())
+    content = bytearray((bad / SCORES_FILE).read_bytes())
     content[len(content) // 2] ^= 1
-    (bad / MODEL_FILE).write_bytes(content)
+    (bad / SCORES_FILE).write_bytes(content)
     refused = run(here, "models", "promote", bad.name)
     assert refused.exit_code == 1
     assert "was altered" in refused.output

@@ -11,9 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from models.artifact import MODEL_FILE, default_artifact_path, load_artifact
-from models.champion import OUTLOOK, OUTPUTS, PARTIAL
-from models.onnx.subgraph import with_outputs
+from models.artifact import MANIFEST_FILE, default_artifact_path, load_artifact
+from models.champion import MODEL_FILES, SCORES_FILE
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES
 
@@ -43,7 +42,7 @@ def swap_after_reading(monkeypatch: pytest.MonkeyPatch, model: Path, content: by
 def test_a_swap_after_the_check_changes_nothing(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = artifact / MODEL_FILE
+    model = artifact / SCORES_FILE
     good, rows = model.read_bytes(), np.zeros((3, len(FEATURE_NAMES)), np.float32)
     expected = load_artifact(artifact).score(rows)
     built: list[Any] = []
@@ -58,8 +57,9 @@ def test_a_swap_after_the_check_changes_nothing(
     champion = load_artifact(artifact)
     assert seen.count(model) == 1
     # bytes, never a path to read again
-    parts = (OUTPUTS, OUTLOOK, (PARTIAL,))
-    assert set(built) == {good, *(with_outputs(good, part) for part in parts)}
+    others = {(artifact / name).read_bytes() for name in MODEL_FILES if name != SCORES_FILE}
+    assert len(built) == len(MODEL_FILES)
+    assert set(built) == {good, *others}
     for got, want in zip(champion.score(rows), expected, strict=True):
         np.testing.assert_array_equal(got, want)
 
@@ -67,7 +67,7 @@ def test_a_swap_after_the_check_changes_nothing(
 def test_a_swap_before_the_check_is_not_helped_by_swapping_back(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = artifact / MODEL_FILE
+    model = artifact / SCORES_FILE
     good = model.read_bytes()
     model.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     swap_after_reading(monkeypatch, model, good)
@@ -75,15 +75,16 @@ def test_a_swap_before_the_check_is_not_helped_by_swapping_back(
         load_artifact(artifact)
 
 
-def test_the_model_s_file_is_opened_once(artifact: Path) -> None:
+def test_each_file_is_opened_once(artifact: Path) -> None:
     """As Python's audit events tell, which no patch can hide from."""
-    model, opened, active = str(artifact / MODEL_FILE), [], True
+    opened: list[str] = []
+    active = True
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        if active and event == "open" and str(args[0]) == model:
-            opened.append(args)
+        if active and event == "open" and str(args[0]).startswith(str(artifact)):
+            opened.append(Path(str(args[0])).name)
 
     sys.addaudithook(hook)
     load_artifact(artifact)
     active = False
-    assert len(opened) == 1
+    assert sorted(opened) == sorted([MANIFEST_FILE, *MODEL_FILES])

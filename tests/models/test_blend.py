@@ -88,7 +88,7 @@ def test_a_row_without_a_number_is_nan_and_the_others_are_as_ever(
         def run(self, *_: object) -> list[object]:
             return list(told.values())
 
-    monkeypatch.setattr(champion, "_session", Session())
+    monkeypatch.setattr(champion, "_scores", Session())
     scores = Scorer(champion).score(x, given)
     for name in ("p_churn", "p_champion", "p_learner", "spend"):
         found = getattr(scores, name)

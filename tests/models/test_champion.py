@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from models.champion import Champion
+from models.champion import SCORES_FILE, Champion
 from schemas.errors import ArtifactError
 from tests.models.synthetic import F, rows
 
@@ -81,7 +80,7 @@ def test_scores_that_are_not_numbers_are_refused(champion: Champion) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
-    broken = Champion(msgspec.structs.replace(champion.manifest), model.SerializeToString())
+    broken = Champion(champion.manifest, {SCORES_FILE: model.SerializeToString()})
     x = np.ones((4, F), np.float32)
     x[2] = -1.0
 
@@ -90,5 +89,5 @@ def test_scores_that_are_not_numbers_are_refused(champion: Champion) -> None:
 
 
 def test_bytes_that_are_no_model_are_refused(champion: Champion) -> None:
-    with pytest.raises(ArtifactError, match="can't load the model"):
-        Champion(champion.manifest, b"not a model")
+    with pytest.raises(ArtifactError, match=r"scores\.onnx: .*can't load the model"):
+        Champion(champion.manifest, {SCORES_FILE: b"not a model"})

@@ -10,7 +10,7 @@ import pytest
 from models.agreement import agreement
 from models.artifact import golden_error, load_artifact
 from models.blend import logit
-from models.champion import Champion
+from models.champion import FORECAST_FILE, Champion
 from models.curve import BASE_FEATURES
 from models.explain import Explainer
 from models.manifest import Eligibility
@@ -57,14 +57,14 @@ def test_a_row_is_told_the_same_bits_wherever_it_stands(curved: Champion) -> Non
     order = np.random.default_rng(0).permutation(len(x))
     for told, moved in zip(curved.score(x), curved.score(x[order]), strict=True):
         assert np.array_equal(told[order], moved)
-    before, after = curved.raw_outlook(x), curved.raw_outlook(x[order])
+    before, after = (curved.outputs(FORECAST_FILE, rows) for rows in (x, x[order]))
     for name, told in before.items():
         assert np.array_equal(told[order], after[name])
 
 
 def test_training_counts_the_curve_in(curved: Champion) -> None:
     assert curved.manifest.metrics["p_churn_curve_weight"] >= 0.5
-    assert curved.has_inner("p_churn_base")
+    assert curved.has_curve
     assert golden_error(curved) < 1e-5
     x = customers(4_000, 32)
     truth, told = CHURN.log_odds(x), logit(curved.score(x)[0].astype(np.float64))

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from models.agreement import agreement, exact_values, spearman
 from models.blend import Scorer, logit
-from models.champion import Champion
+from models.champion import SCORES_FILE, Champion
 from models.concepts import CONCEPTS, SILENCE, concept_of, concepts_of_rows
 from models.explain import SMALLEST_DELTA, Explainer, TreeValues
 from models.onnx.trees import tree_leaves
-from models.training.export import Head, export_onnx
+from models.training.export import Head, export_graph
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES
 from tests.models.synthetic import F, at, dataset, rows, snapshot
@@ -40,7 +40,7 @@ def test_the_leaves_read_back_add_up_to_what_lightgbm_computes(champion: Champio
         {"objective": "binary", "verbosity": -1, "num_leaves": 9, "num_threads": 1},
         lightgbm.Dataset(data.x, label=data.churned.astype(float)), 12,
     )  # fmt: skip
-    leaves = tree_leaves(export_onnx(Head(booster, "sigmoid"), Head(booster, "exp"), F), "p_churn")
+    leaves = tree_leaves(export_graph({"p_churn": Head(booster, "sigmoid")}, F), "p_churn")
     assert (leaves.parts, len(leaves.value)) == (1, 12 * 9)
     x = np.concatenate([rows(400, seed=9), np.full((1, F), np.nan, np.float32)])
     reached = leaves.inside(x).all(axis=2)
@@ -57,7 +57,7 @@ def test_a_graph_without_readable_trees_is_refused(damage: bytes) -> None:
 
 def test_an_output_that_no_tree_leads_to_is_refused(champion: Champion) -> None:
     with pytest.raises(ArtifactError, match="No decision trees"):
-        tree_leaves(champion.onnx, "p_other")
+        tree_leaves(champion.files[SCORES_FILE], "p_other")
 
 
 # -- values
@@ -177,7 +177,7 @@ def test_reasons_rank_as_treeshap_does() -> None:
          "learning_rate": 0.15, "num_threads": 1, "min_data_in_leaf": 50},
         lightgbm.Dataset(data.x, label=data.churned.astype(float)), 40,
     )  # fmt: skip
-    leaves = tree_leaves(export_onnx(Head(booster, "sigmoid"), Head(booster, "exp"), F), "p_churn")
+    leaves = tree_leaves(export_graph({"p_churn": Head(booster, "sigmoid")}, F), "p_churn")
     typical = np.nanmedian(data.x, axis=0)
     x = rows(400, seed=37)
     ours = TreeValues(leaves, leaves.value, typical)(x)

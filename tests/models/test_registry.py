@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.artifact import CURRENT_FILE, MANIFEST_FILE, MODEL_FILE, artifacts_root, load_artifact
+from models.artifact import CURRENT_FILE, MANIFEST_FILE, artifacts_root, load_artifact
 from models.artifact import promote as put_into_use
+from models.champion import SCORES_FILE
 from models.registry import ScorerStore, Switch, watch
 from schemas.errors import ArtifactError
 from schemas.messages import LearnerSnapshot
@@ -43,14 +44,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def damage(path: Path) -> None:
-    content = bytearray((path / MODEL_FILE).read_bytes())
+    content = bytearray((path / SCORES_FILE).read_bytes())
     content[-10] ^= 1
-    (path / MODEL_FILE).write_bytes(content)
+    (path / SCORES_FILE).write_bytes(content)
 
 
 def wrong_golden(path: Path) -> None:
     manifest = msgspec.json.decode((path / MANIFEST_FILE).read_bytes())
-    manifest["golden"]["p_churn"][2] += 2e-5
+    manifest["golden"]["outputs"]["p_churn"][2] += 2e-5
     (path / MANIFEST_FILE).write_bytes(msgspec.json.encode(manifest))
 
 
@@ -92,7 +93,7 @@ def test_a_bad_artifact_is_refused_told_once_and_the_old_one_stays(
     # Mended, it is taken up.
     shutil.rmtree(root / NEW, ignore_errors=True)
     shutil.copytree(good, root / NEW)
-    os.utime(root / NEW / MODEL_FILE)
+    os.utime(root / NEW / SCORES_FILE)
     assert store.refresh() == Switch(NEW)
 
 

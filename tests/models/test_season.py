@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from models.artifact import golden_error, load_artifact
 from models.card import model_card
 from models.champion import Champion
-from models.curve import BASE_FEATURES, SEASON_INPUT, EventBase, SpendBase
+from models.curve import BASE_FEATURES, EventBase, SpendBase
 from models.explain import Explainer
 from models.manifest import Eligibility
 from models.season import SEASON_FEATURE, Season, estimate_levels
 from models.training.dataset import Dataset
-from models.training.export import Head, export_onnx
+from models.training.export import Head, export_graph
 from models.training.season_fit import fit_season
 from models.training.train import train
 from schemas.errors import ArtifactError
@@ -163,7 +163,7 @@ def heads() -> dict[str, Head]:
 
 
 def test_the_graph_keeps_the_same_time(heads: dict[str, Head]) -> None:
-    graph = export_onnx(heads["p_churn"], heads["spend"], F, {"p_buy_7d": heads["p_buy_7d"]})
+    graph = export_graph(heads, F)
     edges = dated(52, 3)
     edges[:, SEASON_FEATURE] = np.arange(52) * np.float32(YEAR_DAYS / 52)
     x = np.concatenate([dated(3_000, 1), edges, odd()])
@@ -180,7 +180,7 @@ def test_the_graph_keeps_the_same_time(heads: dict[str, Head]) -> None:
 def test_one_champion_has_one_season(heads: dict[str, Head]) -> None:
     other = Head(heads["spend"].booster, "exp", base=SpendBase(CURVE, 28.0, 1.5, 40.0, 0.1))
     with pytest.raises(ArtifactError, match="one season"):
-        export_onnx(heads["p_churn"], other, F)
+        export_graph({"p_churn": heads["p_churn"], "spend": other}, F)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def seasonal(tmp_path_factory: pytest.TempPathFactory) -> Champion:
 
 
 def test_training_counts_the_season_in(seasonal: Champion) -> None:
-    assert seasonal.has_inner(SEASON_INPUT)
+    assert "day_of_year" in seasonal.manifest.curve_features
     assert golden_error(seasonal) < 1e-5
     assert "most in week 2" in str(seasonal.manifest.training["season"])
     assert "most in week 2" in model_card(seasonal.manifest)

@@ -6,14 +6,16 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from models.champion import CURVE_FILE, MODEL_FILES, SCORES_FILE
 from models.training import export
-from models.training.export import Head, export_onnx, float32_not_above, require
+from models.training.export import Head, export_files, export_graph, float32_not_above, require
 from schemas.errors import ArtifactError
 from tests.models.synthetic import rows
 
@@ -26,14 +28,19 @@ def fit(objective: str, x: NDArray[np.float32], y: NDArray[Any], **extra: Any) -
     return lightgbm.train(parameters, lightgbm.Dataset(x, label=y), 30)
 
 
-def run(churn: Head, spend: Head, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def outputs_of(model: bytes, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        export_onnx(churn, spend, x.shape[1]), options, providers=["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"x": x}), strict=True))
+
+
+def run(churn: Head, spend: Head, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    return list(
+        outputs_of(export_graph({"p_churn": churn, "spend": spend}, x.shape[1]), x).values()
     )
-    return list(session.run(["p_churn", "spend"], {"x": x}))
 
 
 @pytest.fixture(scope="module", params=["unknowns", "no unknowns"])
@@ -80,6 +87,43 @@ def test_the_graph_agrees_with_lightgbm(
     np.testing.assert_allclose(amount, spend.predict(x), rtol=1e-5)
 
 
+def test_heads_compute_the_same_bits_in_files_of_their_own(
+    boosters: tuple[Any, Any, Any, NDArray[np.float32]],
+) -> None:
+    binary, tweedie, _, x = boosters
+    chances = ("p_churn", "p_buy_7d", "p_buy_30d", "p_partial")
+    heads = {name: Head(binary, "sigmoid", 0.5 + i) for i, name in enumerate(chances)}
+    heads["spend"] = Head(tweedie, "exp")
+    files = export_files(heads, x.shape[1])
+    x = hostile(x, binary, tweedie)
+    together = outputs_of(export_graph(heads, x.shape[1]), x)
+
+    assert set(files) == set(MODEL_FILES) - {CURVE_FILE}  # no head has a curve
+    for file, content in files.items():
+        apart = outputs_of(content, x)
+        assert tuple(apart) == MODEL_FILES[file]
+        for name, values in apart.items():
+            assert values.tobytes() == together[name].tobytes()
+        trees = [n for n in onnx.load_from_string(content).graph.node if "Tree" in n.op_type]
+        assert len(trees) == len(apart)  # it pays for no other head
+
+
+def test_two_heads_make_one_file(boosters: tuple[Any, Any, Any, NDArray[np.float32]]) -> None:
+    binary, tweedie, _, x = boosters
+    heads = {"p_churn": Head(binary, "sigmoid"), "spend": Head(tweedie, "exp")}
+    assert list(export_files(heads, x.shape[1])) == [SCORES_FILE]
+
+
+@pytest.mark.parametrize("name", ["p_other", "p_buy_7d"])
+def test_a_head_that_no_file_takes_is_the_callers_mistake(
+    boosters: tuple[Any, Any, Any, NDArray[np.float32]], name: str
+) -> None:
+    binary, tweedie, _, x = boosters
+    head = Head(binary, "sigmoid")
+    with pytest.raises(ValueError, match=name):
+        export_files({"p_churn": head, "spend": Head(tweedie, "exp"), name: head}, x.shape[1])
+
+
 def test_a_linear_amount_is_cut_off_at_zero(
     boosters: tuple[Any, Any, Any, NDArray[np.float32]],
 ) -> None:
@@ -124,7 +168,7 @@ def test_what_the_graph_cannot_express_is_refused(extra: dict[str, Any], message
     y = np.nan_to_num(x[:, 0])
     head = Head(fit("regression", x, y, **extra), "identity")
     with pytest.raises(ArtifactError, match=message):
-        export_onnx(head, head, x.shape[1])
+        export_graph({"p_churn": head}, x.shape[1])
 
 
 def test_categorical_splits_are_refused() -> None:
@@ -132,7 +176,7 @@ def test_categorical_splits_are_refused() -> None:
     data = lightgbm.Dataset(x, label=x[:, 0] % 3, categorical_feature=[0])
     booster = lightgbm.train({**BASE, "objective": "regression"}, data, 3)
     with pytest.raises(ArtifactError, match="Categorical"):
-        export_onnx(Head(booster, "identity"), Head(booster, "identity"), 1)
+        export_graph({"spend": Head(booster, "identity")}, 1)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(width=32, allow_nan=False))
