@@ -1,9 +1,10 @@
-"""How well reasons agree with exact Shapley values of the whole blend, by brute force.
+"""Measures how well reasons agree with exact Shapley values of the whole blend, by brute force.
 
 `models.explain` is exact for the trees' log-odds and for the learner's, and rescales to points of
-probability. Here nothing is rescaled: every coalition of concepts is scored, with the concepts it
-holds the customer's and the others typical, and each concept gets its Shapley value of `p_churn`.
-That costs 2^m scores for m concepts, so it's for a sample.
+probability. Here nothing is rescaled: every coalition of concepts is scored, where the
+coalition's concepts have the customer's values and the others typical ones, and each concept gets
+its Shapley value of `p_churn` (Shapley 1953, "A value for n-person games"). That costs 2^m scores
+for m concepts, so it is computed for a sample of rows only.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class Agreement(NamedTuple):
 def agreement(
     champion: Champion, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
 ) -> Agreement:
-    """Compares reasons with exact Shapley values on the rows x float32 [k, F]."""
+    """Compares reasons with exact Shapley values on the rows `x` float32 [k, F].
+
+    Means over no row are NaN. Raises `ArtifactError` if the champion can't be explained.
+    """
     explainer, scorer = Explainer(champion, "USD"), Scorer(champion)
     ranks, firsts, tops = [], [], []
     values, concepts = explainer.values(x, learner), concepts_of_rows(x)
@@ -63,8 +67,8 @@ def agreement(
 def _players(
     concept: NDArray[np.intp], phi: NDArray[np.float64]
 ) -> tuple[list[NDArray[np.intp]], NDArray[np.float64]]:
-    """Each concept's features, the strongest `MOST_PLAYERS - 1` alone and the others as one; and
-    what we say of each."""
+    """The players of the game and our value of each, float64 [m]: the `MOST_PLAYERS - 1` strongest
+    concepts as one player each, and all the others together as one. A player is its features."""
     ours = np.bincount(concept, phi, len(CONCEPTS))
     order = [c for c in np.argsort(-np.abs(ours), kind="stable") if ours[c] != 0]
     alone, rest = order[: MOST_PLAYERS - 1], order[MOST_PLAYERS - 1 :]
@@ -83,9 +87,10 @@ def exact_values(
     groups: list[NDArray[np.intp]],
     learner: LearnerSnapshot | None,
 ) -> NDArray[np.float64]:
-    """The Shapley value of `p_churn` of each group of features, float64 [m], by all coalitions.
+    """Each group's Shapley value of `p_churn`, float64 [m], over all 2^m coalitions of m groups.
 
-    Features in no group stay as in `row` float32 [F].
+    A group is an array of feature indices. Features in a coalition have the value in `row` float32
+    [F], those outside the one in `typical` float32 [F]; features in no group stay as in `row`.
     """
     m = len(groups)
     members = (np.arange(1 << m)[:, None] >> np.arange(m)) & 1 == 1
@@ -105,7 +110,10 @@ def exact_values(
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Rank correlation; equal values share their mean rank. NaN if either has one value only."""
+    """Spearman's rank correlation of `a` and `b`, float64 [n] each.
+
+    Equal values share their mean rank. NaN if all values of either are equal.
+    """
     ranks = [_ranks(values) for values in (a, b)]
     if min(r.std() for r in ranks) == 0:
         return math.nan

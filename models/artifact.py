@@ -1,4 +1,4 @@
-"""Reads and writes artifacts, and refuses one that isn't exactly what it says it is.
+"""Reads and writes artifacts, and refuses one that doesn't match its manifest.
 
     models/artifacts/
       CURRENT                     the version that ships, one line
@@ -101,7 +101,7 @@ def versions(root: Path) -> list[str]:
 
 
 def promote(root: Path, version: str) -> Champion:
-    """Checks `root/<version>` as workers will, then makes `CURRENT` name it, at one stroke.
+    """Checks `root/<version>` as workers will, then names it in `CURRENT` atomically.
 
     Raises `ArtifactError`, and changes nothing, if it can't be used.
     """
@@ -140,9 +140,9 @@ def load_artifact(path: Path) -> Champion:
         )
     _check_lengths(manifest, where)
     champion = Champion(manifest, files)
-    for name, said in manifest.files.items():
+    for name, file in manifest.files.items():
         inputs, outputs = champion.signature(name)
-        if inputs != manifest.inputs or outputs != said.outputs:
+        if inputs != manifest.inputs or outputs != file.outputs:
             raise ArtifactError(
                 f"{where}: {name} takes and returns other tensors ({inputs} -> {outputs}) than "
                 "the manifest says. Restore all its files from where they were trained."
@@ -186,11 +186,11 @@ def _model_files(path: Path, manifest: Manifest, where: str) -> dict[str, bytes]
     """Reads each file that the manifest lists, once; refuses other sizes and hashes than listed."""
     files = {name: _read(path, name) for name in manifest.files}
     for name, content in files.items():
-        said, digest = manifest.files[name], hashlib.sha256(content).hexdigest()
-        if len(content) != said.size_bytes or digest != said.sha256:
+        listed, digest = manifest.files[name], hashlib.sha256(content).hexdigest()
+        if len(content) != listed.size_bytes or digest != listed.sha256:
             raise ArtifactError(
                 f"{where} was altered: {name} has {len(content)} bytes and sha256 {digest}, the "
-                f"manifest says {said.size_bytes} and {said.sha256}. "
+                f"manifest says {listed.size_bytes} and {listed.sha256}. "
                 "Restore all its files from where they were trained."
             )
         # ONNX tensors kept in other files carry an entry with the key "location"; our graphs have
@@ -246,7 +246,10 @@ def _check_lengths(manifest: Manifest, where: str) -> None:
 
 
 def golden_error(champion: Champion) -> float:
-    """The largest difference to the golden vectors; relative, where they are above 1."""
+    """The largest difference to the golden vectors; relative where these are above 1.
+
+    Raises `ArtifactError` if a score isn't a number.
+    """
     return max(float(off.max()) for _, off in _golden_errors(champion))
 
 
@@ -266,9 +269,9 @@ def _check_golden(champion: Champion, where: str) -> None:
     for name, off in _golden_errors(champion):
         if not np.all(off <= GOLDEN_TOLERANCE):
             raise ArtifactError(
-                f"{where} computes another {name} than in training (off by {off.max():.2g} in "
-                f"golden vector {int(off.argmax())}). Use the ONNX Runtime it was made with, or "
-                "retrain."
+                f"{where} computes another {name} than the training library (off by "
+                f"{off.max():.2g} in golden vector {int(off.argmax())}). Use the ONNX Runtime that "
+                "it was made with, or retrain."
             )
 
 

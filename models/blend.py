@@ -23,7 +23,7 @@ from schemas.messages import LearnerSnapshot
 __all__ = ["CLIP", "Scorer", "Scores", "logit", "score_snapshot", "unsound", "usable"]
 
 CLIP: Final = 5.0
-"""Standardised features are cut off here, so that one outlier can't move a score arbitrarily."""
+"""Standardised features are clipped to ±CLIP, so that one outlier can't decide a score."""
 
 _CHUNK_ROWS: Final = 256  # 256 rows x 127 features x 8 bytes stay within a core's own cache
 
@@ -43,7 +43,7 @@ class Scores:
 
 
 class Scorer:
-    """Scores with a champion and whichever snapshot is current; keeps no state of its own."""
+    """Scores with a champion and the learner's snapshot; stateless."""
 
     def __init__(self, champion: Champion) -> None:
         self.champion: Final = champion
@@ -77,7 +77,7 @@ class Scorer:
         return Scores(p_churn, p_champion, p_learner, spend)
 
     def outlook(self, x: NDArray[np.float32]) -> Outlook:
-        """What the champion says of the next order; unknown if it was not trained to."""
+        """Forecasts of the next order for rows `x` float32 [n, F]; NaN without these heads."""
         if self.champion.has_outlook:
             return self.champion.outlook(x)
         unknown = np.full(len(x), np.nan, np.float32)
@@ -90,10 +90,10 @@ def usable(snapshot: LearnerSnapshot, champion_version: str) -> bool:
 
 
 def unsound(snapshot: LearnerSnapshot) -> str | None:
-    """What is wrong with a snapshot, whichever champion it is for; None: it can be scored with.
+    """Why a snapshot can't be scored with, for any champion; None if it can.
 
-    Its numbers go into the journal and from there into every later step and replay, so a wrong one
-    must be found before that.
+    Its numbers go into the journal and from there into every later step and replay, so a wrong
+    number must be found before that.
     """
     columns = (snapshot.weights, snapshot.mean, snapshot.scale)
     lengths = {len(column) for column in columns}

@@ -24,7 +24,7 @@ _METRICS = (
 
 def model_card(manifest: Manifest, comparison: str = "") -> str:
     """Markdown. `comparison` is a table of champion and baselines on the same rows, if there is."""
-    told = manifest.training
+    training = manifest.training
     eligible = manifest.eligibility
     ranked = sorted(zip(manifest.features, manifest.importances, strict=True), key=lambda f: -f[1])
     top = "\n".join(f"- `{name}`: {share:.1%}" for name, share in ranked[:15] if share > 0)
@@ -48,22 +48,24 @@ def model_card(manifest: Manifest, comparison: str = "") -> str:
     )
     return f"""# Champion {manifest.version}
 
-Gradient-boosted trees (LightGBM {told.get("lightgbm", "")}), as ONNX files. It says, of a
+Gradient-boosted trees (LightGBM {training.get("lightgbm", "")}), as ONNX files. They predict, for a
 customer as of now:
 
 {listed}
 
-The expected date of the next order follows from its chances within 7 and 30 days.
+The median date of the next order follows from its probabilities within 7 and 30 days.
 {_pooled(manifest)}
 ## Data
 
-- Orders: {told.get("source", "unknown")}; rows as of {told.get("first_as_of", "?")} to
-  {told.get("last_as_of", "?")}, one per eligible user and week, {told.get("users", "?")} users.
+- Orders: {training.get("source", "unknown")}; rows as of {training.get("first_as_of", "?")} to
+  {training.get("last_as_of", "?")}, one per eligible user and week,
+  {training.get("users", "?")} users.
 - Eligible: at least {eligible.min_orders} orders, the last one within
   {eligible.active_within_days} days.
-- Rehearsal: {told.get("rows_train", "?")} rows to fit, {told.get("rows_tune", "?")} to stop
-  by, {told.get("rows_test", "?")} to measure; tuning and testing rows are one horizon later
-  than the fitting rows, and of different users. What ships was then fitted to all rows.
+- Rehearsal: {training.get("rows_train", "?")} rows to fit, {training.get("rows_tune", "?")} to stop
+  by, {training.get("rows_test", "?")} to measure; tuning and testing rows are one horizon later
+  than the fitting rows, and of different users. The model in these files was then fitted to all
+  rows.
 
 ## Metrics, on users and weeks held back
 
@@ -80,31 +82,31 @@ The expected date of the next order follows from its chances within 7 and 30 day
 
 ## Limits
 
-- It knows one shop. Elsewhere its numbers mean little until it is trained on that shop's orders.
-- {_season(told)}
+- It was trained on one shop. For another shop, train it on that shop's orders first.
+- {_season(training)}
 - Users with fewer than {eligible.min_orders} orders, or silent for longer than
-  {eligible.active_within_days} days, are unlike those it learned from.
-- A probability is right on average over many customers, not for each one of them. Calibration was
+  {eligible.active_within_days} days, are outside the training data.
+- A probability is calibrated over many customers, not for each single one. Calibration was
   checked overall, not by group of people: no attribute of persons is among the features.
 - Spend is what was ordered; later returns are not taken off.
 """
 
 
-def _season(told: dict[str, str | int | float]) -> str:
-    season = told.get("season")
+def _season(training: dict[str, str | int | float]) -> str:
+    season = training.get("season")
     if not season:
         return (
-            "It knows no season: that takes a full year and a horizon of orders before (see\n"
+            "It has no season: estimating one takes a full year of orders and a horizon more (see\n"
             "  `models/training/season_fit.py`)."
         )
     return (
-        f"It knows the shop's year: orders per customer are {season}.\n  One year's accident, "
-        "such as a single big sale, would be expected again."
+        f"It has the shop's season: orders per customer are {season}.\n  What happened in one "
+        "year only, such as a single big sale, is expected again."
     )
 
 
 def _pooled(manifest: Manifest) -> str:
-    """How much say the curve has beside the trees, head by head; nothing if it has none."""
+    """The blend weight of the curve in each head; an empty text if all are 0."""
     suffix = "_curve_weight"
     shares = {
         name.removesuffix(suffix): weight
@@ -113,5 +115,8 @@ def _pooled(manifest: Manifest) -> str:
     }
     if not shares:
         return ""
-    told = ", ".join(f"`{head}` {weight:.0%}" for head, weight in shares.items())
-    return f"\nTrees are pooled with a BG/NBD-like curve (`models/curve.py`). Its share:\n{told}.\n"
+    listed = ", ".join(f"`{head}` {weight:.0%}" for head, weight in shares.items())
+    return (
+        "\nTrees are blended with a BG/NBD-like curve (`models/curve.py`). The curve's weight:\n"
+        f"{listed}.\n"
+    )

@@ -37,11 +37,11 @@ __all__ = [
 
 INPUT: Final = "x"
 OUTPUTS: Final = ("p_churn", "spend")
-"""What every touched user is scored with, so what a batch pays for."""
+"""The heads that score every touched user, so the only ones that a batch pays for."""
 OUTLOOK: Final = ("p_buy_7d", "p_buy_30d")
-"""What else the champion says, computed when asked for (`Champion.outlook`)."""
+"""Forecasts of the next order, computed on request (`Champion.outlook`)."""
 PARTIAL: Final = "p_partial"
-"""And what only reports ask for (`Champion.p_partial`)."""
+"""Partial defection, which only reports need (`Champion.p_partial`)."""
 CURVE: Final = "p_churn_curve"
 """The curve's part of `p_churn`, which only explanations need (`Champion.curve`)."""
 
@@ -65,10 +65,10 @@ _DTYPES: Final = {"tensor(float)": "float32", "tensor(double)": "float64", "tens
 
 @dataclass(frozen=True)
 class Outlook:
-    """Further predictions about k users, each [k].
+    """Forecasts of the next order of k users, each [k].
 
     `p_buy_7d`, `p_buy_30d` float32: chance of an order within so many days; `next_order_days`
-    float64: days until the next order, as likely as not (NaN: not within a year).
+    float64: median days until the next order (NaN: not within a year).
     """
 
     p_buy_7d: NDArray[np.float32]
@@ -137,7 +137,9 @@ class Champion:
         # A sum is finite only if all of its terms are, and costs less than isfinite().all().
         if not np.isfinite(p_churn.sum(dtype=np.float64) + spend.sum(dtype=np.float64)):
             bad = ~(np.isfinite(p_churn) & np.isfinite(spend))
-            p_churn, spend = (np.where(bad, np.float32(np.nan), told) for told in (p_churn, spend))
+            p_churn, spend = (
+                np.where(bad, np.float32(np.nan), values) for values in (p_churn, spend)
+            )
         return p_churn, spend
 
     @property
@@ -146,14 +148,14 @@ class Champion:
         return FORECAST_FILE in self.files
 
     def outlook(self, x: NDArray[np.float32]) -> Outlook:
-        """What `score` doesn't say, for rows `x` float32 [n, F] (NaN = unknown).
+        """Forecasts of the next order for rows `x` float32 [n, F] (NaN = unknown).
 
         Costs about as much as `score`, which pays nothing for it. Raises `ArtifactError` if the
         artifact was trained without these heads.
         """
-        told = self.outputs(FORECAST_FILE, x)
-        p7 = told["p_buy_7d"]
-        p30 = np.maximum(p7, told["p_buy_30d"])  # two models: they may differ about who surely buys
+        chances = self.outputs(FORECAST_FILE, x)
+        p7 = chances["p_buy_7d"]
+        p30 = np.maximum(p7, chances["p_buy_30d"])  # two heads, fitted apart: they may disagree
         return Outlook(p7, p30, next_order_days(p7, p30))
 
     def p_partial(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Groups features by what they tell, so that one thing is one reason, however many features say it.
+"""Groups features into concepts, so that one cause is one reason, however many features show it.
 
 A concept is what a marketer would call the reason: silence, rhythm, orders, spend, ... Which one a
 feature belongs to is fixed, with one exception. That nothing was ordered in a window follows from
@@ -68,7 +68,7 @@ _ORDER_MEASURES: Final = ("orders", "order_lines", "coupon_orders", "revenue", "
 
 
 def concept_of(name: str) -> str:
-    """The concept of a feature; one that is not listed above is a concept of its own.
+    """The concept of a feature by name; a feature that is not listed above is itself a concept.
 
     >>> concept_of("orders_30d"), concept_of("days_since_review"), concept_of("view_24h")
     ('orders', 'reviews', 'view')

@@ -1,4 +1,4 @@
-"""The curve of a customer who buys at a rate of their own and may have left: a few numbers.
+"""The curve of a customer who buys at an individual rate and may have left: a few parameters.
 
 Trees need rows; a shop that has few, or whose customers grow older than any that the trees have
 seen, is described better by BG/NBD's handful of parameters (Fader, Hardie & Lee 2005, "Counting
@@ -7,7 +7,7 @@ your customers the easy way"). So a head is both, pooled with a weight `w` that 
     log-odds = w * curve + (1 - w) * trees      mean spend = w * curve + (1 - w) * trees
 
 The curve's parameters are not BG/NBD's maximum likelihood: they are fitted to the head's own
-labels, together with a shift and a stretch, to be the best of this form for what is asked.
+labels, together with an intercept and a slope, so that the loss is least for this form.
 
 With x repeat orders, the last one `recency` after the first, `age` since the first (days):
 
@@ -17,7 +17,7 @@ With x repeat orders, the last one `recency` after the first, `age` since the fi
     mean orders               = (r + x) / (alpha + age) * days / (1 + dead)
     mean order value          = (k * m + n * own mean) / (k + n), over n orders (as Gamma-Gamma)
 
-In a shop with a season all times are in days of its own clock (`models.season`).
+In a shop with a season all times are in days of the shop's clock (`models.season`).
 
 The formulas are here twice, in numpy for fitting and in ONNX for scoring; a test and the golden
 vectors compare them. ONNX has the curve in float64, and in `Pow` only: `Log` of ONNX Runtime gives
@@ -61,11 +61,11 @@ _ORDERS, _AGE, _SILENCE = BASE_FEATURES
 _VALUE: Final = FEATURE_NAMES.index("mean_order_value")
 _HIGHEST: Final = {_ORDERS: 1e4, _AGE: 1e5, _SILENCE: 1e5, _VALUE: 1e12, SEASON_FEATURE: YEAR_DAYS}
 _LOWEST: Final = {_ORDERS: 1.0, _AGE: 1.0, _SILENCE: 0.0, _VALUE: 0.0, SEASON_FEATURE: 0.0}
-"""Inputs are cut off here; what is unknown counts as the lowest."""
+"""Inputs are clipped here; an unknown value counts as the lowest."""
 _MOST_DEAD: Final = 1e9
 _ROWS: Final = 15_000
 """Fitted to so many rows, spread evenly: seven numbers need no more."""
-_PULL: Final = 1e-4  # towards the start, where the labels don't say
+_PULL: Final = 1e-4  # towards the start, where the labels don't determine a parameter
 _STEPS: Final = 200
 _POWER: Final = 1.5
 """Tweedie's, for fitting spend: less swayed by single large orders than Poisson's 1."""
@@ -101,15 +101,15 @@ class EventBase:
     season: Season | None = None
 
     def log_odds(self, x: NDArray[np.float32]) -> Floats:
-        """x float32 [n, F] -> float64 [n]."""
+        """`x` float32 [n, F] -> log-odds, float64 [n]."""
         return self.of_inputs(_inputs(x, self.season, self.days))
 
     def of_inputs(self, inputs: _Inputs) -> Floats:
         """The same, of inputs on the clock of `season`."""
         c, (orders, age, silence, days) = self.curve, inputs
         quiet = ((c.alpha + age) / (c.alpha + age + days)) ** c.rate(orders)
-        told = np.log(quiet + c.dead(orders, age, silence)) - np.log(1.0 - quiet)
-        return self.intercept + self.slope * told
+        z = np.log(quiet + c.dead(orders, age, silence)) - np.log(1.0 - quiet)
+        return self.intercept + self.slope * z
 
     def reads(self) -> list[str]:
         """The names of the features that it depends on."""
@@ -135,7 +135,7 @@ class SpendBase:
     season: Season | None = None
 
     def log_mean(self, x: NDArray[np.float32]) -> Floats:
-        """x float32 [n, F] -> float64 [n]."""
+        """`x` float32 [n, F] -> log of the mean spend in currency, float64 [n]."""
         return self.of_inputs(_inputs(x, self.season, self.days), _bounded(x, _VALUE))
 
     def of_inputs(self, inputs: _Inputs, own: Floats) -> Floats:
@@ -156,7 +156,8 @@ def _bounded(x: NDArray[np.float32], feature: int) -> Floats:
 
 
 class _Inputs(NamedTuple):
-    """float64 [n] each: orders, and in days since the first, since the last, and to be told of."""
+    """float64 [n] each: orders, and in days the time since the first order, since the last order,
+    and ahead, over which the prediction reaches."""
 
     orders: Floats
     age: Floats
@@ -184,8 +185,11 @@ def fit_event_base(
     order: bool,
     season: Season | None = None,
 ) -> EventBase:
-    """The curve whose log loss is least. `happened` [n]: an order within `days` if `order`, else
-    none (or something that goes with none)."""
+    """The curve whose log loss is least on rows `x` float32 [n, F].
+
+    `happened` [n], true where above 0: an order within `days` if `order`, else no order (or an
+    event that goes with none). Raises `ArtifactError` without scipy.
+    """
     some = _spread(len(x))
     inputs = _inputs(x[some], season, days)
     signs = 2.0 * (happened[some] > 0) - 1.0
@@ -205,7 +209,10 @@ def fit_event_base(
 def fit_spend_base(
     x: NDArray[np.float32], spend: NDArray[Any], days: float, season: Season | None = None
 ) -> SpendBase:
-    """The mean whose Tweedie deviance is least, shifted so that the sum of all rows is right."""
+    """The mean whose Tweedie deviance is least, shifted so that the sum over all rows is unbiased.
+
+    `x` float32 [n, F]; `spend` [n] in currency within `days`. Raises `ArtifactError` without scipy.
+    """
     some = _spread(len(x))
     inputs, worth = _inputs(x[some], season, days), _bounded(x[some], _VALUE)
     amount = spend[some].astype(np.float64)
@@ -219,10 +226,10 @@ def fit_spend_base(
         return SpendBase(curve, days, weight, value, float(p[6]), season)
 
     def loss(p: Floats) -> float:
-        told = np.exp(np.clip(base(p).of_inputs(inputs, worth) - np.log(mean), -25.0, 25.0))
+        mean_ratio = np.exp(np.clip(base(p).of_inputs(inputs, worth) - np.log(mean), -25.0, 25.0))
         y = amount / mean
-        deviance = y * told ** (1.0 - _POWER) / (_POWER - 1.0)
-        deviance += told ** (2.0 - _POWER) / (2.0 - _POWER)
+        deviance = y * mean_ratio ** (1.0 - _POWER) / (_POWER - 1.0)
+        deviance += mean_ratio ** (2.0 - _POWER) / (2.0 - _POWER)
         return float(deviance.mean() + _PULL * ((p - start) ** 2).sum())
 
     found = _least(loss, start)

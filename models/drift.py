@@ -1,22 +1,22 @@
-"""Has something changed? Page-Hinkley tests on the champion's loss and on what customers look like.
+"""Detects drift: Page-Hinkley tests on the champion's loss and on customers' features.
 
-One test per stream of numbers: of each label that matures the champion's log loss, and how far it
-is from what the champion said (whose mean tells a direction); and, of each concept, the feature
-that the champion uses most. Page 1954 ("Continuous inspection schemes") with a
+There is one test per stream of numbers. Each label that matures adds the champion's log loss, the
+label less the predicted probability (whose mean has a sign, so a direction), and of each concept
+the feature that the champion uses most. Page 1954 ("Continuous inspection schemes") with a
 running mean, as Hinkley has it (see Gama et al. 2014, "A survey on concept drift adaptation",
 section 3.2): with z the standardised value,
 
     up   = max(0, up + z - DELTA)        down = max(0, down - z - DELTA)
 
-and drift where one of them passes THRESHOLD. The place where the sum left 0 last is when it began
-(the maximum-likelihood estimate of a CUSUM), so an alert can say since when, and from what to what.
+and drift where one of them passes THRESHOLD. It began where the sum last left 0 (the
+maximum-likelihood estimate of a CUSUM), so an alert names that time and the means before and since.
 
-Numbers are standardised by the mean and deviation of all that came since the last alarm; with
-REFERENCE of them and more, the newest hardly dampen a change. With DELTA = 0.25 and THRESHOLD = 30
+Numbers are standardised by the mean and deviation of all numbers since the last alarm; as these are
+at least REFERENCE, the newest hardly dampen a change. With DELTA = 0.25 and THRESHOLD = 30
 a steady stream of independent normal numbers alarms about once in 20 million (Siegmund 1985,
 "Sequential Analysis", eq. 2.51), and a change by one deviation is seen after 40.
 
-Labels are a horizon old when they are known, and so is what these tests see.
+Labels are known one horizon after the prediction, so the tests see drift one horizon late.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ RATE: Final = "churn less predicted"
 _KINDS: Final = ("loss", "rate")
 """Of the first streams; the others are features."""
 DELTA: Final = 0.25
-"""Changes of less than twice this, in standard deviations, are let pass."""
+"""Changes of less than twice this, in standard deviations, are ignored."""
 THRESHOLD: Final = 30.0
 REFERENCE: Final = 200
-"""Labels that say what is normal, before a test begins."""
+"""Labels that set the reference mean and deviation before a test begins."""
 _CUT: Final = 4.0
 """Standardised values are cut off here: one label can't raise an alarm."""
 _MOST: Final = 12
 _LEAST_IMPORTANCE: Final = 0.002
 _GROWING: Final = ("tenure_days", "days_since_first_order", "lifetime_orders", "lifetime_revenue")
-"""They grow with every day, whatever customers do."""
+"""Features that grow with time alone, so that they always drift."""
 
 
 def monitored(manifest: Manifest) -> list[int]:
-    """The features that are watched, positions in FEATURES: of each concept the one with the most
-    importance, the most important twelve."""
+    """The features that are tested, as indices into FEATURES: of each concept the most important
+    feature, and of these the twelve most important."""
     chosen: dict[str, int] = {}
     for feature in np.argsort(-np.array(manifest.importances), kind="stable").tolist():
         name = FEATURES[feature].name
@@ -82,7 +82,7 @@ class DriftState(msgspec.Struct):
 
 
 class DriftMonitor:
-    """Watches the streams of one champion; all it knows is in `state`, so a restart is exact."""
+    """Tests the streams of one champion; `state` holds everything, so a restart is exact."""
 
     KEPT: Final = 20
 
@@ -115,8 +115,11 @@ class DriftMonitor:
         matured_at_ms: int,
         version: int,
     ) -> list[Drift]:
-        """One matured label: features x float32 [F], and what the champion had said. Returns what
-        this label gave away. `version` numbers the labels, and with them the alarms."""
+        """Adds one matured label; returns the drifts that it reveals.
+
+        `x` float32 [F]: the features at prediction time; `p_champion`: the champion's prediction;
+        `matured_at_ms`: ms since 1970. `version` numbers the labels, and with them the alarms.
+        """
         loss = log_loss_one(p_champion, churned)
         values = np.concatenate(
             [[loss, churned - p_champion], x[self._features].astype(np.float64)]
@@ -151,7 +154,7 @@ class DriftMonitor:
         before, now = (self._mean[i] * self._n[i] - total) / rest, total / labels
         stream = self.streams[i]
         for array in (self._n, self._mean, self._squares, self._up, self._down):
-            array[i] = 0.0  # what is normal is to be learned anew
+            array[i] = 0.0  # the reference is learned again
         self._run[:, i] = 0.0
         named = f"{self._champion}\0{stream}\0{version}".encode()
         return Drift(
@@ -173,12 +176,12 @@ class DriftMonitor:
 def _reason(stream: int, features: list[int], before: float, now: float) -> str:
     """In words, with what to do about it."""
     if stream == 0:
-        told = f"The champion's log loss went from {before:.3f} to {now:.3f}"
+        change = f"The champion's log loss went from {before:.3f} to {now:.3f}"
         if now < before:
-            return f"{told}: customers have become easier to predict. Nothing is wrong."
+            return f"{change}: customers have become easier to predict. Nothing is wrong."
         return (
-            f"{told}: customers don't behave as they did. The learner follows; train a challenger "
-            "with `tideline train --as-of`."
+            f"{change}: customers don't behave as they did. The learner follows; train a "
+            "challenger with `tideline train --as-of`."
         )
     if stream == 1:
         often = "more" if now > before else "less"

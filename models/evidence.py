@@ -1,13 +1,13 @@
 """How much history a score needs, and how much to trust the learner.
 
-Enough data: a number is given only where the champion has learned from the like.
+Enough data: a user gets a score only where the champion was trained on similar users.
 
-- A user needs as many orders as the champion's training asked for (`eligibility` in its manifest;
+- A user needs as many orders as the champion's training required (`eligibility` in its manifest;
   `USER_MIN_ORDERS` unless trained otherwise): two, so that there is one gap to compare silence to.
 - A shop needs `SHOP_MIN_DAYS` since its first order. Before that every customer looks new, whatever
   the champion has learned elsewhere, and nobody could have been silent for a horizon.
 
-Everyone else has "not enough data" instead of a number.
+All other users have "not enough data" in place of a score.
 
 How much the learner counts: faded log losses, and the blend weight they justify.
 Losses are prequential with fading factors (Gama, Sebastião & Rodrigues 2013, "On evaluating
@@ -77,6 +77,7 @@ class Evidence(msgspec.Struct):
         Two experts under Hedge with learning rate 1, the rate at which log loss is mixable
         (Cesa-Bianchi & Lugosi 2006, "Prediction, Learning, and Games", section 3.3): the learner's
         posterior is q = sigmoid(D), D being the nats it saved. The blend uses what exceeds the even
-        prior, 2 q - 1 = tanh(D / 2), and 0 where that is negative: no evidence, no say.
+        prior, 2 q - 1 = tanh(D / 2), and 0 where that is negative: without evidence the learner has
+        no weight.
         """
         return max(0.0, math.tanh((self.champion - self.learner) / 2.0))

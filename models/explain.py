@@ -49,7 +49,7 @@ _SURE: Final = 1e-4  # log-odds of float32 probabilities nearer to 0 or 1 are to
 
 
 class Reason(NamedTuple):
-    """One concept's part in one score, told by the feature that moved it most."""
+    """One concept's part in one score, and the feature that moved it most."""
 
     concept: str
     feature: int
@@ -61,7 +61,7 @@ class Reason(NamedTuple):
 class TreeValues:
     """Shapley values of a sum of trees against one typical row, by feature.
 
-    leaf values float64 [L] are in the unit that is explained; typical float32 [F].
+    `values` float64 [L]: the leaves' values in the unit that is explained; `typical` float32 [F].
     """
 
     def __init__(
@@ -176,8 +176,8 @@ class Explainer:
     ) -> list[list[Reason]]:
         """Up to `top` reasons for each row of `x` float32 [k, F], the strongest first.
 
-        Reasons that raise churn and reasons that lower it are both given; the sign tells. A row's
-        reasons don't depend on the other rows, bit for bit.
+        Reasons that raise churn have a positive `delta`, reasons that lower it a negative one. A
+        row's reasons don't depend on the other rows, bit for bit.
         """
         phi, concepts = self.values(x, learner), concepts_of_rows(x)
         return [_strongest(*row, top) for row in zip(phi, concepts, strict=True)]
@@ -185,7 +185,7 @@ class Explainer:
     def in_words(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None, top: int = 3
     ) -> list[list[str]]:
-        """The same, as sentences: `no order for 41 days; usually every 12 (+21 points)`."""
+        """`reasons` as texts: `no order for 41 days; usually every 12 (+21 points)`."""
         return [
             [
                 f"{words(r.feature, row, self.typical, self._currency)} ({_points(r.delta)})"
@@ -198,8 +198,11 @@ class Explainer:
 def _leaf_log_odds(
     champion: Champion, leaves: Leaves, typical: NDArray[np.float32], base: _BaseValues
 ) -> NDArray[np.float64]:
-    """Each leaf's value in log-odds of p_churn: what the graph does after the trees is fitted to
-    scores of the golden vectors, and has to fit."""
+    """Each leaf's value in log-odds of p_churn, float64 [L].
+
+    The slope that the graph applies to the trees' sum is fitted to the scores of the golden
+    vectors. Raises `ArtifactError` if no slope fits.
+    """
     x = np.concatenate([champion.manifest.golden.x_array(), typical[None, :]])
     p = champion.score(x)[0].astype(np.float64)
     sure = (p > _SURE) & (p < 1 - _SURE)

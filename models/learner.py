@@ -3,7 +3,7 @@
     p_learner = sigmoid(logit(p_champion) + d * logit(p_champion) + w . standardised(x) + b)
 
 `d`, `w` and `b` start at 0, so with no labels the learner *is* the champion, and the L2 penalty
-pulls it back to the champion, not to a coin. Plain SGD with a constant rate never stops following
+pulls it back to the champion, not to 0.5. Plain SGD with a constant rate never stops following
 drift and keeps no state beyond the weights. The rates below were chosen on synthetic streams of
 110 correlated features (no drift, shifted base rate, shrunk slope, new effect, sudden change):
 they cost 0.004 nats per label where there is nothing to learn (which the blend weight then keeps
@@ -70,13 +70,13 @@ class _State(msgspec.Struct):
 class OnlineLearner:
     """Learns matured examples one by one; its whole state goes in and out as a snapshot.
 
-    `counts` says what became of each example: `learned`, `repeated` (at or before the shard's
+    `counts` has the number of examples by outcome: `learned`, `repeated` (at or before the shard's
     position), `other_champion`, `other_features`, `invalid`; `gaps` counts ordinals that were
-    jumped, and `reset` the times the weights stopped being finite and were started anew.
+    skipped, and `reset` the times the weights stopped being finite and were set back to 0.
 
-    A question that was put to an earlier champion teaches too, if `rescore` can say what this one
-    makes of its features (float32 [F] -> p_churn), and if this one was trained before the answer
-    was known (`labels_until_ms` in its manifest): what it has seen can't correct it.
+    An example of an earlier champion is learned too, if `rescore` gives this champion's score of
+    its features (float32 [F] -> p_churn), and if this champion was trained before the label was
+    known (`labels_until_ms` in its manifest): labels that it was trained on can't correct it.
     """
 
     def __init__(self, manifest: Manifest, rescore: Rescore | None = None) -> None:
@@ -118,7 +118,7 @@ class OnlineLearner:
             self._learn(example)
 
     def _as_mine(self, example: Example) -> Example:
-        """An earlier champion's example with this one's score, where that is fair."""
+        """An earlier champion's example with this one's score, unless this one saw its label."""
         until = self._labels_until_ms
         if (
             self._rescore is None
@@ -184,12 +184,12 @@ class OnlineLearner:
 
         `_asked` judges the predictions as they were made, a whole horizon ago. `_now` judges the
         present weights just before each label is learned, and can only lower the weight: a learner
-        that goes wrong loses its say at once and not a horizon later.
+        that goes wrong loses its weight at once and not a horizon later.
         """
         return min(self._asked.blend_weight, self._now.blend_weight)
 
     def snapshot(self) -> LearnerSnapshot:
-        """Everything there is to know, as plain numbers; taking it changes nothing.
+        """The whole state, as plain numbers; taking it changes nothing.
 
         `version` counts the examples ever taken, so that it grows over restarts too.
         """
@@ -226,10 +226,10 @@ class OnlineLearner:
     def restore(
         cls, snapshot: LearnerSnapshot, manifest: Manifest, rescore: Rescore | None = None
     ) -> OnlineLearner:
-        """A learner that goes on exactly where `snapshot` was taken.
+        """A learner that continues exactly where `snapshot` was taken.
 
-        If the champion or the features have changed since, learning starts anew from the new
-        champion; positions and version go on, so that no example is taken twice. Raises
+        If the champion or the features have changed since, learning starts again from the new
+        champion; positions and version continue, so that no example is learned twice. Raises
         `StateError` for a snapshot whose state can't be read.
         """
         learner = cls(manifest, rescore)

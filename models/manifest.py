@@ -1,4 +1,4 @@
-"""What an artifact says about itself: the contents of `manifest.json`.
+"""The manifest of an artifact: the contents of `manifest.json`.
 
 The manifest is written once, by training, and read by everything that uses a model: the loader
 checks the model against it, the learner takes its standardisation from it, and reasons compare a
@@ -53,7 +53,7 @@ class ModelFile(msgspec.Struct, frozen=True):
 
 
 class Eligibility(msgspec.Struct, frozen=True):
-    """Which users the model was trained for, and so may be asked about."""
+    """Which users the model was trained on, and so which users it may score."""
 
     min_orders: int
     active_within_days: int

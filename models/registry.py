@@ -1,9 +1,9 @@
 """Finds the scorer of a champion version: the current one, or one that a journal still names.
 
 Promotion is a line in a file: `CURRENT` in the directory of artifacts names the version to use
-(`tideline models promote` and `tideline train` write it). A worker looks at it now and then
-(`ScorerStore.refresh`), loads and checks what it names, and from its next step on every shard
-scores with that; the journal holds the version of each step, so replay uses the very same model.
+(`tideline models promote` and `tideline train` write it). A worker reads it every second
+(`ScorerStore.refresh`), loads and checks the version, and from its next step on every shard
+scores with it; the journal holds the version of each step, so replay uses the very same model.
 An artifact that fails its checks is refused, and the one in use stays.
 """
 
@@ -73,6 +73,7 @@ class ExplainingScorer:
         self._warned = False
 
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
+        """As `models.blend.Scorer.score`; logs the first score that is not a number."""
         scores = self._blend.score(x, learner)
         if not self._warned and np.isnan(scores.p_churn).any():
             self._warned = True  # once; `tideline_scores_refused_total` goes on counting
@@ -84,10 +85,11 @@ class ExplainingScorer:
         return scores
 
     def outlook(self, x: NDArray[np.float32]) -> Outlook:
+        """As `models.blend.Scorer.outlook`."""
         return self._blend.outlook(x)
 
     def reasons(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> list[list[str]]:
-        """What moved each row's churn probability most, the strongest first."""
+        """What moved `p_churn` most in each row of `x` float32 [k, F], the strongest first."""
         return self._explainer.in_words(x, learner)
 
 
@@ -143,8 +145,10 @@ class ScorerStore:
         return self._by_version[version]
 
     def refresh(self) -> Switch | None:
-        """Use what `CURRENT` names now. None if that is nothing new, also after a refusal: an
-        artifact is tried again only once its files or `CURRENT` have changed."""
+        """Switches to the version that `CURRENT` names. None if nothing changed.
+
+        A refused artifact is tried again only when its files or `CURRENT` have changed.
+        """
         if not self.followed:
             return None
         version = ""
@@ -174,18 +178,18 @@ def _stamp(path: Path) -> tuple[tuple[int, int] | None, ...]:
     found: list[tuple[int, int] | None] = []
     for name in (MANIFEST_FILE, *MODEL_FILES):
         try:
-            told = (path / name).stat()
+            status = (path / name).stat()
         except OSError:
             found.append(None)
         else:
-            found.append((told.st_size, told.st_mtime_ns))
+            found.append((status.st_size, status.st_mtime_ns))
     return tuple(found)
 
 
 async def watch(
-    store: ScorerStore, told: Callable[[Switch], None], seconds: float = WATCH_SECONDS
+    store: ScorerStore, notify: Callable[[Switch], None], seconds: float = WATCH_SECONDS
 ) -> None:
-    """Refresh the store until cancelled; `told` hears of every switch and every refusal."""
+    """Refreshes the store until cancelled; calls `notify` with every switch and every refusal."""
     loop = asyncio.get_running_loop()
     while store.followed:
         await asyncio.sleep(seconds)
@@ -203,4 +207,4 @@ async def watch(
                 "champion %s is refused, %s stays in use: %s",
                 switch.version or "(none)", store.current.champion_version, switch.refused,
             )  # fmt: skip
-        told(switch)
+        notify(switch)

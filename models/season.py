@@ -1,17 +1,17 @@
 """The shop's year: in which weeks its customers order more than in others.
 
-Before Christmas a month of silence says more than in spring, and the month ahead holds more orders.
-The curve (`models.curve`) therefore counts days by the shop's own clock, which runs by how much is
-usually ordered: two days of a week in which twice as much is, count as four. (Operational time; in
-survival analysis, proportional hazards with a piecewise constant baseline: Breslow 1974,
-"Covariance analysis of censored survival data".)
+Before Christmas a month of silence is stronger evidence of churn than in spring, and the month
+ahead holds more orders. The curve (`models.curve`) therefore counts days on the shop's clock, which
+runs at the usual rate of orders: two days of a week with twice the mean rate count as four.
+(Operational time; in survival analysis, proportional hazards with a piecewise constant baseline:
+Breslow 1974, "Covariance analysis of censored survival data".)
 
 A year is cut into 52 weeks. The level of each is what makes the expected number of customers who
 ordered within 7 days that of those who did, over whole years; weeks near each other are smoothed,
 and all are shrunk to 1 as a gamma prior does, whose spread is how far weeks lie apart beyond
 chance. A shop without a season comes out flat, and then nothing is computed for it.
 
-When a season is learned at all, `models.training.season_fit` says.
+`models.training.season_fit` decides whether a shop has a season.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["SEASON_FEATURE", "WEEK_DAYS", "Season", "clock_nodes", "estimate_lev
 Floats = NDArray[np.float64]
 
 SEASON_FEATURE: Final = FEATURE_NAMES.index("day_of_year")
-"""What a season is read by: the same for everybody, and new every day."""
+"""The feature that places a row in the year; the same for all customers."""
 _WEEKS: Final = 52
 WEEK_DAYS: Final = YEAR_DAYS / _WEEKS
 """7.02 days."""

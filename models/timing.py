@@ -1,4 +1,4 @@
-"""When the next order is due, from two chances of an order by a given day."""
+"""The median time until the next order, from the probabilities of an order by two given days."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def next_order_days(p7: NDArray[np.floating], p30: NDArray[np.floating]) -> NDAr
     log_days = np.where(
         near, math.log(7.0) + (half - by_7) / shape, math.log(30.0) + (half - by_30) / shape
     )
-    # Below 7 days there is no second point, and a shape below 1, which says that whoever has waited
-    # waits longer, would bend the curve up to now: an even chance a day comes nearer to the truth.
+    # Below 7 days there is no second point, and a shape below 1, a hazard that falls with waiting,
+    # would bend the curve up to now: a constant hazard comes nearer to the truth.
     early = by_7 > half
     log_days = np.where(early, math.log(7.0) + (half - by_7) / np.maximum(shape, 1.0), log_days)
     days = np.exp(np.minimum(log_days, 50.0))

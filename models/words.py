@@ -1,4 +1,4 @@
-"""Says one feature of one customer in words a marketer reads, beside what is usual.
+"""Describes one feature of one customer in words that a marketer reads, with the usual value.
 
 "usually" is this customer's own habit, "typically" the typical customer's value.
 """
@@ -61,7 +61,10 @@ Row = NDArray[np.float32]
 
 
 def words(feature: int, row: Row, typical: Row, currency: str) -> str:
-    """What feature number `feature` says of the customer `row`, both float32 [F]; NaN is unknown.
+    """Describes feature number `feature` of a customer.
+
+    `row` and `typical` float32 [F]: the customer's and the typical customer's features (NaN =
+    unknown). `currency`: an ISO 4217 code.
 
     >>> row, typical = (np.zeros(len(FEATURES), np.float32) for _ in range(2))
     >>> row[[_AT("days_since_order"), _AT("gap_mean_days")]] = 41.2, 11.8
@@ -90,7 +93,8 @@ def words(feature: int, row: Row, typical: Row, currency: str) -> str:
 
 
 def money(amount: float, currency: str) -> str:
-    """
+    """An amount with its ISO 4217 currency code.
+
     >>> money(1234.5, "EUR"), money(1234.5, "JPY")
     ('1,234.50 EUR', '1,234 JPY')
     """
@@ -120,9 +124,9 @@ def _counted(value: float, one: str, many: str) -> str:
     return f"no {many}" if text == "0" else f"{text} {one if text == '1' else many}"
 
 
-def _beside(said: str, usual: float, typically: str) -> str:
-    """What is said, beside the typical; nothing is beside it where most have no value."""
-    return said if math.isnan(usual) else f"{said}; typically {typically}"
+def _beside(text: str, usual: float, typically: str) -> str:
+    """`text` with the typical value behind it, unless most customers have none (`usual` is NaN)."""
+    return text if math.isnan(usual) else f"{text}; typically {typically}"
 
 
 def _in_window(  # noqa: PLR0911  (one per kind)
@@ -178,10 +182,10 @@ def _silence(row: Row, typical: Row) -> str:
     late = math.isnan(gap) or silence > gap
     if late:
         beside = beside.removesuffix(" ago")
-    said = f"no order for {_days(silence)}" if late else f"last order {_days(silence)} ago"
+    text = f"no order for {_days(silence)}" if late else f"last order {_days(silence)} ago"
     if _days(silence) == "1 day" and beside[-1:].isdigit():
         beside += " days"  # the one day before it can't lend it the unit
-    return said + beside
+    return text + beside
 
 
 def _last_time(kind: str, value: float, usual: float) -> str:
@@ -209,8 +213,8 @@ def _pace(what: str, half_life: int, value: float, usual: float, currency: str) 
             return _beside("hardly anything spent lately", typically, (
                 f"{money(typically, currency)} a {per}"
             ))  # fmt: skip
-        said = f"lately spends about {money(rate, currency)} a {per}"
-        return _beside(said, typically, money(typically, currency))
+        text = f"lately spends about {money(rate, currency)} a {per}"
+        return _beside(text, typically, money(typically, currency))
     one, many = _NOUNS.get(what, (what, what))
     beside = "none" if _number(typically) == "0" else _number(typically)
     if _number(rate) == "0":
@@ -244,40 +248,40 @@ def _customer_for(value: float, usual: float, _: str) -> str:
     return _beside(f"a customer for {_days(value)}", usual, _days(usual))
 
 
-def _amount(said: str) -> Callable[[float, float, str], str]:
-    """An amount that says nothing before an order; `said` has {} for the money."""
+def _amount(text: str) -> Callable[[float, float, str], str]:
+    """An amount that says nothing before an order; `text` has {} for the money."""
 
-    def say(value: float, usual: float, currency: str) -> str:
+    def describe(value: float, usual: float, currency: str) -> str:
         if math.isnan(value):
             return _beside("nothing ordered to average over", usual, money(usual, currency))
-        return _beside(said.format(money(value, currency)), usual, money(usual, currency))
+        return _beside(text.format(money(value, currency)), usual, money(usual, currency))
 
-    return say
+    return describe
 
 
-def _share(said: str) -> Callable[[float, float, str], str]:
-    """A part of something; `said` has {} for the per cent."""
+def _share(text: str) -> Callable[[float, float, str], str]:
+    """A part of something; `text` has {} for the per cent."""
 
-    def say(value: float, usual: float, _: str) -> str:
+    def describe(value: float, usual: float, _: str) -> str:
         if math.isnan(value):
             return "all orders on one day, so no pauses yet"
-        return _beside(said.format(f"{value:.0%}"), usual, f"{usual:.0%}")
+        return _beside(text.format(f"{value:.0%}"), usual, f"{usual:.0%}")
 
-    return say
+    return describe
 
 
 _ONE_DAY: Final = "all orders on one day"
 
 
-def _gap(said: str, unknown: str = "fewer than two orders") -> Callable[[float, float, str], str]:
-    """How far apart orders are; `said` has {} for the days, `unknown` is why there is none."""
+def _gap(text: str, unknown: str = "fewer than two orders") -> Callable[[float, float, str], str]:
+    """How far apart orders are; `text` has {} for the days, `unknown` says why there is no gap."""
 
-    def say(value: float, usual: float, _: str) -> str:
+    def describe(value: float, usual: float, _: str) -> str:
         if math.isnan(value):
             return f"{unknown}, so no rhythm yet"
-        return _beside(said.format(_days(value)), usual, _days(usual))
+        return _beside(text.format(_days(value)), usual, _days(usual))
 
-    return say
+    return describe
 
 
 def _time_of_year(value: float, _usual: float, _currency: str) -> str:

@@ -1,4 +1,4 @@
-"""The scores anybody can compute from orders alone, on the same rows as ours.
+"""Baseline scores, computed from orders alone on the champion's rows.
 
 recency          days since the last order
 gap              those days over the user's own mean gap
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Purchases:
-    """What baselines know of k users as of a time, float64 [k] each; times in days.
+    """The purchases of k users as of a time, float64 [k] each; times in days, amounts in currency.
 
     `days` counts days with a purchase.
     """
@@ -38,7 +38,7 @@ class Purchases:
     """Mean amount of a purchase day; Gamma-Gamma's z."""
 
     def summary(self) -> Summary:
-        """As BG/NBD and Gamma-Gamma count: repeat purchases only."""
+        """The statistics that BG/NBD and Gamma-Gamma read, which count repeat purchases only."""
         return Summary(
             self.days - 1.0, self.first_age - self.last_age, self.first_age, self.repeat_value
         )
@@ -46,18 +46,19 @@ class Purchases:
 
 @dataclass(frozen=True)
 class Baselines:
-    """The fitted ones. Without a repeat purchase there is no Gamma-Gamma: every order is alike."""
+    """The fitted models. `gamma_gamma` is None where too few customers purchased repeatedly; all
+    purchases are then worth the mean."""
 
     bg_nbd: BgNbd
     gamma_gamma: GammaGamma | None
 
     def p_no_purchase(self, who: Purchases, horizon_days: float) -> Floats:
-        """Chance of no purchase in the horizon."""
+        """Chance of no purchase in the horizon, float64 [k]."""
         x, recency, age, _ = who.summary()
         return self.bg_nbd.p_no_purchase(x, recency, age, horizon_days)
 
     def value(self, who: Purchases, horizon_days: float) -> Floats:
-        """Expected spend in the horizon."""
+        """Expected spend in the horizon, in currency, float64 [k]."""
         x, recency, age, value = who.summary()
         purchases = self.bg_nbd.expected_purchases(x, recency, age, horizon_days)
         if self.gamma_gamma is None:
@@ -67,7 +68,7 @@ class Baselines:
 
 
 def fit_baselines(everybody: Purchases) -> Baselines:
-    """Fits to all customers there are, one-time buyers among them."""
+    """Fits to all customers, one-time buyers included. Raises `ArtifactError` without scipy."""
     summary = everybody.summary()
     paid = everybody.repeat_value > 0
     all_days = Summary(everybody.days[paid], *(v[paid] for v in summary[1:]))
@@ -83,6 +84,7 @@ def rfm(who: Purchases) -> Floats:
 
 
 def gap_ratio(who: Purchases) -> Floats:
-    """Silence over the user's own mean gap; a user of one day has none and counts as 1."""
+    """Silence over the user's own mean gap between purchase days, float64 [k]; 1 for users with
+    purchases on one day only, who have no gap."""
     gap = (who.first_age - who.last_age) / np.maximum(who.days - 1.0, 1.0)
     return np.where(who.days > 1, who.last_age / np.maximum(gap, 1 / 24), 1.0)

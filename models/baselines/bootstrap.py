@@ -1,4 +1,4 @@
-"""How sure an AUC is, when each user brings many rows: users are drawn, not rows."""
+"""Confidence intervals of an AUC where each user has many rows: users are drawn, not rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ __all__ = ["auc_interval"]
 def auc_interval(
     y: Bools, p: Floats, user: NDArray[Any], *, draws: int = 200, share: float = 0.95, seed: int = 7
 ) -> tuple[float, float]:
-    """Percentile interval of the AUC over users drawn with replacement; NaN if it can't be.
+    """Percentile interval of the AUC over users drawn with replacement; NaN without both classes.
+
+    `y` bool [n], `p` float [n], `user` [n]: any stable number per user. The interval holds `share`
+    of `draws` draws.
 
     (Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapters 8 and 13: the unit that
     is drawn is the one that is independent.)

@@ -1,13 +1,13 @@
-"""BG/NBD and Gamma-Gamma: what anybody can compute without us, and so what we must beat.
+"""BG/NBD and Gamma-Gamma: the baselines that a champion has to beat.
 
 BG/NBD (Fader, Hardie & Lee 2005, "Counting your customers the easy way", Marketing Science 24(2)):
 a customer buys at rate lambda ~ Gamma(r, alpha) and leaves after each repeat purchase with
 probability p ~ Beta(a, b). Gamma-Gamma (Fader & Hardie 2013, "The Gamma-Gamma model of monetary
-value"): order values scatter around a mean of the customer's own, which is itself drawn.
+value"): order values scatter around the customer's mean, which is itself drawn.
 
 One minus "p alive" is *not* churn risk: in BG/NBD nobody leaves before the first repeat purchase,
 so a one-time buyer is alive for certain. The risk is the chance of no purchase within a horizon,
-whoever is alive (`p_no_purchase`).
+of customers alive or not (`p_no_purchase`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ _ROOM: Final = 12.0  # |log parameter| beyond which a fit is running off and is 
 
 
 class Summary(NamedTuple):
-    """What both models know of k customers, float64 [k] each.
+    """The statistics of k customers that both models read, float64 [k] each.
 
     frequency: repeat purchases, counted by day; recency: time from the first to the last purchase;
-    age: time from the first purchase to now; value: mean amount of the repeat purchases' days.
+    age: time from the first purchase to now; value: mean amount of the repeat purchases' days. Both
+    times are in one unit, days by convention.
     """
 
     frequency: Floats
@@ -57,7 +58,11 @@ def _scipy(module: str) -> Any:
 
 @dataclass(frozen=True)
 class BgNbd:
-    """A fitted BG/NBD; `alpha` is in the unit of time that it was fitted in."""
+    """A fitted BG/NBD; `alpha` is in the unit of time that it was fitted in.
+
+    All methods take `x` (repeat purchases), `recency` and `age`, float64 [k] each as in `Summary`,
+    and return float64 [k]; `horizon` is in the same unit of time.
+    """
 
     r: float
     alpha: float
@@ -162,7 +167,10 @@ class GammaGamma:
 
 
 def fit_bg_nbd(customers: Summary) -> BgNbd:
-    """Maximum likelihood over log parameters. Equal histories are counted, not repeated."""
+    """Maximum likelihood over log parameters; equal histories are grouped.
+
+    Raises `ArtifactError` without scipy.
+    """
     # Time in units of the mean age: the optimiser then meets numbers near 1 in any unit.
     unit = float(customers.age.mean()) or 1.0
     rows = np.stack([customers.frequency, customers.recency, customers.age], axis=1)
@@ -178,7 +186,10 @@ def fit_bg_nbd(customers: Summary) -> BgNbd:
 
 
 def fit_gamma_gamma(customers: Summary) -> GammaGamma | None:
-    """Maximum likelihood over customers with repeat purchases of positive value; None if none."""
+    """Maximum likelihood over customers with repeat purchases of positive value.
+
+    None if fewer than two have any. Raises `ArtifactError` without scipy.
+    """
     fit = (customers.frequency > 0) & (customers.value > 0)
     if fit.sum() < 2:
         return None

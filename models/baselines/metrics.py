@@ -1,4 +1,7 @@
-"""Metrics of both heads, with numpy only. All take 1-d arrays of equal length and return floats.
+"""Metrics of both heads, with numpy only.
+
+All take arrays [n] of equal length: `y` bool, or float for amounts; `p`, a probability, and
+`predicted`, an amount in the unit of `y`, of any float dtype. Unless noted, they return a float.
 
 Where a metric needs both classes (AUC, AP) or any spread (Spearman, Gini) and there is none, the
 result is NaN.
@@ -87,7 +90,7 @@ def average_precision(y: Bools, p: Floats) -> float:
     if positives == 0:
         return float("nan")
     order = np.argsort(-p, kind="stable")
-    # One step per distinct score: rows with equal scores can't be told apart by a threshold.
+    # One step per distinct score: no threshold separates rows with equal scores.
     ends = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)
     hits = np.cumsum(y[order])[ends]
     steps = np.diff(hits, prepend=0) / positives
@@ -95,7 +98,7 @@ def average_precision(y: Bools, p: Floats) -> float:
 
 
 def lift(y: Bools, p: Floats, share: float = 0.1) -> float:
-    """How many times more often it happens among the `share` with the highest scores.
+    """The rate of `y` among the `share` of rows with the highest scores, over the rate in all rows.
 
     Of rows that tie at the border, the expected part counts.
 
@@ -205,7 +208,7 @@ def decile_mape(y: Floats, predicted: Floats, bins: int = 10) -> float:
     order = np.argsort(predicted, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     pairs = [(float(predicted[p].mean(dtype=np.float64)), float(y[p].mean())) for p in parts]
-    gaps = [abs(told / seen - 1.0) for told, seen in pairs if seen > 0]
+    gaps = [abs(mean / seen - 1.0) for mean, seen in pairs if seen > 0]
     return float(np.mean(gaps)) if gaps else float("nan")
 
 
@@ -220,16 +223,16 @@ def tweedie_deviance(y: Floats, mean: Floats) -> float:
 
 
 def tweedie_unit_deviance(y: Floats, mean: Floats) -> NDArray[np.float64]:
-    """The same of each row."""
-    amount, told = y.astype(np.float64), np.maximum(mean.astype(np.float64), 1e-9)
+    """The unit deviance of each row, float64 [n]; `tweedie_deviance` is its mean."""
+    amount, mu = y.astype(np.float64), np.maximum(mean.astype(np.float64), 1e-9)
     a, b = 1.0 - TWEEDIE_POWER, 2.0 - TWEEDIE_POWER
-    parts = np.power(amount, b) / (a * b) - amount * np.power(told, a) / a + np.power(told, b) / b
+    parts = np.power(amount, b) / (a * b) - amount * np.power(mu, a) / a + np.power(mu, b) / b
     result: NDArray[np.float64] = 2.0 * parts
     return result
 
 
 def churn_metrics(y: Bools, p: Floats) -> dict[str, float]:
-    """The churn head's metrics by name; `base_rate_log_loss` is the cost of knowing nothing."""
+    """The churn head's metrics by name; `base_rate_log_loss` is that of a constant prediction."""
     return {
         "churn_rate": float(y.mean()),
         "auc": auc(y, p),

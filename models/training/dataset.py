@@ -1,4 +1,4 @@
-"""What a model is trained on, and which rows may be used for what."""
+"""The training data, and its split into rows to fit, to tune and to test."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def split_by_time(data: Dataset, horizon_days: int, later_share: float = LATER_S
 
     The latest `later_share` of rows are for judging. Training rows end one horizon earlier, when
     their labels were known. Of the later rows, half the users tune and the other half test, so
-    that reported metrics come from users and times which no choice has seen.
+    that reported metrics come from users and times which no choice has seen. Raises `ArtifactError`
+    if a part has no rows, or only one class of them.
     """
     if len(data.x) == 0:
         raise ArtifactError("There are no rows to train on. Replay events that hold more orders.")

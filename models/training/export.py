@@ -12,8 +12,8 @@ is what ONNX Runtime decides:
   no missing value (`missing_type` None) LightGBM reads NaN as 0, and so does the graph.
 - Each tree's mean leaf is moved into the intercept, so that float32 sums stay small and exact.
 
-After the trees comes `slope * raw + intercept`, and what the head's curve says (`models.curve`), if
-it has one: to a probability's log-odds it is added, to an amount as an amount.
+The trees' sum becomes `slope * raw + intercept`. If the head has a curve (`models.curve`), the
+curve's log-odds are added to those of a probability, and the curve's mean is added to an amount.
 Only training needs this module; it needs `pip install tideline[train]`.
 """
 
@@ -40,7 +40,7 @@ P_MIN: Final = 1e-6
 
 
 def require(module: str) -> Any:
-    """Imports a training library, or says how to install it."""
+    """Imports a training library. Raises `ArtifactError` that says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -17,12 +17,16 @@ from models.training.dataset import Dataset
 __all__ = ["Verdict", "judge"]
 
 MIN_ROWS: Final = 200
-"""Fewer than this decide nothing."""
+"""A comparison on fewer rows promotes nothing."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison on `rows` rows found. Losses: champion's, challenger's."""
+    """The result of a comparison on `rows` rows.
+
+    Pairs are (champion's, challenger's): mean log loss of churn in nats, and mean Tweedie deviance
+    of spend.
+    """
 
     promote: bool
     why: str
@@ -32,7 +36,10 @@ class Verdict:
 
 
 def judge(champion: Champion, challenger: Champion, later: Dataset) -> Verdict:
-    """Compares both on `later`, whose labels neither had seen."""
+    """Compares both on `later`, whose labels became known after both were trained.
+
+    Raises `ArtifactError` if either gives a score that is not a number.
+    """
     n = len(later.x)
     if n < MIN_ROWS or later.churned.all() or not later.churned.any():
         nothing = (float("nan"), float("nan"))

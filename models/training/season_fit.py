@@ -1,9 +1,10 @@
 """Learns a shop's season (`models.season`) from its customers' weeks.
 
-It takes a full year and a horizon more, and the rest must not speak against what the first part
-says (log loss higher by two standard errors): a week seen once may have been a week of its
-own, and in a shop whose customers all came at once, what is odd about new customers would pass for
-a season. More can't be asked: before the second Christmas, hardly any week tells for the first.
+A season needs a full year of rows and a horizon more. It is estimated on the earlier rows and
+rejected if it raises the log loss of the later rows by more than two standard errors: a week seen
+once may have been an exception, and in a shop whose customers all came at once, the habits of new
+customers would look like a season. A stricter test is impossible: before the second Christmas,
+hardly any week is evidence for the first.
 """
 
 from __future__ import annotations
@@ -22,21 +23,24 @@ from schemas.features import YEAR_DAYS
 __all__ = ["fit_season"]
 
 _DAYS: Final = 7
-"""What came of each week is asked of this head's labels."""
+"""The labels of `_HEAD` say whether an order came within so many days."""
 _HEAD: Final = "p_buy_7d"
 _MOST_ROWS: Final = 200_000
 """52 numbers need no more."""
 _ERRORS: Final = 2.0
 _NEWTON_STEPS: Final = 8
 _ROUNDS: Final = 3
-"""The curve that says what to expect runs on the clock that is sought; it soon stands still."""
+"""The curve that gives the expected orders runs on the clock that is estimated, so both are
+repeated; they converge quickly."""
 
 
 def fit_season(
     data: Dataset, horizon_days: int, among: NDArray[np.bool_] | None = None
 ) -> Season | None:
-    """The season of the shop that weekly rows `data` come from, `among` [n] them; None if there is
-    none to be seen. Raises `ArtifactError` without scipy."""
+    """The season of a shop, from weekly rows `data`, or from those where `among` bool [n] is true.
+
+    None if there are too few rows, or they show no season. Raises `ArtifactError` without scipy.
+    """
     label = data.more.get(_HEAD)
     if label is None:
         return None
@@ -48,8 +52,8 @@ def fit_season(
         return None
     later = rows.as_of_ms > rows.as_of_ms.max() - int(later_days * DAY_MS)
     early, rest = rows.take(~later), rows.take(later)
-    told = _estimate(early)
-    if told is None or _is_refuted(_curve(early, told), _curve(early, None), rest):
+    season = _estimate(early)
+    if season is None or _is_refuted(_curve(early, season), _curve(early, None), rest):
         return None
     return _estimate(rows)
 
@@ -76,8 +80,8 @@ def _is_refuted(seasonal: EventBase, flat: EventBase, rows: Dataset) -> bool:
 
 
 def _losses(curve: EventBase, rows: Dataset) -> NDArray[np.float64]:
-    """Log losses [n], with the intercept of these rows: what the season says of weeks beside each
-    other is in question, and not how often customers ordered a year before."""
+    """Log losses in nats, float64 [n], with the intercept refitted to these rows: the test is about
+    how weeks differ from each other, not about how often customers ordered a year before."""
     ordered = rows.more[_HEAD] > 0
     z = curve.log_odds(rows.x)
     for _ in range(_NEWTON_STEPS):

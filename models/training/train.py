@@ -53,7 +53,7 @@ SPEND_TREES: Final = 50
 mispredictions, mostly), one of 8 leaves two thirds of it, and every touched user is scored."""
 
 _SHAPE: Final = {"max_depth": 5, "lambda_l2": 10.0, "feature_fraction": 0.3, "max_bin": 127}
-"""Few features a tree and a strong penalty: most features say the same in other words, and the
+"""Few features a tree and a strong penalty: most features are strongly correlated, and the
 weekly rows of one customer are nearly one row (deploy/decisions.md, "Heads pool trees with a
 curve")."""
 _BINARY: Final = {
@@ -75,13 +75,13 @@ _LEAF_WEEKLY_ROWS: Final = 25
 """Least rows of a leaf, per week of the horizon: rows a week apart share most of their label."""
 _PATIENCE: Final = 10
 _HEAD_DAYS: Final = {"p_buy_7d": 7, "p_buy_30d": 30}
-"""Heads that ask about an order within so many days; the others ask about none in the horizon."""
+"""Heads that predict an order within so many days; the others predict none within the horizon."""
 _WEIGHTS: Final = tuple(i / 10 for i in range(10))
-"""Of the curve in a head. Never all of it: the trees always have a say, so a reason has trees."""
+"""Candidates for the curve's blend weight in a head. Never 1: reasons are read from the trees."""
 _AGES: Final = ("tenure_days", "days_since_first_order")
-"""Kept from the trees, as the day of the year is, and left to the curve. Where everybody came at
-about the same time, age is the calendar, and the ages asked about tomorrow are ones that no tree
-has seen."""
+"""Hidden from the trees, as the day of the year is; only the curve reads them. Where all customers
+came at about the same time, age is the calendar, and tomorrow's ages are outside the range that the
+trees were fitted on."""
 _HIDDEN: Final = np.array([*(FEATURE_NAMES.index(name) for name in _AGES), SEASON_FEATURE])
 _GOLDEN_ROWS: Final = 22
 
@@ -224,8 +224,8 @@ def _head(
     seasons: tuple[Season | None, Season | None],
     progress: Progress,
 ) -> tuple[Head, dict[str, float]]:
-    """One head fitted on all rows, and how well its rehearsal did on the test rows; `seasons`: as
-    the training rows tell it, and as all do."""
+    """One head fitted on all rows, and the metrics of its rehearsal on the test rows; `seasons`:
+    estimated on the training rows, and on all rows."""
     lightgbm = require("lightgbm")
     spend = name == OUTPUTS[1]
     most, own = CHURN_TREES, _BINARY
@@ -246,10 +246,10 @@ def _head(
         return lightgbm.Dataset(x, label=label[rows], reference=reference)
 
     def curve(rows: NDArray[np.bool_], season: Season | None) -> EventBase | SpendBase:
-        x, told = data.x[rows], label[rows]
+        x, y = data.x[rows], label[rows]
         if spend:
-            return fit_spend_base(x, told, days, season)
-        return fit_event_base(x, told, days, order=name in _HEAD_DAYS, season=season)
+            return fit_spend_base(x, y, days, season)
+        return fit_event_base(x, y, days, order=name in _HEAD_DAYS, season=season)
 
     def report(start: float, trees: int) -> Callable[[Any], None]:
         return lambda env: progress(name, start + (env.iteration + 1) / trees / 2.0)
@@ -290,8 +290,8 @@ def _weight(
     """The curve's weight, by what it costs on rows x [k, F]: log loss, or Tweedie deviance.
 
     Not the cheapest, but the largest that costs at most a standard error more (Breiman et al. 1984,
-    "Classification and Regression Trees", section 3.4.3). The curve has seven numbers, and errs
-    less than trees do when customers change from these rows to those that will be asked about.
+    "Classification and Regression Trees", section 3.4.3). The curve has seven parameters, and its
+    error grows less than the trees' when later customers differ from those in these rows.
     """
     raw = np.asarray(booster.predict(x, raw_score=True, num_threads=1), np.float64)
     if isinstance(base, EventBase):
@@ -336,9 +336,9 @@ def _split_of(
 
 
 def _pooled(booster: Any, base: EventBase | SpendBase, weight: float) -> Head:
-    """A head of trees and curve. Log loss and Tweedie deviance are least where a prediction means
-    what it says, so both are calibrated by their fit. Numbers fitted to a rehearsal's trees on one
-    season's rows made it worse: on Complete Journey they gave ECE 0.0137 and spend 6 % too low."""
+    """A head of trees and curve. Log loss and Tweedie deviance are least for calibrated
+    predictions, so the fit calibrates both. A calibration fitted afterwards, to a rehearsal's trees
+    on one season's rows, was worse: ECE 0.0137 on Complete Journey, and spend 6 % too low."""
     part = base.times(weight) if weight else None
     if isinstance(base, SpendBase):
         return Head(booster, "exp", intercept=math.log(1.0 - weight), base=part)
