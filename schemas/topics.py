@@ -11,41 +11,46 @@ __all__ = ["Topic", "TopicNames", "topics"]
 _DAY_MS = 86_400_000
 
 
+class _Own:
+    """A topic that is Tideline's own: `<app>-<name>`, the name as `TopicNames` declares it."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._suffix = name.replace("_", "-")
+
+    def __get__(self, names: TopicNames, owner: type) -> str:
+        return f"{names.app}-{self._suffix}"
+
+
 @dataclass(frozen=True)
 class TopicNames:
-    """Every topic of one application. `app` prefixes those that are Tideline's own."""
+    """Every topic of one application. `app` prefixes those that are Tideline's own.
+
+    >>> TopicNames("clicks", "orders", "shop").dead_letters
+    'shop-dead-letters'
+    """
 
     clickstream: str
     orders: str
     app: str
 
-    @property
-    def journal(self) -> str:
-        return f"{self.app}-journal"
+    journal = _Own()
+    checkpoints = _Own()
+    alerts = _Own()
+    dead_letters = _Own()
+    erasures = _Own()
+    examples = _Own()
+    learner = _Own()
 
     @property
-    def checkpoints(self) -> str:
-        return f"{self.app}-checkpoints"
+    def own(self) -> tuple[str, ...]:
+        """The topics that are Tideline's own, in the order declared."""
+        declared = vars(type(self)).items()
+        return tuple(getattr(self, name) for name, of in declared if isinstance(of, _Own))
 
     @property
-    def alerts(self) -> str:
-        return f"{self.app}-alerts"
-
-    @property
-    def dead_letters(self) -> str:
-        return f"{self.app}-dead-letters"
-
-    @property
-    def erasures(self) -> str:
-        return f"{self.app}-erasures"
-
-    @property
-    def examples(self) -> str:
-        return f"{self.app}-examples"
-
-    @property
-    def learner(self) -> str:
-        return f"{self.app}-learner"
+    def learner_group(self) -> str:
+        """The learner's consumer group, named like the topic it writes; the workers' is `app`."""
+        return self.learner
 
 
 @dataclass(frozen=True)

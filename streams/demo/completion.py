@@ -11,25 +11,26 @@ depends on how recent the lag monitor's look is.
 
 from __future__ import annotations
 
+from schemas.topics import TopicNames
 from streams.demo.figures import Figures, GroupOffsets
 
 __all__ = ["waiting_for"]
 
 
-def waiting_for(figures: Figures, sent: int, learned: int, group: str) -> str:
+def waiting_for(figures: Figures, sent: int, learned: int, names: TopicNames) -> str:
     """What is still to come, in words; empty when all is done.
 
     `sent`: records acknowledged by the broker, once the replay has ended. `learned`: the version of
-    the newest learner snapshot, which counts the examples it has taken. `group`: the worker's.
+    the newest learner snapshot, which counts the examples it has taken.
     """
     to_accept = sent - figures.ledger.accepted
     if to_accept > 0:
         return f"{to_accept:,} records to process"
-    if (behind := _uncommitted(figures.lag.get(group), sent)) > 0:
+    if (behind := _uncommitted(figures.lag.get(names.app), sent)) > 0:
         return f"{behind:,} records to checkpoint"
     if (to_learn := figures.matured - learned) > 0:
         return f"{to_learn:,} examples to learn"
-    if (behind := _uncommitted(figures.lag.get(f"{group}-learner"), figures.matured)) > 0:
+    if (behind := _uncommitted(figures.lag.get(names.learner_group), figures.matured)) > 0:
         return f"{behind:,} examples to commit"
     return ""
 

@@ -148,7 +148,7 @@ class _Watch:
                     figures,
                     sent,
                     learner.version if learner else 0,
-                    self._system.settings.kafka.app_id,
+                    self._system.settings.topic_names,
                 )
             yield figures, state
             time.sleep(_LAST_LOOK_SECONDS if figures.ledger.accepted == sent else _LOOK_SECONDS)

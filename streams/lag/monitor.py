@@ -55,7 +55,7 @@ def watched(settings: Settings) -> dict[str, dict[str, int]]:
             names.clickstream: kafka.partitions,
             names.orders: kafka.partitions,
         },
-        f"{kafka.app_id}-learner": {names.examples: 1},
+        names.learner_group: {names.examples: 1},
     }
 
 

@@ -76,7 +76,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             self.watcher.cancel()
             await log.stop()
 
-    app = App(**app_options(settings, f"{settings.kafka.app_id}-learner"))
+    app = App(**app_options(settings, names.learner_group))
     examples = app.topic(names.examples, schema=BatchSchema(), acks=False)
     published_at = time.monotonic()
 
@@ -96,10 +96,10 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     async def learn(batches: Any) -> None:
         async for batch in batches.noack():
             metrics.learner_updates.inc(await service.take(batch))
-            if time.monotonic() - published_at >= settings.model.learner_publish_seconds:
+            if time.monotonic() - published_at >= settings.model.learner_publish_interval_seconds:
                 await publish()
 
-    @app.timer(settings.model.learner_publish_seconds)  # type: ignore[untyped-decorator]
+    @app.timer(settings.model.learner_publish_interval_seconds)  # type: ignore[untyped-decorator]
     async def publish_the_rest() -> None:
         try:
             await publish()

@@ -9,7 +9,9 @@ import pytest
 from schemas.features import FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 from streams.demo.figures import Alert, Figures, GroupOffsets, Ledger
+from streams.settings import Settings
 
+NAMES = Settings().topic_names
 NOON = datetime(2017, 8, 14, 12, tzinfo=UTC)
 
 
@@ -30,7 +32,7 @@ def figures() -> Figures:
         },
         segment_changes=321,
         matured=40,
-        lag={"tideline": GroupOffsets(1_000, 0, 0), "tideline-learner": GroupOffsets(40, 0, 0)},
+        lag={NAMES.app: GroupOffsets(1_000, 0, 0), NAMES.learner_group: GroupOffsets(40, 0, 0)},
     )
 
 

@@ -6,10 +6,13 @@ from dataclasses import replace
 
 from streams.demo.completion import waiting_for
 from streams.demo.figures import Figures, GroupOffsets
+from streams.settings import Settings
+
+LEARNER = Settings().topic_names.learner_group
 
 
 def _waiting(figures: Figures, sent: int = 1_000, learned: int = 40) -> str:
-    return waiting_for(figures, sent, learned, "tideline")
+    return waiting_for(figures, sent, learned, Settings().topic_names)
 
 
 def test_done_when_all_is_accepted_committed_and_learned(figures: Figures) -> None:
@@ -37,12 +40,12 @@ def test_no_look_of_the_lag_monitor_is_not_the_end(figures: Figures) -> None:
 
 def test_waits_for_the_learner(figures: Figures) -> None:
     assert _waiting(figures, learned=39) == "1 examples to learn"
-    behind = replace(figures, lag={**figures.lag, "tideline-learner": GroupOffsets(30, 10, 0)})
+    behind = replace(figures, lag={**figures.lag, LEARNER: GroupOffsets(30, 10, 0)})
     assert _waiting(behind) == "10 examples to commit"
 
 
 def test_a_learner_that_never_had_an_example_need_not_commit(figures: Figures) -> None:
-    never = {**figures.lag, "tideline-learner": GroupOffsets(0, 0, 1)}
+    never = {**figures.lag, LEARNER: GroupOffsets(0, 0, 1)}
     assert _waiting(replace(figures, matured=0, lag=never), learned=0) == ""
 
 

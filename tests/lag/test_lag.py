@@ -115,7 +115,7 @@ def test_one_bad_answer_leaves_the_others(settings: Settings) -> None:
             return getattr(self._admin, name)
 
         def list_group_offsets(self, group: str) -> Any:
-            if group.endswith("-learner"):
+            if group == settings.topic_names.learner_group:
                 raise KafkaConnectionError("socket disconnected")
             return self._admin.list_group_offsets(group)
 
@@ -131,8 +131,8 @@ def test_one_bad_answer_leaves_the_others(settings: Settings) -> None:
 
 
 def test_no_broker_is_an_unknown_report_not_an_end(dead_broker: str) -> None:
-    settings = override(Settings(), broker_url=dead_broker)
-    with pytest.raises(BrokerUnavailable, match="TIDELINE_BROKER_URL"):
+    settings = override(Settings(), kafka_broker_url=dead_broker)
+    with pytest.raises(BrokerUnavailable, match="TIDELINE_KAFKA_BROKER_URL"):
         poll_once(settings, timeout_seconds=0.3)
     endless = reports(settings, interval_seconds=0.01, timeout_seconds=0.3)
     threads = threading.active_count()
