@@ -177,8 +177,8 @@ def _read(path: Path, name: str) -> bytes:
         return (path / name).read_bytes()
     except OSError as error:
         raise ArtifactError(
-            f"No complete artifact in {path}: {error}. Check TIDELINE_ARTIFACT, or train one with "
-            "`tideline train`."
+            f"No complete artifact in {path}: {error}. Check TIDELINE_MODEL_ARTIFACT, or "
+            "train one with `tideline train`."
         ) from error
 
 

@@ -38,11 +38,11 @@ def settings(broker: TansuBroker) -> Settings:
     n = next(_NUMBERS)
     return override(
         Settings(),
-        broker_url=broker.bootstrap,
-        app_id=f"app{n}",
-        clickstream_topic=f"clicks{n}",
-        orders_topic=f"orders{n}",
-        partitions=2,
+        kafka_broker_url=broker.bootstrap,
+        kafka_app_id=f"app{n}",
+        kafka_clickstream_topic=f"clicks{n}",
+        kafka_orders_topic=f"orders{n}",
+        kafka_partitions=2,
     )
 
 

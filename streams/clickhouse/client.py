@@ -74,11 +74,11 @@ def clickhouse_target(settings: Settings) -> ClickHouseTarget:
     """Where ClickHouse is. The password leaves its mask here."""
     here = settings.clickhouse
     return ClickHouseTarget(
-        host=here.clickhouse_host,
-        port=here.clickhouse_port,
-        database=here.clickhouse_database,
-        user=here.clickhouse_user,
-        password=here.clickhouse_password.reveal(),
-        secure=here.clickhouse_secure,
-        ca_file=here.clickhouse_ca_file,
+        host=here.host,
+        port=here.port,
+        database=here.database,
+        user=here.user,
+        password=here.password.reveal(),
+        secure=here.secure,
+        ca_file=here.ca_file,
     )

@@ -89,7 +89,7 @@ def evaluate(
     config = core_config(settings)
     source = _source(orders, mapping, sort)
     history = read_history(source, config.decode.currency, config.decode.rates)
-    protocol = plan_protocol(history, horizon, settings.alerts.alert_min_orders, None)
+    protocol = plan_protocol(history, horizon, settings.alerts.min_orders, None)
     with Progress(
         SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
         console=Console(stderr=True), transient=as_json,

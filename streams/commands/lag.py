@@ -43,7 +43,7 @@ def lag(invocation: Invocation, as_json: bool, watch: bool, serve: bool, interva
     there is no number) or unknown (the broker did not say).
 
     With --serve it writes table consumer_lag every --interval, and serves Prometheus metrics if
-    TIDELINE_METRICS_PORT is set. ClickHouse being away does not stop it.
+    TIDELINE_WEB_METRICS_PORT is set. ClickHouse being away does not stop it.
     """
     if serve and (watch or as_json):
         raise click.UsageError("--serve goes without --watch and --json")

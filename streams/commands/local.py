@@ -68,14 +68,14 @@ def up(
         here = override(
             settings,
             origin="tideline local",
-            broker_url=stack.bootstrap,
+            kafka_broker_url=stack.bootstrap,
             clickhouse_host=stack.clickhouse_host,
             clickhouse_port=stack.clickhouse_port,
         )
         create_missing(here)
         migrations.migrate(clickhouse_target(here))
         environment = {
-            "TIDELINE_BROKER_URL": stack.bootstrap,
+            "TIDELINE_KAFKA_BROKER_URL": stack.bootstrap,
             "TIDELINE_CLICKHOUSE_HOST": stack.clickhouse_host,
             "TIDELINE_CLICKHOUSE_PORT": str(stack.clickhouse_port),
         }

@@ -28,8 +28,9 @@ __all__ = ["models"]
 def models() -> None:
     """Models: list them, look at one, check one, put one into use.
 
-    They are in the directory that TIDELINE_ARTIFACT names, or come with Tideline. Its file CURRENT
-    names the one in use. Running workers and the learner follow it within seconds; no restart.
+    They are in the directory that TIDELINE_MODEL_ARTIFACT names, or come with Tideline. Its file
+    CURRENT names the one in use. Running workers and the learner follow it within seconds; no
+    restart.
     """
 
 
@@ -131,7 +132,7 @@ def promote(invocation: Invocation, version: str) -> None:
     root = artifact_place(invocation.settings.model.artifact)
     if (root / "manifest.json").exists() and not (root / CURRENT_FILE).exists():
         raise SettingsError(
-            f"TIDELINE_ARTIFACT names one model, {root}, so that it stays in use. Name the "
+            f"TIDELINE_MODEL_ARTIFACT names one model, {root}, so that it stays in use. Name the "
             f"directory above it, {root.parent}, to follow its file CURRENT."
         )
     champion = put_into_use(root, version)

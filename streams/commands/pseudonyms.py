@@ -22,14 +22,14 @@ def pseudonyms(invocation: Invocation, users: TextIO) -> None:
     """Print the pseudonym of each user: CSV with user_id and pseudonym.
 
     USERS is a file with one user id per line; without it they are read from standard input. Needs
-    TIDELINE_PSEUDONYM_KEY, so run it where that key may be, and join its output with what
+    TIDELINE_PRIVACY_PSEUDONYM_KEY, so run it where that key may be, and join its output with what
     ClickHouse says.
     """
     key = invocation.settings.privacy.pseudonym_key
     if not key.reveal():
         raise SettingsError(
-            "TIDELINE_PSEUDONYM_KEY is not set: results hold user ids as they are. Set it, or "
-            "TIDELINE_PSEUDONYM_KEY_FILE, to the key that the workers have."
+            "TIDELINE_PRIVACY_PSEUDONYM_KEY is not set: results hold user ids as they are. Set it, "
+            "or TIDELINE_PRIVACY_PSEUDONYM_KEY_FILE, to the key that the workers have."
         )
     from streams.privacy.pseudonyms import Pseudonyms  # noqa: PLC0415  (loads numpy)
 

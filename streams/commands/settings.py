@@ -24,9 +24,10 @@ __all__ = ["settings"]
 def settings(invocation: Invocation, as_json: bool) -> None:
     """Every setting: its value and where it came from. Secrets are masked.
 
-    A setting comes from the environment (TIDELINE_BROKER_URL), else from the TOML file that
-    --config or TIDELINE_CONFIG names (`broker_url` in table [kafka]), else it has its default. The
-    ClickHouse password can also be in a file that TIDELINE_CLICKHOUSE_PASSWORD_FILE names.
+    A setting comes from the environment (TIDELINE_KAFKA_BROKER_URL), else from the TOML
+    file that --config or TIDELINE_CONFIG names (`broker_url` in table [kafka]), else it has its
+    default. A secret can also be in a file: TIDELINE_CLICKHOUSE_PASSWORD_FILE names the one that
+    holds the ClickHouse password.
     """
     rows = describe(invocation.settings)
     if as_json:

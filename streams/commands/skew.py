@@ -39,7 +39,7 @@ __all__ = ["skew"]
 def skew(ctx: click.Context, invocation: Invocation, keep: Path | None, as_json: bool) -> None:
     """Recompute sampled live scores from the log; any difference is an error.
 
-    Workers log a sample of scores with their features (TIDELINE_SCORE_SAMPLE_SHARE, table
+    Workers log a sample of scores with their features (TIDELINE_MODEL_SCORE_SAMPLE_SHARE, table
     score_samples). This reads the input topics again, by the journal's steps, and computes the same
     features and scores. They must agree to the last bit.
 
@@ -141,7 +141,8 @@ def _tell(found: Skew) -> None:
         click.echo(f"{n:,} samples are not checked: {why}.")
     if not found.sampled:
         click.echo(
-            "There are no samples. Workers log them if TIDELINE_SCORE_SAMPLE_SHARE is above 0."
+            "There are no samples. Workers log them if TIDELINE_MODEL_SCORE_SAMPLE_SHARE is "
+            "above 0."
         )
     click.echo(
         f"{found.checked:,} of {found.sampled:,} sampled scores recomputed, "

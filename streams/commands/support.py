@@ -36,7 +36,7 @@ class Invocation:
         from streams.telemetry.logs import configure  # noqa: PLC0415
 
         log = self.settings.log
-        configure("debug" if self.debug else log.log_level, log.log_format)
+        configure("debug" if self.debug else log.level, log.format)
         return self.settings
 
 

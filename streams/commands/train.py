@@ -103,8 +103,8 @@ def train(
         replayed = replay_cuts(
             history,
             horizon_days=horizon_days,
-            min_orders=alerts.alert_min_orders,
-            active_within_days=int(alerts.alert_active_within_days),
+            min_orders=alerts.min_orders,
+            active_within_days=int(alerts.active_within_days),
             rules=core_config(settings).decode,
             progress=progress,
         )
@@ -121,7 +121,7 @@ def train(
             root=root,
             date=datetime.now(UTC).date().isoformat(),
             horizon_days=horizon_days,
-            eligibility=Eligibility(alerts.alert_min_orders, int(alerts.alert_active_within_days)),
+            eligibility=Eligibility(alerts.min_orders, int(alerts.active_within_days)),
             source=described,
             seed=seed,
             make_current=as_of is None,

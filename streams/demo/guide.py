@@ -22,8 +22,8 @@ def query_line(settings: Settings) -> str:
     here = settings.clickhouse
     program = (
         "from clickhouse_driver import Client; "
-        f'print(*Client("{here.clickhouse_host}", {here.clickhouse_port}, '
-        f'"{here.clickhouse_database}").execute("{QUERY}"), sep="\\n")'
+        f'print(*Client("{here.host}", {here.port}, '
+        f'"{here.database}").execute("{QUERY}"), sep="\\n")'
     )
     return f"python -c {quote(program)}"
 
@@ -32,11 +32,11 @@ def where_to_look(settings: Settings, directory: Path, broker: Broker) -> str:
     """Writes the `env` file that the lines need, and returns the text."""
     kafka, clickhouse, web = settings.kafka, settings.clickhouse, settings.web
     variables = {
-        "TIDELINE_BROKER_URL": kafka.broker_url,
-        "TIDELINE_CLICKHOUSE_HOST": clickhouse.clickhouse_host,
-        "TIDELINE_CLICKHOUSE_PORT": str(clickhouse.clickhouse_port),
-        "TIDELINE_CLOCK": settings.stream.clock,
-        "TIDELINE_SESSION_TIMEOUT_SECONDS": f"{kafka.session_timeout_seconds:g}",
+        "TIDELINE_KAFKA_BROKER_URL": kafka.broker_url,
+        "TIDELINE_CLICKHOUSE_HOST": clickhouse.host,
+        "TIDELINE_CLICKHOUSE_PORT": str(clickhouse.port),
+        "TIDELINE_STREAM_CLOCK": settings.stream.clock,
+        "TIDELINE_KAFKA_SESSION_TIMEOUT_SECONDS": f"{kafka.session_timeout_seconds:g}",
     }
     env = os.path.relpath(environment_file(directory, variables))
     if env.startswith(".."):
@@ -49,8 +49,8 @@ All is processed; everything stays up until Ctrl-C. In another terminal:
   tideline dlq list
   {query_line(settings)}
 
-ClickHouse  {clickhouse.clickhouse_host}:{clickhouse.clickhouse_port} (native protocol), database \
-{clickhouse.clickhouse_database}
+ClickHouse  {clickhouse.host}:{clickhouse.port} (native protocol), database \
+{clickhouse.database}
             see churn_alerts_live, segment_members, scores_live, ledger
 Kafka       {kafka.broker_url} ({BROKER_NAMES[broker]})
 Metrics     http://{web.metrics_host}:{web.metrics_port}/metrics (the worker's)

@@ -31,7 +31,7 @@ from streams.kafka.topics import create_missing
 from streams.local.kafka import KAFKA_VERSION
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail
 from streams.local.stack import LocalStack
-from streams.settings import Settings, as_environ, override
+from streams.settings import Settings, as_environ, override, secret_files
 
 __all__ = ["System", "broker_version", "running_shards"]
 
@@ -126,14 +126,14 @@ class System:
         return override(
             self.settings,
             origin="tideline demo",
-            broker_url=self._stack.bootstrap,
+            kafka_broker_url=self._stack.bootstrap,
             **_NO_TLS_NO_LOGIN,
-            app_id="tideline",
-            clickstream_topic="clickstream",
-            orders_topic="orders",
-            partitions=4,
-            replication_factor=1,
-            session_timeout_seconds=SESSION_TIMEOUT_SECONDS,
+            kafka_app_id="tideline",
+            kafka_clickstream_topic="clickstream",
+            kafka_orders_topic="orders",
+            kafka_partitions=4,
+            kafka_replication_factor=1,
+            kafka_session_timeout_seconds=SESSION_TIMEOUT_SECONDS,
             clickhouse_host=self._stack.clickhouse_host,
             clickhouse_port=self._stack.clickhouse_port,
             clickhouse_database="tideline",
@@ -141,24 +141,25 @@ class System:
             clickhouse_password="",
             clickhouse_secure=False,
             clickhouse_ca_file="",
-            clock="event",
-            checkpoint_interval_seconds=CHECKPOINT_SECONDS,
-            currency="USD",
-            metrics_host=LOOPBACK,
-            metrics_port=free_port(),
+            stream_clock="event",
+            stream_checkpoint_interval_seconds=CHECKPOINT_SECONDS,
+            stream_currency="USD",
+            web_metrics_host=LOOPBACK,
+            web_metrics_port=free_port(),
             web_port=0,
         )
 
     def _start_children(self) -> None:
         # The children get every setting from here, whatever else this machine is set up for.
         inherited = {"TIDELINE_CONFIG": ""}
-        os.environ.pop("TIDELINE_CLICKHOUSE_PASSWORD_FILE", None)
+        for name in secret_files():
+            os.environ.pop(name, None)
         for name, arguments, metrics in (
             ("worker", ["worker"], True),
             ("learner", ["learner"], False),
             ("lag monitor", ["lag", "--serve", "--interval", str(LAG_SECONDS)], False),
         ):
-            settings = self.settings if metrics else override(self.settings, metrics_port=0)
+            settings = self.settings if metrics else override(self.settings, web_metrics_port=0)
             child = ChildProcess(
                 name,
                 [sys.executable, "-m", "streams.cli", *arguments],

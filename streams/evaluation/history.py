@@ -82,7 +82,7 @@ def read_history(blocks: Iterable[Block], currency: str, rates: Mapping[str, flo
         if rate is None:
             raise SettingsError(
                 f"Order {order.order_id} is in {order.currency}, and no rate to {currency} is "
-                f"known. Set TIDELINE_CURRENCY_RATES, such as {order.currency}=1.1."
+                f"known. Set TIDELINE_STREAM_CURRENCY_RATES, such as {order.currency}=1.1."
             )
         user.append(number.setdefault(order.user_id, len(number)))
         ts.append(order.ts)

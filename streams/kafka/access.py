@@ -182,14 +182,14 @@ def kafka_access(settings: Settings) -> KafkaAccess:
     kafka = settings.kafka
     return KafkaAccess(
         brokers=kafka.brokers,
-        security=kafka.kafka_security,
-        ca_file=kafka.kafka_ca_file,
-        client_cert_file=kafka.kafka_client_cert_file,
-        client_key_file=kafka.kafka_client_key_file,
-        client_key_password=kafka.kafka_client_key_password,
-        sasl_mechanism=kafka.kafka_sasl_mechanism,
-        username=kafka.kafka_username,
-        password=kafka.kafka_password,
+        security=kafka.security,
+        ca_file=kafka.ca_file,
+        client_cert_file=kafka.client_cert_file,
+        client_key_file=kafka.client_key_file,
+        client_key_password=kafka.client_key_password,
+        sasl_mechanism=kafka.sasl_mechanism,
+        username=kafka.username,
+        password=kafka.password,
     )
 
 
@@ -226,12 +226,13 @@ def explain(access: KafkaAccess, error: BaseException, broker: str = "") -> Tide
         return SettingsError(
             f"Kafka at {at} shows a certificate that is not trusted: {error.verify_message}. "
             f"TIDELINE_KAFKA_CA_FILE must name the authority that signs the brokers' certificates "
-            f"(now: what {signed}), and TIDELINE_BROKER_URL the hosts as the certificates have it."
+            f"(now: what {signed}), and TIDELINE_KAFKA_BROKER_URL the hosts as the certificates "
+            "have them."
         )
     if isinstance(error, ssl.SSLError):
         return SettingsError(
             f"Kafka at {at} does not speak TLS as asked for: {error.reason or error}. Check that "
-            "TIDELINE_BROKER_URL names a TLS listener, that TIDELINE_KAFKA_SECURITY "
+            "TIDELINE_KAFKA_BROKER_URL names a TLS listener, that TIDELINE_KAFKA_SECURITY "
             f"({access.security}) is the listener's, and TIDELINE_KAFKA_CLIENT_CERT_FILE if it "
             "wants a certificate of ours."
         )
@@ -249,5 +250,5 @@ def explain(access: KafkaAccess, error: BaseException, broker: str = "") -> Tide
     )
     return BrokerUnavailable(
         f"Kafka at {at} does not answer: {type(error).__name__}: {error}. Check that it runs, "
-        f"that TIDELINE_BROKER_URL names it, and {hint}."
+        f"that TIDELINE_KAFKA_BROKER_URL names it, and {hint}."
     )

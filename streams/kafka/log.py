@@ -91,7 +91,7 @@ class KafkaLog:
             await self.stop()
             raise BrokerUnavailable(
                 f"no Kafka broker answers at {self._access} ({exc}); "
-                "start it or set TIDELINE_BROKER_URL"
+                "start it or set TIDELINE_KAFKA_BROKER_URL"
             ) from exc
 
     async def stop(self) -> None:

@@ -88,7 +88,7 @@ def _create(admin: Any, topic: Topic, replication_factor: int) -> None:
         raise FatalError(
             f"Kafka refused to create topic {topic.name}: {error.__name__}: "
             f"{answer.get('error_message') or 'no reason given'}. Check this user's rights and "
-            f"TIDELINE_REPLICATION_FACTOR ({replication_factor}), then run `{_CREATE}` again."
+            f"TIDELINE_KAFKA_REPLICATION_FACTOR ({replication_factor}), then run `{_CREATE}` again."
         )
 
 
@@ -108,8 +108,8 @@ def _report(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
             topic,
             "wrong",
             f"it has {partitions} partitions, needed are {topic.partitions}",
-            f"Set TIDELINE_PARTITIONS={partitions} if all input topics have that many; else delete "
-            f"the topic or choose another TIDELINE_APP_ID, and run `{_CREATE}`"
+            f"Set TIDELINE_KAFKA_PARTITIONS={partitions} if all input topics have that many; else "
+            f"delete the topic or choose another TIDELINE_KAFKA_APP_ID, and run `{_CREATE}`"
             if topic.partitions > 1
             else f"Delete the topic and run `{_CREATE}`",
         )

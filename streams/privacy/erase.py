@@ -109,8 +109,8 @@ def check_key(settings: Settings) -> None:
         have = f"is the key {ours.key_id}" if ours else "is not set"
         raise SettingsError(
             f"ClickHouse at {target} has people under pseudonyms of the key "
-            f"{', '.join(sorted(others))}, but TIDELINE_PSEUDONYM_KEY {have}. Set it to the "
-            "workers' key: without it no row of the person can be found."
+            f"{', '.join(sorted(others))}, but TIDELINE_PRIVACY_PSEUDONYM_KEY {have}. Set it to "
+            "the workers' key: without it no row of the person can be found."
         )
 
 

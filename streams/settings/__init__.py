@@ -1,6 +1,13 @@
 """Settings: what others use of them. `sections` names every one, `load` reads them."""
 
-from streams.settings.load import SettingRow, as_environ, describe, load, override
+from streams.settings.load import (
+    SettingRow,
+    as_environ,
+    describe,
+    load,
+    override,
+    secret_files,
+)
 from streams.settings.reader import Secret
 from streams.settings.sections import (
     SECTIONS,
@@ -32,4 +39,5 @@ __all__ = [
     "describe",
     "load",
     "override",
+    "secret_files",
 ]

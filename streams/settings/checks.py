@@ -15,54 +15,60 @@ def across(settings: Settings) -> list[str]:
 
     def wrong(name: str, other: str, expected: str) -> None:
         where = " and ".join(f"{n} from {settings.origins.get(n, DEFAULT)}" for n in (name, other))
-        problems.append(f"{env_name(name)}: expected {expected} ({where})")
+        problems.append(f"{name}: expected {expected} ({where})")
 
     kafka, stream, alerts, web = settings.kafka, settings.stream, settings.alerts, settings.web
-    if alerts.alert_leave >= alerts.alert_enter:
+    if alerts.leave >= alerts.enter:
         wrong(
-            "alert_leave",
-            "alert_enter",
-            f"less than alert_enter ({alerts.alert_leave} against {alerts.alert_enter})",
+            "TIDELINE_ALERTS_LEAVE",
+            "TIDELINE_ALERTS_ENTER",
+            f"less than [alerts] enter ({alerts.leave} against {alerts.enter})",
         )
-    if kafka.clickstream_topic == kafka.orders_topic:
-        wrong("orders_topic", "clickstream_topic", "another topic than clickstream_topic")
+    clicks, orders = "TIDELINE_KAFKA_CLICKSTREAM_TOPIC", "TIDELINE_KAFKA_ORDERS_TOPIC"
     names = settings.topic_names
-    own = {names.journal, names.checkpoints, names.alerts, names.dead_letters, names.erasures}
-    own |= {names.examples, names.learner}
-    for name, topic in (
-        ("clickstream_topic", names.clickstream),
-        ("orders_topic", names.orders),
-    ):
-        if topic in own:
-            wrong(name, "app_id", f"a topic that is not Tideline's own ({topic})")
+    if names.clickstream == names.orders:
+        wrong(orders, clicks, "another topic than [kafka] clickstream_topic")
+    for name, topic in ((clicks, names.clickstream), (orders, names.orders)):
+        if topic in names.own:
+            wrong(name, "TIDELINE_KAFKA_APP_ID", f"a topic that is not Tideline's own ({topic})")
     if rules.rates(stream.currency_rates).get(stream.currency, 1.0) != 1.0:
-        wrong("currency_rates", "currency", f"no rate for {stream.currency} itself: it is 1")
-    if web.metrics_port and web.metrics_port == web.web_port:
-        wrong("metrics_port", "web_port", f"another port than web_port ({web.web_port})")
+        wrong(
+            "TIDELINE_STREAM_CURRENCY_RATES",
+            "TIDELINE_STREAM_CURRENCY",
+            f"no rate for {stream.currency} itself: it is 1",
+        )
+    if web.metrics_port and web.metrics_port == web.port:
+        wrong(
+            "TIDELINE_WEB_METRICS_PORT",
+            "TIDELINE_WEB_PORT",
+            f"another port than [web] port ({web.port})",
+        )
     problems += _kafka_security(kafka) + _clickhouse_tls(settings.clickhouse)
     return problems
 
 
 def _kafka_security(kafka: KafkaSettings) -> list[str]:
     """TLS and login: nothing half given, and nothing given in vain."""
-    tls = kafka.kafka_security in ("ssl", "sasl_ssl")
-    sasl = kafka.kafka_security in ("sasl_plaintext", "sasl_ssl")
-    now = f"TIDELINE_KAFKA_SECURITY is {kafka.kafka_security}"
+    tls = kafka.security in ("ssl", "sasl_ssl")
+    sasl = kafka.security in ("sasl_plaintext", "sasl_ssl")
+    now = f"TIDELINE_KAFKA_SECURITY is {kafka.security}"
     problems = []
-    for name in ("kafka_username", "kafka_password"):
-        given = bool(_plain(getattr(kafka, name)))
+    for field in ("username", "password"):
+        given = bool(_plain(getattr(kafka, field)))
         if sasl and not given:
-            problems.append(f"{env_name(name)}: missing, as {now}")
+            problems.append(f"{env_name('kafka', field)}: missing, as {now}")
         elif given and not sasl:
-            problems.append(f"{env_name(name)}: of no use while {now}; set it to sasl_ssl")
+            problems.append(
+                f"{env_name('kafka', field)}: of no use while {now}; set it to sasl_ssl"
+            )
     problems += [
-        f"{env_name(name)}: of no use while {now}; set it to ssl or sasl_ssl"
-        for name in ("kafka_ca_file", "kafka_client_cert_file", "kafka_client_key_file")
-        if getattr(kafka, name) and not tls
+        f"{env_name('kafka', field)}: of no use while {now}; set it to ssl or sasl_ssl"
+        for field in ("ca_file", "client_cert_file", "client_key_file")
+        if getattr(kafka, field) and not tls
     ]
-    if kafka.kafka_client_key_file and not kafka.kafka_client_cert_file:
+    if kafka.client_key_file and not kafka.client_cert_file:
         problems.append("TIDELINE_KAFKA_CLIENT_CERT_FILE: missing, as a key for it is given")
-    if kafka.kafka_security == "sasl_plaintext" and kafka.kafka_sasl_mechanism == "PLAIN":
+    if kafka.security == "sasl_plaintext" and kafka.sasl_mechanism == "PLAIN":
         problems.append(
             "TIDELINE_KAFKA_SASL_MECHANISM: PLAIN sends the password readable without TLS; use "
             "TIDELINE_KAFKA_SECURITY=sasl_ssl, or SCRAM-SHA-512"
@@ -71,7 +77,7 @@ def _kafka_security(kafka: KafkaSettings) -> list[str]:
 
 
 def _clickhouse_tls(clickhouse: ClickHouseSettings) -> list[str]:
-    if clickhouse.clickhouse_ca_file and not clickhouse.clickhouse_secure:
+    if clickhouse.ca_file and not clickhouse.secure:
         return [
             "TIDELINE_CLICKHOUSE_CA_FILE: of no use while TIDELINE_CLICKHOUSE_SECURE is false; "
             "set it to true"

@@ -15,11 +15,12 @@ from streams.settings.reader import (
     allowed,
     env_name,
     read,
+    secret_file_names,
     settings_error,
 )
 from streams.settings.sections import SECTIONS, Settings
 
-__all__ = ["SettingRow", "as_environ", "describe", "load", "override"]
+__all__ = ["SettingRow", "as_environ", "describe", "load", "override", "secret_files"]
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,27 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Settings:
 
 
 def override(settings: Settings, *, origin: str = "command", **values: Any) -> Settings:
-    """The settings with some replaced by name, checked as if loaded.
+    """The settings with some replaced, each as `<table>_<field>`, checked as if loaded.
 
-    `override(settings, origin="tideline demo", partitions=8)`
+    `override(settings, origin="tideline demo", kafka_partitions=8)`
     """
-    environ = as_environ(settings) | {env_name(name): _text(v) for name, v in values.items()}
-    origins = dict(settings.origins) | dict.fromkeys(values, origin)
-    return replace(load(environ), origins=origins)
+    changed = {env_name(name): _text(value) for name, value in values.items()}
+    origins = dict(settings.origins) | dict.fromkeys(changed, origin)
+    return replace(load(as_environ(settings) | changed), origins=origins)
 
 
 def as_environ(settings: Settings) -> dict[str, str]:
     """Every setting as environment variables, secrets in clear: for a child process only."""
     return {
-        env_name(item.name): _text(getattr(getattr(settings, table), item.name))
+        env_name(table, item.name): _text(getattr(getattr(settings, table), item.name))
         for table, section in SECTIONS.items()
         for item in fields(section)
     }
+
+
+def secret_files() -> list[str]:
+    """The environment variables that name the file of a secret."""
+    return secret_file_names(SECTIONS)
 
 
 def describe(settings: Settings) -> list[SettingRow]:
@@ -75,9 +81,9 @@ def describe(settings: Settings) -> list[SettingRow]:
     return [
         SettingRow(
             name=item.name,
-            env=env_name(item.name),
+            env=env_name(table, item.name),
             value=_shown(getattr(getattr(settings, table), item.name)),
-            origin=settings.origins.get(item.name, DEFAULT),
+            origin=settings.origins.get(env_name(table, item.name), DEFAULT),
             help=item.metadata["help"],
             table=table,
             default=_shown(item.default),

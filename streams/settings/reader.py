@@ -1,8 +1,8 @@
 """Reads frozen dataclasses from the environment and a TOML file, and reports all problems at once.
 
 A section is a dataclass whose fields are made with `setting()`; field `broker_url` of the section
-read from TOML table `[kafka]` is also `TIDELINE_BROKER_URL`. The environment wins over the file,
-the file over the default. `streams.settings` says which settings there are.
+read from TOML table `[kafka]` is also `TIDELINE_KAFKA_BROKER_URL`. The environment wins over the
+file, the file over the default. `streams.settings` says which settings there are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -24,6 +24,7 @@ __all__ = [
     "allowed",
     "env_name",
     "read",
+    "secret_file_names",
     "setting",
     "settings_error",
 ]
@@ -73,26 +74,29 @@ def setting(default: Any, help: str, rule: Rule | None = None) -> Any:
     return field(default=default, metadata={"help": help, "rule": rule})
 
 
-def env_name(name: str) -> str:
+def env_name(*words: str) -> str:
+    """The environment variable of a setting, from its table and field, joined or not.
+
+    >>> env_name("kafka", "broker_url")
+    'TIDELINE_KAFKA_BROKER_URL'
+    >>> env_name("kafka_broker_url")
+    'TIDELINE_KAFKA_BROKER_URL'
     """
-    >>> env_name("broker_url")
-    'TIDELINE_BROKER_URL'
-    """
-    return ENV_PREFIX + name.upper()
+    return ENV_PREFIX + "_".join(words).upper()
 
 
 def settings_error(problems: list[str]) -> SettingsError:
     """One error for all problems, one per line."""
     count = "1 setting is wrong" if len(problems) == 1 else f"{len(problems)} settings are wrong"
     lines = "\n".join(f"  {problem}" for problem in problems)
-    fix = "Correct them and start again; `tideline settings --help` tells how they are read."
+    fix = "Correct them and start again; `tideline settings --help` says how they are read."
     return SettingsError(f"{count}:\n{lines}\n{fix}")
 
 
 def read(
     sections: Mapping[str, type[Any]], environ: Mapping[str, str], file: Path | None
 ) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-    """All sections (by table name), the origin of each value (by setting name), and the problems.
+    """All sections (by table name), the origin of each value (by environment name), the problems.
 
     A setting with a problem keeps its default, so that checks across settings can still run.
     """
@@ -106,8 +110,10 @@ def read(
         kinds = get_type_hints(section)
         in_file = tables.get(table)
         for item in fields(section):
+            name = env_name(table, item.name)
             try:
                 value, origin = _value(
+                    name,
                     item,
                     kinds[item.name],
                     environ,
@@ -115,14 +121,15 @@ def read(
                     file,
                 )
             except ValueError as problem:
-                problems.append(f"{env_name(item.name)}: {problem}")
+                problems.append(f"{name}: {problem}")
                 value, origin = item.default, DEFAULT
-            found[item.name], origins[item.name] = value, origin
+            found[item.name], origins[name] = value, origin
         values[table] = section(**found)
     return values, origins, problems
 
 
 def _value(
+    name: str,
     item: Field[Any],
     kind: Any,
     environ: Mapping[str, str],
@@ -130,7 +137,6 @@ def _value(
     file: Path | None,
 ) -> tuple[object, str]:
     """The value of one setting and where it came from; ValueError says what is wrong with it."""
-    name = env_name(item.name)
     path_name = f"{name}_FILE"
     if kind is Secret and path_name in environ:
         if name in environ:
@@ -226,38 +232,81 @@ def _refuse_unknown(
     file: Path | None,
     problems: list[str],
 ) -> None:
-    home = {item.name: table for table, section in sections.items() for item in fields(section)}
-    known = {CONFIG_ENV, CACHE_ENV, *map(env_name, home), *_secret_files(sections)}
-    ours = (name for name in sorted(environ) if name.startswith(ENV_PREFIX))
-    problems.extend(
-        f"{name}: no such setting (from {ENVIRONMENT}){_near(name, known)}"
-        for name in ours
-        if name not in known and not name.startswith(TEST_PREFIX)
-    )
+    homes = {
+        f"{table}_{item.name}": (table, item.name)
+        for table, section in sections.items()
+        for item in fields(section)
+    }
+    known = {CONFIG_ENV, CACHE_ENV, *map(env_name, homes), *secret_file_names(sections)}
+    suffixes = {name.removeprefix(ENV_PREFIX): name for name in known}
+    for name in sorted(environ):
+        if name in known or not name.startswith(ENV_PREFIX) or name.startswith(TEST_PREFIX):
+            continue
+        meant = _nearest([name.removeprefix(ENV_PREFIX)], suffixes)
+        hint = _hint(meant and suffixes[meant])
+        problems.append(f"{name}: no such setting (from {ENVIRONMENT}){hint}")
     for table, entries in tables.items():
-        if table not in sections:
-            hint = f"; did you mean [{home[table]}] {table}?" if table in home else ""
-            problems.append(
-                f"[{table}]: no such table (from file {file}){hint or _near(table, sections)}"
-            )
-            continue
         if not isinstance(entries, dict):
-            problems.append(f"[{table}]: expected a table (from file {file})")
-            continue
-        for key in entries:
-            if home.get(key) == table:
-                continue
-            hint = f"; it belongs in [{home[key]}]" if key in home else _near(key, home)
-            problems.append(f"[{table}] {key}: no such setting (from file {file}){hint}")
+            if table in sections:
+                problems.append(f"[{table}]: expected a table (from file {file})")
+            else:
+                hint = _hint(_setting_meant([table], homes))
+                problems.append(f"{table}: outside of any table (from file {file}){hint}")
+        elif table not in sections:
+            close = _nearest([table], sections)
+            hint = _hint(close and f"[{close}]")
+            problems.append(f"[{table}]: no such table (from file {file}){hint}")
+        else:
+            own = [item.name for item in fields(sections[table])]
+            for key in (key for key in entries if key not in own):
+                near = None if key in homes else _closest([key], own)
+                spellings = [f"{table}_{near}"] if near else [key, f"{table}_{key}"]
+                hint = _hint(_setting_meant(spellings, homes))
+                problems.append(f"[{table}] {key}: no such setting (from file {file}){hint}")
 
 
-def _secret_files(sections: Mapping[str, type[Any]]) -> Iterator[str]:
-    for section in sections.values():
-        for name, kind in get_type_hints(section).items():
-            if kind is Secret:
-                yield f"{env_name(name)}_FILE"
+def secret_file_names(sections: Mapping[str, type[Any]]) -> list[str]:
+    """The environment variables that name the file of a secret."""
+    return [
+        f"{env_name(table, name)}_FILE"
+        for table, section in sections.items()
+        for name, kind in get_type_hints(section).items()
+        if kind is Secret
+    ]
 
 
-def _near(name: str, known: Mapping[str, Any] | set[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else "; see `tideline settings`"
+def _setting_meant(spellings: Sequence[str], homes: Mapping[str, tuple[str, str]]) -> str | None:
+    """The setting that a key of the file most likely stands for, as the file has it."""
+    meant = _nearest(spellings, homes)
+    return meant and "[{}] {}".format(*homes[meant])
+
+
+def _nearest(spellings: Sequence[str], known: Iterable[str]) -> str | None:
+    """The name that is one of these spellings, else the only one that ends in the first, else the
+    closest.
+
+    >>> _nearest(["broker_url"], ["kafka_broker_url", "kafka_app_id"])
+    'kafka_broker_url'
+    """
+    names = list(known)
+    for spelling in spellings:
+        if spelling in names:
+            return spelling
+    ends = [name for name in names if name.endswith(f"_{spellings[0]}")]
+    return ends[0] if len(ends) == 1 else _closest(spellings, names)
+
+
+def _closest(spellings: Sequence[str], names: Sequence[str]) -> str | None:
+    def likeness(pair: tuple[str, str]) -> float:
+        return difflib.SequenceMatcher(None, *pair).ratio()
+
+    close = [
+        (spelling, name)
+        for spelling in spellings
+        for name in difflib.get_close_matches(spelling, names, n=1, cutoff=0.65)
+    ]
+    return max(close, key=likeness)[1] if close else None
+
+
+def _hint(meant: str | None) -> str:
+    return f"; did you mean {meant}?" if meant else "; see `tideline settings`"

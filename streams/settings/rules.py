@@ -73,7 +73,7 @@ def _are_rates(text: str) -> bool:
 
 
 BROKERS: Final = Rule("host:port, several separated by commas, without kafka://", _are_brokers)
-# Kafka allows 249 characters; the longest suffix of our own topics is `-dead-letters`.
+# Kafka allows 249 characters: there is room for the suffixes of Tideline's own topics.
 TOPIC: Final = Rule(
     "1 to 200 letters, digits, '.', '_' or '-' (as in a Kafka topic name)",
     lambda text: bool(re.fullmatch(r"[A-Za-z0-9._-]{1,200}", text)) and text not in {".", ".."},

@@ -1,7 +1,7 @@
 """Every setting of Tideline: its name, default, rule and help.
 
-    environment TIDELINE_BROKER_URL   wins over
-    TOML file   [kafka] broker_url    (TIDELINE_CONFIG or --config)  wins over
+    environment TIDELINE_KAFKA_BROKER_URL   wins over
+    TOML file   [kafka] broker_url          (TIDELINE_CONFIG or --config)  wins over
     the default
 
 A secret can also be read from a file: TIDELINE_CLICKHOUSE_PASSWORD_FILE names the one that holds
@@ -35,50 +35,55 @@ __all__ = [
 
 @dataclass(frozen=True)
 class KafkaSettings:
-    """Where events come from, and what Tideline calls itself there."""
+    """Where events come from, and under which names and login Tideline reads them."""
 
     broker_url: str = setting(
-        "127.0.0.1:9092", "Kafka brokers as host:port, separated by commas", rules.BROKERS
+        "127.0.0.1:9092", "Kafka brokers, each as host:port, separated by commas", rules.BROKERS
     )
     app_id: str = setting(
-        "tideline", "consumer group, and the prefix of Tideline's own topics", rules.TOPIC
+        "tideline",
+        "consumer group of the workers, and prefix of Tideline's own topics",
+        rules.TOPIC,
     )
     clickstream_topic: str = setting("clickstream", "topic of clickstream events", rules.TOPIC)
     orders_topic: str = setting("orders", "topic of order events", rules.TOPIC)
     partitions: int = setting(
         4,
-        "partitions of both input topics, so shards; fixed once created",
+        "partitions of each input topic, one shard per partition; fixed once created",
         rules.between(1, 10_000),
     )
     replication_factor: int = setting(
-        1, "copies of each topic that `tideline topics` creates", rules.between(1, 100)
+        1, "replication factor of the topics that `tideline topics` creates", rules.between(1, 100)
     )
     session_timeout_seconds: float = setting(
-        10.0, "seconds until a silent worker loses its partitions", rules.between(1.0, 1_800.0)
+        10.0,
+        "seconds without a heartbeat after which a worker loses its partitions",
+        rules.between(1.0, 1_800.0),
     )
     instance_id: str = setting(
         "",
-        "name of this worker in its group, kept over restarts, which then move no shards",
+        "static member name of this worker, so that a restart moves no shards; empty: none",
         rules.INSTANCE,
     )
-    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting(
-        "plaintext", "the listener's protocol: plaintext, ssl (TLS), sasl_plaintext or sasl_ssl"
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting(
+        "plaintext",
+        "security protocol of the listener: plaintext, ssl (TLS), sasl_plaintext or sasl_ssl",
     )
-    kafka_ca_file: str = setting(
-        "", "PEM file of who signs the brokers' certificates; empty: the system's authorities"
+    ca_file: str = setting(
+        "", "CA bundle (PEM) that signs the brokers' certificates; empty: the system's"
     )
-    kafka_client_cert_file: str = setting("", "PEM file of our own certificate, if brokers want it")
-    kafka_client_key_file: str = setting(
-        "", "PEM file of its private key; empty: in the same file as the certificate"
+    client_cert_file: str = setting("", "client certificate (PEM), if the brokers ask for one")
+    client_key_file: str = setting(
+        "", "private key (PEM) of the client certificate; empty: in the certificate's file"
     )
-    kafka_client_key_password: Secret = setting(  # noqa: RUF009 (immutable)
-        Secret(""), "password of that private key, if it has one"
+    client_key_password: Secret = setting(  # noqa: RUF009 (immutable)
+        Secret(""), "password of the client certificate's private key, if it has one"
     )
-    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = setting(
-        "SCRAM-SHA-512", "how to log in with sasl_ssl: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN"
+    sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = setting(
+        "SCRAM-SHA-512", "SASL mechanism: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN"
     )
-    kafka_username: str = setting("", "Kafka user, for sasl_ssl and sasl_plaintext")
-    kafka_password: Secret = setting(Secret(""), "Kafka password")  # noqa: RUF009 (immutable)
+    username: str = setting("", "SASL user, for sasl_ssl and sasl_plaintext")
+    password: Secret = setting(Secret(""), "SASL password")  # noqa: RUF009 (immutable)
 
     @property
     def brokers(self) -> tuple[str, ...]:
@@ -89,16 +94,20 @@ class KafkaSettings:
 class ClickHouseSettings:
     """Where results go: the native protocol, not HTTP."""
 
-    clickhouse_host: str = setting("127.0.0.1", "ClickHouse host", rules.HOST)
-    clickhouse_port: int = setting(9000, "ClickHouse native port (not 8123, HTTP)", rules.PORT)
-    clickhouse_database: str = setting("tideline", "database of all tables", rules.IDENTIFIER)
-    clickhouse_user: str = setting("default", "ClickHouse user")
-    clickhouse_password: Secret = setting(Secret(""), "ClickHouse password")  # noqa: RUF009 (immutable)
-    clickhouse_secure: bool = setting(
-        False, "true: connect with TLS (port 9440) and check the certificate"
+    host: str = setting("127.0.0.1", "ClickHouse host", rules.HOST)
+    port: int = setting(
+        9000, "ClickHouse port of the native protocol (not 8123, which is HTTP)", rules.PORT
     )
-    clickhouse_ca_file: str = setting(
-        "", "PEM file of who signs ClickHouse's certificate; empty: the system's authorities"
+    database: str = setting(
+        "tideline", "ClickHouse database that holds all tables", rules.IDENTIFIER
+    )
+    user: str = setting("default", "ClickHouse user")
+    password: Secret = setting(Secret(""), "ClickHouse password")  # noqa: RUF009 (immutable)
+    secure: bool = setting(
+        False, "true: connect with TLS (usually port 9440) and verify the certificate"
+    )
+    ca_file: str = setting(
+        "", "CA bundle (PEM) that signs ClickHouse's certificate; empty: the system's"
     )
 
 
@@ -107,27 +116,29 @@ class StreamSettings:
     """How events become state: the clock, lateness, batches, money."""
 
     clock: Literal["wall", "event"] = setting(
-        "wall", "wall: the time of day; event: the newest event time, to replay old data"
+        "wall", "wall: the system clock; event: the newest event time, to replay old data"
     )
     lateness_days: float = setting(
         7.0, "days an event may be late and still count", rules.between(0.0, 90.0)
     )
     max_future_seconds: float = setting(
-        300.0, "seconds an event may be ahead of the clock; beyond: dead letter", rules.NOT_NEGATIVE
+        300.0,
+        "seconds an event may be ahead of the clock; further ahead: dead letter",
+        rules.NOT_NEGATIVE,
     )
     max_batch_records: int = setting(
-        20_000, "records taken in one batch of a shard, at most", rules.between(1, 1_000_000)
+        20_000, "maximum records in one batch of a shard", rules.between(1, 1_000_000)
     )
     sweep_interval_seconds: float = setting(
-        86_400.0, "seconds in which every user is rescored by the clock once", rules.POSITIVE
+        86_400.0, "seconds between two scorings of a user who sends no events", rules.POSITIVE
     )
     checkpoint_interval_seconds: float = setting(
-        30.0, "seconds between checkpoints, so the most that recovery replays", rules.POSITIVE
+        30.0, "seconds between checkpoints; recovery replays no more than that", rules.POSITIVE
     )
     currency: str = setting("USD", "currency of all amounts in results", rules.CURRENCY)
     currency_rates: str = setting(
         "",
-        "one unit of other currencies in `currency`, like EUR=1.08,GBP=1.27; others: dead letter",
+        "exchange rates to `currency`, such as EUR=1.08,GBP=1.27; others: dead letter",
         rules.RATES,
     )
 
@@ -143,15 +154,15 @@ class ModelSettings:
 
     artifact: str = setting(
         "",
-        "directory of models, whose file CURRENT is followed, or of one that stays; "
-        "empty: those shipped",
+        "directory of models, whose file CURRENT is followed, or of one model that stays; "
+        "empty: the models shipped",
     )
-    learner_publish_seconds: float = setting(
-        1.0, "seconds between snapshots that the learner publishes, at least", rules.POSITIVE
+    learner_publish_interval_seconds: float = setting(
+        1.0, "minimum seconds between the learner's snapshots", rules.POSITIVE
     )
     shop_min_days: float = setting(
-        28.0,  # models.evidence says why, also of alert_min_orders
-        "days since the shop's first order before anybody is scored",
+        28.0,  # models.evidence says why, also for [alerts] min_orders
+        "days of history that the shop must have before users are scored",
         rules.NOT_NEGATIVE,
     )
     score_sample_share: float = setting(
@@ -161,21 +172,23 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class AlertSettings:
-    """Who becomes an alert, and when it ends."""
+    """When an alert opens and closes, and for whom."""
 
-    alert_enter: float = setting(0.5, "churn probability at which an alert opens", rules.SHARE)
-    alert_leave: float = setting(0.35, "churn probability below which it closes", rules.SHARE)
-    alert_cooldown_days: float = setting(
+    enter: float = setting(0.5, "churn probability at which an alert opens", rules.SHARE)
+    leave: float = setting(0.35, "churn probability below which an alert closes", rules.SHARE)
+    cooldown_days: float = setting(
         14.0, "days after an alert before the same user can have another", rules.NOT_NEGATIVE
     )
-    alert_min_orders: int = setting(
-        2, "orders a user must have had to be alerted about", rules.NOT_NEGATIVE
+    min_orders: int = setting(
+        2, "minimum orders of a user before an alert can open", rules.NOT_NEGATIVE
     )
-    alert_active_within_days: float = setting(
-        84.0, "days since the last order after which a user counts as gone", rules.POSITIVE
+    active_within_days: float = setting(
+        84.0,
+        "days since the last order after which a user counts as gone and gets no alert",
+        rules.POSITIVE,
     )
     holdout_share: float = setting(
-        0.1, "share of alerted users nobody contacts, to measure uplift", rules.SHARE
+        0.1, "share of alerted users held out from contact, to measure uplift", rules.SHARE
     )
 
 
@@ -183,18 +196,20 @@ class AlertSettings:
 class WebSettings:
     """What a process serves over HTTP."""
 
-    metrics_host: str = setting("127.0.0.1", "address that serves Prometheus metrics", rules.HOST)
+    metrics_host: str = setting(
+        "127.0.0.1", "address on which Prometheus metrics are served", rules.HOST
+    )
     metrics_port: int = setting(0, "port for Prometheus metrics; 0: off", rules.LISTEN_PORT)
-    web_port: int = setting(0, "port for Faust's own pages; 0: off", rules.LISTEN_PORT)
+    port: int = setting(0, "port for Faust's own pages; 0: off", rules.LISTEN_PORT)
 
 
 @dataclass(frozen=True)
 class PrivacySettings:
-    """What ClickHouse and the alerts topic get to see of users."""
+    """How users are named in ClickHouse and the alerts topic."""
 
     pseudonym_key: Secret = setting(  # noqa: RUF009 (immutable)
         Secret(""),
-        "key that turns user ids into pseudonyms in all results (HMAC); empty: user ids stay",
+        "HMAC key that turns user ids into pseudonyms in all results; empty: user ids stay",
         rules.KEY,
     )
 
@@ -203,8 +218,12 @@ class PrivacySettings:
 class LogSettings:
     """Logging. Logs never hold user ids."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "least level logged")
-    log_format: Literal["text", "json"] = setting("text", "text for people, json for machines")
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "minimum log level: debug, info, warning or error"
+    )
+    format: Literal["text", "json"] = setting(
+        "text", "log format: text for people, json for machines"
+    )
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
@@ -223,7 +242,10 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings. `Settings()` holds the defaults; `origins` says where each value came from."""
+    """All settings. `Settings()` holds the defaults.
+
+    `origins` says where each value came from, by environment name.
+    """
 
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     clickhouse: ClickHouseSettings = field(default_factory=ClickHouseSettings)

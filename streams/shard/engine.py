@@ -108,8 +108,9 @@ class Engine:
             self._on_fatal(
                 FatalError(
                     f"The group gave this worker shards {ours} {TIMES} times within "
-                    f"{WITHIN_SECONDS:.0f} s: another one runs with the same TIDELINE_INSTANCE_ID, "
-                    f"{self._instance_id}. Give every worker a name of its own, or none."
+                    f"{WITHIN_SECONDS:.0f} s: another one runs with the same "
+                    f"TIDELINE_KAFKA_INSTANCE_ID, {self._instance_id}. Give every worker "
+                    "a name that no other has, or none."
                 )
             )
             return

@@ -24,6 +24,6 @@ async def check_input(log: Log, topic: str, shard: int, at: int) -> None:
     )
     raise StateError(
         f"shard {shard} goes on at offset {at} of {topic}, which has {first} to {end}: {was}. "
-        "Restore the topic; or start anew from what there is, with another TIDELINE_APP_ID and "
-        "TIDELINE_CLICKHOUSE_DATABASE."
+        "Restore the topic; or start anew from what there is, with another TIDELINE_KAFKA_APP_ID "
+        "and TIDELINE_CLICKHOUSE_DATABASE."
     )

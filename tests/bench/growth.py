@@ -72,7 +72,7 @@ def _champion() -> tuple[Any, Any]:
     from models.registry import ScorerStore, artifact_directory  # noqa: PLC0415
     from streams.settings import load  # noqa: PLC0415
 
-    settings = load({"TIDELINE_SHOP_MIN_DAYS": "0"}, None)
+    settings = load({"TIDELINE_MODEL_SHOP_MIN_DAYS": "0"}, None)
     return settings, ScorerStore(
         artifact_directory(settings.model.artifact), settings.stream.currency
     ).get("")

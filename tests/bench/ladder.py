@@ -96,10 +96,12 @@ class Rung:
 def run(given: Spec) -> None:
     """Consume until the meter has seen enough; it ends the process."""
     environ = {
-        "TIDELINE_BROKER_URL": given.bootstrap, "TIDELINE_APP_ID": given.group,
-        "TIDELINE_CLICKSTREAM_TOPIC": given.clickstream, "TIDELINE_ORDERS_TOPIC": given.orders,
-        "TIDELINE_PARTITIONS": str(given.partitions), "TIDELINE_SESSION_TIMEOUT_SECONDS": "6",
-        "TIDELINE_SHOP_MIN_DAYS": "0",
+        "TIDELINE_KAFKA_BROKER_URL": given.bootstrap, "TIDELINE_KAFKA_APP_ID": given.group,
+        "TIDELINE_KAFKA_CLICKSTREAM_TOPIC": given.clickstream,
+        "TIDELINE_KAFKA_ORDERS_TOPIC": given.orders,
+        "TIDELINE_KAFKA_PARTITIONS": str(given.partitions),
+        "TIDELINE_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
+        "TIDELINE_MODEL_SHOP_MIN_DAYS": "0",
     }  # fmt: skip
     settings = load(environ, None)
     compile_kernels()

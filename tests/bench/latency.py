@@ -50,8 +50,8 @@ _PROBE_SILENCE_DAYS: Final = 60
 _OPEN_SHARE: Final = 0.9  # of the probes; those without an alert are not judged
 _SETTINGS: Final = {
     # so that the probes' alerts open, and hardly any others
-    "TIDELINE_ALERT_ENTER": "0.3",
-    "TIDELINE_ALERT_LEAVE": "0.05",
+    "TIDELINE_ALERTS_ENTER": "0.3",
+    "TIDELINE_ALERTS_LEAVE": "0.05",
     # so that it tells of its inserts
     "TIDELINE_LOG_LEVEL": "debug",
     "TIDELINE_LOG_FORMAT": "json",

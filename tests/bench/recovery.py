@@ -118,12 +118,12 @@ def measure(
     with LocalStack(broker, directory) as stack:
         settings = load(
             {
-                "TIDELINE_BROKER_URL": stack.bootstrap,
+                "TIDELINE_KAFKA_BROKER_URL": stack.bootstrap,
                 "TIDELINE_CLICKHOUSE_HOST": stack.clickhouse_host,
                 "TIDELINE_CLICKHOUSE_PORT": str(stack.clickhouse_port),
-                "TIDELINE_CLOCK": "event",
-                "TIDELINE_SESSION_TIMEOUT_SECONDS": "6",
-                "TIDELINE_CHECKPOINT_INTERVAL_SECONDS": "10",
+                "TIDELINE_STREAM_CLOCK": "event",
+                "TIDELINE_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
+                "TIDELINE_STREAM_CHECKPOINT_INTERVAL_SECONDS": "10",
             },
             None,
         )

@@ -107,16 +107,16 @@ class Stage:
         The history is young, so the shop may be: what is measured includes the scores.
         """
         environ = {
-            "TIDELINE_BROKER_URL": self._stack.bootstrap,
+            "TIDELINE_KAFKA_BROKER_URL": self._stack.bootstrap,
             "TIDELINE_CLICKHOUSE_HOST": self._stack.clickhouse_host,
             "TIDELINE_CLICKHOUSE_PORT": str(self._stack.clickhouse_port),
             "TIDELINE_CLICKHOUSE_DATABASE": app_id,
-            "TIDELINE_APP_ID": app_id,
-            "TIDELINE_CLICKSTREAM_TOPIC": topics.clickstream,
-            "TIDELINE_ORDERS_TOPIC": topics.orders,
-            "TIDELINE_PARTITIONS": str(PARTITIONS),
-            "TIDELINE_SESSION_TIMEOUT_SECONDS": "6",
-            "TIDELINE_SHOP_MIN_DAYS": "0",
+            "TIDELINE_KAFKA_APP_ID": app_id,
+            "TIDELINE_KAFKA_CLICKSTREAM_TOPIC": topics.clickstream,
+            "TIDELINE_KAFKA_ORDERS_TOPIC": topics.orders,
+            "TIDELINE_KAFKA_PARTITIONS": str(PARTITIONS),
+            "TIDELINE_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
+            "TIDELINE_MODEL_SHOP_MIN_DAYS": "0",
             **more,
         }
         return load(environ, None)

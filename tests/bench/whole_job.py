@@ -135,7 +135,7 @@ def _row_bytes(settings: Settings) -> float:
         ((size,),) = client.execute(
             "SELECT sum(data_uncompressed_bytes) / sum(rows) FROM system.parts "
             "WHERE active AND database = %(database)s",
-            {"database": settings.clickhouse.clickhouse_database},
+            {"database": settings.clickhouse.database},
         )
         return float(size)
     finally:

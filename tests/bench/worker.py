@@ -26,7 +26,11 @@ class Worker:
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self.port = free_port()
-        environ = {**os.environ, **as_environ(settings), "TIDELINE_METRICS_PORT": str(self.port)}
+        environ = {
+            **os.environ,
+            **as_environ(settings),
+            "TIDELINE_WEB_METRICS_PORT": str(self.port),
+        }
         self._log = log
         argv = [sys.executable, "-m", "streams.cli", "worker"]
         self.process = ChildProcess("worker", argv, log, env=environ)

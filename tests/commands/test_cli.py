@@ -110,13 +110,13 @@ def test_errors_are_one_message_and_a_traceback_only_with_debug(
 def test_wrong_settings_exit_2_with_all_of_them(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("TIDELINE_CLOCK", "sundial")
+    monkeypatch.setenv("TIDELINE_STREAM_CLOCK", "sundial")
     file = tmp_path / "tideline.toml"
     file.write_text("[kafka]\npartitions = 0\n", encoding="utf-8")
     failed = cli("--config", str(file), "topics")
     assert failed.exit_code == 2
-    assert "TIDELINE_CLOCK" in failed.stderr
-    assert "TIDELINE_PARTITIONS" in failed.stderr
+    assert "TIDELINE_STREAM_CLOCK" in failed.stderr
+    assert "TIDELINE_KAFKA_PARTITIONS" in failed.stderr
     assert "Traceback" not in failed.output
 
 
@@ -128,10 +128,10 @@ def test_settings_show_value_origin_and_no_secret(
     assert "hunter2" not in shown.output
     assert "********" in shown.stdout
     rows = json.loads(cli("settings", "--json").stdout)
-    assert [row["name"] for row in rows] == [row.name for row in describe(Settings())]
-    by_name = {row["name"]: row for row in rows}
-    assert by_name["clickhouse_password"]["value"] == "********"
-    assert by_name["clickhouse_password"]["origin"] == "environment"
+    assert [row["env"] for row in rows] == [row.env for row in describe(Settings())]
+    by_env = {row["env"]: row for row in rows}
+    assert by_env["TIDELINE_CLICKHOUSE_PASSWORD"]["value"] == "********"
+    assert by_env["TIDELINE_CLICKHOUSE_PASSWORD"]["origin"] == "environment"
     for row in rows:
         assert row["env"] in shown.stdout
 
@@ -139,9 +139,9 @@ def test_settings_show_value_origin_and_no_secret(
 def test_doctor_goes_on_after_a_failure_and_names_fixes(cli: Cli, dead_broker: str) -> None:
     here = override(
         Settings(),
-        broker_url=dead_broker,
+        kafka_broker_url=dead_broker,
         clickhouse_port=free_port(),
-        artifact="/no/such/artifact",
+        model_artifact="/no/such/artifact",
     )
     done = cli("doctor", "--json", settings=here)
     findings = {row["check"]: row for row in json.loads(done.stdout)}
@@ -149,7 +149,7 @@ def test_doctor_goes_on_after_a_failure_and_names_fixes(cli: Cli, dead_broker: s
     assert findings["places"]["state"] == "ok"
     assert findings["packages"]["state"] == "ok"
     for name, expected in (
-        ("kafka", "TIDELINE_BROKER_URL"),
+        ("kafka", "TIDELINE_KAFKA_BROKER_URL"),
         ("clickhouse", "check that ClickHouse is up"),
         ("model", "/no/such/artifact"),
     ):
@@ -165,7 +165,7 @@ def test_doctor_sees_missing_topics(settings: Settings, broker: TansuBroker, cli
 
 
 def test_doctor_reports_wrong_settings_as_a_finding() -> None:
-    last = list(examine({"TIDELINE_CLOCK": "sundial"}))[-1]
+    last = list(examine({"TIDELINE_STREAM_CLOCK": "sundial"}))[-1]
     assert (last.check, last.state) == ("settings", "fail")
     assert "sundial" in last.detail
 
@@ -175,7 +175,7 @@ def test_a_worker_without_a_broker_says_so_at_the_end_and_fails() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "streams.cli", "worker"],
         check=False,
-        env={**os.environ, "TIDELINE_BROKER_URL": address},
+        env={**os.environ, "TIDELINE_KAFKA_BROKER_URL": address},
         capture_output=True,
         text=True,
         timeout=100,

@@ -92,9 +92,10 @@ tideline_shard_state{shard="1",state="running"} 0.0
 
 
 def test_the_env_file_sets_variables_and_finds_this_python(tmp_path: Path) -> None:
-    file = environment_file(tmp_path, {"TIDELINE_BROKER_URL": "127.0.0.1:1 ; exit 3"})
+    file = environment_file(tmp_path, {"TIDELINE_KAFKA_BROKER_URL": "127.0.0.1:1 ; exit 3"})
     done = subprocess.run(
-        ["sh", "-c", f'. {shlex.quote(str(file))}; echo "$TIDELINE_BROKER_URL"; command -v python'],
+        ["sh", "-c",
+         f'. {shlex.quote(str(file))}; echo "$TIDELINE_KAFKA_BROKER_URL"; command -v python'],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     url, python = done.stdout.splitlines()
@@ -104,14 +105,14 @@ def test_the_env_file_sets_variables_and_finds_this_python(tmp_path: Path) -> No
 
 def test_the_guide_names_addresses_and_settings_that_load(tmp_path: Path) -> None:
     settings = Settings()
-    settings = replace(settings, clickhouse=replace(settings.clickhouse, clickhouse_port=4567))
+    settings = replace(settings, clickhouse=replace(settings.clickhouse, port=4567))
     text = where_to_look(settings, tmp_path, "tansu")
     assert "127.0.0.1:4567" in text
     assert "tideline lag" in text
     exports = (tmp_path / "env").read_text().splitlines()
     pairs = (line.removeprefix("export ").split("=", 1) for line in exports)
     environ = {name: value for name, value in pairs if name.startswith("TIDELINE_")}
-    assert load(environ).clickhouse.clickhouse_port == 4567
+    assert load(environ).clickhouse.port == 4567
 
 
 def test_the_query_to_paste_is_one_line_of_python() -> None:

@@ -114,16 +114,6 @@ def test_a_settings_file_loads(code: str, tmp_path: Path) -> None:
     assert loaded.kafka.partitions == tables["kafka"]["partitions"]
 
 
-def test_every_environment_variable_is_a_setting() -> None:
-    for name in set(re.findall(r"TIDELINE_[A-Z_]+[A-Z]", TEXT)):
-        problems = ""
-        try:
-            load({name: ""})
-        except Exception as error:
-            problems = str(error)
-        assert "no such setting" not in problems, name
-
-
 def test_queries_read_views_that_exist() -> None:
     ddl = "".join(file.read_text() for file in (ROOT / "schemas/clickhouse").glob("*.sql"))
     views = set(re.findall(r"CREATE VIEW IF NOT EXISTS (\w+)", ddl))

@@ -27,16 +27,14 @@ def test_every_test_that_is_named_exists_and_can_run() -> None:
 
 
 def test_every_setting_that_is_named_exists(tmp_path: Path) -> None:
-    known = {row.env for row in describe(Settings())} | {row.name for row in describe(Settings())}
-    known |= {f"{name}_FILE" for name in known}
-    for name in re.findall(
-        r"`(TIDELINE_[A-Z_]+[A-Z]|(?:kafka|clickhouse)_\w+)(?: = [^`]+)?`", TEXT
-    ):
-        assert name in known, name
+    known = {(row.table, row.name) for row in describe(Settings())}
+    named = re.findall(r"`\[(\w+)\] (\w+)(?: = [^`]+)?`", TEXT)
+    assert named
+    assert set(named) <= known
     (example,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
     file = tmp_path / "tideline.toml"
     file.write_text(example)
-    assert load({"TIDELINE_KAFKA_PASSWORD": "x"}, file).kafka.kafka_security == "sasl_ssl"
+    assert load({"TIDELINE_KAFKA_PASSWORD": "x"}, file).kafka.security == "sasl_ssl"
 
 
 def test_the_users_are_those_that_are_made() -> None:

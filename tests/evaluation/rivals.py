@@ -47,7 +47,7 @@ def replayed(source: Source, horizon: int) -> tuple[History, Protocol, list[CutR
     settings = Settings()
     config = core_config(settings)
     history = read_history(source, config.decode.currency, config.decode.rates)
-    protocol = plan_protocol(history, horizon, settings.alerts.alert_min_orders, None)
+    protocol = plan_protocol(history, horizon, settings.alerts.min_orders, None)
     return history, protocol, replay(history, protocol, config, threads=1).cuts
 
 

@@ -177,7 +177,7 @@ def soak(minutes: float, seed: int, rate: int, directory: Path) -> dict[str, Any
     rng = random.Random(seed)
     with ApacheKafka(directory / "kafka") as kafka, ChdbServer(directory / "chdb") as clickhouse:
         result = Result("soak", seed)
-        with World(kafka.bootstrap, clickhouse, directory, max_batch_records=5_000) as world:
+        with World(kafka.bootstrap, clickhouse, directory, stream_max_batch_records=5_000) as world:
             drill = Drill(result, lambda **_: world)
             drill.build()
             anchor = drill.worker("anchor")

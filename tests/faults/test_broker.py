@@ -30,7 +30,7 @@ def own_kafka(tmp_path: Path, apache_kafka: ApacheKafka) -> Iterator[ApacheKafka
 def test_a_broker_that_goes_and_comes_back_loses_and_doubles_nothing(
     fault: Drill, own_kafka: ApacheKafka, how: str, away_seconds: int
 ) -> None:
-    here = fault.build(broker=own_kafka, checkpoint_interval_seconds=1.0)
+    here = fault.build(broker=own_kafka, stream_checkpoint_interval_seconds=1.0)
     worker = fault.worker("worker")
     here.own(worker)
     # Half of the load waits in the topics, so that the worker is busy when the broker goes; the

@@ -30,7 +30,7 @@ def own_server(tmp_path: Path) -> Iterator[ChdbServer]:
 def test_clickhouse_away_for_seconds_loses_and_doubles_nothing(
     fault: Drill, own_server: ChdbServer
 ) -> None:
-    fault.build(server=own_server, max_batch_records=500)
+    fault.build(server=own_server, stream_max_batch_records=500)
     worker = fault.worker("worker")
     load = fault.load(9_000, rate=1_000)
     fault.under_load(1_500)
@@ -53,7 +53,9 @@ PENDING_ROWS = 8_000  # and this for the half million rows that may wait
 def test_clickhouse_down_for_long_is_waited_for_in_bounded_memory(
     fault: Drill, own_server: ChdbServer
 ) -> None:
-    here = fault.build(server=own_server, max_batch_records=500, checkpoint_interval_seconds=1.0)
+    here = fault.build(
+        server=own_server, stream_max_batch_records=500, stream_checkpoint_interval_seconds=1.0
+    )
     worker = fault.worker("worker", pending_rows=PENDING_ROWS)
     here.own(worker)
     fault.load(3_000, rate=1_500).join()
@@ -114,7 +116,7 @@ def resident(worker: Worker) -> int:
 def test_a_wrong_schema_stops_the_worker_with_the_reason(
     fault: Drill, what: str, spoil: str, mend: str
 ) -> None:
-    here = fault.build(max_batch_records=500)
+    here = fault.build(stream_max_batch_records=500)
     worker = fault.worker("worker")
     here.own(worker)
     fault.load(6_000, rate=1_000)
@@ -158,7 +160,7 @@ def test_a_user_who_is_let_in_no_more_stops_with_the_reason(
 def test_a_server_that_dies_again_and_again(
     fault: Drill, proxy: Proxy, old_clickhouse: OldClickHouse
 ) -> None:
-    here = fault.build(server=proxy, max_batch_records=500)
+    here = fault.build(server=proxy, stream_max_batch_records=500)
     worker = fault.worker("worker", old_clickhouse=True)
     fault.load(9_000, rate=600)
     fault.under_load(500)

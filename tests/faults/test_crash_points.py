@@ -29,7 +29,7 @@ NTH = {
 def test_a_worker_that_dies_at_a_point_of_the_protocol_loses_and_doubles_nothing(
     fault: Drill, point: str
 ) -> None:
-    fault.build(checkpoint_interval_seconds=1.0)
+    fault.build(stream_checkpoint_interval_seconds=1.0)
     first, last = NTH.get(point, (8, 40))
     nth = first + fault.seed % (last - first + 1)
     doomed = fault.worker("doomed", die=point, nth=nth)

@@ -67,7 +67,7 @@ def small_kafka(disk: Path, apache_kafka: ApacheKafka) -> Iterator[ApacheKafka]:
 def test_a_broker_whose_disk_is_full_dies_and_comes_back_with_nothing_lost(
     fault: Drill, disk: Path, small_kafka: ApacheKafka
 ) -> None:
-    here = fault.build(broker=small_kafka, checkpoint_interval_seconds=1.0)
+    here = fault.build(broker=small_kafka, stream_checkpoint_interval_seconds=1.0)
     worker = fault.worker("worker")
     here.own(worker)
     fault.load(8_000, rate=4_000).join()
@@ -97,7 +97,7 @@ def old_clickhouse(disk: Path) -> Iterator[OldClickHouse]:
 
 @pytest.mark.fault("disk full: ClickHouse's (18.16)")
 def test_rows_wait_while_clickhouse_s_disk_is_full(fault: Drill, disk: Path, proxy: Proxy) -> None:
-    fault.build(server=proxy, max_batch_records=500)
+    fault.build(server=proxy, stream_max_batch_records=500)
     worker = fault.worker("worker", old_clickhouse=True)
     load = fault.load(9_000, rate=900)
     fault.under_load(1_000)

@@ -37,7 +37,7 @@ DAY_MS = 86_400_000
 def test_bad_input_is_counted_for_what_it_is(
     fault: Drill, what: str, shares: dict[str, Any]
 ) -> None:
-    here = fault.build(checkpoint_interval_seconds=1.0)
+    here = fault.build(stream_checkpoint_interval_seconds=1.0)
     first = fault.worker("first")
     here.own(first)
     fault.load(6_000, rate=1_200, **shares)
@@ -56,7 +56,7 @@ def test_bad_input_is_counted_for_what_it_is(
 @pytest.mark.full
 @pytest.mark.fault("a burst of 100 times the usual load")
 def test_a_burst_is_taken_in_bounded_memory(fault: Drill) -> None:
-    here = fault.build(max_batch_records=20_000)
+    here = fault.build(stream_max_batch_records=20_000)
     worker = fault.worker("worker")
     here.own(worker)
     fault.load(1_000, rate=300, span_days=1.0).join()
@@ -94,7 +94,7 @@ def set_limit(world: World, topic: str, max_message_bytes: int) -> None:
 
 @pytest.mark.fault("dead-letter topic unwritable: the partition waits")
 def test_dead_letters_that_cannot_be_written_hold_their_partition_back(fault: Drill) -> None:
-    here = fault.build(checkpoint_interval_seconds=0.5)
+    here = fault.build(stream_checkpoint_interval_seconds=0.5)
     letters = here.settings.topic_names.dead_letters
     set_limit(here, letters, 1)
     worker = fault.worker("worker")
@@ -130,7 +130,7 @@ def committed(here: World) -> dict[tuple[str, int], int]:
 def test_a_clock_that_jumps_gives_what_the_journal_says(
     fault: Drill, tmp_path: Path, days: int
 ) -> None:
-    here = fault.build(clock="wall", sweep_interval_seconds=20)
+    here = fault.build(stream_clock="wall", stream_sweep_interval_seconds=20)
     clock = tmp_path / "clock"
 
     def jump(ms: int) -> None:
@@ -163,7 +163,7 @@ def test_a_clock_that_jumps_gives_what_the_journal_says(
 @pytest.mark.full
 @pytest.mark.fault("future-dated events, and SIGKILL among them")
 def test_events_from_the_future_are_dead_letters_beyond_what_is_allowed(fault: Drill) -> None:
-    here = fault.build(checkpoint_interval_seconds=1.0)
+    here = fault.build(stream_checkpoint_interval_seconds=1.0)
     first = fault.worker("first")
     here.own(first)
     load = fault.load(3_000, rate=1_000)

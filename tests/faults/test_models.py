@@ -43,7 +43,7 @@ def count(worker: Worker, name: str) -> float:
 def test_a_worker_does_not_start_on_a_model_that_fails_its_checks(
     fault: Drill, artifacts: Path
 ) -> None:
-    here = fault.build(artifact=artifacts)
+    here = fault.build(model_artifact=artifacts)
     fault.load(2_000, rate=2_000).join()
     version = current_version(artifacts)
     good = Path(shutil.copytree(artifacts / version, artifacts.parent / "good"))
@@ -64,7 +64,7 @@ def test_a_worker_does_not_start_on_a_model_that_fails_its_checks(
 def test_a_promoted_model_that_fails_its_checks_leaves_the_old_one_in_use(
     fault: Drill, artifacts: Path
 ) -> None:
-    here = fault.build(artifact=artifacts, checkpoint_interval_seconds=1.0)
+    here = fault.build(model_artifact=artifacts, stream_checkpoint_interval_seconds=1.0)
     good = current_version(artifacts)
     worker = fault.worker("worker")
     here.own(worker)
@@ -93,7 +93,7 @@ def test_a_promoted_model_that_fails_its_checks_leaves_the_old_one_in_use(
 def test_a_model_without_a_number_for_some_customers_stops_nobody(
     fault: Drill, artifacts: Path
 ) -> None:
-    here = fault.build(artifact=artifacts, score_sample_share=0.2)
+    here = fault.build(model_artifact=artifacts, model_score_sample_share=0.2)
     first = fault.worker("first")
     here.own(first)
     fault.load(6_000, rate=1_000, span_days=60.0)
@@ -130,7 +130,7 @@ async def put(here: World, value: bytes | None) -> None:
 
 @pytest.mark.fault("learner snapshot missing, of another shape, NaN: the last good one stays")
 def test_a_bad_learner_snapshot_is_never_scored_with(fault: Drill, artifacts: Path) -> None:
-    here = fault.build(artifact=artifacts, checkpoint_interval_seconds=1.0)
+    here = fault.build(model_artifact=artifacts, stream_checkpoint_interval_seconds=1.0)
     first = fault.worker("first")
     here.own(first)
     load = fault.load(9_000, rate=600, span_days=60.0)

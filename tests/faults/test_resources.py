@@ -27,7 +27,7 @@ def limit(worker: Worker, what: int, soft: int) -> tuple[int, int]:
 
 @pytest.mark.fault("out of memory: refused all it asks for, then killed")
 def test_a_worker_without_memory_is_harmless_and_its_successor_recovers(fault: Drill) -> None:
-    here = fault.build(max_batch_records=20_000)
+    here = fault.build(stream_max_batch_records=20_000)
     starved = fault.worker("starved")
     here.own(starved)
     fault.load(1_000, rate=500, span_days=1.0).join()
@@ -47,7 +47,7 @@ def test_a_worker_without_memory_is_harmless_and_its_successor_recovers(fault: D
 
 @pytest.mark.fault("out of file descriptors while ClickHouse is reconnected")
 def test_a_worker_without_file_descriptors_waits_and_goes_on(fault: Drill, proxy: Proxy) -> None:
-    fault.build(server=proxy, max_batch_records=500)
+    fault.build(server=proxy, stream_max_batch_records=500)
     worker = fault.worker("worker", old_clickhouse=True)
     fault.load(6_000, rate=800)
     fault.under_load(1_000)

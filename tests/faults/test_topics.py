@@ -22,7 +22,7 @@ pytestmark = [
 
 def settled(fault: Drill) -> World:
     """A world in which a worker has done some work, and stopped."""
-    here = fault.build(checkpoint_interval_seconds=1.0)
+    here = fault.build(stream_checkpoint_interval_seconds=1.0)
     worker = fault.worker("before")
     fault.load(3_000, rate=3_000).join()
     here.wait_accepted(fault.sent.total)
@@ -81,7 +81,7 @@ def expire(here: World, topic: str, first: dict[int, int]) -> None:
 def test_a_journal_that_retention_took_before_its_steps_were_in_a_checkpoint_is_noticed(
     fault: Drill,
 ) -> None:
-    here = fault.build(checkpoint_interval_seconds=600)
+    here = fault.build(stream_checkpoint_interval_seconds=600)
     worker = fault.worker("before")
     fault.load(3_000, rate=3_000).join()
     here.wait_accepted(fault.sent.total)

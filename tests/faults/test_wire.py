@@ -39,7 +39,7 @@ QUICK = ("cut: insert stored, its reply lost",)
 def test_an_insert_with_an_unknown_outcome_counts_once(
     fault: Drill, proxy: Proxy, moment: str
 ) -> None:
-    fault.build(server=proxy, max_batch_records=500)
+    fault.build(server=proxy, stream_max_batch_records=500)
     worker = fault.worker("worker", old_clickhouse=True, answer_seconds=4)
     trouble = replace(MOMENTS[moment])
     fault.load(5_000, rate=1_200)
@@ -57,7 +57,7 @@ def test_an_insert_with_an_unknown_outcome_counts_once(
 @pytest.mark.fault("wire: random faults, one after the other")
 @pytest.mark.parametrize("run", range(2))
 def test_random_trouble_on_the_wire(fault: Drill, proxy: Proxy, run: int) -> None:
-    fault.build(server=proxy, max_batch_records=500)
+    fault.build(server=proxy, stream_max_batch_records=500)
     worker = fault.worker("worker", old_clickhouse=True, answer_seconds=4)
     rng = random.Random(fault.seed)
     fault.load(1_000, rate=800).join()

@@ -63,7 +63,7 @@ def test_sigterm_under_load_stops_in_time_behind_a_checkpoint_and_the_next_goes_
 ) -> None:
     # The interval is long, so that it is the checkpoint at the end that counts.
     broker = request.getfixturevalue(which)
-    here = fault.build(broker=broker, checkpoint_interval_seconds=600)
+    here = fault.build(broker=broker, stream_checkpoint_interval_seconds=600)
     first = fault.worker("first")
     here.own(first)
     fault.load(6_000, rate=1_500)
@@ -118,7 +118,7 @@ def test_a_frozen_worker_is_replaced_and_harmless_when_it_wakes(fault: Drill) ->
 @pytest.mark.full
 @pytest.mark.fault("SIGSTOP for less than the session")
 def test_a_worker_frozen_for_a_moment_goes_on_where_it_was(fault: Drill) -> None:
-    here = fault.build(session_timeout_seconds=20.0)
+    here = fault.build(kafka_session_timeout_seconds=20.0)
     worker = fault.worker("worker")
     here.own(worker)
     fault.load(6_000, rate=1_000)

@@ -74,7 +74,11 @@ def test_a_promoted_champion_is_picked_up_and_a_crash_after_it_replays_exactly(
 ) -> None:
     first = current_version(artifacts)
     (second,) = {p.name for p in artifacts.iterdir() if p.is_dir()} - {first}
-    here = world(artifact=artifacts, score_sample_share=0.2, checkpoint_interval_seconds=60)
+    here = world(
+        model_artifact=artifacts,
+        model_score_sample_share=0.2,
+        stream_checkpoint_interval_seconds=60,
+    )
     worker = here.worker("first")
     early = shop(2_500, span_days=40.0)
     sent = here.produce(early).records
@@ -168,7 +172,7 @@ def check_skew(here: World) -> None:
 
 
 def test_without_samples_nothing_is_proved(world: Worlds) -> None:
-    here = world(score_sample_share=0)
+    here = world(model_score_sample_share=0)
     empty = run(here, "skew")
     assert empty.exit_code == 1
-    assert "TIDELINE_SCORE_SAMPLE_SHARE" in empty.output
+    assert "TIDELINE_MODEL_SCORE_SAMPLE_SHARE" in empty.output

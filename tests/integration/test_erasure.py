@@ -254,7 +254,9 @@ KEY = "erasure-pseudonym-key-0123456789abcdef"
 
 
 def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
-    here = world(pseudonym_key=KEY, alert_enter=1e-9, alert_leave=0.0, score_sample_share=0.5)
+    here = world(
+        privacy_pseudonym_key=KEY, alerts_enter=1e-9, alerts_leave=0.0, model_score_sample_share=0.5
+    )
     known = Pseudonyms(Secret(KEY))
     gone = known.user(GONE)
     worker = here.worker()
@@ -271,11 +273,13 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
 
     # Without the workers' key nobody would be found: that must not look like success.
     for key in ("", "another-key-another-key-another-key"):
-        wrong = Command(here, "erase", GONE, "--yes", "--json", environ={"PSEUDONYM_KEY": key})
+        wrong = Command(
+            here, "erase", GONE, "--yes", "--json", environ={"PRIVACY_PSEUDONYM_KEY": key}
+        )
         status, told = wrong.failed()
         assert status == 2, told
         assert known.key_id in told
-        assert "TIDELINE_PSEUDONYM_KEY" in told
+        assert "TIDELINE_PRIVACY_PSEUDONYM_KEY" in told
         assert GONE not in told
     assert {table: here.one(query) for table, query in rows.items()} == before
 
@@ -304,7 +308,7 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
 
 
 def test_a_dead_letter_that_is_replayed_after_the_erasure_stays_out(world: Worlds) -> None:
-    here = world(currency_rates="EUR=1.1", clock="wall")
+    here = world(stream_currency_rates="EUR=1.1", stream_clock="wall")
     now_ms = time.time_ns() // 1_000_000 - 60_000
     value = {
         "event_id": "o-1", "user_id": GONE, "type": "placed", "ts": now_ms,
@@ -344,7 +348,7 @@ def send(here: World, topic: str, user: str, value: dict[str, Any]) -> None:
 
 
 def test_a_letter_that_is_replayed_after_the_fix_counts_once_however_often(world: Worlds) -> None:
-    here = world(clock="wall")
+    here = world(stream_clock="wall")
     now_ms = time.time_ns() // 1_000_000 - 60_000
     value = {
         "event_id": "o-1", "user_id": "u9", "type": "placed", "ts": now_ms, "order_id": "1",
@@ -355,7 +359,7 @@ def test_a_letter_that_is_replayed_after_the_fix_counts_once_however_often(world
     here.wait_accepted(1)
     assert before.stop()[0] == 0
     assert here.ledger()["dead_letters"] == 1
-    here.settings = override(here.settings, currency_rates="GBP=1.3")
+    here.settings = override(here.settings, stream_currency_rates="GBP=1.3")
     fixed = here.worker("fixed")
     for again in ((), (), ("--again",)):
         Command(here, "dlq", "replay", "--yes", "--json", *again).done()

@@ -79,7 +79,7 @@ def tideline(here: World, *arguments: str, **changes: Any) -> subprocess.Complet
 def test_a_worker_and_all_its_helpers_run_over_tls_with_a_password(
     world: Worlds, secure: SecureKafka
 ) -> None:
-    here = world(secure.broker, **secure.login, session_timeout_seconds=10)
+    here = world(secure.broker, **secure.login, kafka_session_timeout_seconds=10)
     here.learner()
     worker = here.worker()
     # a real `tideline replay`, malformed events included, so that there are dead letters
@@ -127,7 +127,7 @@ def test_who_is_refused_is_told_which_setting(
     command: tuple[str, ...], secure: SecureKafka, tmp_path: Path
 ) -> None:
     """In this process, as nothing gets as far as starting anything."""
-    good = {"broker_url": secure.broker.bootstrap, **secure.login}
+    good = {"kafka_broker_url": secure.broker.bootstrap, **secure.login}
     stranger = Authority(tmp_path / "stranger")
     for changes, named in (
         ({"kafka_password": "canary-wrong-password"}, "TIDELINE_KAFKA_PASSWORD"),
@@ -170,7 +170,7 @@ def test_a_certificate_of_our_own_lets_us_in_where_it_is_wanted(
     here = world(secure.broker, **secure.login)
     ours = secure.authority.sign("worker")
     changes = {
-        "broker_url": f"127.0.0.1:{secure.broker.mtls_port}", "kafka_security": "ssl",
+        "kafka_broker_url": f"127.0.0.1:{secure.broker.mtls_port}", "kafka_security": "ssl",
         "kafka_username": "", "kafka_password": "",
     }  # fmt: skip
     good = tideline(here, "topics", **changes, kafka_client_cert_file=ours)

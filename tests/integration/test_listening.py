@@ -68,8 +68,8 @@ def test_a_process_listens_where_it_was_told_and_on_loopback_if_it_was_not(
     faust = command[0] != "lag"
     for changes, expected in (
         ({}, set()),
-        ({"METRICS_PORT": metrics, "WEB_PORT": web}, {("127.0.0.1", metrics)}),
-        ({"METRICS_PORT": metrics, "METRICS_HOST": "127.0.0.9"}, {("127.0.0.9", metrics)}),
+        ({"WEB_METRICS_PORT": metrics, "WEB_PORT": web}, {("127.0.0.1", metrics)}),
+        ({"WEB_METRICS_PORT": metrics, "WEB_METRICS_HOST": "127.0.0.9"}, {("127.0.0.9", metrics)}),
     ):
         wanted = expected | ({("127.0.0.1", web)} if faust and "WEB_PORT" in changes else set())
         environ = as_environ(here.settings) | {

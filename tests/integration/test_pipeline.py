@@ -109,8 +109,8 @@ def test_an_event_is_a_score_and_an_alert_within_a_second_or_so(
 ) -> None:
     """By the clock on the wall, one event at a time, as in a quiet hour."""
     here = world(
-        request.getfixturevalue(which), clock="wall", alert_enter=1e-9, alert_leave=0.0,
-        alert_min_orders=0, partitions=2,
+        request.getfixturevalue(which), stream_clock="wall", alerts_enter=1e-9, alerts_leave=0.0,
+        alerts_min_orders=0, kafka_partitions=2,
     )  # fmt: skip
     worker = here.worker()
     here.own(worker)

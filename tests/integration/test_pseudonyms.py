@@ -56,7 +56,7 @@ class Canaries:
 
 def everything(here: World) -> str:
     """Every row of every table."""
-    database = here.settings.clickhouse.clickhouse_database
+    database = here.settings.clickhouse.database
     tables = here.sql(
         f"SELECT name FROM system.tables WHERE database = '{database}' AND engine LIKE '%MergeTree'"
     )
@@ -87,8 +87,8 @@ def test_no_user_id_in_logs_or_metrics_and_with_a_key_nowhere_outside(
     key: str, world: Callable[..., World]
 ) -> None:
     here = world(
-        log_level="debug", pseudonym_key=key, session_timeout_seconds=10,
-        alert_enter=1e-9, alert_leave=0.0,
+        log_level="debug", privacy_pseudonym_key=key, kafka_session_timeout_seconds=10,
+        alerts_enter=1e-9, alerts_leave=0.0,
     )  # fmt: skip
     worker = here.worker()
     canaries = Canaries()

@@ -53,7 +53,7 @@ class Worker:
         self.metrics_port = free_port()
         environ = {
             **as_environ(override(world.settings, **own)),
-            "TIDELINE_METRICS_PORT": str(self.metrics_port),
+            "TIDELINE_WEB_METRICS_PORT": str(self.metrics_port),
         }
         self.name = name
         self.log_path = world.directory / f"{name}.log"
@@ -169,24 +169,24 @@ class World:
         self._milliseconds = milliseconds
         self.directory = directory
         given: dict[str, Any] = {
-            "broker_url": bootstrap,
-            "app_id": f"it{n}",
-            "clickstream_topic": f"it{n}-clicks",
-            "orders_topic": f"it{n}-orders",
-            "partitions": 4,
-            "session_timeout_seconds": SESSION_SECONDS,
+            "kafka_broker_url": bootstrap,
+            "kafka_app_id": f"it{n}",
+            "kafka_clickstream_topic": f"it{n}-clicks",
+            "kafka_orders_topic": f"it{n}-orders",
+            "kafka_partitions": 4,
+            "kafka_session_timeout_seconds": SESSION_SECONDS,
             "clickhouse_host": clickhouse.host,
             "clickhouse_port": clickhouse.port,
             "clickhouse_database": f"it{n}",
-            "clock": "event",
-            "checkpoint_interval_seconds": 2.0,
-            "learner_publish_seconds": 0.2,
-            "alert_enter": 0.3,
-            "alert_leave": 0.2,
-            "alert_cooldown_days": 1,
-            "max_batch_records": 2_000,
-            "shop_min_days": 0,  # these streams last for days
-            "score_sample_share": 0.02,
+            "stream_clock": "event",
+            "stream_checkpoint_interval_seconds": 2.0,
+            "model_learner_publish_interval_seconds": 0.2,
+            "alerts_enter": 0.3,
+            "alerts_leave": 0.2,
+            "alerts_cooldown_days": 1,
+            "stream_max_batch_records": 2_000,
+            "model_shop_min_days": 0,  # these streams last for days
+            "model_score_sample_share": 0.02,
         } | changes
         environ = {f"TIDELINE_{name.upper()}": str(value) for name, value in given.items()}
         self.settings: Settings = load(environ)

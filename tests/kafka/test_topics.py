@@ -24,7 +24,7 @@ def test_replays_keep_their_inputs_for_ever() -> None:
     changed = {name for name in kept if kept[name] != usual[name]}
     assert changed == {"clicks", "orders"}
     assert kept["clicks"] == kept["orders"] == "-1"
-    event = wanted(override(Settings(), clock="event"))
+    event = wanted(override(Settings(), stream_clock="event"))
     assert event[0].config["retention.ms"] == "-1"
 
 
@@ -76,13 +76,13 @@ def test_inputs_that_are_not_co_partitioned_are_refused(settings: Settings) -> N
     with pytest.raises(FatalError, match="3 partitions, needed are 2") as caught:
         create_missing(settings)
     assert settings.kafka.orders_topic in str(caught.value)
-    assert "TIDELINE_PARTITIONS=3" in str(caught.value)
+    assert "TIDELINE_KAFKA_PARTITIONS=3" in str(caught.value)
     states = {report.topic.name: report.state for report in check(settings)}
     assert states.pop(settings.kafka.orders_topic) == "wrong"
     assert set(states.values()) == {"ok"}
 
 
 def test_no_broker_is_one_clear_error(dead_broker: str) -> None:
-    settings = override(Settings(), broker_url=dead_broker)
+    settings = override(Settings(), kafka_broker_url=dead_broker)
     with pytest.raises(BrokerUnavailable, match=settings.kafka.broker_url):
         check(settings, timeout_seconds=0.3)

@@ -104,7 +104,7 @@ def test_a_missing_current_file_says_how_to_get_one(tmp_path: Path) -> None:
 
 
 def test_a_missing_artifact_says_what_to_check(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="TIDELINE_ARTIFACT"):
+    with pytest.raises(ArtifactError, match="TIDELINE_MODEL_ARTIFACT"):
         load_artifact(tmp_path)
 
 

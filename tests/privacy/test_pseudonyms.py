@@ -97,15 +97,18 @@ def test_every_way_out_is_covered_and_the_rest_is_untouched(users: Any) -> None:
 
 def test_off_by_default_and_a_short_key_is_refused() -> None:
     assert pseudonyms(Settings()) is None
-    assert pseudonyms(load({"TIDELINE_PSEUDONYM_KEY": KEY})) is not None
-    with pytest.raises(Exception, match=r"TIDELINE_PSEUDONYM_KEY.*32 characters") as caught:
-        load({"TIDELINE_PSEUDONYM_KEY": "canary-short"})
+    assert pseudonyms(load({"TIDELINE_PRIVACY_PSEUDONYM_KEY": KEY})) is not None
+    with pytest.raises(Exception, match=r"TIDELINE_PRIVACY_PSEUDONYM_KEY.*32 characters") as caught:
+        load({"TIDELINE_PRIVACY_PSEUDONYM_KEY": "canary-short"})
     assert "canary" not in str(caught.value)
 
 
 def test_who_has_the_key_can_tell_who_is_who() -> None:
     done = CliRunner().invoke(
-        tideline, ["pseudonyms"], input='u1\n\n"u, 2"\n', env={"TIDELINE_PSEUDONYM_KEY": KEY}
+        tideline,
+        ["pseudonyms"],
+        input='u1\n\n"u, 2"\n',
+        env={"TIDELINE_PRIVACY_PSEUDONYM_KEY": KEY},
     )
     quoted = KNOWN.user('"u, 2"')
     assert done.stdout.splitlines() == [
@@ -115,4 +118,4 @@ def test_who_has_the_key_can_tell_who_is_who() -> None:
     ]
     without = CliRunner().invoke(tideline, ["pseudonyms"], input="u1\n", prog_name="tideline")
     assert without.exit_code == 2
-    assert "TIDELINE_PSEUDONYM_KEY" in without.output
+    assert "TIDELINE_PRIVACY_PSEUDONYM_KEY" in without.output

@@ -222,9 +222,9 @@ def test_the_command_replays_and_prints_json(
     from streams.cli import tideline  # noqa: PLC0415
 
     asyncio.run(_create(broker, cli_clicks=PARTITIONS, cli_orders=PARTITIONS))
-    monkeypatch.setenv("TIDELINE_BROKER_URL", broker)
-    monkeypatch.setenv("TIDELINE_CLICKSTREAM_TOPIC", "cli_clicks")
-    monkeypatch.setenv("TIDELINE_ORDERS_TOPIC", "cli_orders")
+    monkeypatch.setenv("TIDELINE_KAFKA_BROKER_URL", broker)
+    monkeypatch.setenv("TIDELINE_KAFKA_CLICKSTREAM_TOPIC", "cli_clicks")
+    monkeypatch.setenv("TIDELINE_KAFKA_ORDERS_TOPIC", "cli_orders")
     path = tmp_path / "o.csv"
     path.write_text("user,timestamp,amount\na,2024-03-01,1\nb,2024-03-02,2\n")
     runner = CliRunner()

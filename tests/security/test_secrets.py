@@ -23,35 +23,36 @@ from streams.kafka.access import kafka_access
 from streams.local.process import free_port
 from streams.privacy.pseudonyms import pseudonyms
 from streams.settings import SECTIONS, Secret, Settings, describe, load
+from streams.settings.reader import env_name
 from streams.telemetry.logs import configure
 
 CANARY = "canary-secret-0123456789abcdefghij"
-SECRETS = [
-    item.name
-    for section in SECTIONS.values()
-    for item in dataclasses.fields(section)
-    if isinstance(item.default, Secret)
+FIELDS = [
+    (table, item) for table, section in SECTIONS.items() for item in dataclasses.fields(section)
 ]
+SECRETS = [(table, item.name) for table, item in FIELDS if isinstance(item.default, Secret)]
 
 
 @pytest.fixture
 def environ() -> dict[str, str]:
     """Every secret set, each to a canary of its own; nobody answers anywhere."""
     return {
-        **{f"TIDELINE_{name.upper()}": f"{CANARY}-{name}" for name in SECRETS},
+        **{env_name(*secret): f"{CANARY}-{'-'.join(secret)}" for secret in SECRETS},
         "TIDELINE_KAFKA_SECURITY": "sasl_ssl",
         "TIDELINE_KAFKA_USERNAME": "shop",
-        "TIDELINE_BROKER_URL": f"127.0.0.1:{free_port()}",
+        "TIDELINE_KAFKA_BROKER_URL": f"127.0.0.1:{free_port()}",
         "TIDELINE_CLICKHOUSE_PORT": str(free_port()),
         "TIDELINE_LOG_LEVEL": "debug",
     }
 
 
 def test_there_are_secrets_and_all_are_known_as_such() -> None:
-    assert {"kafka_password", "clickhouse_password", "pseudonym_key"} <= set(SECRETS)
-    names = [item.name for section in SECTIONS.values() for item in dataclasses.fields(section)]
-    looks_secret = {n for n in names if n.endswith(("password", "_key", "token", "secret"))}
-    assert looks_secret == set(SECRETS)
+    known = {("kafka", "password"), ("clickhouse", "password"), ("privacy", "pseudonym_key")}
+    assert known <= set(SECRETS)
+    words = ("password", "_key", "token", "secret")
+    assert {(table, item.name) for table, item in FIELDS if item.name.endswith(words)} == set(
+        SECRETS
+    )
 
 
 def shown(settings: Settings) -> list[Any]:
@@ -97,16 +98,17 @@ def test_no_traceback_or_log_line_shows_a_secret(environ: dict[str, str]) -> Non
     assert "canary" not in out.getvalue()
 
 
-@pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_can_come_from_a_file(name: str, environ: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("table", "name"), SECRETS)
+def test_a_secret_can_come_from_a_file(
+    table: str, name: str, environ: dict[str, str], tmp_path: Path
+) -> None:
     """As Docker and Kubernetes mount them."""
-    env = f"TIDELINE_{name.upper()}"
+    env = env_name(table, name)
     file = tmp_path / "secret"
     file.write_text(environ.pop(env) + "\n")
     settings = load(environ | {f"{env}_FILE": str(file)})
-    value = next(getattr(s, name) for s in vars(settings).values() if hasattr(s, name))
-    assert value.reveal() == f"{CANARY}-{name}"
-    assert settings.origins[name] == f"file {file}"
+    assert getattr(getattr(settings, table), name).reveal() == f"{CANARY}-{table}-{name}"
+    assert settings.origins[env] == f"file {file}"
     assert "canary" not in repr(settings) + repr(describe(settings))
 
 
@@ -135,10 +137,13 @@ def test_no_command_shows_a_secret(arguments: list[str], environ: dict[str, str]
 
 
 def test_no_wrong_setting_shows_a_secret(environ: dict[str, str]) -> None:
-    wrong = {"TIDELINE_PARTITIONS": "x", "TIDELINE_KAFKA_SECURITY": "plaintext",
-             "TIDELINE_PSEUDONYM_KEY": "canary"}  # fmt: skip
+    wrong = {"TIDELINE_KAFKA_PARTITIONS": "x", "TIDELINE_KAFKA_SECURITY": "plaintext",
+             "TIDELINE_PRIVACY_PSEUDONYM_KEY": "canary"}  # fmt: skip
     done = CliRunner().invoke(tideline, ["settings"], env=environ | wrong, prog_name="tideline")
     assert done.exit_code == 2
-    for name in ("TIDELINE_KAFKA_PASSWORD: of no use", "TIDELINE_PSEUDONYM_KEY: got (secret)"):
+    for name in (
+        "TIDELINE_KAFKA_PASSWORD: of no use",
+        "TIDELINE_PRIVACY_PSEUDONYM_KEY: got (secret)",
+    ):
         assert name in done.output
     assert "canary" not in done.output

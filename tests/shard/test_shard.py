@@ -300,7 +300,7 @@ def test_input_that_retention_took_before_it_was_replayed_is_noticed() -> None:
             rig = loaded()
             crash = await crashes(rig, n, "first", TRICKLE)
             assert crash is not None
-            if crash.where == "append to app-journal: after":
+            if crash.where == f"append to {TOPICS.journal}: after":
                 break
             n += 1
         rig.log.expire(TOPICS.clickstream, SHARD, rig.ends[0] - 1)
@@ -455,7 +455,7 @@ def test_a_journal_with_a_step_missing_is_a_state_error_that_names_it() -> None:
             assert crash is not None
             entries = rig.log.records(TOPICS.journal, SHARD)[-3:]
             steps = [offset for offset, _, value in entries if b"step" in (value or b"")]
-            if len(steps) == 3 and crash.where == "append to app-journal: after":
+            if len(steps) == 3 and crash.where == f"append to {TOPICS.journal}: after":
                 break
             n += 1
         rig.log.replace(TOPICS.journal, SHARD, steps[1], entries[0][2] or b"")  # a repeat
@@ -559,7 +559,7 @@ def test_two_workers_of_one_name_are_told_instead_of_throwing_each_other_out(nam
             await engine.assigned([SHARD])
         await engine.stop()
         if name:
-            assert "TIDELINE_INSTANCE_ID, worker-0." in str(process.failure)
+            assert "TIDELINE_KAFKA_INSTANCE_ID, worker-0." in str(process.failure)
         else:
             assert process.failure is None
 
