@@ -102,7 +102,8 @@ def read(
     """
     problems: list[str] = []
     tables = _read_toml(file, problems) if file else {}
-    _refuse_unknown(sections, environ, tables, file, problems)
+    problems += _unknown_in_environment(sections, environ)
+    problems += _unknown_in_file(sections, tables, file)
     origins: dict[str, str] = {}
     values: dict[str, Any] = {}
     for table, section in sections.items():
@@ -225,44 +226,61 @@ def _read_toml(file: Path, problems: list[str]) -> dict[str, object]:
     return {}
 
 
-def _refuse_unknown(
-    sections: Mapping[str, type[Any]],
-    environ: Mapping[str, str],
-    tables: Mapping[str, object],
-    file: Path | None,
-    problems: list[str],
-) -> None:
-    homes = {
+def _unknown_in_environment(
+    sections: Mapping[str, type[Any]], environ: Mapping[str, str]
+) -> list[str]:
+    known = {CONFIG_ENV, CACHE_ENV, *map(env_name, _homes(sections)), *secret_file_names(sections)}
+    unknown = [
+        name
+        for name in sorted(environ)
+        if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(TEST_PREFIX)
+    ]
+    words = {name.removeprefix(ENV_PREFIX): name for name in known}
+    return [
+        f"{name}: no such setting (from {ENVIRONMENT})"
+        + _hint(words.get(_nearest([name.removeprefix(ENV_PREFIX)], words)))
+        for name in unknown
+    ]
+
+
+def _unknown_in_file(
+    sections: Mapping[str, type[Any]], tables: Mapping[str, object], file: Path | None
+) -> list[str]:
+    homes, problems = _homes(sections), []
+
+    def unknown(what: str, problem: str, hint: str) -> None:
+        problems.append(f"{what}: {problem} (from file {file}){hint}")
+
+    def setting_meant(*spellings: str) -> str:
+        home = homes.get(_nearest(spellings, homes))
+        return _hint(home and "[{}] {}".format(*home))
+
+    for table, entries in tables.items():
+        if not isinstance(entries, dict):
+            if table in sections:
+                unknown(f"[{table}]", "expected a table", "")
+            else:
+                unknown(table, "outside of any table", setting_meant(table))
+        elif table not in sections:
+            close = _nearest([table], sections)
+            unknown(f"[{table}]", "no such table", _hint(close and f"[{close}]"))
+        else:
+            own = [item.name for item in fields(sections[table])]
+            for key in (key for key in entries if key not in own):
+                # A near miss within the table, unless it is another setting's whole name.
+                near = "" if key in homes else _closest([key], own)
+                spellings = (f"{table}_{near}",) if near else (key, f"{table}_{key}")
+                unknown(f"[{table}] {key}", "no such setting", setting_meant(*spellings))
+    return problems
+
+
+def _homes(sections: Mapping[str, type[Any]]) -> dict[str, tuple[str, str]]:
+    """`<table>_<field>` -> table and field, of every setting."""
+    return {
         f"{table}_{item.name}": (table, item.name)
         for table, section in sections.items()
         for item in fields(section)
     }
-    known = {CONFIG_ENV, CACHE_ENV, *map(env_name, homes), *secret_file_names(sections)}
-    suffixes = {name.removeprefix(ENV_PREFIX): name for name in known}
-    for name in sorted(environ):
-        if name in known or not name.startswith(ENV_PREFIX) or name.startswith(TEST_PREFIX):
-            continue
-        meant = _nearest([name.removeprefix(ENV_PREFIX)], suffixes)
-        hint = _hint(meant and suffixes[meant])
-        problems.append(f"{name}: no such setting (from {ENVIRONMENT}){hint}")
-    for table, entries in tables.items():
-        if not isinstance(entries, dict):
-            if table in sections:
-                problems.append(f"[{table}]: expected a table (from file {file})")
-            else:
-                hint = _hint(_setting_meant([table], homes))
-                problems.append(f"{table}: outside of any table (from file {file}){hint}")
-        elif table not in sections:
-            close = _nearest([table], sections)
-            hint = _hint(close and f"[{close}]")
-            problems.append(f"[{table}]: no such table (from file {file}){hint}")
-        else:
-            own = [item.name for item in fields(sections[table])]
-            for key in (key for key in entries if key not in own):
-                near = None if key in homes else _closest([key], own)
-                spellings = [f"{table}_{near}"] if near else [key, f"{table}_{key}"]
-                hint = _hint(_setting_meant(spellings, homes))
-                problems.append(f"[{table}] {key}: no such setting (from file {file}){hint}")
 
 
 def secret_file_names(sections: Mapping[str, type[Any]]) -> list[str]:
@@ -275,15 +293,10 @@ def secret_file_names(sections: Mapping[str, type[Any]]) -> list[str]:
     ]
 
 
-def _setting_meant(spellings: Sequence[str], homes: Mapping[str, tuple[str, str]]) -> str | None:
-    """The setting that a key of the file most likely stands for, as the file has it."""
-    meant = _nearest(spellings, homes)
-    return meant and "[{}] {}".format(*homes[meant])
+def _nearest(spellings: Sequence[str], known: Iterable[str]) -> str:
+    """The known name that is most likely meant, or nothing.
 
-
-def _nearest(spellings: Sequence[str], known: Iterable[str]) -> str | None:
-    """The name that is one of these spellings, else the only one that ends in the first, else the
-    closest.
+    It is one of the spellings, else the only one that ends in the first, else the closest.
 
     >>> _nearest(["broker_url"], ["kafka_broker_url", "kafka_app_id"])
     'kafka_broker_url'
@@ -296,7 +309,7 @@ def _nearest(spellings: Sequence[str], known: Iterable[str]) -> str | None:
     return ends[0] if len(ends) == 1 else _closest(spellings, names)
 
 
-def _closest(spellings: Sequence[str], names: Sequence[str]) -> str | None:
+def _closest(spellings: Sequence[str], names: Sequence[str]) -> str:
     def likeness(pair: tuple[str, str]) -> float:
         return difflib.SequenceMatcher(None, *pair).ratio()
 
@@ -305,7 +318,7 @@ def _closest(spellings: Sequence[str], names: Sequence[str]) -> str | None:
         for spelling in spellings
         for name in difflib.get_close_matches(spelling, names, n=1, cutoff=0.65)
     ]
-    return max(close, key=likeness)[1] if close else None
+    return max(close, key=likeness)[1] if close else ""
 
 
 def _hint(meant: str | None) -> str:

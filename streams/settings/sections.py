@@ -53,7 +53,7 @@ class KafkaSettings:
         rules.between(1, 10_000),
     )
     replication_factor: int = setting(
-        1, "replication factor of the topics that `tideline topics` creates", rules.between(1, 100)
+        1, "replicas of each topic that `tideline topics` creates", rules.between(1, 100)
     )
     session_timeout_seconds: float = setting(
         10.0,
@@ -130,10 +130,10 @@ class StreamSettings:
         20_000, "maximum records in one batch of a shard", rules.between(1, 1_000_000)
     )
     sweep_interval_seconds: float = setting(
-        86_400.0, "seconds between two scorings of a user who sends no events", rules.POSITIVE
+        86_400.0, "seconds in which a sweep rescores every user once", rules.POSITIVE
     )
     checkpoint_interval_seconds: float = setting(
-        30.0, "seconds between checkpoints; recovery replays no more than that", rules.POSITIVE
+        30.0, "seconds between checkpoints, the most that recovery has to replay", rules.POSITIVE
     )
     currency: str = setting("USD", "currency of all amounts in results", rules.CURRENCY)
     currency_rates: str = setting(
@@ -162,7 +162,7 @@ class ModelSettings:
     )
     shop_min_days: float = setting(
         28.0,  # models.evidence says why, also for [alerts] min_orders
-        "days of history that the shop must have before users are scored",
+        "days since the shop's first order before users are scored",
         rules.NOT_NEGATIVE,
     )
     score_sample_share: float = setting(
@@ -184,7 +184,7 @@ class AlertSettings:
     )
     active_within_days: float = setting(
         84.0,
-        "days since the last order after which a user counts as gone and gets no alert",
+        "days since the last order after which a user counts as gone: no alert",
         rules.POSITIVE,
     )
     holdout_share: float = setting(

@@ -149,7 +149,7 @@ def test_broken_toml_says_where(tmp_path: Path) -> None:
     assert "[kafka] broker_url?" in problems({}, toml(tmp_path, 'broker_url = "x:1"'))
 
 
-# The names that 0.1.0 had before settings were named by their tables: table, name then, name now.
+# The fields that once repeated their table: table, old name, new name.
 RENAMED = [
     *(("kafka", f"kafka_{name}", name) for name in (
         "security", "ca_file", "client_cert_file", "client_key_file", "client_key_password",
