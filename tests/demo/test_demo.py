@@ -39,6 +39,10 @@ class Run:
         self._mark = f"DEMO_TEST={uuid.uuid4().hex}".encode()
         name, _, value = self._mark.decode().partition("=")
         environ = {k: v for k, v in os.environ.items() if not k.startswith("TIDELINE_")}
+        # As on a machine that is set up for a cluster, with a secret in a file.
+        secret = directory / "secret"
+        secret.write_text("canary")
+        environ["TIDELINE_KAFKA_CLIENT_KEY_PASSWORD_FILE"] = str(secret)
         self._out, self._err = directory / "out", directory / "err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
