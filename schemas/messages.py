@@ -160,7 +160,8 @@ class Erasure(msgspec.Struct, frozen=True, tag="done"):
     stay out when they are read again; later ones count from zero.
 
     An event is shut out if its time is before `cutoff_ms`, or if its record lies before `stop` and
-    was written before `recorded_before_ms` (offsets mean nothing in a topic that was made anew).
+    was written before `recorded_before_ms` (offsets mean nothing in a topic that was created
+    again).
     """
 
     erasure_id: str

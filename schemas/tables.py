@@ -35,7 +35,7 @@ _SCORE_COLUMNS = {
     "expected_spend": "Float32",
     "p_buy_7d": "Float32",
     "p_buy_30d": "Float32",
-    "next_order_at": _TIME,  # 1970-01-01 when it can't be told, or is over a year away
+    "next_order_at": _TIME,  # 1970-01-01 when it is unknown or over a year away
     "horizon_days": "UInt16",
     "champion_version": _LOW,
     "learner_version": "UInt32",

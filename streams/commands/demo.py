@@ -121,19 +121,19 @@ def _report(summary: Summary, options: Options) -> None:
         print_json(summary.as_dict())
     elif options.until_done:
         rows = [
-            (name.replace("_", " "), _told(value))
+            (name.replace("_", " "), _plain(value))
             for name, value in summary.as_dict().items()
             if name != "segments"
         ]
         for dimension, sizes in summary.segments.items():
-            told = ", ".join(f"{segment} {users:,}" for segment, users in sizes.items())
-            rows.append((dimension.replace("_", " "), told))
+            counts = ", ".join(f"{segment} {users:,}" for segment, users in sizes.items())
+            rows.append((dimension.replace("_", " "), counts))
         print_table(("RESULT", ""), rows)
     if summary.problem:
         click.echo(f"Error: {summary.problem}", err=True)
 
 
-def _told(value: Any) -> str:
+def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "NO"
     return f"{value:,}" if isinstance(value, int | float) else str(value)

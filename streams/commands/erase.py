@@ -97,8 +97,8 @@ async def _erase(
         person = steps.person_of(settings, request, user)
         rows = await asyncio.to_thread(steps.preview, settings, person)
         if not yes:
-            told = ", ".join(f"{d.rows:,} in {d.table}" for d in rows if d.rows) or "no rows"
-            click.echo(f"ClickHouse has of this person: {told}.")
+            found = ", ".join(f"{d.rows:,} in {d.table}" for d in rows if d.rows) or "no rows"
+            click.echo(f"ClickHouse has of this person: {found}.")
             click.confirm("Erase this person? It can't be undone.", abort=True, err=True)
         with _bar() as bar:
             shards = len(request.ends)
@@ -217,9 +217,9 @@ def _verify(settings: Settings, user: str, as_json: bool) -> int:
             ("STATE", "WHERE", "COUNT", "WHAT"),
             ((f.state, f.place, f"{f.count:,}", f.what) for f in found),
         )
-    told = "was erased" if erasures else "was never erased"
+    past = "was erased" if erasures else "was never erased"
     if left:
-        click.echo(f"This user {told}, and something is left: run `tideline erase` for them.")
+        click.echo(f"This user {past}, and something is left: run `tideline erase` for them.")
     else:
-        click.echo(f"This user {told}. Nothing is left that should be gone.")
+        click.echo(f"This user {past}. Nothing is left that should be gone.")
     return 1 if left else 0

@@ -94,12 +94,12 @@ def evaluate(
         SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
         console=Console(stderr=True), transient=as_json,
     ) as bars:  # fmt: skip
-        told: dict[str, TaskID] = {}
+        bar_of: dict[str, TaskID] = {}
 
         def progress(what: str, done: float) -> None:
-            if what not in told:
-                told[what] = bars.add_task(what, total=1.0)
-            bars.update(told[what], completed=done)
+            if what not in bar_of:
+                bar_of[what] = bars.add_task(what, total=1.0)
+            bars.update(bar_of[what], completed=done)
 
         replayed = replay(history, protocol, config, seed=seed, threads=threads, progress=progress)
         progress("measure", 0.0)

@@ -104,15 +104,15 @@ def show(invocation: Invocation, version: str) -> None:
     import msgspec
 
     champion = _load(invocation, version)
-    told = msgspec.to_builtins(champion.manifest)
+    fields = msgspec.to_builtins(champion.manifest)
     for long in ("golden", "typical", "importances", "features"):
-        told.pop(long, None)
+        fields.pop(long, None)
     ranked = sorted(
         zip(champion.manifest.features, champion.manifest.importances, strict=True),
         key=lambda pair: -pair[1],
     )
-    told["top_features"] = {name: round(share, 4) for name, share in ranked[:10]}
-    print_json(told)
+    fields["top_features"] = {name: round(share, 4) for name, share in ranked[:10]}
+    print_json(fields)
 
 
 @models.command()
@@ -168,7 +168,7 @@ def check(invocation: Invocation, version: str, as_json: bool) -> None:
         explainer.in_words(x, None)
         seconds.append(time.perf_counter() - started)
     found = agreement(champion, x)
-    told = {
+    figures = {
         "version": champion.version,
         "golden_vectors": len(x),
         "golden_error": golden_error(champion),
@@ -181,15 +181,15 @@ def check(invocation: Invocation, version: str, as_json: bool) -> None:
         },
     }
     if as_json:
-        print_json(told)
+        print_json(figures)
         return
     click.echo(
         f"{champion.version} reproduces {len(x)} golden vectors of the training library "
-        f"(off by {told['golden_error']:.1e} at most; 1e-05 is allowed).\n"
+        f"(off by {figures['golden_error']:.1e} at most; 1e-05 is allowed).\n"
         f"Reasons against exact Shapley values on {found.rows} of them: rank correlation "
         f"{found.spearman:.3f}, the strongest is the same in {found.first:.0%}, "
         f"{found.top3:.0%} of the three strongest are named.\n"
-        f"{told['reasons']['microseconds_per_alert']:.0f} µs per alert."  # type: ignore[index]
+        f"{figures['reasons']['microseconds_per_alert']:.0f} µs per alert."  # type: ignore[index]
     )
 
 

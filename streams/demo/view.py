@@ -93,11 +93,11 @@ def _ends(left: Text, right: Text, width: int) -> Table:
 
 def _progress(view: View, width: int) -> Table:
     day = view.figures.ledger.clock
-    told = f" {_day(day) if day else 'starting':<10}  {view.state}"
+    text = f" {_day(day) if day else 'starting':<10}  {view.state}"
     row = Table.grid(expand=False)
     row.add_column(width=max(10, width - 46))
     row.add_column(width=46, no_wrap=True, overflow="ellipsis")
-    row.add_row(ProgressBar(total=1.0, completed=min(1.0, view.done_share)), Text(told))
+    row.add_row(ProgressBar(total=1.0, completed=min(1.0, view.done_share)), Text(text))
     return row
 
 
@@ -151,23 +151,23 @@ def _learner(learner: LearnerSnapshot | None) -> tuple[Text, Text]:
     losses = (learner.log_loss_learner, learner.log_loss_champion, learner.log_loss_blend)
     if None in losses:
         return head, Text()
-    told = "log loss: learner {:.4f}, champion {:.4f}, blend {:.4f}".format(*losses)
-    return head, _line("", told)
+    losses_text = "log loss: learner {:.4f}, champion {:.4f}, blend {:.4f}".format(*losses)
+    return head, _line("", losses_text)
 
 
 def _ledger(view: View) -> Text:
     ledger = view.figures.ledger
     parts = ((ledger.duplicates, "dup"), (ledger.late, "late"), (ledger.dead_letters, "dead"))
-    told = "".join(f" + {n:,} {name}" for n, name in parts)
-    line = _line("ledger", f"{ledger.accepted:,} in = {ledger.scored:,} scored{told}  ")
+    others = "".join(f" + {n:,} {name}" for n, name in parts)
+    line = _line("ledger", f"{ledger.accepted:,} in = {ledger.scored:,} scored{others}  ")
     if ledger.accepted:
         line.append(*(("balanced", "green") if ledger.balanced else ("NOT BALANCED", "bold red")))
     return line
 
 
-def _line(name: str, told: str) -> Text:
+def _line(name: str, text: str) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
-    return line.append(f"{name:<10}", "bold").append(told)
+    return line.append(f"{name:<10}", "bold").append(text)
 
 
 def alert_lines(alerts: tuple[Alert, ...], width: int) -> Table:

@@ -54,7 +54,7 @@ def value_gains(y: NDArray[np.float64], p: NDArray[np.float64]) -> Points:
 
 def calibration(y: NDArray[np.bool_], p: NDArray[np.float64], bins: int = 10) -> Points:
     """(mean prediction, observed rate) in bins of equal mass."""
-    return [(told, seen) for told, seen in decile_means(y.astype(np.float64), p, bins)]
+    return [(predicted, seen) for predicted, seen in decile_means(y.astype(np.float64), p, bins)]
 
 
 def decile_means(y: NDArray[np.float64], p: NDArray[np.float64], bins: int = 10) -> Points:

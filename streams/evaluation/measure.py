@@ -121,7 +121,7 @@ def event_figures(
     """Of a score for something that happens or not."""
     y = task.truth
     low, high = auc_interval(y, p, task.user, seed=seed)
-    told: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "auc": auc(y, p),
         "auc_low": low,
         "auc_high": high,
@@ -133,7 +133,7 @@ def event_figures(
         "n": len(y),
         "rate": float(y.mean()) if len(y) else float("nan"),
     }
-    return _finite(told)
+    return _finite(figures)
 
 
 def next_order_figures(cuts: list[CutRows], protocol: Protocol, history: History) -> dict[str, Any]:
@@ -144,10 +144,10 @@ def next_order_figures(cuts: list[CutRows], protocol: Protocol, history: History
     """
     rows = came = 0
     for cut in cuts:
-        told = cut.scores.get("champion/next_order_days")
-        if told is None or cut.cut_ms not in protocol.test_cuts:
+        days = cut.scores.get("champion/next_order_days")
+        if days is None or cut.cut_ms not in protocol.test_cuts:
             continue
-        due_ms = cut.cut_ms + told * DAY_MS
+        due_ms = cut.cut_ms + days * DAY_MS
         known = due_ms <= history.last_ms  # NaN: no date within a year, so none that could be seen
         next_ms = history.next_order_ms(cut.cut_ms)[cut.user]
         rows += int(known.sum())
@@ -172,10 +172,10 @@ def value_figures(
     )
 
 
-def _finite(told: dict[str, Any]) -> dict[str, Any]:
+def _finite(figures: dict[str, Any]) -> dict[str, Any]:
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in told.items()
+        for name, value in figures.items()
     }
 
 

@@ -24,7 +24,7 @@ _HEADINGS: Final = {
     "auc": "AUC", "average_precision": "avg. precision", "lift_10": "lift, top 10 %",
     "log_loss": "log loss", "brier": "Brier", "ece": "ECE",
     "normalized_gini": "norm. Gini", "spearman": "Spearman", "mae": "MAE",
-    "bias": "told / spent", "decile_mape": "decile MAPE",
+    "bias": "predicted / spent", "decile_mape": "decile MAPE",
 }  # fmt: skip
 _QUESTIONS: Final = {
     "churn": "Who will not order within {h} days?",
@@ -103,13 +103,13 @@ def _table(values: dict[str, Any]) -> str:
     columns = [c for c in _HEADINGS if c in first]
     best = {c: _best(values, c) for c in columns}
     rows = []
-    for method, told in values.items():
+    for method, figures in values.items():
         cells = []
         for column in columns:
-            value = told[column]
+            value = figures[column]
             text = "–" if value is None else f"{value:.4f}" if column != "mae" else f"{value:.2f}"
-            if column == "auc" and told.get("auc_low") is not None:
-                text += f" <small>{told['auc_low']:.3f}–{told['auc_high']:.3f}</small>"
+            if column == "auc" and figures.get("auc_low") is not None:
+                text += f" <small>{figures['auc_low']:.3f}–{figures['auc_high']:.3f}</small>"
             css = ' class="best"' if value is not None and value == best[column] else ""
             cells.append(f"<td{css}>{text}</td>")
         rows.append(f"<tr><th>{_NAMES[method]}</th>{''.join(cells)}</tr>")
@@ -118,7 +118,7 @@ def _table(values: dict[str, Any]) -> str:
 
 
 def _best(values: dict[str, Any], column: str) -> float | None:
-    known = [told[column] for told in values.values() if told[column] is not None]
+    known = [figures[column] for figures in values.values() if figures[column] is not None]
     if not known:
         return None
     if column == "bias":
@@ -171,9 +171,9 @@ def _event_plots(task: Task) -> list[tuple[str, str]]:
 
 def _value_plots(task: Task) -> list[tuple[str, str]]:
     methods = _methods(task)
-    told, spent = task.scores["blend"], task.truth
-    deciles = curves.decile_means(spent, told)
-    fine = [(max(a, 1.0), max(b, 1.0)) for a, b in curves.decile_means(spent, told, 50)]
+    predicted, spent = task.scores["blend"], task.truth
+    deciles = curves.decile_means(spent, predicted)
+    fine = [(max(a, 1.0), max(b, 1.0)) for a, b in curves.decile_means(spent, predicted, 50)]
     low = min(min(p) for p in fine) * 0.8
     high = max(max(p) for p in fine) * 1.25
     diagonal = Series("", [(0, 0), (1, 1)], "", "guide")

@@ -2,7 +2,7 @@
 
 Live, a score is made on a worker's state, which has been through checkpoints, crashes and
 rebalances. Here the input topics are read again by the journal's steps, on a state of our own, with
-the same core that training uses; features and scores of every sampled user are computed anew. The
+the same core that training uses; features and scores of every sampled user are computed again. The
 two must be equal to the last bit; any difference is skew, and is named by column.
 
 Where the state of our own begins, the first that there is:
@@ -326,6 +326,6 @@ def _load(keep: Path | None, shard: int) -> tuple[ShardState, int, str | None] |
         state = snapshot.load(saved.meta, arrays, len(FEATURE_NAMES))
     except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
         raise StateError(
-            f"{path} can't be used ({error}). Delete it; the next run begins anew."
+            f"{path} can't be used ({error}). Delete it; the next run starts from the log."
         ) from error
     return state, saved.journal_offset, saved.journal_owner
