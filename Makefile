@@ -60,7 +60,7 @@ train: $(READY) ## Train a champion from a year of real orders
 bench: $(READY) ## Measure Tideline and its peers (30 minutes); ARGS=--quick, BROKER=kafka
 	@$(BIN)/tideline bench $(if $(BROKER),--broker $(BROKER)) $(ARGS)
 
-docs: $(READY) ## Rewrite the README's generated tables
+docs: $(READY) ## Rewrite the generated tables of README.md and docs/
 	@$(BIN)/python -m tests.docs.generated
 
 # Pins stay as they are where they still fit; ARGS=--upgrade takes the newest of all, and

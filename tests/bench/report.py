@@ -1,4 +1,4 @@
-"""What is said of the results: the JSON summary, the README's block, and the charts' data.
+"""What is reported of the results: the JSON summary, the block of docs/benchmark.md, and charts.
 
 The results file holds what each part measured, when, and on what: `{"parts": {name: {...}},
 "when": {name: {...}}}`. Everything else here follows from it.
@@ -19,12 +19,12 @@ from tests.bench.load import SHAPES
 from tests.bench.targets import Verdict, half_rate, judge, latency_curve, rates, ratios
 
 __all__ = ["CHARTS", "RESULTS", "capacity_figures", "conditions", "draw", "ladder", "load",
-           "readme", "rows", "shown", "summary"]  # fmt: skip
+           "page", "rows", "shown", "summary"]  # fmt: skip
 
 ROOT: Final = Path(__file__).parents[2]
 RESULTS: Final = ROOT / "tests" / "bench" / "results.json"
-"""What the README tells of; written by `tideline bench --record`."""
-CHARTS: Final = {"throughput": "deploy/bench-throughput.svg", "latency": "deploy/bench-latency.svg"}
+"""What docs/benchmark.md shows; written by `make bench ARGS=--record`."""
+CHARTS: Final = {"throughput": "docs/bench-throughput.svg", "latency": "docs/bench-latency.svg"}
 _LEGEND: Final = (
     ("peer", "one counter, one window"),
     ("floor", "no work but fetching"),
@@ -171,11 +171,12 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def readme(results: Mapping[str, Any]) -> str:
-    """The README's block: charts, what each contender did, and targets beside measured values."""
+def page(results: Mapping[str, Any]) -> str:
+    """The block of docs/benchmark.md: charts, each contender's rates, targets beside results."""
     parts = results["parts"]
     known = rates(parts)
-    lines = [f"![Events per second of each contender]({CHARTS['throughput']})", ""]
+    charts_beside = {name: Path(chart).name for name, chart in CHARTS.items()}
+    lines = [f"![Events per second of each contender]({charts_beside['throughput']})", ""]
     lines += [
         "| Contender | events/s | lowest to highest round | CPU µs/event |",
         "| --- | ---: | --- | ---: |",
@@ -192,7 +193,7 @@ def readme(results: Mapping[str, Any]) -> str:
     lines += ["", "| Target | | Measured | |", "| --- | --- | --- | --- |"]
     lines += [f"| {' | '.join(row)} |" for row in rows(judge(parts))]
     if parts.get("latency", {}).get("curve"):
-        lines += ["", f"![Latency over rate]({CHARTS['latency']})"]
+        lines += ["", f"![Latency over rate]({charts_beside['latency']})"]
     if "two_workers" in parts:
         lines += ["", _two_workers(parts["two_workers"])]
     shapes = "; ".join(f"{shape.name}: {shape.label}" for shape in SHAPES.values())

@@ -327,7 +327,7 @@ def _tell(results: dict[str, Any], options: Options, out: Path) -> int:
 
 
 def _write(results: dict[str, Any], options: Options) -> list[Path]:
-    """The charts; with `--record` where the README shows them, and all that follows from them."""
+    """The charts; with `--record` where docs/benchmark.md shows them, and what follows from them."""
     written = []
     for name, svg in report.draw(results).items():
         path = report.ROOT / report.CHARTS[name] if options.record else options.out / f"{name}.svg"
@@ -342,6 +342,5 @@ def _write(results: dict[str, Any], options: Options) -> list[Path]:
             written.append(path)
         from tests.docs import generated  # noqa: PLC0415  (it reads what was written just now)
 
-        generated.main()
-        written.append(generated.README)
+        written += generated.main()
     return written

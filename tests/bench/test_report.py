@@ -1,4 +1,4 @@
-"""The summary, the README's block and the charts follow from the results file."""
+"""The summary, the benchmark page's block and the charts follow from the results file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_empty_results_file_makes_a_summary_too() -> None:
 
 
 def test_the_recorded_results_are_complete() -> None:
-    """The README tells of every contender that was not left out, and of every part."""
+    """The page shows every contender that was not left out, and of every part."""
     from streams.commands.bench import PARTS  # noqa: PLC0415
 
     assert set(RESULTS["parts"]) == set(PARTS) == set(RESULTS["when"])
@@ -57,8 +57,8 @@ def test_the_capacity_figures_are_of_the_recorded_results() -> None:
     msgspec.convert(committed, Measured)
 
 
-def test_the_readme_block_names_each_contender_and_target() -> None:
-    block = report.readme(RESULTS)
+def test_the_page_names_each_contender_and_target() -> None:
+    block = report.page(RESULTS)
     for contender in CONTENDERS:
         if contender.name in RESULTS["parts"]["contenders"]["rounds"]:
             assert contender.label in block

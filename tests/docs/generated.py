@@ -1,4 +1,7 @@
-"""The parts of the README that follow from the code; `make docs` rewrites them."""
+"""The parts of the documentation that follow from the code; `make docs` rewrites them in place.
+
+A page holds a generated block between `<!-- name -->` and `<!-- /name -->`.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,26 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from schemas.topics import Topic, topics
 from streams.cli import COMMANDS
 from streams.settings import Settings, describe
 from streams.telemetry.metrics import Metrics
 from tests.bench import report
+from tests.docs import demo
 
-__all__ = ["BLOCKS", "README", "main", "rewritten"]
+__all__ = ["BLOCKS", "ROOT", "anchor", "decisions", "main", "rewritten"]
 
-README: Final = Path(__file__).parents[2] / "README.md"
+ROOT: Final = Path(__file__).parents[2]
+_DAY_MS: Final = 86_400_000
+
+
+def anchor(heading: str) -> str:
+    """What GitHub makes of a heading (without formatting) for links to it.
+
+    >>> anchor("D-012: Window sums, and more")
+    'd-012-window-sums-and-more'
+    """
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -23,7 +38,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
                      for line in lines)  # fmt: skip
 
 
-def commands() -> str:
+def _commands() -> str:
     """Every CLI command with its line of help."""
     return _table(
         ("Command", "What it does"),
@@ -31,7 +46,7 @@ def commands() -> str:
     )
 
 
-def settings() -> str:
+def _settings() -> str:
     """Every setting, in the order in which `tideline settings` shows them."""
     return _table(
         ("Environment", "TOML", "Default", "What"),
@@ -43,7 +58,7 @@ def settings() -> str:
     )  # fmt: skip
 
 
-def metrics() -> str:
+def _metrics() -> str:
     """Every Prometheus metric, as it is called on /metrics."""
     families = [
         (metric, described)
@@ -61,33 +76,95 @@ def metrics() -> str:
     )  # fmt: skip
 
 
-def bench() -> str:
-    """What `tideline bench --record` measured last."""
-    return report.readme(report.load())
+def _topics() -> str:
+    """Every Kafka topic under the default settings."""
+    per_shard = 2  # any number but 1, which the topics with one partition have
+
+    def kept(topic: Topic) -> str:
+        if topic.config.get("cleanup.policy") == "compact":
+            return "the newest record of each key"
+        return f"{int(topic.config['retention.ms']) // _DAY_MS} days"
+
+    return _table(
+        ("Topic", "Partitions", "Kept", "What"),
+        (
+            (f"`{topic.name}`", "per shard" if topic.partitions == per_shard else "1", kept(topic),
+             topic.why)
+            for topic in topics(Settings().topic_names, per_shard)
+        ),
+    )  # fmt: skip
 
 
-BLOCKS: Final[dict[str, Callable[[], str]]] = {
-    "commands": commands,
-    "settings": settings,
-    "metrics": metrics,
-    "bench": bench,
+def _views() -> str:
+    """Every ClickHouse view with its comment, as the newest migration defines it."""
+    files = sorted((ROOT / "schemas" / "clickhouse").glob("*.sql"))
+    defined = re.findall(
+        r"^CREATE VIEW IF NOT EXISTS (\w+)\n\(.*?^\)\nCOMMENT '((?:[^']|'')*)'",
+        "\n".join(file.read_text() for file in files),
+        re.DOTALL | re.MULTILINE,
+    )
+    return _table(
+        ("View", "What"),
+        ((f"`{name}`", words.replace("''", "'")) for name, words in dict(defined).items()),
+    )
+
+
+def decisions(text: str) -> list[tuple[str, str, str]]:
+    """Of the decisions page: (id, title, date) of each entry, in its order."""
+    return re.findall(r"^## (D-\d{3}): (.+)\n\n(\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
+
+
+def _index() -> str:
+    found = decisions((ROOT / "docs" / "decisions.md").read_text())
+    return _table(
+        ("Id", "Decision", "Date"),
+        (
+            (f"[{number}](#{anchor(f'{number}: {title}')})", title, day)
+            for number, title, day in found
+        ),
+    )
+
+
+def _bench() -> str:
+    """What `make bench ARGS=--record` measured last."""
+    return report.page(report.load())
+
+
+BLOCKS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
+    "demo": ("README.md", demo.block),
+    "commands": ("docs/reference.md", _commands),
+    "settings": ("docs/reference.md", _settings),
+    "metrics": ("docs/reference.md", _metrics),
+    "topics": ("docs/reference.md", _topics),
+    "views": ("docs/reference.md", _views),
+    "bench": ("docs/benchmark.md", _bench),
+    "index": ("docs/decisions.md", _index),
 }
+"""Block -> the page that has it, and what makes it."""
 
 
-def rewritten(text: str) -> str:
-    """The text with every generated block as it must be. Raises ValueError if one is missing."""
-    for name, make in BLOCKS.items():
+def rewritten(page: str, text: str) -> str:
+    """The text of a page with each of its generated blocks as it must be.
+
+    Raises ValueError if a block is missing or there twice.
+    """
+    for name, (where, make) in BLOCKS.items():
+        if where != page:
+            continue
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         block = make()
         text, count = pattern.subn(lambda match, b=block: f"{match[1]}\n{b}\n\n{match[2]}", text)
         if count != 1:
-            raise ValueError(f"expected one block <!-- {name} -->, found {count}")
+            raise ValueError(f"{page}: expected one block <!-- {name} -->, found {count}")
     return text
 
 
-def main() -> None:
-    """Rewrite the README in place."""
-    README.write_text(rewritten(README.read_text()))
+def main() -> list[Path]:
+    """Rewrite every page that has a generated block; returns their paths."""
+    pages = [ROOT / page for page in dict.fromkeys(where for where, _ in BLOCKS.values())]
+    for path in pages:
+        path.write_text(rewritten(path.relative_to(ROOT).as_posix(), path.read_text()))
+    return pages
 
 
 if __name__ == "__main__":
