@@ -54,8 +54,7 @@ mispredictions, mostly), one of 8 leaves two thirds of it, and every touched use
 
 _SHAPE: Final = {"max_depth": 5, "lambda_l2": 10.0, "feature_fraction": 0.3, "max_bin": 127}
 """Few features a tree and a strong penalty: most features are strongly correlated, and the
-weekly rows of one customer are nearly one row (deploy/decisions.md, "Heads pool trees with a
-curve")."""
+weekly rows of one customer are nearly one row (D-028)."""
 _BINARY: Final = {
     "objective": "binary",
     "metric": "binary_logloss",

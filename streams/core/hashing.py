@@ -1,4 +1,4 @@
-"""Hashes that are the same on every machine and in every run (Python's own `hash` is not)."""
+"""Hashes that are the same on every machine and in every run (Python's `hash` is not): D-006."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Reads well-formed events straight from their JSON bytes into columns, without an object each.
 
-The kernel only takes what is beyond doubt: an event with every field valid, whose key is its user.
+D-015 says why. The kernel only takes what is beyond doubt: an event with every field valid, whose
+key is its user.
 It leaves `ok` False for everything else; msgspec reads those, and says what is wrong with them.
 `streams.core.events.decode` joins the two, and tests compare the kernel with msgspec on all that
 fuzzing finds.

@@ -5,7 +5,7 @@ next to the source, or in the user's cache directory where that can't be written
 what was compiled when it was built. Numba itself only
 notices a change in the file of the function it compiles, not in the functions that this one calls,
 so the directory's name carries a digest of all kernels' sources, and of the schema whose constants
-are compiled into them.
+are compiled into them. D-037 says why kernels make no arrays.
 
 `NUMBA_DISABLE_JIT=1` runs the kernels as plain Python, for a debugger. `python -m
 streams.core.warm` compiles everything ahead.

@@ -6,7 +6,7 @@
 The key id follows from the key, so that no two keys can go by one name. Whoever has the key and a
 list of users can tell who is who (`tideline pseudonyms`); whoever has only the results can't, not
 even by trying all ids. State, and Tideline's own topics, keep user ids: they are as close to the
-events as the input topics. deploy/decisions.md says why here, and how to change the key.
+events as the input topics. D-023 says why here, D-022 how to change the key.
 """
 
 from __future__ import annotations

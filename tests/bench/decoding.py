@@ -17,10 +17,10 @@ from typing import Final
 import msgspec
 
 from schemas.events import ClickEvent, OrderEvent
-from streams.core.decode import decode
-from streams.core.events import DecodeRules
-from streams.core.parse import parse
-from streams.core.records import SOURCES, Records
+from streams.core.events.decode import decode
+from streams.core.events.events import DecodeRules
+from streams.core.events.parse import parse
+from streams.core.events.records import SOURCES, Records
 from tests.bench.load import ZIPF, columns
 
 __all__ = ["WAYS", "blocks", "microseconds_per_event"]

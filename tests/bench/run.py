@@ -327,7 +327,7 @@ def _tell(results: dict[str, Any], options: Options, out: Path) -> int:
 
 
 def _write(results: dict[str, Any], options: Options) -> list[Path]:
-    """The charts; with `--record` where docs/benchmark.md shows them, and what follows from them."""
+    """The charts; with `--record` where docs/benchmark.md has them, and what follows from them."""
     written = []
     for name, svg in report.draw(results).items():
         path = report.ROOT / report.CHARTS[name] if options.record else options.out / f"{name}.svg"

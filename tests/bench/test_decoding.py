@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.core.records import SOURCES
+from streams.core.events.records import SOURCES
 from tests.bench.decoding import WAYS, blocks, microseconds_per_event
 
 

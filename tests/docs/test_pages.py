@@ -17,9 +17,9 @@ import pytest
 
 from schemas.events import CLICK_TYPES, ORDER_TYPES, ClickEvent, OrderEvent
 from streams.cli import COMMANDS, tideline
-from streams.core.decode import REASONS
-from streams.metrics import Metrics
+from streams.core.events.decode import REASONS
 from streams.settings import Settings, describe, load
+from streams.telemetry.metrics import Metrics
 from tests.clickhouse.roles import deployed
 from tests.docs.generated import BLOCKS, ROOT, decisions, rewritten
 from tests.docs.pages import PAGES, Page

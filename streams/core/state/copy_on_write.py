@@ -3,7 +3,7 @@
 A checkpoint is the state as it was between two steps, but it is written while later steps run. So
 whoever changes something says so before: `before_change` marks it for the next checkpoint and, if
 one is under way that has not got there yet, puts aside what was there. That is copy on write; each
-part is copied once per checkpoint at most, and never all at once.
+part is copied once per checkpoint at most, and never all at once (D-010).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Users who have long been silent, packed: a sixth of what their rows and windows would take.
 
 Nobody here is scored, listed or erased; for any of that a user gets a row again first. All is kept
-that a row holds, to the bit. Windows and questions are not: who has either isn't parked.
+that a row holds, to the bit. Windows and questions are not: who has either isn't parked (D-041).
 
 Users lie in blocks of up to 256, the oldest block first. A block never changes but to lose somebody
 who came back: a sweep takes the oldest blocks apart, and whoever is still silent afterwards goes

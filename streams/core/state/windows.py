@@ -7,7 +7,7 @@ current clock at all times, silent users' too, and a score reads them with one g
 integers, so adding and subtracting is exact. One event costs one log entry per tile width and one
 addition and one subtraction per window, however long the window is and however short its hop.
 
-(Subtract-on-evict: Tangwongsan, Hirzel, Schneider, "In-order sliding-window aggregation in
+(Subtract-on-evict, D-012: Tangwongsan, Hirzel, Schneider, "In-order sliding-window aggregation in
 worst-case constant time", 2020, section 2. Tiles and sawtooth windows: Chronon.)
 
 Memory: sums begin at half the width that they may need, and all are widened when one of them would
