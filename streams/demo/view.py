@@ -146,7 +146,7 @@ def _bars(dimension: str, sizes: Mapping[str, int], width: int) -> Table:
 def _learner(learner: LearnerSnapshot | None) -> tuple[Text, Text]:
     if learner is None or not learner.labels:
         return _line("learner", "no label has matured yet: the champion scores alone"), Text()
-    share = f"its say in the scores is {learner.blend_weight:.0%}"
+    share = f"blend weight {learner.blend_weight:.0%}"
     head = _line("learner", f"{learner.labels:,} labels, version {learner.version:,}; {share}")
     losses = (learner.log_loss_learner, learner.log_loss_champion, learner.log_loss_blend)
     if None in losses:
