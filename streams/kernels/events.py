@@ -1,10 +1,9 @@
 """Reads well-formed events straight from their JSON bytes into columns, without an object each.
 
 D-015 says why. The kernel only takes what is beyond doubt: an event with every field valid, whose
-key is its user.
-It leaves `ok` False for everything else; msgspec reads those, and says what is wrong with them.
-`streams.core.events.decode` joins the two, and tests compare the kernel with msgspec on all that
-fuzzing finds.
+key is its user. It leaves `ok` False for everything else; msgspec reads those, and says what is
+wrong with them. `streams.core.events.decode` joins the two, and tests compare the kernel with
+msgspec on all that fuzzing finds.
 
 Producers write the members of an object in the same order nearly always, so a member's key is first
 compared with the one that stood there before: two loads in place of a scan and a lookup.
