@@ -143,6 +143,12 @@ BLOCKS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
 """Block -> the page that has it, and what makes it."""
 
 
+def _filled(text: str, name: str, block: str) -> tuple[str, int]:
+    """The text with this block in the place of that name, and how many such places it has."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    return pattern.subn(lambda match: f"{match[1]}\n{block}\n\n{match[2]}", text)
+
+
 def rewritten(page: str, text: str) -> str:
     """The text of a page with each of its generated blocks as it must be.
 
@@ -151,9 +157,7 @@ def rewritten(page: str, text: str) -> str:
     for name, (where, make) in BLOCKS.items():
         if where != page:
             continue
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        block = make()
-        text, count = pattern.subn(lambda match, b=block: f"{match[1]}\n{b}\n\n{match[2]}", text)
+        text, count = _filled(text, name, make())
         if count != 1:
             raise ValueError(f"{page}: expected one block <!-- {name} -->, found {count}")
     return text
