@@ -23,6 +23,7 @@ from streams.telemetry.metrics import Metrics
 from tests.clickhouse.roles import deployed
 from tests.docs.generated import BLOCKS, ROOT, decisions, rewritten
 from tests.docs.pages import PAGES, Page
+from tests.test_layers import RULES
 
 BY_NAME = {page.name: page for page in PAGES}
 MAX_README_BYTES = 8_192
@@ -191,17 +192,6 @@ def test_tests_that_are_named_exist(page: Page) -> None:
 
 
 @each_page
-def test_environment_variables_are_settings(page: Page) -> None:
-    for name in set(re.findall(r"TIDELINE_[A-Z_]+[A-Z]", page.text)):
-        problems = ""
-        try:
-            load({name: ""})
-        except Exception as error:
-            problems = str(error)
-        assert "no such setting" not in problems, name
-
-
-@each_page
 def test_settings_in_toml_exist(page: Page) -> None:
     known = {(row.table, row.name) for row in describe(Settings())}
     for table, name in re.findall(r"`\[(\w+)\] (\w+)", page.text):
@@ -276,6 +266,20 @@ def test_the_households_and_the_horizon_of_the_model_that_ships() -> None:
     households = f"{manifest['training']['users']:,} households"
     assert households in BY_NAME["docs/models.md"].text
     assert f'"No order in {manifest["horizon_days"]} days"' in BY_NAME["README.md"].text
+
+
+def test_the_layout_lists_every_room_after_those_that_it_imports() -> None:
+    """As `tests/test_layers.py` has it."""
+    table = BY_NAME["CONTRIBUTING.md"].text.split("## Layout")[1].split("\n\n")[2]
+    firsts = [line.split("|")[1] for line in table.splitlines()[2:]]
+    rooms = [
+        span.removesuffix("/").removesuffix(".py").replace("/", ".")
+        for first in firsts
+        for span in re.findall(r"`([^`]+)`", first)
+    ]
+    assert sorted(rooms) == sorted(RULES)
+    for i, room in enumerate(rooms):
+        assert RULES[room] <= set(rooms[:i]), room
 
 
 def test_cited_decisions_exist() -> None:
