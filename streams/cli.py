@@ -15,9 +15,10 @@ from typing import Any, Final, NamedTuple, NoReturn
 import click
 
 from schemas.errors import SettingsError, TidelineError
+from streams import stopping
 from streams.commands.support import Invocation
 
-__all__ = ["COMMANDS", "main", "tideline"]
+__all__ = ["COMMANDS", "tideline"]
 
 
 class _Command(NamedTuple):
@@ -26,6 +27,8 @@ class _Command(NamedTuple):
     module: str
     attribute: str
     help: str
+    serves: bool = False
+    """It may run on as a service, and then handles stop requests itself (`streams.stopping`)."""
 
 
 COMMANDS: Final[dict[str, _Command]] = {
@@ -34,12 +37,18 @@ COMMANDS: Final[dict[str, _Command]] = {
         "demo",
         "See it all run: local servers, a year of real orders, results.",
     ),
-    "worker": _Command("streams.commands.run", "worker", "Score events: run one worker."),
-    "learner": _Command("streams.commands.run", "learner", "Learn from matured labels, online."),
+    "worker": _Command(
+        "streams.commands.run", "worker", "Score events: run one worker.", serves=True
+    ),
+    "learner": _Command(
+        "streams.commands.run", "learner", "Learn from matured labels, online.", serves=True
+    ),
     "replay": _Command(
         "streams.commands.replay", "replay", "Send recorded or made-up events to Kafka."
     ),
-    "lag": _Command("streams.commands.lag", "lag", "How far behind the consumers are."),
+    "lag": _Command(
+        "streams.commands.lag", "lag", "How far behind the consumers are.", serves=True
+    ),
     "topics": _Command(
         "streams.commands.topics", "topics", "Check Kafka's topics, or create them."
     ),
@@ -87,6 +96,8 @@ class TidelineGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         where = COMMANDS[cmd_name]
+        if not where.serves:
+            stopping.release()
         try:
             found = getattr(importlib.import_module(where.module), where.attribute)
         except ModuleNotFoundError as error:
@@ -155,12 +166,3 @@ def tideline(ctx: click.Context, config: Path | None, debug: bool) -> None:
     if not debug:
         # Libraries log what we report ourselves, with tracebacks, if nobody set logging up.
         logging.getLogger().addHandler(logging.NullHandler())
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    tideline(prog_name="tideline")
-
-
-if __name__ == "__main__":
-    main()

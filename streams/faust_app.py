@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import faulthandler
 import gc
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import faust.tables
 
 from streams.kafka.access import kafka_access
 from streams.settings import Settings
+from streams.stopping import StopRequests
 
 __all__ = ["Failure", "NoTables", "app_options", "execute"]
 
@@ -27,8 +31,31 @@ class NoTables(faust.tables.TableManager):  # type: ignore[misc]
 
 
 class Worker(faust.Worker):  # type: ignore[misc]
-    """Tells where it is when asked by a signal. On SIGUSR1 Faust would print every local variable,
-    so customers' data, and on SIGUSR2 stop in a debugger."""
+    """Stops in order at any moment of its start, and prints where it is when a signal asks. On
+    SIGUSR1 Faust would print every local variable, so customers' data, and on SIGUSR2 stop in a
+    debugger."""
+
+    _started_up = False
+
+    async def on_startup_finished(self) -> None:
+        self._started_up = True
+        await super().on_startup_finished()
+
+    def stop_soon(self) -> None:
+        """Begin to stop; to be called on the event loop, which need not run yet."""
+        self._on_sigterm()
+
+    async def _stop_on_signal(self, number: signal.Signals) -> None:
+        # Faust would stop what is still being started by another task. So first that task ends.
+        if self._starting_fut is not None and not self._started_up:
+            self._starting_fut.cancel()
+            await asyncio.wait([self._starting_fut])
+        await super()._stop_on_signal(number)
+
+    def _install_signal_handlers_unix(self) -> None:
+        """SIGTERM and SIGINT are `StopRequests`'."""
+        self.loop.add_signal_handler(signal.SIGUSR1, self._on_sigusr1)
+        self.loop.add_signal_handler(signal.SIGUSR2, self._on_sigusr2)
 
     def _on_sigusr1(self) -> None:
         faulthandler.dump_traceback(self.stderr)
@@ -85,13 +112,20 @@ def app_options(settings: Settings, app_id: str) -> dict[str, Any]:
     }
 
 
-def execute(app: faust.App, failure: Failure) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit status. Raises what `failure` remembers."""
+def execute(app: faust.App, failure: Failure, requests: StopRequests) -> int:
+    """Run until a stop request; returns the exit status. Raises what `failure` remembers."""
     failure.watch(app)
     _calm_gc()
     worker = Worker(app, loglevel=None, redirect_stdouts=False, override_logging=False, quiet=True)
     # It would write to stdout, whoever listens there. Where that is a full disk, the worker ended.
     worker.spinner = None
+    loop = worker.loop
+
+    def stop() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: all has ended by itself
+            loop.call_soon_threadsafe(worker.stop_soon)
+
+    requests.hand_over(stop)
     status = 0
     try:
         worker.execute_from_commandline()

@@ -28,6 +28,7 @@ from streams.settings import Settings
 from streams.shard.config import core_config
 from streams.shard.engine import Engine
 from streams.shard.services import Services
+from streams.stopping import StopRequests
 from streams.telemetry.metrics import Metrics, serve
 from streams.telemetry.shard_metrics import MetricsMonitor, SinkMetrics
 
@@ -159,11 +160,11 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     return app
 
 
-def run(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit status. Raises the error that ended it."""
+def run(settings: Settings, requests: StopRequests) -> int:
+    """Run until a stop request; returns the exit status. Raises the error that ended it."""
     require_reachable(kafka_access(settings))  # before Faust, which buries the reason
     started = time.monotonic()
     compile_kernels()  # before joining the group: it may take longer than a session
     logger.info("Kernels are ready after %.1f s", time.monotonic() - started)
     failure = Failure()
-    return execute(create_app(settings, failure), failure)
+    return execute(create_app(settings, failure), failure, requests)

@@ -21,21 +21,23 @@ RULES: dict[str, set[str]] = {
     "schemas": set(),
     "models": {"schemas"},
     "streams.memory": set(),
+    "streams.stopping": set(),
     "streams.kernels": {"schemas"},
     "streams.settings": {"schemas"},
     "streams.core": {"schemas", "streams.kernels"},
     "streams.kafka": {"schemas", "streams.core", "streams.kernels", "streams.settings"},
     "streams.clickhouse": {"schemas", "streams.core", "streams.settings"},
     "streams.telemetry": {"schemas", "streams.core"},
-    "streams.faust_app": {"streams.kafka", "streams.settings"},
+    "streams.faust_app": {"streams.kafka", "streams.settings", "streams.stopping"},
     "streams.shard": {"schemas", "streams.core", "streams.kafka", "streams.settings"},
     "streams.agents": {"streams.kafka", "streams.shard"},
     "streams.learner": {
         "schemas", "models", "streams.core", "streams.faust_app", "streams.kafka",
-        "streams.settings", "streams.telemetry",
+        "streams.settings", "streams.stopping", "streams.telemetry",
     },
     "streams.lag": {
-        "schemas", "streams.clickhouse", "streams.kafka", "streams.settings", "streams.telemetry",
+        "schemas", "streams.clickhouse", "streams.kafka", "streams.settings", "streams.stopping",
+        "streams.telemetry",
     },
     "streams.privacy": {
         "schemas", "streams.clickhouse", "streams.core", "streams.kafka", "streams.settings",
@@ -51,7 +53,8 @@ RULES: dict[str, set[str]] = {
     "streams.worker": {
         "schemas", "models", "streams.agents", "streams.clickhouse", "streams.core",
         "streams.faust_app", "streams.kafka", "streams.learner", "streams.memory",
-        "streams.privacy", "streams.settings", "streams.shard", "streams.telemetry",
+        "streams.privacy", "streams.settings", "streams.shard", "streams.stopping",
+        "streams.telemetry",
     },
     "streams.local": {"schemas", "streams.kafka", "streams.settings"},
     "streams.demo": {
@@ -62,9 +65,10 @@ RULES: dict[str, set[str]] = {
         "schemas", "models", "streams.clickhouse", "streams.demo", "streams.evaluation",
         "streams.kafka", "streams.lag", "streams.learner", "streams.local", "streams.ops",
         "streams.privacy", "streams.replay", "streams.settings", "streams.shard",
-        "streams.telemetry", "streams.worker",
+        "streams.stopping", "streams.telemetry", "streams.worker",
     },
-    "streams.cli": {"schemas", "streams.commands"},
+    "streams.cli": {"schemas", "streams.commands", "streams.stopping"},
+    "streams.__main__": {"streams.cli", "streams.stopping"},
 }  # fmt: skip
 
 # room -> the only packages from outside that it may import, besides the standard library

@@ -89,5 +89,5 @@ def test_licence_command_and_transport_are_named_in_it(wheel: Path, members: set
     assert f"{info}/licenses/LICENSE" in members
     with zipfile.ZipFile(wheel) as archive:
         entry_points = archive.read(f"{info}/entry_points.txt").decode()
-    assert "tideline = streams.cli:main" in entry_points
+    assert "tideline = streams.__main__:main" in entry_points
     assert "tideline = streams.kafka.transport:Transport" in entry_points

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streams import stopping
 from streams.commands.support import (
     Invocation,
     json_option,
@@ -47,14 +48,16 @@ def lag(invocation: Invocation, as_json: bool, watch: bool, serve: bool, interva
     """
     if serve and (watch or as_json):
         raise click.UsageError("--serve goes without --watch and --json")
-    settings = invocation.start_logging() if serve else invocation.settings
     if serve:
+        settings = invocation.start_logging()
+        requests = stopping.StopRequests.listen()
         logging.getLogger(__name__).info("lag monitor started")
         from streams.lag.service import run
 
-        with contextlib.suppress(KeyboardInterrupt):
-            run(settings, interval)
+        run(settings, interval, requests)
         return
+    stopping.release()
+    settings = invocation.settings
     from streams.lag import monitor
 
     if not watch:

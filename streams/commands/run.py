@@ -7,6 +7,7 @@ import gc
 
 import click
 
+from streams import stopping
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 
 __all__ = ["learner", "migrate", "worker"]
@@ -21,11 +22,12 @@ def worker(ctx: click.Context, invocation: Invocation) -> None:
     Start it several times, on one machine or many, to share the partitions.
     """
     settings = invocation.start_logging()
+    requests = stopping.StopRequests.listen()
     gc.disable()  # until it runs: of the time for imports and kernels, a fifth is collecting
     try:
         from streams.worker import run
 
-        status = run(settings)
+        status = run(settings, requests)
     finally:
         gc.enable()
     ctx.exit(status)
@@ -37,9 +39,10 @@ def worker(ctx: click.Context, invocation: Invocation) -> None:
 def learner(ctx: click.Context, invocation: Invocation) -> None:
     """Learn online from matured labels, and publish what was learned to the workers."""
     settings = invocation.start_logging()
+    requests = stopping.StopRequests.listen()
     from streams.learner.app import run
 
-    ctx.exit(run(settings))
+    ctx.exit(run(settings, requests))
 
 
 @click.command()

@@ -162,7 +162,7 @@ class System:
             settings = self.settings if metrics else override(self.settings, web_metrics_port=0)
             child = ChildProcess(
                 name,
-                [sys.executable, "-m", "streams.cli", *arguments],
+                [sys.executable, "-m", "streams", *arguments],
                 self._directory / f"{arguments[0]}.log",
                 env={**inherited, **as_environ(settings)},
             )

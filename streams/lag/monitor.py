@@ -130,9 +130,13 @@ def unreachable(settings: Settings, why: str) -> LagReport:
 
 
 def reports(
-    settings: Settings, interval_seconds: float, timeout_seconds: float = 10.0
+    settings: Settings,
+    interval_seconds: float,
+    timeout_seconds: float = 10.0,
+    pause: Callable[[float], bool | None] = time.sleep,
 ) -> Iterator[LagReport]:
-    """A report every `interval_seconds`, for ever; reconnects by itself."""
+    """A report every `interval_seconds`, until `pause`, which waits so many seconds, returns True;
+    reconnects by itself."""
     access = kafka_access(settings)
     while True:
         with (
@@ -146,9 +150,11 @@ def reports(
                 yield report
                 if report.problems and all(g.status == "unknown" for g in report.groups):
                     break  # it answers nothing at all: connect anew
-                time.sleep(max(0.0, interval_seconds - (time.monotonic() - started)))
+                if pause(max(0.0, interval_seconds - (time.monotonic() - started))):
+                    return
         yield unreachable(settings, "Kafka does not answer")
-        time.sleep(interval_seconds)
+        if pause(interval_seconds):
+            return
 
 
 def publish(report: LagReport, metrics: Metrics) -> None:

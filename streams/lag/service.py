@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 from schemas.tables import TABLES
 from streams.clickhouse.blocks import Block
@@ -13,21 +14,41 @@ from streams.clickhouse.errors import sink_error
 from streams.clickhouse.insert import insert_block
 from streams.lag.monitor import LagReport, publish, reports, table_columns
 from streams.settings import Settings
+from streams.stopping import StopRequests, leave
 from streams.telemetry.metrics import Metrics, serve
 
 __all__ = ["run"]
 
+# A poll that Kafka does not answer may take longer; there is nothing in it worth waiting for.
+STOP_SECONDS = 3.0
+
 _LOG = logging.getLogger(__name__)
 
 
-def run(settings: Settings, interval_seconds: float) -> None:
-    """Poll every `interval_seconds` until the process is stopped.
+def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> None:
+    """Poll every `interval_seconds` until a stop request: the poll under way is finished if it
+    takes less than `STOP_SECONDS`.
 
     A poll that can't be written is logged and dropped: lag is a gauge, and old lag helps nobody.
     """
+    stopping, stopped = threading.Event(), threading.Event()
+
+    def stop() -> None:
+        stopping.set()
+        if not stopped.wait(STOP_SECONDS):
+            leave()
+
+    requests.hand_over(stop)
+    try:
+        _poll(settings, interval_seconds, stopping.wait)
+    finally:
+        stopped.set()
+
+
+def _poll(settings: Settings, interval_seconds: float, pause: Callable[[float], bool]) -> None:
     metrics = Metrics()
     with _endpoint(settings, metrics), contextlib.closing(_Table(settings)) as table:
-        for report in reports(settings, interval_seconds):
+        for report in reports(settings, interval_seconds, pause=pause):
             publish(report, metrics)
             for problem in report.problems:
                 _LOG.warning("lag poll: %s", problem)

@@ -23,6 +23,7 @@ from streams.kafka.log import KafkaLog
 from streams.kafka.transport import BatchSchema
 from streams.learner.service import LearnerService
 from streams.settings import Settings
+from streams.stopping import StopRequests
 from streams.telemetry import metrics as metrics_module
 
 __all__ = ["create_app", "run", "show"]
@@ -109,8 +110,8 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     return app
 
 
-def run(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit status."""
+def run(settings: Settings, requests: StopRequests) -> int:
+    """Run until a stop request; returns the exit status."""
     require_reachable(kafka_access(settings))  # before Faust, which buries the reason
     failure = Failure()
-    return execute(create_app(settings, failure), failure)
+    return execute(create_app(settings, failure), failure, requests)

@@ -100,7 +100,7 @@ def start_load(settings: Settings, log: Path, users: int, rate: float, now_ms: i
     """Send events from now on, a day in ten million of them, until stopped."""
     start = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat()
     argv = [
-        sys.executable, "-m", "streams.cli", "replay", "--synthetic", "--users", str(users),
+        sys.executable, "-m", "streams", "replay", "--synthetic", "--users", str(users),
         "--rate", str(rate), "--seconds", str(4 * DEADLINE_SECONDS), "--start", start,
         "--span-days", "1", "--seed", "2",
     ]  # fmt: skip

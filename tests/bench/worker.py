@@ -32,7 +32,7 @@ class Worker:
             "TIDELINE_WEB_METRICS_PORT": str(self.port),
         }
         self._log = log
-        argv = [sys.executable, "-m", "streams.cli", "worker"]
+        argv = [sys.executable, "-m", "streams", "worker"]
         self.process = ChildProcess("worker", argv, log, env=environ)
         self.started = time.monotonic()
         self.process.start()

@@ -173,7 +173,7 @@ def test_doctor_reports_wrong_settings_as_a_finding() -> None:
 def test_a_worker_without_a_broker_says_so_at_the_end_and_fails() -> None:
     address = f"127.0.0.1:{free_port()}"
     ended = subprocess.run(
-        [sys.executable, "-m", "streams.cli", "worker"],
+        [sys.executable, "-m", "streams", "worker"],
         check=False,
         env={**os.environ, "TIDELINE_KAFKA_BROKER_URL": address},
         capture_output=True,

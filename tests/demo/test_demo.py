@@ -46,7 +46,7 @@ class Run:
         self._out, self._err = directory / "out", directory / "err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", "demo", "--dir", str(self.directory),
+                [sys.executable, "-m", "streams", "demo", "--dir", str(self.directory),
                  *arguments],
                 stdout=out, stderr=err, env={**environ, name: value},
             )  # fmt: skip
@@ -160,7 +160,7 @@ def test_nothing_outlives_a_killed_demo(start: Start) -> None:
 def test_a_part_that_dies_is_named_and_ends_the_demo(start: Start) -> None:
     run = start("--days", "0-60", "--json")
     run.wait_for(lambda: "sent" in run.err)
-    (learner,) = [pid for pid, command in run.left().items() if "streams.cli learner" in command]
+    (learner,) = [pid for pid, command in run.left().items() if "streams learner" in command]
     os.kill(learner, signal.SIGKILL)
     assert run.ends(20) == 1
     assert "The learner has stopped. The end of its log" in run.err

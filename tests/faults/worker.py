@@ -13,6 +13,11 @@ ClickHouse; `pending_rows` is how many rows may wait for ClickHouse, in place of
 
 from __future__ import annotations
 
+from streams import stopping
+
+if __name__ == "__main__":
+    stopping.hold()  # as the command does: first of all
+
 import json
 import os
 import signal
@@ -25,8 +30,8 @@ from typing import Any
 
 import msgspec
 
-from streams import cli
 from streams import worker as worker_module
+from streams.__main__ import main as run_command
 from streams.clickhouse import sink as sink_module
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target
 from streams.clickhouse.insert import insert_block
@@ -162,7 +167,7 @@ def main(argv: Sequence[str]) -> None:
     worker_module.clickhouse_target = target
     worker_module.Engine = engine  # type: ignore[assignment, misc]
     sys.argv = ["tideline", "worker"]
-    cli.main()
+    run_command()
 
 
 if __name__ == "__main__":

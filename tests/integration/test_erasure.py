@@ -60,7 +60,7 @@ class Command:
         changed = {f"TIDELINE_{name}": value for name, value in (environ or {}).items()}
         with self._errors.open("w") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", *args],
+                [sys.executable, "-m", "streams", *args],
                 env={**as_environ(here.settings), **changed},
                 stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip

@@ -71,7 +71,7 @@ def tideline(here: World, *arguments: str, **changes: Any) -> subprocess.Complet
     environ = {**os.environ, **as_environ(here.settings)}
     environ |= {f"TIDELINE_{name.upper()}": str(value) for name, value in changes.items()}
     return subprocess.run(
-        [sys.executable, "-m", "streams.cli", *arguments],
+        [sys.executable, "-m", "streams", *arguments],
         env=environ, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
 

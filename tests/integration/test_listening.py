@@ -76,7 +76,7 @@ def test_a_process_listens_where_it_was_told_and_on_loopback_if_it_was_not(
             f"TIDELINE_{name}": str(value) for name, value in changes.items()
         }
         log = tmp_path / f"{len(changes)}.log"
-        argv = [sys.executable, "-m", "streams.cli", *command]
+        argv = [sys.executable, "-m", "streams", *command]
         child = ChildProcess(command[0], argv, log, env=environ)
         child.start()
         try:

@@ -41,7 +41,7 @@ __all__ = ["Load", "Worker", "World"]
 _NUMBERS = itertools.count(1)
 SESSION_SECONDS = 3.0
 WAIT_SECONDS = 120.0  # for what takes a few on a machine that has nothing else to do
-COMMAND = ("-m", "streams.cli", "worker")
+COMMAND = ("-m", "streams", "worker")
 STOP_SECONDS = 30.0  # a worker that is asked to stop has stopped by then, on a busy machine
 
 
@@ -218,7 +218,7 @@ class World:
         return worker.start()
 
     def learner(self) -> ChildProcess:
-        argv = [sys.executable, "-m", "streams.cli", "learner"]
+        argv = [sys.executable, "-m", "streams", "learner"]
         log = self.directory / "learner.log"
         child = ChildProcess("learner", argv, log, env=as_environ(self.settings))
         self._others.append(child)

@@ -124,7 +124,7 @@ def test_no_command_shows_a_secret(arguments: list[str], environ: dict[str, str]
     """Whole processes, so that whatever they print on their way out is seen too."""
     assert arguments[arguments[0] == "--debug"] in COMMANDS
     done = subprocess.run(
-        [sys.executable, "-m", "streams.cli", *arguments],
+        [sys.executable, "-m", "streams", *arguments],
         env={**os.environ, **environ}, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     told = done.stdout + done.stderr

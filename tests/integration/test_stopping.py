@@ -1,0 +1,226 @@
+"""A worker, a learner or a lag monitor that is asked to stop at any moment of its start ends in
+order: with status 0, without a traceback.
+
+Two ways to choose the moments: at named points of the code (`stopped_at`), and spread over the
+time that a start takes here and now, beginning right after the program's first line.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from streams.local.clickhouse import ChdbServer
+from streams.local.kafka import ApacheKafka
+from streams.local.process import LOOPBACK, ChildProcess, free_port, wait_until
+from streams.local.tansu import TansuBroker
+from streams.replay.synthetic import Synthetic
+from streams.settings import as_environ, override
+from streams.stopping import SIGNALS
+from tests.integration.world import STOP_SECONDS, WAIT_SECONDS, World
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.clickhouse,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(sys.platform != "linux", reason="it reads signal masks from /proc"),
+]
+
+FAUST_CONSUMER = "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread"
+# In the order in which they are passed; those of `QUICK` in every run, all of them with --faults.
+POINTS = {
+    "worker": (
+        "streams.worker:require_reachable",
+        "streams.worker:compile_kernels",
+        "streams.worker:create_app",
+        "streams.worker:execute",
+        "streams.faust_app:Worker.execute_from_commandline",
+        "streams.faust_app:Worker.on_first_start",
+        "faust:App.on_start",
+        "streams.kafka.log:KafkaLog.start",
+        "streams.worker:ClickHouseSink.start",
+        "streams.worker:SnapshotFollower.run",
+        f"{FAUST_CONSUMER}.on_start",
+        f"{FAUST_CONSUMER}.subscribe",
+        "faust:App.on_started",
+        "streams.faust_app:Worker.on_startup_finished",
+        "streams.engine:Engine.revoked",
+        "streams.engine:Engine.assigned",
+        "streams.shard:Shard.start",
+        "streams.checkpoints:CheckpointStore.load",
+    ),
+    "learner": (
+        "streams.learner_app:create_app",
+        "streams.faust_app:Worker.on_first_start",
+        "streams.kafka.log:KafkaLog.start",
+        "streams.learner_app:LearnerService.restore",
+        "streams.learner_app:newest_snapshot",
+        "streams.learner_app:watch",
+        f"{FAUST_CONSUMER}.on_start",
+        "faust:App.on_started",
+        "streams.learner_app:LearnerService.publish",
+    ),
+    "lag --serve": (
+        "streams.lag.service:Metrics",
+        "streams.lag.monitor:connect",
+        "streams.lag.monitor:poll",
+        "streams.lag.service:publish",
+        "streams.lag.service:insert_block",
+    ),
+}
+QUICK = {
+    "streams.worker:compile_kernels",
+    "streams.faust_app:Worker.execute_from_commandline",
+    "streams.kafka.log:KafkaLog.start",
+    f"{FAUST_CONSUMER}.on_start",
+    "streams.engine:Engine.assigned",
+    "streams.checkpoints:CheckpointStore.load",
+    "streams.learner_app:LearnerService.restore",
+    "streams.lag.monitor:poll",
+}
+
+
+class Process:
+    """One of our processes, and what it says."""
+
+    def __init__(self, world: World, log: Path, *program: str) -> None:
+        self.port = free_port()
+        settings = override(world.settings, metrics_port=self.port)
+        self._log = log
+        self._child = ChildProcess(
+            program[-1], [sys.executable, "-m", *program], log, env=as_environ(settings)
+        )
+        self._child.start()
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def wait(self, what: str, seen: Callable[[], bool]) -> None:
+        ended = not wait_until(lambda: seen() or not self._child.running, WAIT_SECONDS, 0.002)
+        assert not ended, f"not within {WAIT_SECONDS} s: {what}\n{self.said[-3000:]}"
+
+    def holds(self) -> bool:
+        """Whether its first line has run: signals are blocked."""
+        status = Path(f"/proc/{self._child.pid}/status").read_text()
+        (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
+        return all(int(mask, 16) >> (number - 1) & 1 for number in SIGNALS)
+
+    def serves(self) -> bool:
+        """Whether its metrics can be read."""
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{self.port}/metrics", timeout=5):
+            return True
+
+    def ask(self, number: int) -> None:
+        popen = self._child._popen
+        assert popen is not None
+        popen.send_signal(number)
+
+    def check_end(self, moment: str) -> None:
+        """It ends within `STOP_SECONDS`, with status 0 and without a traceback."""
+        popen = self._child._popen
+        assert popen is not None
+        ended = wait_until(lambda: popen.poll() is not None, STOP_SECONDS)
+        assert ended, f"{moment}: still there after {STOP_SECONDS} s\n{self.said[-3000:]}"
+        assert popen.returncode == 0, f"{moment}: {popen.returncode}\n{self.said[-3000:]}"
+        for word in ("Traceback", "Error: ", "never awaited", "was destroyed"):
+            assert word not in self.said, f"{moment}:\n{self.said[-3000:]}"
+
+    def clean_up(self) -> None:
+        self._child.kill()
+
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture(scope="module")
+def here(
+    kafka_broker: ApacheKafka | TansuBroker,
+    clickhouse: ChdbServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[World]:
+    """A Tideline that has been running, so that there is something to recover."""
+    directory = tmp_path_factory.mktemp("stopping")
+    with World(kafka_broker.bootstrap, clickhouse, directory) as made:
+        before = made.worker("before")
+        made.own(before)
+        made.produce(Synthetic(events=500, users=50, seed=1))
+        made.wait_accepted(500)
+        assert before.stop()[0] == 0
+        yield made
+
+
+@pytest.fixture
+def start(here: World, tmp_path: Path) -> Iterator[Start]:
+    started: list[Process] = []
+
+    def begin(*program: str) -> Process:
+        started.append(Process(here, tmp_path / f"process-{len(started)}.log", *program))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.clean_up()
+
+
+def _goes_on(here: World) -> None:
+    """Nothing is in the way of the next worker, and nothing was lost or written twice."""
+    after = here.worker("after")
+    here.own(after)
+    assert after.stop()[0] == 0
+    here.check_oracle()
+
+
+def _points(command: str) -> list[object]:
+    return [
+        pytest.param(command, [p for p in POINTS[command] if p in QUICK], id=command),
+        pytest.param(
+            command,
+            [p for p in POINTS[command] if p not in QUICK],
+            id=f"{command}, the rest",
+            marks=pytest.mark.full,
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("command", "points"), [p for c in POINTS for p in _points(c)])
+def test_stopped_at_a_point_of_its_start_it_ends_in_order(
+    start: Start, here: World, command: str, points: Sequence[str]
+) -> None:
+    for point in points:
+        process = start("tests.integration.stopped_at", point, "1", *command.split())
+        process.wait(point, lambda p=process: "stopped here" in p.said)
+        process.check_end(point)
+    if command == "worker":
+        _goes_on(here)
+
+
+@pytest.mark.parametrize(
+    "moments", [pytest.param(4, id="few"), pytest.param(24, id="many", marks=pytest.mark.full)]
+)
+@pytest.mark.parametrize("command", POINTS)
+def test_stopped_after_a_part_of_its_start_it_ends_in_order(
+    start: Start, here: World, command: str, moments: int
+) -> None:
+    whole = start("streams", *command.split())
+    whole.wait("its first line", whole.holds)
+    began = time.monotonic()
+    whole.wait("its metrics", whole.serves)
+    seconds = time.monotonic() - began
+    whole.ask(signal.SIGTERM)
+    whole.check_end("serving")
+    for moment in range(moments):
+        share = 1.25 * moment / moments  # beyond the metrics: joining the group, recovering
+        process = start("streams", *command.split())
+        process.wait("its first line", process.holds)
+        time.sleep(share * seconds)
+        process.ask(sorted(SIGNALS)[moment % 2])
+        process.check_end(f"{share:.0%} of {seconds:.2f} s")
+    if command == "worker":
+        _goes_on(here)
