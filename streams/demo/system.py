@@ -45,7 +45,7 @@ _NO_TLS_NO_LOGIN: Final = {
          "kafka_password"), ""
     ),
 }  # fmt: skip
-_READY_TIMEOUT_SECONDS: Final = 60.0
+_READY_TIMEOUT_SECONDS: Final = 180.0
 _STOP_SECONDS: Final = 4.0
 
 

@@ -13,7 +13,7 @@ from streams.local.process import LOOPBACK, ChildProcess, free_port
 
 __all__ = ["ChdbServer"]
 
-_READY_TIMEOUT_SECONDS = 60.0  # a first start reads half a gigabyte of library
+_READY_TIMEOUT_SECONDS = 120.0  # a first start reads half a gigabyte of library
 
 
 class ChdbServer:

@@ -37,7 +37,7 @@ from streams.settings import Secret
 __all__ = ["KAFKA_VERSION", "ApacheKafka", "Secure", "available", "cache_dir"]
 
 _POM = Path(__file__).with_name("kafka-pom.xml")
-_READY_TIMEOUT_SECONDS = 45.0
+_READY_TIMEOUT_SECONDS = 120.0
 _STOP_TIMEOUT_SECONDS = 15.0
 _INSTALL_TIMEOUT_SECONDS = 600.0
 _MIN_JAVA = 17

@@ -30,7 +30,7 @@ from streams.local.process import LOOPBACK, ChildProcess, free_port
 
 __all__ = ["TansuBroker"]
 
-_READY_TIMEOUT_SECONDS = 10.0
+_READY_TIMEOUT_SECONDS = 60.0
 
 
 class TansuBroker:

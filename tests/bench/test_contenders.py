@@ -111,14 +111,14 @@ def test_the_meter_counts_from_after_the_warm_up_to_the_last_event(tmp_path: Pat
     program = "meter = Meter(given, 10_000, warm_events=4_000)\nwhile True: meter.many(1_000)"
     found = measured(tmp_path, program)
     assert found["events"] == 6_000
-    assert 0 < found["seconds"] < 5
+    assert 0 < found["seconds"] < 60  # what it was given at most
     assert found["cpu_seconds"] >= 0
 
 
 def test_the_meter_stops_when_its_time_is_up(tmp_path: Path) -> None:
     program = "meter = Meter(given, 10**12)\nwhile True: meter.one()"
     found = measured(tmp_path, program, warm_seconds=0.1, seconds=0.2)
-    assert 0.2 <= found["seconds"] < 5
+    assert 0.2 <= found["seconds"] < 60  # at the first event after them, not at its end
     assert found["events"] > 0
 
 

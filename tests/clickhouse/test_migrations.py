@@ -55,7 +55,7 @@ def test_a_run_that_broke_off_is_finished_by_the_next(empty_target: ClickHouseTa
 def test_two_runs_at_once_both_end_well(empty_target: ClickHouseTarget) -> None:
     with ThreadPoolExecutor(2) as pool:
         for run in [pool.submit(migrate, empty_target) for _ in range(2)]:
-            run.result(timeout=30)
+            run.result(timeout=100)
     assert pending(empty_target) == []
     with connect(empty_target) as client:
         versions = client.execute("SELECT version FROM schema_migrations FINAL ORDER BY version")

@@ -18,7 +18,7 @@ from streams.clickhouse.sink import ClickHouseSink
 from streams.local.clickhouse import ChdbServer
 from tests.shard.memory import SORTING_KEYS, MemorySink
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 100.0  # for what takes a moment on a machine that has nothing else to do
 _NUMBERS = itertools.count(1)
 Columns = dict[str, list[Any]]
 

@@ -131,7 +131,7 @@ def test_it_stays_up_to_look_around_until_ctrl_c(start: Start) -> None:
     assert "0 records behind in all" in looked.stdout
     assert "No dead letters." in looked.stdout
     run.process.send_signal(signal.SIGINT)
-    assert run.ends(20) == 0
+    assert run.ends() == 0
     assert "Traceback" not in run.err
     assert run.left() == {}
     assert not run.directory.exists()
@@ -142,7 +142,7 @@ def test_ctrl_c_stops_everything_at_any_moment(start: Start, when: str) -> None:
     run = start("--days", "0-60")
     run.wait_for(lambda: when in run.err)
     run.process.send_signal(signal.SIGINT)
-    assert run.ends(20) == 130
+    assert run.ends() == 130
     assert "Traceback" not in run.err
     assert run.left() == {}
     assert not run.directory.exists()
@@ -154,7 +154,7 @@ def test_nothing_outlives_a_killed_demo(start: Start) -> None:
     assert len(run.left()) == 6  # itself, broker, ClickHouse, worker, learner, lag monitor
     run.process.kill()
     run.ends()
-    assert wait_until(lambda: run.left() == {}, 10), run.left()
+    assert wait_until(lambda: run.left() == {}, PATIENCE_SECONDS), run.left()
 
 
 def test_a_part_that_dies_is_named_and_ends_the_demo(start: Start) -> None:
@@ -162,7 +162,7 @@ def test_a_part_that_dies_is_named_and_ends_the_demo(start: Start) -> None:
     run.wait_for(lambda: "sent" in run.err)
     (learner,) = [pid for pid, command in run.left().items() if "streams learner" in command]
     os.kill(learner, signal.SIGKILL)
-    assert run.ends(20) == 1
+    assert run.ends() == 1
     assert "The learner has stopped. The end of its log" in run.err
     assert "Traceback" not in run.err
     assert run.out == ""

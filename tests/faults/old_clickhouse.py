@@ -37,7 +37,7 @@ __all__ = [
     "prepare",
 ]
 
-_READY_SECONDS = 15.0
+_READY_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 
 NOT_THERE: Final = ("ledger", "model_quality")

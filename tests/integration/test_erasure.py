@@ -27,7 +27,7 @@ from streams.privacy.erasure_board import letters_of_erased
 from streams.privacy.pseudonyms import Pseudonyms
 from streams.replay.synthetic import Synthetic
 from streams.settings import Secret, as_environ, override
-from tests.integration.world import World
+from tests.integration.world import WAIT_SECONDS, World
 from tests.shard.oracle import Oracle
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(420)]
@@ -71,7 +71,7 @@ class Command:
         assert out.startswith("{"), self._errors.read_text()
         return self._popen.returncode, json.loads(out)
 
-    def failed(self, timeout_seconds: float = 60) -> tuple[int, str]:
+    def failed(self, timeout_seconds: float = WAIT_SECONDS) -> tuple[int, str]:
         """Exit status, and what it said on standard error."""
         self._popen.communicate(timeout=timeout_seconds)
         return self._popen.returncode, self._errors.read_text()
@@ -196,7 +196,7 @@ def forget_everything_derived(here: World) -> None:
     try:
         gone = [names.journal, names.checkpoints]
         admin.delete_topics(gone)
-        assert wait_until(lambda: not set(gone) & set(admin.list_topics()), 20)
+        assert wait_until(lambda: not set(gone) & set(admin.list_topics()), WAIT_SECONDS)
         admin.delete_groups([here.settings.kafka.app_id])
     finally:
         admin.close()
@@ -343,7 +343,7 @@ def send(here: World, topic: str, user: str, value: dict[str, Any]) -> None:
     producer = KafkaProducer(bootstrap_servers=here.settings.kafka.broker_url)
     producer.send(
         topic, key=user.encode(), value=msgspec.json.encode(value), timestamp_ms=value["ts"]
-    ).get(timeout=20)
+    ).get(timeout=WAIT_SECONDS)
     producer.close()
 
 

@@ -27,7 +27,7 @@ from streams.local.process import LOOPBACK
 from streams.replay.synthetic import Synthetic
 from streams.settings import as_environ
 from tests.certificates import Authority
-from tests.integration.world import World
+from tests.integration.world import WAIT_SECONDS, World
 
 pytestmark = [
     pytest.mark.kafka,
@@ -72,7 +72,7 @@ def tideline(here: World, *arguments: str, **changes: Any) -> subprocess.Complet
     environ |= {f"TIDELINE_{name.upper()}": str(value) for name, value in changes.items()}
     return subprocess.run(
         [sys.executable, "-m", "streams", *arguments],
-        env=environ, capture_output=True, text=True, timeout=90, check=False,
+        env=environ, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False,
     )  # fmt: skip
 
 
@@ -160,8 +160,8 @@ def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
             (f"{LOOPBACK}:{listener.getsockname()[1]}",), "ssl", str(authority.file)
         )
         with pytest.raises(SettingsError, match=r"not valid for '127\.0\.0\.1'.*BROKER_URL"):
-            probe_now(access, 5.0)
-        thread.join(10)
+            probe_now(access, WAIT_SECONDS)
+        thread.join(WAIT_SECONDS)
 
 
 def test_a_certificate_of_our_own_lets_us_in_where_it_is_wanted(

@@ -15,7 +15,7 @@ import pytest
 
 from streams.local.process import ChildProcess, free_port, wait_until
 from streams.settings import as_environ
-from tests.integration.world import World
+from tests.integration.world import STOP_SECONDS, WAIT_SECONDS, World
 
 pytestmark = [
     pytest.mark.kafka,
@@ -83,15 +83,15 @@ def test_a_process_listens_where_it_was_told_and_on_loopback_if_it_was_not(
             pid = child.pid
             assert pid is not None
             if wanted:
-                if not wait_until(partial(_all_listen, pid, wanted), 60, 0.2):
+                if not wait_until(partial(_all_listen, pid, wanted), WAIT_SECONDS, 0.2):
                     pytest.fail(f"{listening(pid)} {log.read_text()[-2000:]}")
             else:
-                assert wait_until(partial(_logged, log, STARTED[command[0]]), 60, 0.2)
+                assert wait_until(partial(_logged, log, STARTED[command[0]]), WAIT_SECONDS, 0.2)
             assert listening(pid) == wanted
             if faust and "WEB_PORT" in changes:
                 _no_tables(web)
         finally:
-            child.stop(15)
+            child.stop(STOP_SECONDS)
 
 
 def _all_listen(pid: int, wanted: set[tuple[str, int]]) -> bool:

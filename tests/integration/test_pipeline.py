@@ -146,8 +146,7 @@ def test_an_event_is_a_score_and_an_alert_within_a_second_or_so(
                 )
                 == 1
             ),
-            10,
-            0.05,
+            interval_seconds=0.05,
         )
         here.wait(
             "the alert",
@@ -157,8 +156,7 @@ def test_an_event_is_a_score_and_an_alert_within_a_second_or_so(
                 )
                 == 1
             ),
-            10,
-            0.05,
+            interval_seconds=0.05,
         )
         seconds.append(time.monotonic() - started)
     record_property("seconds_to_alert", seconds)

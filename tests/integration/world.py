@@ -137,7 +137,7 @@ class Load:
     result: list[ProduceSummary]
     errors: list[BaseException]
 
-    def join(self, timeout_seconds: float = 60) -> ProduceSummary:
+    def join(self, timeout_seconds: float = WAIT_SECONDS) -> ProduceSummary:
         self.thread.join(timeout_seconds)
         assert not self.thread.is_alive()
         if self.errors:

@@ -195,7 +195,7 @@ def test_a_client_cut_in_the_middle_of_an_insert_leaves_nothing(
 def test_noise_closes_its_own_connection_only(
     server: ChdbServer, client: Client, noise: bytes
 ) -> None:
-    with socket.create_connection((server.host, server.port), timeout=5) as peer:
+    with socket.create_connection((server.host, server.port), timeout=60) as peer:
         peer.sendall(noise)
         peer.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionResetError):
@@ -225,7 +225,7 @@ def test_committed_rows_survive_a_crash_and_sigterm_exits_cleanly(tmp_path: Path
     assert child is not None
     assert child._popen is not None
     child._popen.send_signal(signal.SIGTERM)
-    assert wait_until(lambda: not child.running, timeout_seconds=5)
+    assert wait_until(lambda: not child.running, timeout_seconds=60)
     assert child._popen.returncode == 0
     server.stop()
 

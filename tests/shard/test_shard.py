@@ -220,7 +220,7 @@ def test_a_shard_whose_partitions_were_paused_when_it_failed_fetches_again() -> 
         task = asyncio.create_task(process.run_engine())
         await process.until(lambda: any(process.paused))
         fault.n = fault.calls + 1
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 120)
         await rig.check()
 
     asyncio.run(go())
