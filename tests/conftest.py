@@ -1,4 +1,4 @@
-"""The brokers that tests run on, one of each per session, and which of them were really used.
+"""The servers that tests run on, one of each per session, and which brokers were really used.
 
 `kafka` tests run on Apache Kafka where Java and Maven exist, else on the local broker, and the
 summary says which. With CI=true there is no "else": a missing Kafka fails the run.
@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 from streams.local import kafka
+from streams.local.clickhouse import ChdbServer
 from streams.local.kafka import ApacheKafka
 from streams.local.tansu import TansuBroker
 
@@ -103,3 +104,10 @@ def kafka_broker(request: pytest.FixtureRequest) -> ApacheKafka | TansuBroker:
     real = kafka.available() is None or _in_ci()
     broker: ApacheKafka | TansuBroker = request.getfixturevalue("apache_kafka" if real else "tansu")
     return broker
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChdbServer]:
+    """A ClickHouse (chDB behind the local front); every test has databases of its own in it."""
+    with ChdbServer(tmp_path_factory.mktemp("clickhouse") / "data") as server:
+        yield server

@@ -60,6 +60,8 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     class App(faust.App):  # type: ignore[misc]
         """Restores the learner before the first example can arrive."""
 
+        watcher: asyncio.Task[None] | None = None
+
         async def on_start(self) -> None:
             await super().on_start()
             await log.start()
@@ -70,11 +72,15 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
 
         async def on_stop(self) -> None:
             try:
-                await publish()  # while the consumer still takes commits
+                # While the consumer still takes commits. One that never started would not answer;
+                # there is nothing new to publish then.
+                if service.next_offset:
+                    await publish()
             except RetryableError as exc:
                 _log.warning("learner snapshot not published: %s", exc)
             await super().on_stop()
-            self.watcher.cancel()
+            if self.watcher is not None:  # None if the start did not come so far
+                self.watcher.cancel()
             await log.stop()
 
     app = App(**app_options(settings, names.learner_group))

@@ -12,7 +12,7 @@ from tests.bench.load import Shape
 from tests.bench.stage import Filled, Stage
 from tests.bench.whole_job import Outcome
 
-pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
 SHAPE = Shape("small", 300, 1.1, 8.0, "few users")
 EVENTS = 300_000

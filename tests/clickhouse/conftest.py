@@ -19,9 +19,8 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChdbServer]:
-    with ChdbServer(tmp_path_factory.mktemp("clickhouse") / "data") as running:
-        yield running
+def server(clickhouse: ChdbServer) -> ChdbServer:
+    return clickhouse
 
 
 @pytest.fixture

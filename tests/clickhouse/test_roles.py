@@ -26,7 +26,7 @@ from tests.clickhouse.roles import (
     up_to_storing,
 )
 
-pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 READERS = ("tideline_marketing_ro", "tideline_campaign_ro", "tideline_sre_ro")

@@ -15,7 +15,6 @@ from schemas.tables import TABLES
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.migrations import migrate
 from streams.clickhouse.sink import ClickHouseSink
-from streams.local.clickhouse import ChdbServer
 from tests.shard.memory import SORTING_KEYS, MemorySink
 
 WAIT_SECONDS = 100.0  # for what takes a moment on a machine that has nothing else to do
@@ -42,18 +41,12 @@ class OnClickHouse:
         return sorted(map(tuple, found))
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChdbServer]:
-    with ChdbServer(tmp_path_factory.mktemp("contract") / "data") as running:
-        yield running
-
-
 @pytest.fixture(params=["memory", pytest.param("clickhouse", marks=pytest.mark.clickhouse)])
 def system(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "memory":
         yield OnMemory()
         return
-    server = request.getfixturevalue("server")
+    server = request.getfixturevalue("clickhouse")
     target = ClickHouseTarget(server.host, server.port, database=f"c{next(_NUMBERS)}")
     migrate(target)
     found = OnClickHouse(target)

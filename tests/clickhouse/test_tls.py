@@ -18,7 +18,7 @@ from streams.local.process import LOOPBACK, ChildProcess, free_port
 from tests.certificates import Authority
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         shutil.which("clickhouse-server") is None,
         reason="clickhouse-server is missing; on Debian: apt-get install clickhouse-server",

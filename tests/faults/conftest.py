@@ -18,7 +18,6 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from streams.local.clickhouse import ChdbServer
 from streams.local.kafka import ApacheKafka
 from tests.faults.drill import Drill, Result
 from tests.faults.old_clickhouse import NOT_THERE, OldClickHouse, missing, prepare
@@ -27,12 +26,6 @@ from tests.integration.world import World
 
 _PROPERTY = "fault"
 _OUTCOME = pytest.StashKey[str]()
-
-
-@pytest.fixture(scope="session")
-def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChdbServer]:
-    with ChdbServer(tmp_path_factory.mktemp("faults") / "clickhouse") as server:
-        yield server
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from streams.clickhouse.insert import insert_block
 from tests.faults.old_clickhouse import OldClickHouse, prepare
 from tests.faults.proxy import Fault, Proxy
 
-pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(300)]
 
 ROWS = 3
 HALF_CLOSED = Fault("half_close", "up", after=b"INSERT INTO ")

@@ -1,4 +1,4 @@
-"""A ClickHouse for all tests, and a world of its own for each."""
+"""A world of its own for each test."""
 
 from __future__ import annotations
 
@@ -11,12 +11,6 @@ import pytest
 
 from streams.local.clickhouse import ChdbServer
 from tests.integration.world import World
-
-
-@pytest.fixture(scope="session")
-def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChdbServer]:
-    with ChdbServer(tmp_path_factory.mktemp("integration") / "clickhouse") as server:
-        yield server
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from streams.settings import Secret, as_environ, override
 from tests.integration.world import WAIT_SECONDS, World
 from tests.shard.oracle import Oracle
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(900)]
 
 Worlds = Callable[..., World]
 DAY_MS = 86_400_000

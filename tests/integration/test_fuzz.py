@@ -18,7 +18,7 @@ from streams.replay.synthetic import Synthetic
 from tests.integration.fuzz import Fuzzed, fuzzed
 from tests.integration.world import World
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(900)]
 
 BAD, GOOD, SEED = 10_000, 5_000, 20_261
 Place = tuple[str, int, int]

@@ -20,7 +20,7 @@ from tests.integration.world import STOP_SECONDS, WAIT_SECONDS, World
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.clickhouse,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform != "linux", reason="sockets are read from /proc"),
 ]
 

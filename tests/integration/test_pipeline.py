@@ -17,7 +17,7 @@ from streams.learner.snapshots import newest_snapshot
 from streams.replay.synthetic import Synthetic
 from tests.integration.world import World
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(900)]
 
 DAY_MS = 86_400_000
 Worlds = Callable[..., World]

@@ -21,7 +21,7 @@ from streams.replay.synthetic import Synthetic
 from streams.settings import Secret
 from tests.integration.world import World
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(900)]
 
 KEY = "canary-pseudonym-key-0123456789abcdef"
 CANARY = "canary@example.org+"

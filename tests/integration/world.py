@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from clickhouse_driver import Client
 from clickhouse_driver.errors import NetworkError, SocketTimeoutError
@@ -290,20 +290,31 @@ class World:
         interval_seconds: float = 0.3,
     ) -> None:
         """Wait until `probe` holds; the logs' ends are shown if it never does."""
-        if wait_until(probe, timeout_seconds, interval_seconds):
-            return
+        if not wait_until(probe, timeout_seconds, interval_seconds):
+            self._fail(f"not within {timeout_seconds} s: {what}")
+
+    def _fail(self, what: str) -> NoReturn:
+        """Raise AssertionError, with the books and the logs' ends."""
         logs = "\n".join(f"--- {w.name}\n{tail(w.log_path, 20)}" for w in self._workers)
         books = "batches" if "ledger" in self.without_views else "ledger"
         ledger = "\n".join(map(str, self.sql(f"SELECT * FROM {books} LIMIT 20")))
-        raise AssertionError(f"not within {timeout_seconds} s: {what}\n{ledger}\n{logs}")
+        raise AssertionError(f"{what}\n{ledger}\n{logs}")
 
     def wait_accepted(self, records: int, timeout_seconds: float = WAIT_SECONDS) -> None:
-        def there() -> bool:
-            accepted = self.accepted
-            assert accepted <= records, f"{accepted} accepted of {records} sent"
-            return accepted == records
+        """Wait until so many records are in, however long that takes while more keep coming;
+        gives up when none has come for `timeout_seconds`."""
+        accepted = -1
+        while accepted != records:
+            before = accepted
 
-        self.wait(f"{records} records accepted", there, timeout_seconds)
+            def more(before: int = before) -> bool:
+                nonlocal accepted
+                accepted = self.accepted
+                return accepted != before
+
+            if not wait_until(more, timeout_seconds, 0.3):
+                self._fail(f"{before} of {records} accepted, and no more in {timeout_seconds} s")
+            assert accepted <= records, f"{accepted} accepted of {records} sent"
 
     def ledger(self) -> dict[str, int]:
         """The ledger's sums; raises if a shard's books don't balance."""
