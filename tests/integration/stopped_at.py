@@ -1,6 +1,6 @@
 """`tideline worker`, `learner` or `lag --serve`, with a SIGTERM at a named point of its code.
 
-    python -m tests.integration.stopped_at streams.engine:Engine.assigned 1 worker
+    python -m tests.integration.stopped_at streams.shard.engine:Engine.assigned 1 worker
 
 The point is a function or method, as `module:name` where the code looks it up; the signal comes
 right before its n-th call, and has been taken by the listening thread when the call begins.
