@@ -56,15 +56,15 @@ POINTS = {
         "streams.shard.checkpoints:CheckpointStore.load",
     ),
     "learner": (
-        "streams.learner_app:create_app",
+        "streams.learner.app:create_app",
         "streams.faust_app:Worker.on_first_start",
         "streams.kafka.log:KafkaLog.start",
-        "streams.learner_app:LearnerService.restore",
-        "streams.learner_app:newest_snapshot",
-        "streams.learner_app:watch",
+        "streams.learner.service:LearnerService.restore",
+        "streams.learner.service:newest_snapshot",
+        "streams.learner.app:watch",
         f"{FAUST_CONSUMER}.on_start",
         "faust:App.on_started",
-        "streams.learner_app:LearnerService.publish",
+        "streams.learner.service:LearnerService.publish",
     ),
     "lag --serve": (
         "streams.lag.service:Metrics",
@@ -81,7 +81,7 @@ QUICK = {
     f"{FAUST_CONSUMER}.on_start",
     "streams.shard.engine:Engine.assigned",
     "streams.shard.checkpoints:CheckpointStore.load",
-    "streams.learner_app:LearnerService.restore",
+    "streams.learner.service:LearnerService.restore",
     "streams.lag.monitor:poll",
 }
 
@@ -91,7 +91,7 @@ class Process:
 
     def __init__(self, world: World, log: Path, *program: str) -> None:
         self.port = free_port()
-        settings = override(world.settings, metrics_port=self.port)
+        settings = override(world.settings, web_metrics_port=self.port)
         self._log = log
         self._child = ChildProcess(
             program[-1], [sys.executable, "-m", *program], log, env=as_environ(settings)
