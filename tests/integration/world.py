@@ -19,6 +19,7 @@ from clickhouse_driver import Client
 from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
 from models.registry import ScorerStore, artifact_place
+from schemas.errors import BrokerUnavailable, FatalError, TidelineError
 from schemas.features import FEATURE_NAMES
 from streams.clickhouse import migrations
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
@@ -197,9 +198,25 @@ class World:
         self._others: list[ChildProcess] = []
 
     def __enter__(self) -> World:
-        create_missing(self.settings)
+        self._create_topics()
         self._prepare(self.target)
         return self
+
+    def _create_topics(self) -> None:
+        """Again until it works: a broker that gets no processor answers late, and for a while its
+        own controller takes it for dead."""
+        errors: list[TidelineError] = []
+
+        def created() -> bool:
+            try:
+                create_missing(self.settings)
+            except (BrokerUnavailable, FatalError) as error:
+                errors.append(error)
+                return False
+            return True
+
+        if not wait_until(created, WAIT_SECONDS, 1.0):
+            raise errors[-1]
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
