@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
+import os
 import signal
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import faust
 import faust.tables
 
+from streams import background
 from streams.kafka.access import kafka_access
 from streams.settings import Settings
 from streams.stopping import StopRequests
@@ -77,7 +79,10 @@ class Failure:
     def __call__(self, error: BaseException) -> None:
         if self.error is None:
             self.error = error
-            self._app.loop.create_task(self._app.crash(error))
+            # Should that fail as well, the process is stopped from outside, as by an operator.
+            background.start(
+                self._app.crash(error), "crash", lambda _: os.kill(os.getpid(), signal.SIGTERM)
+            )
 
 
 def app_options(settings: Settings, app_id: str) -> dict[str, Any]:

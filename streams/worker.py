@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import faust
@@ -12,6 +13,7 @@ from faust.types import TP
 
 from models.registry import ScorerStore, Switch, artifact_place, watch
 from schemas.errors import TidelineError
+from streams import background
 from streams.agents import define_agents
 from streams.clickhouse.client import clickhouse_target
 from streams.clickhouse.sink import ClickHouseSink
@@ -91,9 +93,8 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     class App(faust.App):  # type: ignore[misc]
         """Starts and stops what the engine needs around Faust's own services."""
 
-        follower: asyncio.Task[None] | None = None
-        watcher: asyncio.Task[None] | None = None
-        eraser: asyncio.Task[None] | None = None
+        beside: Sequence[asyncio.Task[None]] = ()
+        """What runs until the worker stops; an error in it stops the worker."""
 
         async def on_start(self) -> None:
             await super().on_start()
@@ -104,9 +105,11 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
                 failure.error = error  # told last, and in words
                 raise
             sink.start()
-            self.follower = asyncio.create_task(follower.run())
-            self.watcher = asyncio.create_task(watch(scorers, switched))
-            self.eraser = asyncio.create_task(erasures.run())
+            self.beside = [
+                background.start(follower.run(), "learner snapshots", failure),
+                background.start(watch(scorers, switched), "champions", failure),
+                background.start(erasures.run(), "erasures", failure),
+            ]
             if settings.web.metrics_port:
                 serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
 
@@ -114,9 +117,8 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             # While the consumer, the log and the sink still work: they are what a checkpoint needs.
             await engine.stop()
             await super().on_stop()
-            for task in (self.follower, self.watcher, self.eraser):
-                if task is not None:  # None if the start failed
-                    task.cancel()
+            for task in self.beside:
+                task.cancel()
             await log.stop()
             await page_log.stop()
             await asyncio.get_running_loop().run_in_executor(None, sink.close)

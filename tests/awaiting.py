@@ -1,4 +1,4 @@
-"""`asyncio.run` for results of many megabytes."""
+"""Waiting in tests: `asyncio.run` for results of many megabytes, and turns of the event loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["awaited"]
+__all__ = ["awaited", "turns"]
 
 T = TypeVar("T")
 
@@ -25,3 +25,9 @@ def awaited(coroutine: Coroutine[Any, Any, T]) -> T:
 
     asyncio.run(run())
     return results[0]
+
+
+async def turns(n: int) -> None:
+    """Give everything that is ready `n` turns: for what takes some turns and no time."""
+    for _ in range(n):
+        await asyncio.sleep(0)

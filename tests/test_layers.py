@@ -21,19 +21,26 @@ RULES: dict[str, set[str]] = {
     "schemas": set(),
     "models": {"schemas"},
     "streams.memory": set(),
+    "streams.background": set(),
     "streams.stopping": set(),
     "streams.kernels": {"schemas"},
     "streams.settings": {"schemas"},
     "streams.core": {"schemas", "streams.kernels"},
-    "streams.kafka": {"schemas", "streams.core", "streams.kernels", "streams.settings"},
+    "streams.kafka": {
+        "schemas", "streams.background", "streams.core", "streams.kernels", "streams.settings",
+    },
     "streams.clickhouse": {"schemas", "streams.core", "streams.settings"},
     "streams.telemetry": {"schemas", "streams.core"},
-    "streams.faust_app": {"streams.kafka", "streams.settings", "streams.stopping"},
-    "streams.shard": {"schemas", "streams.core", "streams.kafka", "streams.settings"},
+    "streams.faust_app": {
+        "streams.background", "streams.kafka", "streams.settings", "streams.stopping",
+    },
+    "streams.shard": {
+        "schemas", "streams.background", "streams.core", "streams.kafka", "streams.settings",
+    },
     "streams.agents": {"streams.kafka", "streams.shard"},
     "streams.learner": {
-        "schemas", "models", "streams.core", "streams.faust_app", "streams.kafka",
-        "streams.settings", "streams.stopping", "streams.telemetry",
+        "schemas", "models", "streams.background", "streams.core", "streams.faust_app",
+        "streams.kafka", "streams.settings", "streams.stopping", "streams.telemetry",
     },
     "streams.lag": {
         "schemas", "streams.clickhouse", "streams.kafka", "streams.settings", "streams.stopping",
@@ -43,7 +50,9 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.clickhouse", "streams.core", "streams.kafka", "streams.settings",
         "streams.shard",
     },
-    "streams.replay": {"schemas", "streams.core", "streams.kafka", "streams.settings"},
+    "streams.replay": {
+        "schemas", "streams.background", "streams.core", "streams.kafka", "streams.settings",
+    },
     "streams.evaluation": {
         "schemas", "models", "streams.core", "streams.kafka", "streams.replay", "streams.shard",
     },
@@ -51,15 +60,15 @@ RULES: dict[str, set[str]] = {
         "schemas", "models", "streams.clickhouse", "streams.kafka", "streams.settings",
     },
     "streams.worker": {
-        "schemas", "models", "streams.agents", "streams.clickhouse", "streams.core",
-        "streams.faust_app", "streams.kafka", "streams.learner", "streams.memory",
+        "schemas", "models", "streams.agents", "streams.background", "streams.clickhouse",
+        "streams.core", "streams.faust_app", "streams.kafka", "streams.learner", "streams.memory",
         "streams.privacy", "streams.settings", "streams.shard", "streams.stopping",
         "streams.telemetry",
     },
     "streams.local": {"schemas", "streams.kafka", "streams.settings"},
     "streams.demo": {
-        "schemas", "streams.clickhouse", "streams.kafka", "streams.learner", "streams.local",
-        "streams.replay", "streams.settings",
+        "schemas", "streams.background", "streams.clickhouse", "streams.kafka", "streams.learner",
+        "streams.local", "streams.replay", "streams.settings",
     },
     "streams.commands": {
         "schemas", "models", "streams.clickhouse", "streams.demo", "streams.evaluation",
@@ -74,6 +83,8 @@ RULES: dict[str, set[str]] = {
 # room -> the only packages from outside that it may import, besides the standard library
 OUTSIDE: dict[str, set[str]] = {
     "schemas": {"msgspec"},
+    "streams.background": set(),
+    "streams.stopping": set(),
     "streams.kernels": {"llvmlite", "msgspec", "numba", "numpy"},
     "streams.core": {"cramjam", "msgspec", "numpy", "xxhash"},
 }

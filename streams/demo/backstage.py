@@ -8,6 +8,7 @@ import threading
 import time
 
 from schemas.messages import LearnerSnapshot
+from streams import background
 from streams.kafka.access import kafka_access
 from streams.learner.snapshots import SnapshotFollower
 from streams.replay.producer import InputTopics, ProduceSummary, produce
@@ -69,7 +70,7 @@ class Backstage:
 
     async def _work(self) -> None:
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
-        following = asyncio.create_task(self._follower.run())
+        following = background.start(self._follower.run(), "learner snapshots", self._fail)
         try:
             names = self._settings.topic_names
             self.sent = await produce(
@@ -81,10 +82,15 @@ class Backstage:
                 progress=self._progress,
             )
             self.done = True
-            await following
+            await asyncio.Event().wait()  # until cancelled
         finally:
             following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await asyncio.wait([following])
+
+    def _fail(self, error: BaseException) -> None:
+        assert self._main is not None  # noqa: S101  (it started what has failed)
+        self._error = error
+        self._main.cancel()
 
     def _progress(self, sent: ProduceSummary) -> None:
         if self.started_at is None:

@@ -17,6 +17,7 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 
+from streams import background
 from streams.core.events.records import Records
 from streams.kafka.log import to_records
 from streams.kafka.record_batches import is_v2, read_batches
@@ -41,7 +42,8 @@ async def fetched_columns(
         if drained or remaining <= 0 or fetcher._closed:
             return drained
         resumed.clear()
-        waiter, resuming = fetcher._create_fetch_waiter(), asyncio.create_task(resumed.wait())
+        waiter = fetcher._create_fetch_waiter()
+        resuming = background.start_awaited(resumed.wait(), "resuming")
         try:
             await asyncio.wait(
                 [waiter, resuming], timeout=remaining, return_when=asyncio.FIRST_COMPLETED

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import Any
 
 import faust
@@ -17,6 +18,7 @@ from faust.types import TP
 from models.registry import ScorerStore, Switch, artifact_place, watch
 from schemas.errors import RetryableError
 from schemas.messages import Drift, LearnerSnapshot
+from streams import background
 from streams.faust_app import Failure, app_options, execute
 from streams.kafka.access import kafka_access, require_reachable
 from streams.kafka.log import KafkaLog
@@ -32,7 +34,8 @@ _log = logging.getLogger(__name__)
 
 
 def show(metrics: metrics_module.Metrics, snapshot: LearnerSnapshot, drifts: list[Drift]) -> None:
-    """Put a snapshot's figures into the metrics. Before the first label there are no losses."""
+    """Put a snapshot's figures into the metrics, and its new drifts into the log too. Before the
+    first label there are no losses."""
     metrics.learner_version.set(snapshot.version)
     metrics.learner_blend_weight_ratio.set(snapshot.blend_weight)
     losses = (snapshot.log_loss_champion, snapshot.log_loss_learner, snapshot.log_loss_blend)
@@ -41,6 +44,7 @@ def show(metrics: metrics_module.Metrics, snapshot: LearnerSnapshot, drifts: lis
             metrics.model_log_loss_nats.labels(model).set(loss)
     for drift in drifts:
         metrics.drifts.labels(drift.kind).inc()
+        _log.warning("drift: %s", drift.reason)
 
 
 def create_app(settings: Settings, failure: Failure) -> faust.App:
@@ -66,7 +70,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
             await super().on_start()
             await log.start()
             await service.restore()
-            self.watcher = asyncio.create_task(watch(champions, switched))
+            self.watcher = background.start(watch(champions, switched), "champions", failure)
             if settings.web.metrics_port:
                 metrics_module.serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
 
@@ -90,14 +94,10 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     async def publish() -> None:
         nonlocal published_at
         published_at = time.monotonic()
-        taken = service.next_offset
-        snapshot = await service.publish()
-        if snapshot is not None:
-            drifts = service.news(snapshot)
-            show(metrics, snapshot, drifts)
-            for drift in drifts:
-                _log.warning("drift: %s", drift.reason)
-            await app.consumer.commit_offsets({TP(names.examples, 0): taken})
+        await service.publish_and_commit(
+            partial(show, metrics),
+            lambda offset: app.consumer.commit_offsets({TP(names.examples, 0): offset}),
+        )
 
     @app.agent(examples, name="learner")  # type: ignore[untyped-decorator]
     async def learn(batches: Any) -> None:

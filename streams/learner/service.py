@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -37,8 +38,8 @@ class LearnerService:
         self._learner: OnlineLearner | None = None
         self._published_version = -1
         self._told: set[str] = set()
-        self.next_offset = 0
-        """One past the newest example taken in."""
+        self.next_offset: int | None = None
+        """One past the newest example taken in; None before the first."""
 
     def adopt(self, manifest: Manifest) -> None:
         """Learn on another champion from now on, starting anew from it. Examples go on where they
@@ -75,6 +76,26 @@ class LearnerService:
         if len(batch.records):
             self.next_offset = int(batch.records.offsets[-1]) + 1
         return learned
+
+    async def publish_and_commit(
+        self,
+        show: Callable[[LearnerSnapshot, list[Drift]], None],
+        commit: Callable[[int], Awaitable[object]],
+    ) -> None:
+        """Publish what is new, and only then commit: a snapshot that got lost would else take with
+        it what was learned since the one before. Examples that come meanwhile are left for the
+        next one.
+
+        Args:
+            show: gets the snapshot, and the changes that no earlier one had.
+            commit: gets the offset that the snapshot goes on at.
+        """
+        taken = self.next_offset
+        snapshot = await self.publish()
+        if snapshot is not None:
+            show(snapshot, self.news(snapshot))
+            if taken is not None:
+                await commit(taken)
 
     async def publish(self) -> LearnerSnapshot | None:
         """Write a snapshot if there is anything new; returns it."""

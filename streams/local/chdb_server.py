@@ -327,14 +327,17 @@ class _Server:
         self._listener = socket.create_server((LOOPBACK, port), backlog=64)
         self._busy: set[threading.Thread] = set()
         self._headers = _Headers()
+        self._closed = False
 
     def serve(self) -> None:
-        """Accept until the listener closes."""
+        """Accept until `close`."""
         while True:
             try:
                 client, _ = self._listener.accept()
             except OSError:
-                return
+                if self._closed:
+                    return
+                raise
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             thread = threading.Thread(target=self._converse, args=(client,), daemon=True)
             self._busy.add(thread)
@@ -342,6 +345,7 @@ class _Server:
 
     def close(self) -> None:
         """Stop accepting and close the database; clients see their connections close."""
+        self._closed = True
         self._listener.close()
         self._root.close()
 
@@ -362,6 +366,16 @@ class _Server:
             self._busy.discard(threading.current_thread())
 
 
+def _serve(server: _Server) -> None:
+    """Serve, or end the process: one that listens and accepts nobody would look alive."""
+    try:
+        server.serve()
+    except BaseException:
+        _log.exception("no more clients are accepted")
+        logging.shutdown()
+        os._exit(1)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then exit with status 0."""
     parser = argparse.ArgumentParser(prog="python -m streams.local.chdb_server")
@@ -374,7 +388,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     options.path.mkdir(parents=True, exist_ok=True)
     server = _Server(options.path, options.port)
-    threading.Thread(target=server.serve, name="accept", daemon=True).start()
+    threading.Thread(target=_serve, args=(server,), name="accept", daemon=True).start()
     _log.info("listening on %s:%d", LOOPBACK, options.port)
     signal.sigwait(signals)
     server.close()

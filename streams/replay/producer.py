@@ -22,6 +22,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from streams import background
 from streams.kafka.access import KafkaAccess
 from streams.replay.pacing import Pace, slices
 from streams.replay.partitioner import Partitioner
@@ -153,7 +154,9 @@ class _Sender:
         for kind, partition, batch in batches:
             by_partition[kind, partition].append(batch)
         self._in_flight = [
-            asyncio.ensure_future(self._send_run(self._topics[kind], partition, run))
+            background.start_awaited(
+                self._send_run(self._topics[kind], partition, run), f"{kind}-{partition}"
+            )
             for (kind, partition), run in by_partition.items()
         ]
         counts = {key: len(run) for key, run in runs.items()}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from schemas.messages import Erasure
+from streams import background
 from streams.core.state import snapshot
 from streams.core.state.pages import Page
 from streams.core.state.shard_state import ShardState
@@ -64,8 +65,8 @@ class CheckpointRun:
         loop = asyncio.get_running_loop()
         erased = services.erasures.unreported(state.meta.erased)
         begun = await loop.run_in_executor(services.compute, run._freeze, journal.next_offset)
-        run._task = asyncio.create_task(
-            run._write(begun, offsets, effects, erased), name=f"checkpoint-{shard}"
+        run._task = background.start_awaited(
+            run._write(begun, offsets, effects, erased), f"checkpoint-{shard}"
         )
 
         def ended(task: asyncio.Task[None]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from schemas.errors import FatalError, RetryableError, TidelineError
 from schemas.topics import TopicNames
+from streams import background
 from streams.core.events.records import CLICKSTREAM, ORDERS, RecordBatch
 from streams.shard.journal import Fenced
 from streams.shard.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
@@ -148,7 +149,7 @@ class Engine:
             retryable = isinstance(exc, RetryableError)
             seconds = self._wait_seconds(number) if retryable else self._suspend_seconds
             _log.warning("shard %s: %s; recovering it anew in %s s", number, exc, seconds)
-            task = asyncio.create_task(self._retry(number, seconds))
+            task = background.start(self._retry(number, seconds), f"retry-{number}", self._on_fatal)
             self._retries.add(task)
             task.add_done_callback(self._retries.discard)
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from streams import background
 from streams.core.step import Outputs
 from streams.kafka.log import KeyValue
 from streams.shard.effects import Effects
@@ -40,7 +41,9 @@ class Outgoing:
         if any(records for *_, records in messages):
             # Each step's messages after the last one's: readers drop repeats by ordinal, so
             # they must see ordinals rise.
-            self._sent = loop.create_task(self._append(self._sent, messages))
+            self._sent = background.start_awaited(
+                self._append(self._sent, messages), f"messages-{self._shard}"
+            )
             self._sent.add_done_callback(_retrieve)
             self.effects.add(self._sent)
 

@@ -32,6 +32,7 @@ import msgspec
 
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES
+from streams import background
 from streams.core.events.records import SOURCES, RecordBatch, Records
 from streams.core.plan import Plan, in_runs, next_plan
 from streams.core.state import snapshot
@@ -92,7 +93,11 @@ class Shard:
     def start(self, on_failure: Callable[[int, BaseException], None]) -> None:
         """Recover and run until suspended; `on_failure` hears of anything that ends it."""
         self._suspending = False
-        self._task = asyncio.create_task(self._guarded(on_failure), name=f"shard-{self.number}")
+        self._task = background.start(
+            self._guarded(on_failure),
+            f"shard-{self.number}",
+            lambda error: on_failure(self.number, error),  # what `_guarded` did not expect
+        )
 
     async def offer(self, source: int, batch: RecordBatch) -> None:
         """Take in fetched records. While recovering they are dropped, and no more are fetched
