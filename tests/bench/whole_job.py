@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import click
 
@@ -17,9 +19,9 @@ from streams.kafka.log import KafkaLog
 from streams.settings import Settings
 from tests.bench.machine import FIRST_CORE, cpu_seconds, pin
 from tests.bench.stage import PARTITIONS, Filled, Stage
-from tests.bench.worker import DEADLINE_SECONDS, Worker, total
+from tests.bench.worker import DEADLINE_SECONDS, Samples, Worker, total
 
-__all__ = ["Outcome", "run"]
+__all__ = ["Meters", "Outcome", "Reading", "measure", "run"]
 
 _LOOK_SECONDS = 0.25  # between two looks at the metrics; each costs the worker milliseconds
 
@@ -37,22 +39,71 @@ class Outcome:
     """What the capacity calculation goes by, per event."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was done and used by a moment."""
+
+    at: float
+    """Seconds since the epoch."""
+    accepted: float
+    """Records, by the workers' steps or by ClickHouse's ledger."""
+    rows: float
+    worker_cpu: float
+    broker_cpu: float
+    clickhouse_cpu: float
+
+
+class Meters(Protocol):
+    """The running job, to be looked at as often as one likes."""
+
+    def stepped(self) -> Reading:
+        """Now; `accepted` is what the workers took through a step."""
+        ...
+
+    def stored(self) -> Reading:
+        """`accepted` is what ClickHouse has the rows of, and `at` when it got the last of them."""
+        ...
+
+
+def measure(
+    meters: Meters, warm: int, total: int, look: Callable[[], None]
+) -> tuple[Reading, Reading]:
+    """From `warm` records through the step until ClickHouse has the rows of `total`: what the rows
+    take that are on their way when the last step ends counts too.
+
+    Args:
+        look: called between two looks; waits a little, and raises when it takes too long.
+    """
+    while (start := meters.stepped()).accepted < warm:
+        look()
+    while meters.stepped().accepted < total:  # until then ClickHouse is left alone
+        look()
+    while (stop := meters.stored()).accepted < total:
+        look()
+    return start, stop
+
+
 def run(stage: Stage, filled: Filled, cores: tuple[set[int], ...] = ({FIRST_CORE},)) -> Outcome:
     """Run one worker per entry of `cores`, pinned there, over the topics of `filled`."""
     name = stage.fresh_name("whole")
     settings = stage.settings(filled.topics, name)
     stage.prepare(settings)
     workers = [Worker(settings, stage.directory / f"{name}-{i}.log") for i in range(len(cores))]
+    client = connect(clickhouse_target(settings))
     try:
         for worker, mine in zip(workers, cores, strict=True):
             pin(worker.process.pid, mine)
-        start = _wait_for(workers, filled.history + filled.warm, stage)
-        _wait_for(workers, filled.total, stage)
-        stop = _wait_for_rows(settings, filled.total, workers, stage)
+        start, stop = measure(
+            _Job(stage, workers, client),
+            filled.history + filled.warm,
+            filled.total,
+            _looks(workers),
+        )
         samples = [worker.samples() for worker in workers]
         written = sum(total(s, "tideline_checkpoint_bytes_total") for s in samples)
-        row_bytes = _row_bytes(settings)
+        row_bytes = _row_bytes(client, settings)
     finally:
+        client.disconnect()
         for worker in workers:
             worker.process.stop(20)
     events = int(stop.accepted - start.accepted)
@@ -74,72 +125,57 @@ def run(stage: Stage, filled: Filled, cores: tuple[set[int], ...] = ({FIRST_CORE
     return Outcome(events, seconds, stop.worker_cpu - start.worker_cpu, costs=costs)
 
 
-@dataclass(frozen=True)
-class _Mark:
-    at: float
-    accepted: float
-    worker_cpu: float
-    broker_cpu: float
-    clickhouse_cpu: float
-    rows: float
+class _Job:
+    """`Meters` of real workers."""
+
+    def __init__(self, stage: Stage, workers: list[Worker], client: Any) -> None:
+        self._stage, self._workers, self._client = stage, workers, client
+
+    def stepped(self) -> Reading:
+        samples = [worker.samples() for worker in self._workers]
+        accepted = sum(total(s, "tideline_records_accepted_total") for s in samples)
+        return self._reading(time.time(), accepted, samples)
+
+    def stored(self) -> Reading:
+        # A row of `batches` is inserted after all other effects of its step.
+        ((accepted, last),) = self._client.execute(
+            "SELECT sum(accepted), toFloat64(max(inserted_at)) FROM batches"
+        )
+        return self._reading(float(last), accepted, [w.samples() for w in self._workers])
+
+    def _reading(self, at: float, accepted: float, samples: list[Samples]) -> Reading:
+        return Reading(
+            at, accepted, sum(total(s, "tideline_sink_rows_total") for s in samples),
+            sum(cpu_seconds(w.process.pid) for w in self._workers),
+            cpu_seconds(self._stage.broker_pid), cpu_seconds(self._stage.clickhouse_pid),
+        )  # fmt: skip
 
 
-def _mark(at: float, accepted: float, workers: list[Worker], stage: Stage, rows: float) -> _Mark:
-    return _Mark(
-        at, accepted, sum(cpu_seconds(w.process.pid) for w in workers),
-        cpu_seconds(stage.broker_pid), cpu_seconds(stage.clickhouse_pid), rows,
-    )  # fmt: skip
+def _looks(workers: list[Worker]) -> Callable[[], None]:
+    """Waits from one look to the next. Raises when a worker has ended, or all take too long."""
+    end = time.monotonic() + 2 * DEADLINE_SECONDS
 
-
-def _wait_for(workers: list[Worker], events: int, stage: Stage) -> _Mark:
-    """Until all workers together have taken so many records through a step."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < end:
+    def look() -> None:
         for worker in workers:
             worker.check()
-        samples = [worker.samples() for worker in workers]
-        accepted = sum(total(s, "tideline_records_accepted_total") for s in samples)
-        if accepted >= events:
-            rows = sum(total(s, "tideline_sink_rows_total") for s in samples)
-            return _mark(time.time(), accepted, workers, stage, rows)
-        time.sleep(_LOOK_SECONDS)
-    raise click.ClickException(
-        f"the worker took {accepted:,.0f} of {events:,} events in {DEADLINE_SECONDS:.0f} s; "
-        "is something else running on this machine?"
-    )
-
-
-def _wait_for_rows(settings: Settings, events: int, workers: list[Worker], stage: Stage) -> _Mark:
-    """Until ClickHouse has every row; its own clock tells since when. A `batches` row is inserted
-    after all other effects of its step."""
-    client = connect(clickhouse_target(settings))
-    end = time.monotonic() + DEADLINE_SECONDS
-    try:
-        while time.monotonic() < end:
-            ((accepted, last),) = client.execute(
-                "SELECT sum(accepted), toFloat64(max(inserted_at)) FROM batches"
+        if time.monotonic() > end:
+            raise click.ClickException(
+                f"ClickHouse does not have all events after {2 * DEADLINE_SECONDS:.0f} s; "
+                "is something else running on this machine?"
             )
-            if accepted >= events:
-                rows = sum(total(w.samples(), "tideline_sink_rows_total") for w in workers)
-                return _mark(float(last), accepted, workers, stage, rows)
-            time.sleep(_LOOK_SECONDS)
-    finally:
-        client.disconnect()
-    raise click.ClickException(f"ClickHouse did not get all rows in {DEADLINE_SECONDS:.0f} s")
+        time.sleep(_LOOK_SECONDS)
+
+    return look
 
 
-def _row_bytes(settings: Settings) -> float:
+def _row_bytes(client: Any, settings: Settings) -> float:
     """Of an average row of all tables, uncompressed."""
-    client = connect(clickhouse_target(settings))
-    try:
-        ((size,),) = client.execute(
-            "SELECT sum(data_uncompressed_bytes) / sum(rows) FROM system.parts "
-            "WHERE active AND database = %(database)s",
-            {"database": settings.clickhouse.database},
-        )
-        return float(size)
-    finally:
-        client.disconnect()
+    ((size,),) = client.execute(
+        "SELECT sum(data_uncompressed_bytes) / sum(rows) FROM system.parts "
+        "WHERE active AND database = %(database)s",
+        {"database": settings.clickhouse.database},
+    )
+    return float(size)
 
 
 async def _journal_bytes(settings: Settings) -> int:
