@@ -15,14 +15,17 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 
 from schemas.errors import BrokerUnavailable, StateError
+from schemas.messages import LearnerSnapshot
 from streams.core.events.records import RecordBatch
 from streams.shard import shard as shard_module
 from streams.shard.engine import Engine
 from streams.shard.journal import Fenced, Journal
+from tests.awaiting import turns
 from tests.shard.memory import MemoryLog, MemorySink, NoFaults
 from tests.shard.oracle import assert_same_state
 from tests.shard.rig import (
@@ -267,6 +270,73 @@ def test_a_sink_that_never_answers_holds_back_checkpoints_and_commits() -> None:
         successor = rig.process("b")
         await successor.run()
         await rig.check(successor.shard)
+
+    asyncio.run(go())
+
+
+class Full(MemorySink):
+    """Has no room until `room` is set, and counts what is submitted all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room, self.waiting, self.submitted = asyncio.Event(), 0, 0
+
+    async def wait_for_room(self) -> None:
+        self.waiting += 1
+        await self.room.wait()
+
+    def submit(self, blocks: Any, on_alerts: Callable[[], None] | None = None) -> Future[None]:
+        self.submitted += 1
+        return super().submit(blocks, on_alerts)
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+def test_a_step_is_taken_only_once_the_sink_has_room(replayed: bool) -> None:
+    """Also one that is replayed. Without, the sink would refuse rows, and the shard start again."""
+
+    async def go() -> None:
+        rig = loaded()
+        if replayed:
+            assert await crashes(rig, 50, "first", TRICKLE) is not None
+        full = Full()
+        process = rig.process("second")
+        process.shard._s = replace(process.shard._s, sink=full)
+        process.shard.start(process.failed)
+        async with running(process.pump()):
+            await process.until(lambda: full.waiting > 0 or full.submitted > 0)
+            steps = rig.log.records(TOPICS.journal, SHARD)
+            await turns(50)
+            assert (full.waiting, full.submitted) == (1, 0)
+            assert rig.log.records(TOPICS.journal, SHARD) == steps
+            full.room.set()
+            await process.until(lambda: process.done)
+            await process.shard.suspend(30)
+        assert process.failure is None
+        assert full.waiting == full.submitted
+        assert process.monitor.states.count("recovering") == 1
+
+    asyncio.run(go())
+
+
+def test_every_newer_learner_snapshot_is_taken_into_a_plan_once() -> None:
+    async def go() -> None:
+        rig = loaded()
+        process = rig.process("", fetch=TRICKLE)
+
+        def newest() -> LearnerSnapshot | None:
+            """A newer one after every 15 records; at the end an old one, as for a worker that has
+            just begun to follow."""
+            at = sum(process.at)
+            version = at // 15 if at < sum(rig.ends) - 20 else 1
+            return LearnerSnapshot(version, "fake-1", "", 9, 0.5, 0.0, 1.0, [], [], [])
+
+        process.shard._s = replace(process.shard._s, learner=newest)
+        await process.run()
+        oracle = await rig.check(process.shard)
+        versions = [plan.learner["version"] for plan in oracle.plans if plan.learner is not None]
+        assert len(versions) > 2
+        assert versions == sorted(set(versions))
+        assert oracle.state.meta.learner["version"] == versions[-1]
 
     asyncio.run(go())
 
