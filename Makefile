@@ -17,7 +17,7 @@ LOCKED := requirements.lock deploy/requirements.lock
 .DELETE_ON_ERROR:
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test faults soak check format train bench docs lock audit clean
+.PHONY: help setup demo test faults soak mutants check format train bench docs lock audit clean
 
 help: ## List the commands
 	@echo "Usage: make COMMAND [ARGS=\"...\"]   (arguments for the program behind it)"; echo
@@ -40,6 +40,10 @@ faults: $(READY) ## Break everything on purpose, and count what was lost; ARGS="
 
 soak: $(READY) ## Load with random faults; MINUTES=30
 	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) $(ARGS)
+
+# An hour on one core, at the lowest priority. It also lists what no test notices.
+mutants: $(READY) ## Put small faults into the code and see that tests fail; ARGS="--module kafka"
+	@$(BIN)/python -m tests.mutation $(ARGS)
 
 check: $(READY) ## Lint, formatting, types, layers; silent when all is well
 	@failed=0; \
