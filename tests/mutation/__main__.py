@@ -42,8 +42,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
         "tests/clickhouse/test_sink.py",
         "tests/clickhouse/test_migrations.py",
     ),
-    "streams/learner_app.py": ("tests/learner", "tests/models/test_registry.py"),
-    "streams/follow.py": ("tests/learner",),
+    "streams/learner": ("tests/learner", "tests/models/test_registry.py"),
     "streams/background.py": ("tests/test_background.py",),
 }
 """A room or a module -> the tests that see its faults within their own process."""
