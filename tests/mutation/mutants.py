@@ -29,6 +29,9 @@ _TOLD = {"debug", "info", "warning", "error", "exception"}
 """Of a logger: what is only told is not mutated, and neither are errors' texts."""
 
 
+_SWAP = "swapped with the next statement"
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One fault that can be put into a module."""
@@ -50,7 +53,7 @@ def mutants(source: str, path: str) -> list[Mutant]:
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     found = []
     for number, node in enumerate(ast.walk(tree)):
-        faults = list(_faults(node))
+        faults = [what for what in _faults(node) if what != _SWAP or _has_next(node, parents)]
         function = _function_around(node, parents) if faults else None
         if function is not None:
             line = node.lineno  # type: ignore[attr-defined]
@@ -107,7 +110,12 @@ def _faults(node: ast.AST) -> Iterator[str]:
     elif _is_droppable(node):
         yield "statement dropped"
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Await | ast.Call):
-        yield "swapped with the next statement"
+        yield _SWAP
+
+
+def _has_next(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
+    blocks = (value for _, value in ast.iter_fields(parents[node]) if isinstance(value, list))
+    return any(node in block[:-1] for block in blocks)
 
 
 def _is_droppable(node: ast.AST) -> bool:
@@ -140,7 +148,7 @@ def _apply(tree: ast.Module, node: ast.AST, what: str) -> None:
             node.body, node.orelse = node.body + node.orelse, []
         case ast.Return(), _:
             node.value = ast.Constant(None)
-        case ast.stmt(), "swapped with the next statement":
+        case ast.stmt(), str(fault) if fault == _SWAP:
             block, at = _block_of(tree, node)
             block[at : at + 2] = reversed(block[at : at + 2])
         case ast.stmt(), _:

@@ -262,6 +262,9 @@ def test_a_sink_that_never_answers_holds_back_checkpoints_and_commits() -> None:
         async with running(process.pump()):
             await process.until(lambda: len(rig.log.records(TOPICS.journal, SHARD)) >= 3)
             await process.shard.suspend(0.1)
+            await turns(3)
+            names = {task.get_name() for task in asyncio.all_tasks()}
+            assert not any(name.startswith("checkpoint") for name in names)  # it is given up
         assert rig.committed == (0, 0)
         manifests = [
             k for _, k, _ in rig.log.records(TOPICS.checkpoints, SHARD) if b"manifest" in k
