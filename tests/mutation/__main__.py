@@ -53,7 +53,8 @@ SLOW = "every_call or apache_kafka"
 _INVALID = 77  # exit status: the fault can't be put in
 _PATIENCE = 3.0  # a run may work so many times as long as one without a fault
 _PATIENCE_SECONDS = 10.0
-_IDLE_SECONDS = 30.0  # none waits so long for anything when all is well
+_IDLE_SECONDS = 20.0  # a run that has worked less than this share of it waits for nothing
+_IDLE_SHARE = 0.01
 
 
 @dataclass
@@ -104,15 +105,17 @@ def outcome(
             status = _run_tests(mutant, tests, thorough)
         finally:
             os._exit(status)
-    used, since = 0.0, time.monotonic()
+    looked, then = time.monotonic(), 0.0
     while True:
         ended, status, usage = os.wait4(child, os.WNOHANG)
         if ended:
             return Outcome(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
-        now = cpu_seconds(child)
-        if now > used:
-            used, since = now, time.monotonic()
-        if used > cpu_limit_seconds or time.monotonic() - since > _IDLE_SECONDS:
+        used = cpu_seconds(child)
+        if time.monotonic() - looked > _IDLE_SECONDS:
+            if used - then < _IDLE_SHARE * _IDLE_SECONDS:
+                os.killpg(child, signal.SIGKILL)
+            looked, then = time.monotonic(), used
+        if used > cpu_limit_seconds:
             os.killpg(child, signal.SIGKILL)
         time.sleep(0.05)
 

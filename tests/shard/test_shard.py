@@ -110,6 +110,7 @@ def test_a_clean_run_makes_everything_that_can_be_made(fetch: int) -> None:
         assert set(champions) == {"fake-1", "fake-2"}  # one was promoted on the way
         assert rig.committed == rig.ends
         assert oracle.state.meta.learner["version"] == 7
+        assert not process.shard._state.rows_guard.frozen  # copies nothing once it was written
 
     asyncio.run(go())
 
