@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["awaited", "turns"]
+__all__ = ["awaited", "close_unused_loop", "turns"]
 
 T = TypeVar("T")
 
@@ -31,3 +31,8 @@ async def turns(n: int) -> None:
     """Give everything that is ready `n` turns: for what takes some turns and no time."""
     for _ in range(n):
         await asyncio.sleep(0)
+
+
+def close_unused_loop(app: Any) -> None:
+    """Of a Faust app that never ran: its consumer has made an event loop for a thread."""
+    app.consumer._thread.thread_loop.close()

@@ -20,7 +20,7 @@ from streams.learner.snapshots import SnapshotFollower
 from streams.local import chdb_server
 from streams.privacy.erasure_board import ErasureBoard
 from streams.settings import Settings
-from tests.awaiting import turns
+from tests.awaiting import close_unused_loop, turns
 from tests.shard.memory import MemoryLog
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +119,7 @@ async def stops(create_app: Callable[[Settings, Failure], Any]) -> None:
     assert isinstance(failure.error, Bug)
     assert app.crashed
     await app.on_stop()
-    app.consumer._thread.thread_loop.close()  # never begun
+    close_unused_loop(app)
 
 
 @pytest.mark.parametrize("part", ["snapshots", "champions", "erasures"])

@@ -1,0 +1,35 @@
+"""Settings as the core gets them: all of them, and in milliseconds."""
+
+from __future__ import annotations
+
+from streams.core.config import CoreConfig
+from streams.core.events.events import DecodeRules
+from streams.settings import Settings, override
+from streams.shard.config import core_config
+
+DAY_MS = 86_400_000
+
+
+def test_every_setting_of_the_core_arrives_in_its_unit() -> None:
+    settings = override(
+        Settings(),
+        kafka_clickstream_topic="clicks", kafka_orders_topic="buys", stream_max_future_seconds=90,
+        stream_currency="EUR", stream_lateness_days=1.5, stream_sweep_interval_seconds=7,
+        alerts_enter=0.7, alerts_leave=0.4, alerts_cooldown_days=2, alerts_min_orders=4,
+        alerts_active_within_days=60, alerts_holdout_share=0.1, model_shop_min_days=30,
+        model_score_sample_share=0.2,
+    )  # fmt: skip
+    assert core_config(settings) == CoreConfig(
+        topics=("clicks", "buys"),
+        decode=DecodeRules(max_future_ms=90_000, currency="EUR", rates=settings.stream.rates),
+        lateness_ms=DAY_MS * 3 // 2,
+        sweep_interval_ms=7_000,
+        alert_enter=0.7,
+        alert_leave=0.4,
+        alert_cooldown_ms=2 * DAY_MS,
+        min_orders=4,
+        active_within_ms=60 * DAY_MS,
+        holdout_share=0.1,
+        shop_min_ms=30 * DAY_MS,
+        sample_share=0.2,
+    )
