@@ -102,3 +102,27 @@ def test_the_agent_publishes_between_batches_once_the_interval_has_passed(
     assert calls.count("take") == 2
     assert calls.count("publish_and_commit") == published
     assert calls[0] == "take"
+
+
+def test_what_no_batch_follows_is_published_by_the_timer_until_it_can_be(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    published = asyncio.Event()
+
+    async def publish(*_: Any) -> None:
+        calls.append("publish")
+        if len(calls) < 3:
+            raise BrokerUnavailable("away")
+        published.set()
+
+    monkeypatch.setattr(LearnerService, "publish_and_commit", publish)
+
+    async def go() -> None:
+        (timer,) = app_of(0.001)._app_tasks
+        task = asyncio.create_task(timer())
+        await asyncio.wait_for(published.wait(), 60)
+        task.cancel()
+
+    asyncio.run(go())
+    assert calls[:3] == ["publish"] * 3
+    assert caplog.text.count("learner snapshot not published yet: away") == 2

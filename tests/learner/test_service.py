@@ -179,3 +179,18 @@ def test_a_restart_goes_on_from_the_newest_snapshot(manifest: Manifest) -> None:
         assert found.positions == {"0": 30}
 
     asyncio.run(go())
+
+
+def test_a_champion_that_was_adopted_before_the_start_is_the_one_learned_on(
+    manifest: Manifest,
+) -> None:
+    async def go() -> None:
+        other = msgspec.structs.replace(manifest, version="2026-01-01-00000000")
+        world = World(manifest)
+        world.service.adopt(other)
+        await world.service.restore()
+        assert await world.service.take(batch(other, 1, 3)) == 3
+        await world.publish()
+        assert world.published.champion_version == other.version
+
+    asyncio.run(go())

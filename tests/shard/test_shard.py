@@ -24,7 +24,8 @@ from schemas.messages import LearnerSnapshot
 from streams.core.events.records import RecordBatch
 from streams.shard import shard as shard_module
 from streams.shard.engine import Engine
-from streams.shard.journal import Fenced, Journal
+from streams.shard.journal import Fenced, Journal, Takeover
+from streams.shard.journal import _decoder as journal_decoder
 from tests.awaiting import turns
 from tests.shard.memory import MemoryLog, MemorySink, NoFaults
 from tests.shard.oracle import assert_same_state
@@ -243,6 +244,7 @@ def test_a_suspension_without_time_loses_the_steps_of_nobody() -> None:
             await process.until(lambda: process.done)
             await process.shard.suspend(30)
         assert process.failure is None
+        assert len(terms(rig)) == len(set(terms(rig))) == 2  # the first's may still arrive
         await rig.check(process.shard)
 
     asyncio.run(go())
@@ -380,6 +382,25 @@ def test_input_that_retention_took_before_it_was_replayed_is_noticed() -> None:
         rig.log.expire(TOPICS.clickstream, SHARD, rig.ends[0] - 1)
         with pytest.raises(StateError, match=TOPICS.clickstream):
             await rig.process("second").run()
+
+    asyncio.run(go())
+
+
+def terms(rig: Rig) -> list[str]:
+    """The names under which the shard was taken over."""
+    entries = (
+        journal_decoder.decode(value or b"")
+        for _, _, value in rig.log.records(TOPICS.journal, SHARD)
+    )
+    return [entry.owner for entry in entries if isinstance(entry, Takeover)]
+
+
+def test_records_that_come_while_a_shard_recovers_pause_their_topic() -> None:
+    async def go() -> None:
+        rig = loaded()
+        process = rig.process("")
+        await process.shard.offer(0, await fetched(rig, 0))
+        assert process.paused == [True, False]
 
     asyncio.run(go())
 
@@ -652,6 +673,10 @@ def test_a_shard_that_went_to_another_worker_is_forgotten() -> None:
         await engine.assigned([])
         assert process.monitor.states[-1] == "forgotten"
         assert engine.shards == []
+        await engine.assigned([SHARD])  # and back
+        await process.until(lambda: process.monitor.states[-1:] == ["running"])
+        await engine.stop()
+        assert len(terms(process.rig)) == len(set(terms(process.rig))) == 2
 
     asyncio.run(go())
 
