@@ -95,6 +95,19 @@ class LearnerSnapshot(msgspec.Struct, frozen=True):
     """What only the learner needs to go on exactly (optimiser and scaler numbers, MessagePack)."""
 
 
+class JournalledSnapshot(LearnerSnapshot, frozen=True):
+    """A snapshot inside journals and checkpoints: every field but `state` is written as in a
+    `LearnerSnapshot`."""
+
+    state: str = ""  # type: ignore[assignment]
+    """As text (base64). Journals and checkpoints have always had text here, and bytes are another
+    type in MessagePack: those already written could not be read."""
+
+    @staticmethod
+    def of(snapshot: LearnerSnapshot) -> JournalledSnapshot:
+        return msgspec.convert(msgspec.to_builtins(snapshot), JournalledSnapshot)
+
+
 class AlertMessage(msgspec.Struct, frozen=True):
     """One churn alert as other systems read it (JSON, keyed by user)."""
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.messages import Erasure
+from schemas.messages import Erasure, JournalledSnapshot, LearnerSnapshot
 from streams.core.state.shard_state import Meta
 
 __all__ = ["SWEEP_SLICE_ROWS", "Clock", "Pending", "Plan", "in_runs", "next_plan"]
@@ -47,8 +47,8 @@ class Plan(msgspec.Struct, frozen=True):
     """How many rows to sweep from the shard's sweep cursor."""
     champion: str = ""
     """Version of the model artifact that scores this step."""
-    learner: Any = None
-    """A learner snapshot that takes effect with this step (as builtins), or None: no change."""
+    learner: JournalledSnapshot | None = None
+    """A learner snapshot that takes effect with this step; None: no change."""
     erase: tuple[Erasure, ...] = ()
     """People who are forgotten before this step's records are looked at."""
 
@@ -74,8 +74,15 @@ def next_plan(
     sweep_interval_ms: int,
     max_records: int,
     users: int,
+    champion: str = "",
+    learner: LearnerSnapshot | None = None,
+    erase: tuple[Erasure, ...] = (),
 ) -> Plan | None:
-    """The next step, or None when there is nothing to do yet. Pure; `wall_ms` is given."""
+    """The next step, or None when there is nothing to do yet. Pure; `wall_ms` is given.
+
+    `champion` is the version in use, `learner` the newest snapshot: it is part of the plan if the
+    shard has an older one, or none. People to `erase` get a step even if no record waits.
+    """
     wall_ms = max(wall_ms, meta.clock_ms)  # a clock that was set back stands still for us
     reached = _reached(pending)
     sweep_due = clock == "event" and 0 < meta.next_sweep_ms <= reached
@@ -89,14 +96,23 @@ def next_plan(
         if sweep_due:
             clock_ms = meta.next_sweep_ms
             sweep_rows = min(SWEEP_SLICE_ROWS, users - meta.sweep_row)
-        elif not sweep_rows:
+        elif not sweep_rows and not erase:
             return None
     start = (meta.offsets[0], meta.offsets[1])
     stop = tuple(
         int(p.offsets[n - 1]) + 1 if n else first
         for p, n, first in zip(pending, counts, start, strict=True)
     )
-    return Plan(meta.seq + 1, start, (stop[0], stop[1]), clock_ms, sweep_rows)
+    return Plan(
+        seq=meta.seq + 1,
+        start=start,
+        stop=(stop[0], stop[1]),
+        clock_ms=clock_ms,
+        sweep_rows=sweep_rows,
+        champion=champion,
+        learner=_newer(learner, meta.learner),
+        erase=erase,
+    )
 
 
 def in_runs(plans: Sequence[Plan], max_records: int) -> Iterator[Sequence[Plan]]:
@@ -110,11 +126,20 @@ def in_runs(plans: Sequence[Plan], max_records: int) -> Iterator[Sequence[Plan]]
             first = i
 
 
+def _newer(
+    learner: LearnerSnapshot | None, current: LearnerSnapshot | None
+) -> JournalledSnapshot | None:
+    """The snapshot, unless the shard has it or a newer one already."""
+    if learner is None or (current is not None and current.version >= learner.version):
+        return None
+    return JournalledSnapshot.of(learner)
+
+
 _FOREVER: Final = 2**62
 
 
 def _first_sweep(pending: tuple[Pending, Pending], interval_ms: int) -> int:
-    """A fresh shard's first sweep: at the end of the interval that its first record lies in."""
+    """A new shard's first sweep: at the end of the interval that its first record lies in."""
     first = min((int(p.timestamps_ms[0]) for p in pending if len(p.timestamps_ms)), default=0)
     return (first // interval_ms + 1) * interval_ms
 

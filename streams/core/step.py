@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,10 +86,10 @@ def step(
     _check(state, plan, records)
     meta.seq = plan.seq
     look_ahead(state, scorer.horizon_days)
-    known = learner = _snapshot(meta.learner)
+    known = meta.learner
     if plan.learner is not None:
         meta.learner = plan.learner
-        learner = _snapshot(plan.learner)
+    learner = meta.learner
 
     forget_some(state)
 
@@ -187,10 +186,6 @@ def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:
         missing = stop != start and not len(offsets)
         if missing or (len(offsets) and (offsets[0] < start or offsets[-1] != stop - 1)):
             raise ValueError(f"step {plan.seq}: the records of source {source} are not the plan's")
-
-
-def _snapshot(learner: Any) -> LearnerSnapshot | None:
-    return None if learner is None else msgspec.convert(learner, LearnerSnapshot)
 
 
 def _move_clock(

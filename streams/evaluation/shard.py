@@ -19,7 +19,7 @@ from models.blend import Scorer, Scores
 from models.champion import Champion, Outlook
 from models.learner import OnlineLearner
 from schemas.features import FEATURE_NAMES
-from schemas.messages import Drift, LearnerSnapshot
+from schemas.messages import Drift, JournalledSnapshot, LearnerSnapshot
 from streams.core.config import CoreConfig
 from streams.core.events.records import ORDERS, Records
 from streams.core.features import DAY_MS, features
@@ -143,9 +143,10 @@ class ReplayedShard:
             self.state.money.advance(cut_ms)
 
     def _step(self, plan: Plan, taken: Records) -> None:
-        told = None if self._snapshot is None else msgspec.to_builtins(self._snapshot)
+        new = None if self._snapshot is None else JournalledSnapshot.of(self._snapshot)
         self._snapshot = None
-        plan = msgspec.structs.replace(plan, champion=self._scorer.champion_version, learner=told)
+        # also one of the version that the shard has: another champion keeps counting from there
+        plan = msgspec.structs.replace(plan, champion=self._scorer.champion_version, learner=new)
         outputs = step(self.state, plan, (Records.empty(), taken), self._config, self._scorer)
         self.steps += 1
         self.refused.update(letter.reason for letter in outputs.dead_letters)

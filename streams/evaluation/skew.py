@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
-from schemas.messages import LearnerSnapshot
 from schemas.topics import TopicNames
 from streams.core.config import CoreConfig, Scorer
 from streams.core.events.records import SOURCES, Records
@@ -242,9 +241,7 @@ def _compare(state: ShardState, samples: Sequence[Sample], scorer: Scorer, found
     # Who was parked by that step gets a row, and is parked again by a later sweep.
     rows = state.rows_of(Texts.of([s.user_id for s in known]))
     x = features(state, rows, state.meta.clock_ms)
-    learner = state.meta.learner
-    weights = None if learner is None else msgspec.convert(learner, LearnerSnapshot)
-    made = scorer.score(x, weights)
+    made = scorer.score(x, state.meta.learner)
     scores = np.stack([made.p_churn, made.p_champion, made.p_learner, made.spend], axis=1)
     for sample, row, score in zip(known, x, scores, strict=True):
         differ = [

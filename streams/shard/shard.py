@@ -207,53 +207,33 @@ class Shard:
         inbox = self._inbox
         assert inbox is not None  # noqa: S101  (_run set it)
         self._wake.clear()
+        meta, clock, wall_ms = self._state.meta, self._s.clock, self._s.wall_ms()
         plan = next_plan(
-            self._state.meta,
+            meta,
             inbox.pending([self._s.inputs.log_end(source, self.number) for source in SOURCES]),
-            clock=self._s.clock,
-            wall_ms=self._s.wall_ms(),
+            clock=clock,
+            wall_ms=wall_ms,
             sweep_interval_ms=self._s.config.sweep_interval_ms,
             max_records=self._s.max_records,
             users=self._state.sweep_places,
+            champion=self._s.scorer("").champion_version,
+            learner=self._s.learner(),
+            erase=self._s.erasures.due(self.number, meta, clock, wall_ms),
         )
         if self._checkpoint is not None and self._checkpoint.ended:
             await self._checkpointed()
         if time.monotonic() - self._checkpoint_at >= self._s.checkpoint_seconds:
             await self._begin_checkpoint()
-        plan = self._with_erasures(plan)
         if plan is None:
             await self._rest(TICK_SECONDS)
             return
         await self._s.sink.wait_for_room()
-        plan = self._complete(plan)
         await self._step(plan, inbox.take(plan), journal=True)
         if plan.erase:
             self._checkpoint_at = -math.inf  # one without them, as soon as may be
         self._balance()
         if len(inbox) < self._s.max_records // 2 and not self._suspending:
             await asyncio.sleep(LINGER_SECONDS)
-
-    def _with_erasures(self, plan: Plan | None) -> Plan | None:
-        """The plan with everybody who is to be erased; one without records if there is no other."""
-        meta, clock, wall_ms = self._state.meta, self._s.clock, self._s.wall_ms()
-        due = self._s.erasures.due(self.number, meta, clock, wall_ms)
-        if not due:
-            return plan
-        if plan is None:
-            here = self._offsets
-            plan = Plan(meta.seq + 1, here, here, wall_ms if clock == "wall" else 0, 0)
-        return msgspec.structs.replace(plan, erase=due)
-
-    def _complete(self, plan: Plan) -> Plan:
-        """Add what only the shell knows: the models in use, and a learner snapshot if it is new."""
-        snapshot = self._s.learner()
-        champion = self._s.scorer("").champion_version
-        current = self._state.meta.learner
-        if snapshot is None or (current is not None and current["version"] >= snapshot.version):
-            return msgspec.structs.replace(plan, champion=champion)
-        return msgspec.structs.replace(
-            plan, champion=champion, learner=msgspec.to_builtins(snapshot)
-        )
 
     async def _step(self, plan: Plan, records: Sequence[Records], *, journal: bool) -> None:
         started = time.monotonic()

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 
 from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES
+from schemas.messages import JournalledSnapshot
 from streams.core.plan import Plan
 from streams.core.state.shard_state import ShardState
 from streams.core.step import step
@@ -70,7 +70,7 @@ class _Steps:
         start = meta.offsets[0], meta.offsets[1]
         records = columns(block, start)
         stop = start[0] + len(records[0]), start[1] + len(records[1])
-        learner = None if meta.seq else msgspec.to_builtins(snapshot_of(self._scorer))
+        learner = None if meta.seq else JournalledSnapshot.of(snapshot_of(self._scorer))
         plan = Plan(meta.seq + 1, start, stop, _NOW_MS, 0, learner=learner)
         return lambda: step(self._state, plan, records, self._config, self._scorer)
 

@@ -21,6 +21,7 @@ from faust.types import TP
 
 from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES
+from schemas.messages import JournalledSnapshot
 from streams.agents import define_agents
 from streams.core.events.records import SOURCES, RecordBatch
 from streams.core.plan import next_plan
@@ -80,11 +81,11 @@ class Rung:
                     return
 
     @property
-    def _learner(self) -> Any:
+    def _learner(self) -> JournalledSnapshot:
         scorer = ScorerStore(
             artifact_directory(self._settings.model.artifact), self._settings.stream.currency
         ).get("")
-        return msgspec.to_builtins(snapshot_of(scorer))
+        return JournalledSnapshot.of(snapshot_of(scorer))
 
     async def revoked(self) -> None:
         """Nothing was promised to anybody."""

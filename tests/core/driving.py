@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES
-from schemas.messages import LearnerSnapshot
+from schemas.messages import JournalledSnapshot, LearnerSnapshot
 from streams.core.config import CoreConfig
 from streams.core.events.events import DecodeRules
 from streams.core.events.records import SOURCES, Records
@@ -163,7 +163,7 @@ class Driver:
         clock_ms: int = 0,
         sweep_rows: int = 0,
         at_ms: int | None = None,
-        learner: Any = None,
+        learner: JournalledSnapshot | None = None,
     ) -> Outputs:
         """One step of these events. `at_ms` is the records' timestamp, else each event's own."""
         rows = [[record(e, at_ms) for e in events] for events in (clicks, orders)]
@@ -178,7 +178,7 @@ class Driver:
         *,
         clock_ms: int = 0,
         sweep_rows: int = 0,
-        learner: Any = None,
+        learner: JournalledSnapshot | None = None,
     ) -> Outputs:
         start = tuple(self.state.meta.offsets)
         records = to_records(clicks, start[0]), to_records(orders, start[1])

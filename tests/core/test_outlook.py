@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES
-from schemas.messages import Drift, LearnerSnapshot
+from schemas.messages import Drift, JournalledSnapshot
 from streams.core.state.shard_state import ShardState
 from tests.core.driving import DAY_MS, T0, Driver, FakeOutlook, SilenceScorer, click, order
 
@@ -109,9 +108,9 @@ def test_an_outlook_goes_when_a_champion_asks_for_more_orders() -> None:
     assert newest(made)["next_order_at"] == 0
 
 
-def snapshot(version: int, *drifts: int) -> Any:
-    """A learner snapshot that tells of changes noticed at these versions."""
-    told = [
+def snapshot(version: int, *drifts: int) -> JournalledSnapshot:
+    """A learner snapshot with changes noticed at these versions."""
+    noticed = [
         Drift(
             drift_id=f"d{v}", version=v, detected_at_ms=T0 + v, since_ms=T0, kind="loss",
             stream="champion log loss", direction="up", mean_before=0.3, mean_since=0.6,
@@ -120,12 +119,10 @@ def snapshot(version: int, *drifts: int) -> Any:
         for v in drifts
     ]  # fmt: skip
     zeros = [0.0] * len(FEATURE_NAMES)
-    return msgspec.to_builtins(
-        LearnerSnapshot(
-            version=version, champion_version="fake-1", features_hash="", labels=version,
-            blend_weight=0.0, intercept=0.0, logit_weight=1.0, weights=zeros, mean=zeros,
-            scale=[1.0] * len(FEATURE_NAMES), drifts=told,
-        )
+    return JournalledSnapshot(
+        version=version, champion_version="fake-1", features_hash="", labels=version,
+        blend_weight=0.0, intercept=0.0, logit_weight=1.0, weights=zeros, mean=zeros,
+        scale=[1.0] * len(FEATURE_NAMES), drifts=noticed,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from schemas.messages import Erasure, JournalledSnapshot
 from streams.core.plan import SWEEP_SLICE_ROWS, Clock, Pending, Plan, in_runs, next_plan
 from streams.core.state.shard_state import Meta
 from tests.core.driving import (
@@ -221,6 +222,31 @@ def test_nothing_to_do_is_no_plan() -> None:
         assert ask(Meta(0), waits(caught_up=False), waits(), clock=clock) is None
     swept = Meta(0, clock_ms=T0, next_sweep_ms=T0 + 1)
     assert ask(swept, waits(), waits(), users=5) is None
+
+
+@pytest.mark.parametrize("clock", ["event", "wall"])
+def test_people_to_erase_get_a_step_though_no_record_waits(clock: Clock) -> None:
+    person = Erasure("e", "d", b"salt", 1, 0, T0 + 1, (3, 0), T0)
+    meta = Meta(0, seq=4, offsets=[5, 9], clock_ms=T0)
+    plan = ask(meta, waits(first=5), waits(first=9), clock=clock, erase=(person,), champion="v1")
+    clock_ms = T0 if clock == "wall" else 0
+    assert plan == Plan(5, (5, 9), (5, 9), clock_ms, 0, "v1", erase=(person,))
+
+
+@pytest.mark.parametrize(("current", "newest", "taken"), [
+    (None, None, None), (None, 7, 7), (7, None, None), (6, 7, 7), (7, 7, None), (8, 7, None),
+])  # fmt: skip
+def test_a_learner_snapshot_is_planned_once_and_never_replaces_a_newer_one(
+    current: int | None, newest: int | None, taken: int | None
+) -> None:
+    def snapshot(version: int | None) -> JournalledSnapshot | None:
+        if version is None:
+            return None
+        return JournalledSnapshot(version, "v1", "h", 1, 0.5, 0.0, 1.0, [], [], [])
+
+    plan = ask(Meta(0, learner=snapshot(current)), waits(T0), waits(), learner=snapshot(newest))
+    assert plan is not None
+    assert plan.learner == snapshot(taken)
 
 
 def test_a_long_sweep_goes_in_slices_at_one_time() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
-from schemas.messages import LearnerSnapshot
+from schemas.messages import JournalledSnapshot, LearnerSnapshot
 from schemas.segments import DIMENSIONS, LIFECYCLE, VALUE_TIERS
 from schemas.tables import TABLES
 from streams.core.apply import forget
@@ -62,14 +62,12 @@ def states(driver: Driver) -> list[tuple[str, int, str]]:
     ]
 
 
-def learner(version: int, shift: float) -> dict[str, Any]:
-    """A snapshot that adds `shift` to every p, as the journal holds it."""
-    snapshot = LearnerSnapshot(
+def learner(version: int, shift: float) -> JournalledSnapshot:
+    """A snapshot that adds `shift` to every p."""
+    return JournalledSnapshot(
         version=version, champion_version="fake-1", features_hash=FEATURES_HASH, labels=1,
         blend_weight=1.0, intercept=shift, logit_weight=1.0, weights=[], mean=[], scale=[],
     )  # fmt: skip
-    plain: dict[str, Any] = msgspec.msgpack.decode(msgspec.msgpack.encode(snapshot))
-    return plain
 
 
 # -- alerts

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from schemas.errors import StateError
+from schemas.messages import JournalledSnapshot, LearnerSnapshot
 from streams.core.plan import Plan
 from streams.shard.journal import Fenced, Journal, Step, Takeover, valid_steps
 from tests.shard.memory import MemoryLog
@@ -17,10 +18,13 @@ from tests.shard.memory import MemoryLog
 TOPIC, SHARD = "journal", 2
 
 
+def snapshot(version: int, state: bytes = b"") -> LearnerSnapshot:
+    return LearnerSnapshot(version, "v1", "h", 9, 0.5, 0.1, 1.0, [0.5], [0.0], [1.0], state=state)
+
+
 def plan(seq: int) -> Plan:
-    return Plan(
-        seq, (seq - 1, 0), (seq, 0), 1000 + seq, 0, "v1", {"version": seq, "weights": [0.5]}
-    )
+    learner = JournalledSnapshot.of(snapshot(seq))
+    return Plan(seq, (seq - 1, 0), (seq, 0), 1000 + seq, 0, "v1", learner)
 
 
 def journal(log: MemoryLog, owner: str) -> Journal:
@@ -45,6 +49,17 @@ def test_steps_come_back_as_they_were_written() -> None:
         assert await a.first_offset() == 0
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("state", [b"", b"optimiser"])
+def test_a_snapshot_is_journalled_with_its_state_as_text(state: bytes) -> None:
+    """Journals on disk have it so, in plans and in checkpoints; MessagePack tells text and bytes
+    apart."""
+    journalled = JournalledSnapshot.of(snapshot(3, state))
+    on_disk = msgspec.msgpack.encode(msgspec.to_builtins(snapshot(3, state)))
+    assert msgspec.msgpack.encode(journalled) == on_disk
+    assert msgspec.msgpack.decode(on_disk, type=JournalledSnapshot) == journalled
+    assert isinstance(msgspec.msgpack.decode(on_disk)["state"], str)
 
 
 @pytest.mark.parametrize("order", sorted(set(itertools.permutations("aaabbb"))))

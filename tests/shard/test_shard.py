@@ -110,7 +110,8 @@ def test_a_clean_run_makes_everything_that_can_be_made(fetch: int) -> None:
         assert champions == sorted(champions)
         assert set(champions) == {"fake-1", "fake-2"}  # one was promoted on the way
         assert rig.committed == rig.ends
-        assert oracle.state.meta.learner["version"] == 7
+        assert oracle.state.meta.learner is not None
+        assert oracle.state.meta.learner.version == 7
         assert not process.shard._state.rows_guard.frozen  # copies nothing once it was written
 
     asyncio.run(go())
@@ -342,7 +343,7 @@ def test_every_newer_learner_snapshot_is_taken_into_a_plan_once() -> None:
         versions = [plan.learner["version"] for plan in oracle.plans if plan.learner is not None]
         assert len(versions) > 2
         assert versions == sorted(set(versions))
-        assert oracle.state.meta.learner["version"] == versions[-1]
+        assert oracle.state.meta.learner.version == versions[-1]
 
     asyncio.run(go())
 

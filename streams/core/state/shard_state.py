@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import COUNT_MEASURES, FEATURES_HASH, MONEY_MEASURES
-from schemas.messages import Erasure
+from schemas.messages import Erasure, JournalledSnapshot
 from streams.core.state.columns import LEAST_ROWS, ROW, Columns
 from streams.core.state.copy_on_write import PageGuard, RowGuard
 from streams.core.state.directory import UserDirectory
@@ -66,8 +66,8 @@ class Meta(msgspec.Struct):
     """The step with which that horizon came."""
     first_order_ms: int = 0
     """Event time of the shop's first order, as far as this shard knows; 0 before it."""
-    learner: Any = None
-    """The learner snapshot in use (schemas.messages.LearnerSnapshot as builtins), or None."""
+    learner: JournalledSnapshot | None = None
+    """The learner snapshot in use."""
     champions: list[str] = msgspec.field(default_factory=list)
     """Versions of the champions that asked questions."""
     tier_cuts: list[int] = msgspec.field(default_factory=lambda: [-1, -1])
