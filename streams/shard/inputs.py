@@ -18,12 +18,12 @@ async def check_input(log: Log, topic: str, shard: int, at: int) -> None:
     if first <= at <= end:
         return
     was = (
-        "the topic was made anew, and what it holds was not read"
+        "the topic was created again, and what it holds was not read"
         if at > end
         else f"retention took {first - at} records before they were read"
     )
     raise StateError(
         f"shard {shard} goes on at offset {at} of {topic}, which has {first} to {end}: {was}. "
-        "Restore the topic; or start anew from what there is, with another TIDELINE_KAFKA_APP_ID "
+        "Restore the topic; or start again from what it holds, with another TIDELINE_KAFKA_APP_ID "
         "and TIDELINE_CLICKHOUSE_DATABASE."
     )

@@ -49,7 +49,7 @@ def test_input_topics_that_were_made_anew_are_noticed(fault: Drill, when: str) -
     fault.load(200, rate=1_000).join()  # fewer than there were
     if when == "while no worker runs":
         worker = fault.worker("after")
-    fault.refused(worker, "made anew", here.inputs.clickstream)
+    fault.refused(worker, "created again", here.inputs.clickstream)
 
 
 @pytest.mark.fault("retention passed the position")
@@ -177,4 +177,4 @@ def test_a_journal_that_was_made_anew_is_refused_with_the_reason(fault: Drill) -
     here = settled(fault)
     topic = here.settings.topic_names.journal
     recreate(here, [topic])
-    fault.refused(fault.worker("after"), topic, "made anew")
+    fault.refused(fault.worker("after"), topic, "created again")

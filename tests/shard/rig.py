@@ -25,6 +25,7 @@ from streams.privacy.erasure_board import ErasureBoard
 from streams.replay.records import CLICKSTREAM
 from streams.replay.synthetic import Synthetic
 from streams.shard import engine as engine_module
+from streams.shard import recovery as recovery_module
 from streams.shard import shard as shard_module
 from streams.shard.engine import Engine
 from streams.shard.services import Services
@@ -395,6 +396,7 @@ def quick_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(10**9))
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
     monkeypatch.setattr(shard_module, "time", clock)
+    monkeypatch.setattr(recovery_module, "time", clock)
     monkeypatch.setattr(shard_module, "LINGER_SECONDS", 0.0)
     monkeypatch.setattr(shard_module, "TICK_SECONDS", 0.0005)
     monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.0)

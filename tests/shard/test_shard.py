@@ -22,7 +22,7 @@ import pytest
 from schemas.errors import BrokerUnavailable, StateError
 from schemas.messages import LearnerSnapshot
 from streams.core.events.records import RecordBatch
-from streams.shard import shard as shard_module
+from streams.shard import intake as intake_module
 from streams.shard.engine import Engine
 from streams.shard.journal import Fenced, Journal, Takeover
 from streams.shard.journal import _decoder as journal_decoder
@@ -425,7 +425,7 @@ def test_what_a_fetch_skipped_is_read_from_the_log(
     longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or fetched again, if it is much; if that shows the same hole, it is read all the same."""
-    monkeypatch.setattr(shard_module, "MAX_GAP_RECORDS", longest)
+    monkeypatch.setattr(intake_module, "MAX_GAP_RECORDS", longest)
 
     async def go() -> None:
         rig = loaded()
@@ -479,7 +479,7 @@ def test_input_topics_that_were_made_anew_stop_the_shard_at_its_start() -> None:
     async def go() -> None:
         rig, _ = await clean_run()
         rig.log.cut(TOPICS.orders, SHARD, 5)
-        with pytest.raises(StateError, match=f"{TOPICS.orders}, which has 0 to 5.*made anew"):
+        with pytest.raises(StateError, match=f"{TOPICS.orders}, which has 0 to 5.*created again"):
             await rig.process("second").run()
 
     asyncio.run(go())
@@ -499,7 +499,7 @@ def test_a_topic_made_anew_during_a_rebalance_stops_the_shard_that_goes_on_after
         await engine.assigned([SHARD])
         await process.until(lambda: process.failure is not None)
         assert isinstance(process.failure, StateError)
-        assert "made anew" in str(process.failure)
+        assert "created again" in str(process.failure)
         await engine.stop()
 
     asyncio.run(go())
@@ -523,7 +523,7 @@ def test_records_that_were_had_before_are_a_topic_made_anew_if_it_ends_before_th
             rig.log.cut(TOPICS.clickstream, SHARD, 7)
             await process.until(lambda: process.failure is not None)
             assert isinstance(process.failure, StateError)
-            assert "made anew" in str(process.failure)
+            assert "created again" in str(process.failure)
         await engine.stop()
         assert (process.failure is not None) == anew
 
