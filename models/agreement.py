@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Scorer
+from models.blend import BlendedScorer
 from models.champion import Champion
 from models.concepts import CONCEPTS, concepts_of_rows
 from models.explain import SMALLEST_DELTA, Explainer
@@ -45,7 +45,7 @@ def agreement(
 
     Means over no row are NaN. Raises `ArtifactError` if the champion can't be explained.
     """
-    explainer, scorer = Explainer(champion, "USD"), Scorer(champion)
+    explainer, scorer = Explainer(champion, "USD"), BlendedScorer(champion)
     ranks, firsts, tops = [], [], []
     values, concepts = explainer.values(x, learner), concepts_of_rows(x)
     for row, phi, concept in zip(x, values, concepts, strict=True):
@@ -81,7 +81,7 @@ def _players(
 
 
 def exact_values(
-    scorer: Scorer,
+    scorer: BlendedScorer,
     row: NDArray[np.float32],
     typical: NDArray[np.float32],
     groups: list[NDArray[np.intp]],

@@ -20,7 +20,7 @@ from models.champion import Champion, Outlook
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 
-__all__ = ["CLIP", "Scorer", "Scores", "logit", "score_snapshot", "unsound", "usable"]
+__all__ = ["CLIP", "BlendedScorer", "Scores", "logit", "score_snapshot", "unsound", "usable"]
 
 CLIP: Final = 5.0
 """Standardised features are clipped to ±CLIP, so that one outlier can't decide a score."""
@@ -42,7 +42,7 @@ class Scores:
     spend: NDArray[np.float32]
 
 
-class Scorer:
+class BlendedScorer:
     """Scores with a champion and the learner's snapshot; stateless."""
 
     def __init__(self, champion: Champion) -> None:
@@ -76,7 +76,7 @@ class Scorer:
         p_learner, p_churn = score_snapshot(x, p_champion, snapshot)
         return Scores(p_churn, p_champion, p_learner, spend)
 
-    def outlook(self, x: NDArray[np.float32]) -> Outlook:
+    def forecast(self, x: NDArray[np.float32]) -> Outlook:
         """Forecasts of the next order for rows `x` float32 [n, F]; NaN without these heads."""
         if self.champion.has_outlook:
             return self.champion.outlook(x)

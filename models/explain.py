@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import CLIP, Scorer, logit, usable
+from models.blend import CLIP, BlendedScorer, logit, usable
 from models.champion import OUTPUTS, SCORES_FILE, Champion
 from models.concepts import CONCEPTS, concepts_of_rows
 from models.onnx.trees import Leaves, tree_leaves
@@ -132,7 +132,7 @@ class Explainer:
     """
 
     def __init__(self, champion: Champion, currency: str) -> None:
-        self._scorer = Scorer(champion)
+        self._scorer = BlendedScorer(champion)
         self._currency = currency
         self.typical: Final = champion.manifest.typical.median_array()
         leaves = tree_leaves(champion.files[SCORES_FILE], OUTPUTS[0])

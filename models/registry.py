@@ -26,7 +26,7 @@ from models.artifact import (
     default_artifact_path,
     load_artifact,
 )
-from models.blend import Scorer, Scores
+from models.blend import BlendedScorer, Scores
 from models.champion import MODEL_FILES, Champion, Outlook
 from models.explain import Explainer
 from schemas.errors import ArtifactError
@@ -65,7 +65,7 @@ class ExplainingScorer:
 
     def __init__(self, champion: Champion, currency: str) -> None:
         self.champion = champion
-        self._blend = Scorer(champion)
+        self._blend = BlendedScorer(champion)
         self._explainer = Explainer(champion, currency)
         self.champion_version = champion.version
         self.horizon_days = champion.horizon_days
@@ -73,7 +73,7 @@ class ExplainingScorer:
         self._warned = False
 
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
-        """As `models.blend.Scorer.score`; logs the first score that is not a number."""
+        """As `models.blend.BlendedScorer.score`; logs the first score that is not a number."""
         scores = self._blend.score(x, learner)
         if not self._warned and np.isnan(scores.p_churn).any():
             self._warned = True  # once; `tideline_scores_refused_total` goes on counting
@@ -84,9 +84,9 @@ class ExplainingScorer:
             )  # fmt: skip
         return scores
 
-    def outlook(self, x: NDArray[np.float32]) -> Outlook:
-        """As `models.blend.Scorer.outlook`."""
-        return self._blend.outlook(x)
+    def forecast(self, x: NDArray[np.float32]) -> Outlook:
+        """As `models.blend.BlendedScorer.forecast`."""
+        return self._blend.forecast(x)
 
     def reasons(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> list[list[str]]:
         """What moved `p_churn` most in each row of `x` float32 [k, F], the strongest first."""

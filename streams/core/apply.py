@@ -51,9 +51,10 @@ _FORGET_AT = 1 << 16  # entries a map must have before it is worth looking for e
 
 @dataclass(frozen=True)
 class Applied:
-    """What `admit` decided, by position in the events: fresh bool [n], late int64 [l]."""
+    """What `admit` decided, by position in the events: fresh int64 [k], late int64 [l]."""
 
     fresh: NDArray[np.int64]
+    """Those that count: in time, and not seen before."""
     late: NDArray[np.int64]
     duplicates: int
 
@@ -62,10 +63,10 @@ def admit(
     state: ShardState,
     events: Events,
     lateness_ms: int,
-    shut_out: NDArray[np.bool_] | None = None,
+    excluded: NDArray[np.bool_] | None = None,
 ) -> Applied:
     """Which events count: not older than the watermark less `lateness_ms`, and not seen before.
-    Those `shut_out` (bool [n]; None: none are) are neither fresh nor late nor remembered.
+    Those `excluded` (bool [n]; None: none are) are neither fresh nor late nor remembered.
 
     Lateness is measured from the watermark before this batch, so it does not depend on the order
     within the batch. Ids are remembered as long as an event may still arrive.
@@ -73,8 +74,8 @@ def admit(
     limit = state.meta.watermark_ms - lateness_ms
     on_time = events.ts_ms >= limit
     late = ~on_time
-    if shut_out is not None:
-        on_time, late = on_time & ~shut_out, late & ~shut_out
+    if excluded is not None:
+        on_time, late = on_time & ~excluded, late & ~excluded
     candidates = np.flatnonzero(on_time)
     days = (events.ts_ms[candidates] // DAY_MS).astype(np.int32)
     _, is_new = state.seen_ids.find_or_add(events.id_hash[candidates], days)
@@ -177,8 +178,8 @@ def _orders(
     c = state.columns
     # exactly [asked, asked + H): a sweep runs before the records of its own time, so an order of
     # that very time (date-only orders, midnight sweeps) was not known when the question was asked
-    asked = c.asked_ms[rows]
-    open_ = (asked > 0) & (ts_ms >= asked) & (ts_ms < c.due_ms[rows])
+    asked_ms = c.asked_ms[rows]
+    open_ = (asked_ms > 0) & (ts_ms >= asked_ms) & (ts_ms < c.due_ms[rows])
     np.add.at(c.question_orders, rows[open_], np.int32(1))
     np.add.at(c.question_cents, rows[open_], cents[open_])
 

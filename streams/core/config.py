@@ -1,4 +1,4 @@
-"""What the core is told from outside: rules that don't change during a run, and the scorer."""
+"""What the core is given from outside: rules that don't change during a run, and the scorer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from schemas.messages import LearnerSnapshot
 from streams.core.events.events import DecodeRules
 
-__all__ = ["CoreConfig", "Outlook", "Scorer", "Scores"]
+__all__ = ["CoreConfig", "Forecast", "Scorer", "Scores"]
 
 
 class Scores(Protocol):
@@ -28,8 +28,8 @@ class Scores(Protocol):
     def spend(self) -> NDArray[np.float32]: ...
 
 
-class Outlook(Protocol):
-    """What lies ahead of k users, [k] each; NaN where it can't be told."""
+class Forecast(Protocol):
+    """Forecasts of the next order of k users, [k] each; NaN where it is unknown."""
 
     @property
     def p_buy_7d(self) -> NDArray[np.float32]: ...
@@ -42,7 +42,7 @@ class Outlook(Protocol):
 
 
 class Scorer(Protocol):
-    """A champion, blended with a learner snapshot. `models.blend.Scorer` is the real one."""
+    """A champion, blended with a learner snapshot. `models.blend.BlendedScorer` is the real one."""
 
     @property
     def champion_version(self) -> str: ...
@@ -58,8 +58,8 @@ class Scorer(Protocol):
         the model has no number for has NaN in all of them."""
         ...
 
-    def outlook(self, x: NDArray[np.float32]) -> Outlook:
-        """x: float32 [k, F]. As dear as `score`, so it is asked for rarely."""
+    def forecast(self, x: NDArray[np.float32]) -> Forecast:
+        """x: float32 [k, F]. It costs as much as `score`, so it is called rarely."""
         ...
 
     def reasons(
@@ -86,6 +86,6 @@ class CoreConfig:
     """Enough data for an alert: so many orders, the last one not longer ago than this."""
     holdout_share: float
     shop_min_ms: int = 0
-    """Nobody is scored before the shard's first order is so long ago."""
+    """No user is scored before the shard's first order is this long ago."""
     sample_share: float = 0.0
     """Share of scores logged with their features, for `tideline skew`."""

@@ -1,11 +1,11 @@
 """Forgets a person at a step's border, and keeps what they had sent before from coming back.
 
 The state keeps an `Erasure` for each erased person: a salted hash of the user id and the point up
-to which their events are shut out. Records of an input topic can't be deleted one by one, so the
-person's old events are there until retention, and are met again by whoever rebuilds a state.
+to which their events are excluded. Records of an input topic can't be deleted one by one, so the
+person's old events are there until retention, and are read again when a state is rebuilt.
 
-Nobody's id is hashed for this alone: a probe of 32 bits, made from the hash that every event has of
-its user, tells who may be meant, and only then is the salted hash computed.
+No id is hashed for this alone: a probe of 32 bits, made from the hash that every event has of its
+user, selects the candidates, and only for those is the salted hash computed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ from streams.core.plan import Clock
 from streams.core.state.shard_state import Meta, ShardState
 from streams.core.texts import Texts
 
-__all__ = ["digest", "due", "erase", "keep_out", "life_of", "named_in", "probe_of", "shut_out"]
+__all__ = [
+    "digest",
+    "due",
+    "erase",
+    "exclude_erased_events",
+    "exclude_erased_rejects",
+    "life_of",
+    "named_in",
+    "probe_of",
+]
 
 _USER_ID: Final = re.compile(rb'"user_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
@@ -54,7 +63,7 @@ _HASH_NAME: Final = int(_probes(b"", hashes(["which hash is this?"]))[0])
 
 
 def probe_of(salt: bytes, user: str) -> int:
-    """The `probe` of one user id. Its upper half tells which hash it was made with: erasures are
+    """The `probe` of one user id. Its upper half names the hash it was made with: erasures are
     kept for longer than a build."""
     return _HASH_NAME << 32 | int(_probes(salt, hashes([user]))[0])
 
@@ -91,7 +100,7 @@ def due(
         if report is not None and report.erasure_id == request.erasure_id:
             found.append(report)
             continue
-        # By the event clock the present is the newest event, whenever somebody asked.
+        # By the event clock the present is the newest event, whatever the time of the request.
         now_ms = meta.clock_ms + 1
         if clock == "wall":
             now_ms = max(now_ms, wall_ms, request.requested_at_ms)
@@ -156,13 +165,13 @@ def _by_salt(state: ShardState) -> dict[bytes, dict[str, Erasure]]:
 
 
 def life_of(state: ShardState, user: str) -> tuple[int, ...]:
-    """Tells apart who a user is now and who was erased under the same id: nothing for nearly
-    everybody, else the cutoff. Episodes begin again at 1, and ids made of them must not."""
+    """Distinguishes a user from a person who was erased under the same id: empty for nearly
+    every user, else the cutoff. Episodes begin again at 1, and ids made of them must not."""
     found = (people.get(digest(salt, user)) for salt, people in _by_salt(state).items())
     return tuple(person.cutoff_ms for person in found if person is not None)
 
 
-def shut_out(
+def exclude_erased_events(
     state: ShardState, events: Events, records: Records, source: int
 ) -> NDArray[np.bool_] | None:
     """Which events must not count, as their person was erased after sending them: bool [n], or
@@ -182,7 +191,7 @@ def shut_out(
     return out
 
 
-def keep_out(
+def exclude_erased_rejects(
     state: ShardState, rejects: Sequence[Reject], records: Records, source: int
 ) -> list[Reject]:
     """Those of the records that can't be used which may become dead letters: not what an erased
@@ -209,7 +218,7 @@ def keep_out(
 
 
 def named_in(key: bytes | None, value: bytes | None) -> set[str]:
-    """The users that a broken record speaks of: its key, and any `user_id` in its text.
+    """The users that a broken record names: its key, and any `user_id` in its text.
 
     >>> sorted(named_in(b"a", b'{"user_id": "b", "lines": ['))
     ['a', 'b']
@@ -227,7 +236,7 @@ def named_in(key: bytes | None, value: bytes | None) -> set[str]:
 
 
 def _before(person: Erasure, records: Records, position: int, source: int) -> bool:
-    """Whether a record was in the topic when the erasure was asked for."""
+    """Whether a record was in the topic when the erasure was requested."""
     return (
         int(records.offsets[position]) < person.stop[source]
         and int(records.timestamps_ms[position]) < person.recorded_before_ms

@@ -52,7 +52,7 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
     """Features of the users in `rows` (int64 [k]) at `now_ms`, the windows' clock.
 
     Returns float32 [k, F], columns in `schemas.features.FEATURES` order; what is unknown is NaN.
-    Each row depends on its user alone, bit for bit, whichever others are asked for.
+    Each row depends on its user alone, bit for bit, whichever other users are in `rows`.
     """
     x = np.empty((len(rows), len(FEATURES)), np.float32)
     window_features(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from schemas.features import FEATURES_HASH
 from schemas.messages import Example
 from streams.core.features import DAY_MS
-from streams.core.state.open_questions import Asked
+from streams.core.state.open_questions import OpenQuestions
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import TableRows
 
@@ -69,7 +69,7 @@ def ask(
     k, champion = len(at), champions.index(champion_version)
     state.questions.append(
         horizon_days,
-        Asked(
+        OpenQuestions(
             asked_ms=np.full(k, now_ms, np.int64),
             champion=np.full(k, champion, np.int32),
             learner=np.full(k, learner_version, np.int32),
@@ -85,16 +85,16 @@ def mature(state: ShardState, now_ms: int) -> tuple[TableRows, list[Example]]:
     c = state.columns
     examples: list[Example] = []
     users: list[str] = []
-    for horizon_days, asked in state.questions.take_due(now_ms):
-        at = asked.rows.astype(np.int64)
+    for horizon_days, questions in state.questions.take_due(now_ms):
+        at = questions.rows.astype(np.int64)
         state.will_change(at)
         users += [str(u) for u in state.users[at]]
         churned = (c.question_orders[at] == 0).tolist()
         spend = (c.question_cents[at] / 100.0).tolist()
-        times, learners = asked.asked_ms.tolist(), asked.learner.tolist()
-        champions = [state.meta.champions[i] for i in asked.champion.tolist()]
+        times, learners = questions.asked_ms.tolist(), questions.learner.tolist()
+        champions = [state.meta.champions[i] for i in questions.champion.tolist()]
         first = state.meta.examples + 1
-        state.meta.examples += len(asked)
+        state.meta.examples += len(questions)
         examples += [
             Example(
                 shard=state.meta.shard,
@@ -102,7 +102,7 @@ def mature(state: ShardState, now_ms: int) -> tuple[TableRows, list[Example]]:
                 asked_at_ms=times[i],
                 matured_at_ms=times[i] + horizon_days * DAY_MS,
                 horizon_days=horizon_days,
-                x=asked.x[i].tobytes(),
+                x=questions.x[i].tobytes(),
                 p_champion=p_champion,
                 p_learner=p_learner,
                 p_churn=p_churn,
@@ -113,7 +113,9 @@ def mature(state: ShardState, now_ms: int) -> tuple[TableRows, list[Example]]:
                 learner_version=learners[i],
                 features_hash=FEATURES_HASH,
             )
-            for i, (p_churn, p_champion, p_learner, expected) in enumerate(asked.scores.tolist())
+            for i, (p_churn, p_champion, p_learner, expected) in enumerate(
+                questions.scores.tolist()
+            )
         ]
         c.asked_ms[at] = 0
     return _rows(examples, users), examples

@@ -1,4 +1,4 @@
-"""Scores of the users whose turn it is, and what lies ahead of them."""
+"""Scores and forecasts of the users whose turn it is, and the rows that say so."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.messages import LearnerSnapshot
+from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.config import CoreConfig, Scorer
 from streams.core.features import DAY_MS
 from streams.core.state.shard_state import ShardState
+from streams.core.texts import Coded, TableRows
 
-__all__ = ["take_outlook", "take_scores"]
+__all__ = ["forecast_orders", "mark_written", "rows_to_write", "score_rows", "take_scores"]
 
-OUTLOOK_AGE_SHARE: Final = 8
-"""An outlook becomes no older than an eighth of the silence it was made after, for it changes about
-as fast as that grows: it is taken anew every day for two weeks, and every other week in the end."""
+# A score row is written when something a reader would see has changed, and once a day at least.
+WRITE_P_CHANGE: Final = 0.02
+WRITE_SPEND_CHANGE: Final = 0.05
+WRITE_AFTER_MS: Final = DAY_MS
+
+FORECAST_AGE_SHARE: Final = 8
+"""A forecast becomes no older than an eighth of the silence it was made after, for it changes about
+as fast as that grows: it is renewed every day for two weeks, and every other week in the end."""
 MINUTE_MS: Final = 60_000
 _NEVER: Final = np.iinfo(np.int32).max  # more orders than anybody has
 _BANDS: Final = 16  # of the churn probability; within each, by spend
-_MOST_SPEND: Final = np.float32(1e6)  # told apart; more than a band is wide
+_MOST_SPEND: Final = np.float32(1e6)  # what is larger counts as this; more than a band is wide
 
 
 def take_scores(
@@ -32,13 +39,13 @@ def take_scores(
     scorer: Scorer,
     learner: LearnerSnapshot | None,
 ) -> NDArray[np.int64]:
-    """Who has enough history gets scores; the others have NaN, which reads "not enough data".
+    """Score the users with enough history; the others get NaN, which reads "not enough data".
 
-    Enough is what the champion was trained on: so many orders of the user, and a shop old enough
-    for its customers' silences to mean something.
+    Enough is what the champion was trained on: a number of orders of the user, and a shop old
+    enough for its customers' silences to mean something.
 
-    Returns whom the champion gave no number, of `rows`: a model that fails for some must not stop
-    the stream, whose journal would lead every replay to the same failure.
+    Returns those of `rows` that the champion gave no number, int64 [k]: a model that fails for some
+    must not stop the stream, whose journal would lead every replay to the same failure.
     """
     c, meta = state.columns, state.meta
     customers = np.flatnonzero(c.orders[rows] > 0)
@@ -68,7 +75,7 @@ def take_scores(
     return refused
 
 
-def take_outlook(
+def forecast_orders(
     state: ShardState,
     rows: NDArray[np.int64],
     x: NDArray[np.float32],
@@ -77,13 +84,13 @@ def take_outlook(
     sweep_interval_ms: int,
     scorer: Scorer,
 ) -> None:
-    """Chances of an order, and when it is due, of those of `rows` who ordered, and of the swept
-    whose outlook would else become older than a share of the silence that it was made after.
-    Browsing changes little about it, and would pay for a second model each time."""
+    """Forecast the next order of those of `rows` who ordered, and of the swept whose forecast would
+    else become older than a share of the silence that it was made after. Browsing changes little
+    about it, and would run a second model each time."""
     c = state.columns
     known = ~np.isnan(c.p_churn[rows])
-    old = (c.outlook_kept_minute[swept] < now_ms // MINUTE_MS) | np.isnan(c.p_buy_7d[swept])
-    due = c.orders[rows] != c.outlook_orders[rows]
+    old = (c.forecast_kept_minute[swept] < now_ms // MINUTE_MS) | np.isnan(c.p_buy_7d[swept])
+    due = c.orders[rows] != c.forecast_after_orders[rows]
     due[np.searchsorted(rows, swept[old])] = True
     gone = rows[~known & ~np.isnan(c.p_buy_7d[rows])]
     c.p_buy_7d[gone] = c.p_buy_30d[gone] = np.nan
@@ -92,16 +99,16 @@ def take_outlook(
     if len(chosen):
         chosen = chosen[_alike(c.p_churn[rows[chosen]], c.expected_spend[rows[chosen]])]
         at = rows[chosen]
-        outlook = scorer.outlook(x[chosen])
-        c.p_buy_7d[at], c.p_buy_30d[at] = outlook.p_buy_7d, outlook.p_buy_30d
-        days = outlook.next_order_days
+        forecast = scorer.forecast(x[chosen])
+        c.p_buy_7d[at], c.p_buy_30d[at] = forecast.p_buy_7d, forecast.p_buy_30d
+        days = forecast.next_order_days
         wait_ms = np.where(np.isnan(days), 0.0, days * DAY_MS).astype(np.int64)
         c.next_order_ms[at] = np.where(np.isnan(days), 0, now_ms + wait_ms)
-        c.outlook_orders[at] = c.orders[at]
+        c.forecast_after_orders[at] = c.orders[at]
         silence_ms = np.maximum(0, now_ms - c.recent_orders_ms[at, 0])
         # from the next sweep after this one it would be too old
-        kept_ms = now_ms + silence_ms // OUTLOOK_AGE_SHARE - sweep_interval_ms
-        c.outlook_kept_minute[at] = kept_ms // MINUTE_MS
+        kept_ms = now_ms + silence_ms // FORECAST_AGE_SHARE - sweep_interval_ms
+        c.forecast_kept_minute[at] = kept_ms // MINUTE_MS
 
 
 def _alike(p_churn: NDArray[np.float32], spend: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -111,3 +118,57 @@ def _alike(p_churn: NDArray[np.float32], spend: NDArray[np.float32]) -> NDArray[
     takes a quarter less time for it. What each gets does not depend on who stands beside.
     """
     return np.argsort(np.floor(p_churn * _BANDS) * _MOST_SPEND + np.minimum(spend, _MOST_SPEND))
+
+
+def rows_to_write(
+    state: ShardState, rows: NDArray[np.int64], now_ms: int, moved: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Which of the scored users in `rows` (int64 [k]) get a score row: those of whom a reader would
+    see a change, those who `moved` (bool [k]) to another segment, and everybody once a day."""
+    c = state.columns
+    p, spend = c.p_churn[rows], c.expected_spend[rows]
+    with np.errstate(invalid="ignore"):
+        unchanged = (
+            (np.abs(p - c.written_p[rows]) < WRITE_P_CHANGE)
+            & (np.abs(spend - c.written_spend[rows]) <= WRITE_SPEND_CHANGE * spend)
+        ) | (np.isnan(p) & np.isnan(c.written_p[rows]) & (c.written_at_ms[rows] > 0))
+    unchanged &= c.orders[rows] == c.written_orders[rows]
+    unchanged &= now_ms - c.written_at_ms[rows] < WRITE_AFTER_MS
+    unchanged &= ~moved
+    written: NDArray[np.int64] = rows[~unchanged]
+    return written
+
+
+def mark_written(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> None:
+    """Remember the scores of `rows` (int64 [k]) as those written last."""
+    c = state.columns
+    c.written_p[rows], c.written_spend[rows] = c.p_churn[rows], c.expected_spend[rows]
+    c.written_orders[rows], c.written_at_ms[rows] = c.orders[rows], now_ms
+
+
+def score_rows(
+    state: ShardState, rows: NDArray[np.int64], now_ms: int, scorer: Scorer, learner_version: int
+) -> TableRows:
+    """`score_history` rows of the users in `rows` (int64 [k])."""
+    c, k = state.columns, len(rows)
+    return {
+        "user_id": state.users.strings(rows),
+        "shard": np.full(k, state.meta.shard, np.uint16),
+        "seq": np.full(k, state.meta.seq, np.uint64),
+        "scored_at": np.full(k, now_ms, np.int64),
+        "p_churn": c.p_churn[rows],
+        "p_champion": c.p_champion[rows],
+        "p_learner": c.p_learner[rows],
+        "expected_spend": c.expected_spend[rows],
+        "p_buy_7d": c.p_buy_7d[rows],
+        "p_buy_30d": c.p_buy_30d[rows],
+        "next_order_at": c.next_order_ms[rows],
+        "horizon_days": np.full(k, scorer.horizon_days, np.uint16),
+        "champion_version": Coded.same(scorer.champion_version, k),
+        "learner_version": np.full(k, learner_version, np.uint32),
+        "value_tier": Coded(c.value_tier[rows], VALUE_TIERS),
+        "lifecycle": Coded(c.lifecycle[rows], LIFECYCLE),
+        "at_risk": c.at_risk[rows].astype(np.uint8),
+        "lifetime_orders": c.orders[rows].astype(np.uint32),
+        "last_order_at": c.recent_orders_ms[rows, 0],
+    }

@@ -1,4 +1,4 @@
-"""The sweep: everybody is scored by the clock, a slice with every step, parked users first.
+"""The sweep: every user is scored by the clock, a slice with every step, parked users first.
 
 Who has been silent for longer than any window, and than anything else looks back, is parked once
 their slice is done (`streams.core.state.parked`). A sweep gives each of these a row again for a
@@ -42,8 +42,8 @@ def take_slice(state: ShardState, places: int) -> NDArray[np.int64]:
 
 
 def end_slice(state: ShardState, rows: NDArray[np.int64], now_ms: int, config: CoreConfig) -> None:
-    """Park whoever of the swept `rows` (int64 [k]) may be; at the end of a sweep, set the tier cuts
-    and forget what expired."""
+    """Park those of the swept `rows` (int64 [k]) who have long been silent; at the end of a sweep,
+    set the tier cuts and forget what expired."""
     meta = state.meta
     state.park(rows[_long_silent(state, rows, now_ms, config)])
     if meta.sweep_row >= state.sweep_places:

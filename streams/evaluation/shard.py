@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Scorer, Scores
+from models.blend import BlendedScorer, Scores
 from models.champion import Champion, Outlook
 from models.learner import OnlineLearner
 from schemas.features import FEATURE_NAMES
@@ -32,7 +32,7 @@ __all__ = ["ReplayedShard"]
 _NOTHING: Final = Pending(np.empty(0, np.int64), np.empty(0, np.int64), caught_up=True)
 
 
-def _untold(k: int) -> Outlook:
+def _no_forecast(k: int) -> Outlook:
     unknown = np.full(k, np.nan, np.float32)
     return Outlook(unknown, unknown, unknown.astype(np.float64))
 
@@ -50,8 +50,8 @@ class _Unscored:
         unknown = np.full(len(x), np.nan, np.float32)
         return Scores(unknown, unknown, unknown, unknown)
 
-    def outlook(self, x: NDArray[np.float32]) -> Outlook:
-        return _untold(len(x))
+    def forecast(self, x: NDArray[np.float32]) -> Outlook:
+        return _no_forecast(len(x))
 
     def reasons(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
@@ -59,12 +59,12 @@ class _Unscored:
         return [[] for _ in x]
 
 
-class _Quiet(Scorer):
+class _Quiet(BlendedScorer):
     """The blend as workers use it; rows and alerts are not what is measured, so they go without
-    outlook and reasons."""
+    forecast and reasons."""
 
-    def outlook(self, x: NDArray[np.float32]) -> Outlook:
-        return _untold(len(x))
+    def forecast(self, x: NDArray[np.float32]) -> Outlook:
+        return _no_forecast(len(x))
 
     def reasons(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None

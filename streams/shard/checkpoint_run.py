@@ -27,7 +27,7 @@ BYTES_AT_ONCE: Final = 2 * 1024 * 1024  # a few milliseconds of copying and hash
 
 
 class CheckpointRun:
-    """Made by `begin`. Whoever made it awaits `done` or calls `cancel`."""
+    """Made by `begin`. The caller awaits `done` or calls `cancel`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class CheckpointRun:
         effects: Effects,
         wake: asyncio.Event,
     ) -> CheckpointRun:
-        """Freeze the state, which must be at rest, and write it in a task of its own.
+        """Freeze the state, which must be at rest, and write it in a separate task.
 
         `effects` are all that must be acknowledged before the checkpoint may count; `wake` is set
         at the end, well or not.

@@ -147,7 +147,7 @@ class CheckpointStore:
     async def complete(self, begun: Begun, *, purge: bool = False) -> int:
         """Make it count, after all of its pages; returns the bytes that this took.
 
-        `purge` also drops what the one before it had on changed pages: it may speak of somebody
+        `purge` also drops what the one before it had on changed pages: they may name a person
         who was erased.
         """
         table, pages = begun.writing.table(self._table)
@@ -191,7 +191,7 @@ class CheckpointStore:
 
 
 def _takeover_of(key: bytes) -> int:
-    """Of whoever wrote the record: `page/<takeover>.<writer>/...`, `manifest/<takeover>....`."""
+    """Of the record's writer: `page/<takeover>.<writer>/...`, `manifest/<takeover>....`."""
     number = key.split(b"/")[1].split(b".")[0]
     return int(number) if number.isdigit() else -1
 

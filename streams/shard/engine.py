@@ -1,6 +1,6 @@
 """Runs the shards that this worker owns: hands them records, and follows rebalances.
 
-Faust's callbacks only tell the engine what changed; a shard's state has one owner, its own task.
+Faust's callbacks only report what changed; a shard's state has one owner, its own task.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from schemas.errors import FatalError, RetryableError, TidelineError
 from schemas.topics import TopicNames
 from streams import background
 from streams.core.events.records import CLICKSTREAM, ORDERS, RecordBatch
+from streams.shard.duplicate_instance import TIMES, WITHIN_SECONDS, DuplicateInstanceWatch
 from streams.shard.journal import Fenced
-from streams.shard.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
 from streams.shard.services import Services
 from streams.shard.shard import Shard
 
@@ -24,9 +24,7 @@ __all__ = ["Engine"]
 
 _log = logging.getLogger(__name__)
 
-RETRY_SECONDS = (
-    1.0  # before a shard that failed is recovered anew; doubled while it goes on failing
-)
+RETRY_SECONDS = 1.0  # before a shard that failed recovers; doubled while it goes on failing
 RETRY_CAP_SECONDS = 15.0  # each recovery replays, and sends its alerts to Kafka once more
 CALM_SECONDS = 60.0  # a failure so long after the last one counts as the first
 
@@ -38,10 +36,10 @@ class Engine:
         services: what shards share.
         suspend_seconds: how long a rebalance may wait for checkpoints: well below the session
             timeout, or the group would give this worker up. Also how long a shard that somebody
-            else wrote to is left alone: if the group has dropped us, it tells us sooner than that
-            (by a heartbeat), and the new owner is not disturbed.
+            else wrote to is left alone: if the group has dropped us, a heartbeat says so sooner
+            than that, and the new owner is not disturbed.
         stop_seconds: how long `stop` may wait for checkpoints. We are still a member then, and no
-            rebalance waits for us: only whoever stops the process does.
+            rebalance waits for us: only the operator does.
         on_fatal: called once with the error that the worker must stop for.
         instance_id: the group knows this worker by that name over restarts; "": it doesn't.
     """
@@ -60,7 +58,7 @@ class Engine:
         self._stop_seconds = stop_seconds
         self._on_fatal = on_fatal
         self._instance_id = instance_id
-        self._namesakes = NamesakeWatch()
+        self._duplicates = DuplicateInstanceWatch()
         self._sources = _sources(services.topics)
         self._owner = uuid.uuid4().hex[:12]
         self._terms = 0
@@ -105,13 +103,13 @@ class Engine:
         """A rebalance ended: start the shards that are ours now. The others' state is dropped."""
         resting, self._resting = self._resting, {}
         ours = sorted(set(partitions))
-        if self._namesakes.assigned(ours, time.monotonic()) and self._instance_id:
+        if self._duplicates.assigned(ours, time.monotonic()) and self._instance_id:
             self._on_fatal(
                 FatalError(
                     f"The group gave this worker shards {ours} {TIMES} times within "
-                    f"{WITHIN_SECONDS:.0f} s: another one runs with the same "
+                    f"{WITHIN_SECONDS:.0f} s: another worker runs with the same "
                     f"TIDELINE_KAFKA_INSTANCE_ID, {self._instance_id}. Give every worker "
-                    "a name that no other has, or none."
+                    "an id of its own, or none."
                 )
             )
             return
@@ -144,11 +142,11 @@ class Engine:
             if resting:
                 # It failed while it was brought to rest. Whose it is now the rebalance says, and
                 # started by us as well it would take the shard from its new owner, for nothing.
-                _log.warning("shard %s: %s; left to whoever has it next", number, exc)
+                _log.warning("shard %s: %s; left to its next owner", number, exc)
                 return
             retryable = isinstance(exc, RetryableError)
             seconds = self._wait_seconds(number) if retryable else self._suspend_seconds
-            _log.warning("shard %s: %s; recovering it anew in %s s", number, exc, seconds)
+            _log.warning("shard %s: %s; recovering it in %s s", number, exc, seconds)
             task = background.start(self._retry(number, seconds), f"retry-{number}", self._on_fatal)
             self._retries.add(task)
             task.add_done_callback(self._retries.discard)

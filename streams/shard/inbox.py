@@ -36,8 +36,8 @@ class Inbox:
     def offer(self, source: int, records: Records) -> None:
         """Take in a fetched batch; what is known already is dropped.
 
-        Offsets may have holes (transaction markers take some up), so the caller must have asked
-        `missing_before` and added what there is.
+        Offsets may have holes (transaction markers take some up), so the caller must have called
+        `missing_before` and added what the log has.
         """
         expected = self._next[source]
         if not len(records) or records.offsets[-1] < expected:

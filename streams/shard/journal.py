@@ -1,4 +1,4 @@
-"""The journal: one log partition per shard that says what the shard did, in order.
+"""The journal: one log partition per shard that records what the shard did, in order.
 
 Two kinds of record. `Takeover(owner)`: from here on this owner decides. `Step(owner, plan)`: this
 is the next step. A step counts if its owner is the one of the last takeover before it; a reader
@@ -46,7 +46,7 @@ def valid_steps(entries: Iterable[Takeover | Step], owner: str | None = None) ->
     """The plans that count, in order. `owner` is who owned the shard before the first entry.
 
     Without a known owner, the first step's owner is taken to be right: the journal may begin in
-    the middle of somebody's term, but no stranger's step can come before a takeover.
+    the middle of an owner's term, but no other owner's step can come before a takeover.
 
     A step number comes once: a record that a producer sent twice because the first answer got lost
     is a repeat. (Its writer finds the second at an offset it did not expect, and is `Fenced`.)
@@ -94,8 +94,8 @@ class Journal:
                 entries.append((int(offset), _decoder.decode(value or b"")))
             except msgspec.DecodeError as exc:
                 raise StateError(
-                    f"{self._topic}/{self._shard} offset {offset} is not a journal record: {exc}; "
-                    "was it written by another version?"
+                    f"{self._topic}/{self._shard} offset {offset} is not a journal record of this "
+                    f"version: {exc}. Run the version that wrote it."
                 ) from exc
         return entries
 

@@ -61,10 +61,10 @@ class Outgoing:
         ]
 
     def _on_alerts(self, outputs: Outputs) -> Callable[[], None] | None:
-        """Tells how late they are, once they are readable; by a simulated clock they aren't."""
+        """Measures their latency once they are readable; by a simulated clock there is none."""
         if not outputs.alerts or self._s.clock != "wall":
             return None
-        produced_ms = int(outputs.tables["alerts"]["event_produced_at"].max())
+        produced_ms = outputs.produced_ms
         return lambda: self._s.monitor.alert_readable((self._s.wall_ms() - produced_ms) / 1000)
 
     async def _append(self, before: asyncio.Future[None] | None, messages: _Messages) -> None:

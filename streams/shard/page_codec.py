@@ -22,8 +22,8 @@ def pack(page: bytes) -> bytes:
 
 
 class Unpacked(Mapping[bytes, bytes]):
-    """Pages by key, unpacked as they are asked for; one that can't be is empty, which no page is
-    that was ever written."""
+    """Pages by key, unpacked on access. A page that can't be unpacked is empty, and no page that
+    was ever written is."""
 
     def __init__(self, packed: Mapping[bytes, bytes]) -> None:
         self._packed = packed

@@ -41,7 +41,7 @@ class Inputs(Protocol):
 
 
 class Erasures(Protocol):
-    """Who is to be erased, and what the shards have done about it;
+    """People to erase, and what the shards have done about it;
     `streams.privacy.erasure_board.ErasureBoard` is the real one."""
 
     async def refresh(self) -> None:
@@ -49,7 +49,7 @@ class Erasures(Protocol):
         ...
 
     def due(self, shard: int, meta: Meta, clock: Clock, wall_ms: int) -> tuple[Erasure, ...]:
-        """Whom a shard with this state has to erase; nearly always nobody."""
+        """The people that a shard with this state has to erase; nearly always none."""
         ...
 
     def unreported(self, erased: Iterable[Erasure]) -> list[Erasure]:
@@ -81,7 +81,7 @@ class Sink(Protocol):
 
 
 class Monitor(Protocol):
-    """Told what happens, for metrics; must not raise or block."""
+    """Receives what happens, for metrics; must not raise or block."""
 
     def stepped(self, shard: int, outputs: Outputs, state: ShardState, seconds: float) -> None: ...
     def recovering(self, shard: int, remaining: int) -> None: ...

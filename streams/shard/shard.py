@@ -1,6 +1,6 @@
-"""One shard's life on its owner: recover, then step after step, with a checkpoint now and then.
+"""One shard on its owner: recovery, then step after step, with a checkpoint now and then.
 
-The commit protocol. Whatever is cut off where, the next owner's replay gives the same rows.
+The commit protocol. Wherever it is cut off, the next owner's replay gives the same rows.
 
     1. The plan (which records, what clock, which learner) goes into the journal. Its record must
        land right behind our last one; if not, we are no longer the owner and stop here.
@@ -197,7 +197,7 @@ class Shard:
         await self._s.sink.wait_for_room()
         await self._step(plan, self._intake.take(plan), journal=True)
         if plan.erase:
-            self._checkpoint_at = -math.inf  # one without them, as soon as may be
+            self._checkpoint_at = -math.inf  # a checkpoint without them, as soon as possible
         self._intake.balance()
         if self._intake.waiting < self._s.max_records // 2 and not self._suspending:
             await asyncio.sleep(LINGER_SECONDS)

@@ -210,8 +210,8 @@ class _Anyone:
     def score(self, x: Any, learner: Any) -> Any:
         return self._scorer.score(self._cut(x), learner)
 
-    def outlook(self, x: Any) -> Any:
-        return self._scorer.outlook(self._cut(x))
+    def forecast(self, x: Any) -> Any:
+        return self._scorer.forecast(self._cut(x))
 
     def reasons(self, x: Any, learner: Any) -> Any:
         return self._scorer.reasons(self._cut(x), learner)

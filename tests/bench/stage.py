@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from models.blend import Scorer
+from models.blend import BlendedScorer
 from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
@@ -174,7 +174,7 @@ class Stage:
         asyncio.run(_publish(settings, snapshot_of(scorer)))
 
 
-def snapshot_of(scorer: Scorer) -> LearnerSnapshot:
+def snapshot_of(scorer: BlendedScorer) -> LearnerSnapshot:
     """A learner that has learned a little of every feature, so that scoring with it costs its
     full price."""
     n = len(FEATURE_NAMES)

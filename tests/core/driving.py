@@ -18,7 +18,7 @@ from streams.core.config import CoreConfig
 from streams.core.events.events import DecodeRules
 from streams.core.events.records import SOURCES, Records
 from streams.core.plan import Clock, Pending, Plan, next_plan
-from streams.core.state.open_questions import Asked
+from streams.core.state.open_questions import OpenQuestions
 from streams.core.state.shard_state import Meta, ShardState
 from streams.core.step import Outputs, step
 from tests.core.oracle import DAY_MS, Wire
@@ -72,7 +72,7 @@ class FakeScores:
 
 
 @dataclass(frozen=True)
-class FakeOutlook:
+class FakeForecast:
     p_buy_7d: NDArray[np.float32]
     p_buy_30d: NDArray[np.float32]
     next_order_days: NDArray[np.float64]
@@ -96,11 +96,11 @@ class SilenceScorer:
         learned = np.clip(p + shift, 0, 1).astype(np.float32)
         return FakeScores(learned, p, learned, feature(x, "revenue_90d") + np.float32(0))
 
-    def outlook(self, x: NDArray[np.float32]) -> FakeOutlook:
+    def forecast(self, x: NDArray[np.float32]) -> FakeForecast:
         """Orders come as far apart as the last one is away; nobody waits for over 100 days."""
         days = feature(x, "days_since_order").astype(np.float64)
         p = np.exp(-days / 30.0).astype(np.float32)
-        return FakeOutlook(p / np.float32(4), p, np.where(days > 100, np.nan, 1.0 + days))
+        return FakeForecast(p / np.float32(4), p, np.where(days > 100, np.nan, 1.0 + days))
 
     def reasons(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
@@ -202,7 +202,7 @@ class Driver:
         """Every user, at this time."""
         return self.feed(clock_ms=clock_ms, sweep_rows=max(1, self.state.sweep_places))
 
-    def open_questions(self) -> list[Asked]:
+    def open_questions(self) -> list[OpenQuestions]:
         """The open label questions, a part for each horizon."""
         return [queue.everything() for queue in self.state.questions.by_horizon.values()]
 

@@ -18,7 +18,7 @@ from streams.core.events.records import SOURCES, Records
 from streams.core.features import features
 from streams.core.plan import Plan
 from streams.core.state import snapshot
-from streams.core.state.open_questions import Asked
+from streams.core.state.open_questions import OpenQuestions
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import Texts
 from tests.core.driving import (
@@ -74,7 +74,7 @@ def reloaded(state: ShardState) -> ShardState:
     return snapshot.load(meta, {k: v.copy() for k, v in arrays.items()}, len(FEATURE_NAMES))
 
 
-def asked_of(state: ShardState) -> list[Asked]:
+def asked_of(state: ShardState) -> list[OpenQuestions]:
     return [queue.everything() for queue in state.questions.by_horizon.values()]
 
 
@@ -126,7 +126,7 @@ def run_with_holes(driver: Driver, plan: Plan, parts: tuple[Records, Records]) -
 OF_ALL_RECORDS = {"event_produced_at"}  # the newest record of the batch, whoever sent it
 
 
-def told(driver: Driver) -> dict[str, list[dict[str, Any]]]:
+def outputs_of(driver: Driver) -> dict[str, list[dict[str, Any]]]:
     """All rows of all tables but the books."""
     found: dict[str, list[dict[str, Any]]] = {}
     for out in driver.outputs:
@@ -154,7 +154,7 @@ def test_a_replay_after_the_erasure_equals_a_log_without_the_person(seed: int) -
     without = log.play(Driver(), without=GONE)
     ours.state.meta.erased = []
     assert bytes_of(ours.state) == bytes_of(without.state)
-    assert told(ours) == told(without)
+    assert outputs_of(ours) == outputs_of(without)
     counts = [out.counts for out in ours.outputs]
     sent = sum(
         key == GONE.encode() for _, parts in log.steps for part in parts for key in part.keys

@@ -20,9 +20,10 @@ from schemas.features import FEATURE_NAMES
 from streams.core.config import CoreConfig
 from streams.core.events.records import SOURCES, Records
 from streams.core.features import features
+from streams.core.ledger import Counts
 from streams.core.plan import Pending, next_plan
 from streams.core.state.shard_state import ShardState
-from streams.core.step import Counts, Outputs, step
+from streams.core.step import Outputs, step
 from streams.core.texts import Texts
 from tests.core.driving import SilenceScorer
 from tests.shard.oracle import Oracle

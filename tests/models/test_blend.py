@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.blend import Scorer, _add_features, logit, score_snapshot, unsound
+from models.blend import BlendedScorer, _add_features, logit, score_snapshot, unsound
 from models.champion import Champion
 from models.learner import OnlineLearner
 from schemas.errors import ArtifactError
@@ -15,7 +15,7 @@ from tests.models.synthetic import F, example, rows, snapshot
 
 
 def test_without_a_snapshot_everything_is_the_champion(champion: Champion) -> None:
-    scores = Scorer(champion).score(rows(100), None)
+    scores = BlendedScorer(champion).score(rows(100), None)
 
     assert np.array_equal(scores.p_churn, scores.p_champion)
     assert np.array_equal(scores.p_learner, scores.p_champion)
@@ -23,7 +23,7 @@ def test_without_a_snapshot_everything_is_the_champion(champion: Champion) -> No
 
 def test_a_fresh_snapshot_is_the_champion_exactly(champion: Champion) -> None:
     x = rows(5_000)
-    scores = Scorer(champion).score(x, OnlineLearner(champion.manifest).snapshot())
+    scores = BlendedScorer(champion).score(x, OnlineLearner(champion.manifest).snapshot())
 
     assert np.array_equal(scores.p_churn, champion.score(x)[0])
     assert np.array_equal(scores.p_learner, champion.score(x)[0])
@@ -44,12 +44,12 @@ def test_a_snapshot_of_another_model_or_feature_list_counts_as_none(
     champion: Champion, field: str
 ) -> None:
     other = msgspec.structs.replace(snapshot(champion.version), **{field: "another"})
-    scores = Scorer(champion).score(rows(100), other)
+    scores = BlendedScorer(champion).score(rows(100), other)
 
     assert np.array_equal(scores.p_churn, scores.p_champion)
 
 
-def test_a_sound_snapshot_is_told_from_others(champion: Champion) -> None:
+def test_a_sound_snapshot_is_distinguished_from_others(champion: Champion) -> None:
     good = snapshot(champion.version)
     assert unsound(good) is None
     assert unsound(OnlineLearner(champion.manifest).snapshot()) is None
@@ -80,16 +80,16 @@ def test_a_row_without_a_number_is_nan_and_the_others_are_as_ever(
     champion: Champion, monkeypatch: pytest.MonkeyPatch, which: str, value: float
 ) -> None:
     x, given = rows(50), snapshot(champion.version)
-    whole = Scorer(champion).score(x, given)
-    told = dict(zip(("p_churn", "spend"), champion.score(x), strict=True))
-    told[which][7] = value
+    whole = BlendedScorer(champion).score(x, given)
+    answer = dict(zip(("p_churn", "spend"), champion.score(x), strict=True))
+    answer[which][7] = value
 
     class Session:
         def run(self, *_: object) -> list[object]:
-            return list(told.values())
+            return list(answer.values())
 
     monkeypatch.setattr(champion, "_scores", Session())
-    scores = Scorer(champion).score(x, given)
+    scores = BlendedScorer(champion).score(x, given)
     for name in ("p_churn", "p_champion", "p_learner", "spend"):
         found = getattr(scores, name)
         assert np.isnan(found[7])
@@ -102,7 +102,7 @@ def test_a_row_without_a_number_is_nan_and_the_others_are_as_ever(
 def test_a_row_scores_the_same_bits_in_any_batch(champion: Champion, batch: int) -> None:
     x = rows(20_000, seed=4)
     given = snapshot(champion.version)
-    scorer = Scorer(champion)
+    scorer = BlendedScorer(champion)
     whole = scorer.score(x, given)
     n = min(len(x), 300 * batch)
     parts = [scorer.score(x[i : i + batch], given) for i in range(0, n, batch)]

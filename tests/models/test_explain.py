@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.agreement import agreement, exact_values, spearman
-from models.blend import Scorer, logit
+from models.blend import BlendedScorer, logit
 from models.champion import SCORES_FILE, Champion
 from models.concepts import CONCEPTS, SILENCE, concept_of, concepts_of_rows
 from models.explain import SMALLEST_DELTA, Explainer, TreeValues
@@ -104,7 +104,7 @@ def test_values_add_up_to_the_probability_of_the_blend(
 ) -> None:
     learner = None if weight is None else snapshot(champion.version, blend_weight=weight)
     x = rows(300, seed=35)
-    scorer = Scorer(champion)
+    scorer = BlendedScorer(champion)
     p = scorer.score(x, learner).p_churn.astype(float)
     typical = scorer.score(explainer.typical[None, :], learner).p_churn.astype(float)
     np.testing.assert_allclose(explainer.values(x, learner).sum(axis=1), p - typical, atol=2e-4)

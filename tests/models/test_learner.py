@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.blend import Scorer
+from models.blend import BlendedScorer
 from models.champion import Champion
 from models.evidence import Evidence
 from models.learner import OnlineLearner
@@ -174,7 +174,7 @@ def test_it_learns_a_drift_and_earns_its_weight(champion: Champion, drifted: Exa
     assert after.blend_weight > 0.9
     x = rows(2_000, seed=22)
     truth = 1 / (1 + np.exp(-(churn_logit(x) + 1.5)))
-    scores = Scorer(champion).score(x, after)
+    scores = BlendedScorer(champion).score(x, after)
     assert abs(scores.p_churn.mean() - truth.mean()) < 0.07
     assert abs(scores.p_champion.mean() - truth.mean()) > 0.15
 

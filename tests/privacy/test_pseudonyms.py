@@ -17,7 +17,8 @@ from schemas.tables import TABLES
 from streams.cli import tideline
 from streams.clickhouse.blocks import Block
 from streams.core.hashing import stable_id
-from streams.core.step import Counts, Outputs
+from streams.core.ledger import Counts
+from streams.core.step import Outputs
 from streams.core.texts import Coded
 from streams.privacy.pseudonyms import CONCEALED, Pseudonyms, pseudonyms
 from streams.settings import Secret, Settings, load
@@ -64,7 +65,7 @@ def outputs(users: Any) -> Outputs:
         "dead_letters": {"record_key": ["u1"], "payload": ["u1"], "detail": ["u1 was late"],
                          "reason": ["late"]},
     }  # fmt: skip
-    return Outputs(tables, [alert], [], [letter], Counts(0, 0, 0, 0, 0, 0, 0))
+    return Outputs(tables, [alert], [], [letter], Counts(0, 0, 0, 0, 0, 0, 0), 0)
 
 
 @pytest.mark.parametrize(

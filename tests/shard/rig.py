@@ -344,8 +344,8 @@ class Process:
             if reached():
                 return
             await asyncio.sleep(0)
-        told = f"{self.at} of {self.rig.ends}, fetched {self.position}, paused {self.paused}"
-        raise AssertionError(f"no end: {told}, {self.monitor.states}")
+        progress = f"{self.at} of {self.rig.ends}, fetched {self.position}, paused {self.paused}"
+        raise AssertionError(f"no end: {progress}, {self.monitor.states}")
 
     def _fatal(self, error: BaseException) -> None:
         self.failure = error

@@ -299,9 +299,9 @@ def test_pages_written_as_they_are_by_earlier_builds_are_read() -> None:
             if (key or b"").startswith(b"page/"):
                 log.replace(TOPIC, SHARD, offset, bytes(cramjam.lz4.decompress_block(value)))
             else:
-                told = msgspec.msgpack.decode(value)
-                del told["packed"]
-                log.replace(TOPIC, SHARD, offset, msgspec.msgpack.encode(told))
+                fields = msgspec.msgpack.decode(value)
+                del fields["packed"]
+                log.replace(TOPIC, SHARD, offset, msgspec.msgpack.encode(fields))
         found = await loaded(log)
         assert found is not None
         assert same(found[1], states()[-1])
@@ -315,8 +315,8 @@ def test_pages_packed_in_another_way_are_said_to_be() -> None:
         offset, value = max(
             (o, v) for o, k, v in log.records(TOPIC, SHARD) if k == b"manifest/97.a" and v
         )
-        told = msgspec.msgpack.decode(value) | {"packed": "brotli"}
-        log.replace(TOPIC, SHARD, offset, msgspec.msgpack.encode(told))
+        fields = msgspec.msgpack.decode(value) | {"packed": "brotli"}
+        log.replace(TOPIC, SHARD, offset, msgspec.msgpack.encode(fields))
         with pytest.raises(StateError, match="packed as brotli"):
             await loaded(log)
 

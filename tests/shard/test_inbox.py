@@ -1,4 +1,4 @@
-"""Fetched records: overlaps are dropped, and what is missing is told exactly."""
+"""Fetched records: overlaps are dropped, and what is missing is known exactly."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_overlap_is_cut_to_its_new_part() -> None:
     assert offsets(inbox) == [5, 6, 7, 8, 9]
 
 
-def test_a_hole_before_a_batch_is_told_exactly() -> None:
+def test_a_hole_before_a_batch_is_known_exactly() -> None:
     inbox = Inbox((5, 0))
     assert inbox.missing_before(CLICKSTREAM, span(9, 12)) == (5, 9)
     assert inbox.missing_before(CLICKSTREAM, span(5, 12)) is None

@@ -74,7 +74,7 @@ def test_of_two_owners_interleaved_only_the_last_to_take_over_goes_on(order: tup
         log = MemoryLog()
         owners: dict[str, Any] = {name: journal(log, name) for name in "ab"}
         next_seq: dict[str, int] = {}
-        told: list[Plan] = []  # steps whose append returned
+        written: list[Plan] = []  # steps whose append returned
         fenced: set[str] = set()
         for name in order:
             if name not in next_seq:
@@ -84,15 +84,15 @@ def test_of_two_owners_interleaved_only_the_last_to_take_over_goes_on(order: tup
                 mine = msgspec.structs.replace(plan(next_seq[name]), champion=name)
                 try:
                     await owners[name].append(mine)
-                    told.append(mine)
+                    written.append(mine)
                     next_seq[name] += 1
                 except Fenced:
                     fenced.add(name)
         end = log.ends_now(TOPIC, SHARD)[1]
         counted = await journal(log, "reader").read(0, end, None)
-        # Numbers have no gaps and no repeats, and what a writer was told counts for every reader.
+        # Numbers have no gaps and no repeats, and what a writer wrote counts for every reader.
         assert [p.seq for p in counted] == list(range(1, len(counted) + 1))
-        assert all(p in counted for p in told)
+        assert all(p in counted for p in written)
         # A step that counts although its writer was stopped is the last takeover's, for its next
         # owner to replay. The one who lost the shard has none.
         entries = [
@@ -100,7 +100,7 @@ def test_of_two_owners_interleaved_only_the_last_to_take_over_goes_on(order: tup
             for _, _, v in log.records(TOPIC, SHARD)
         ]
         winner = [e.owner for e in entries if isinstance(e, Takeover)][-1]
-        assert all(p.champion == winner for p in counted if p not in told)
+        assert all(p.champion == winner for p in counted if p not in written)
 
     asyncio.run(go())
 

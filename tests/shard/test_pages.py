@@ -67,7 +67,7 @@ def test_any_history_of_states_comes_back_and_cut_writes_harm_nothing(
 
 
 @pytest.mark.parametrize("length", [0, 30])
-def test_an_array_of_another_dtype_is_written_anew(length: int) -> None:
+def test_an_array_of_another_dtype_is_written_again(length: int) -> None:
     """Also if nobody says that it changed, and if there is nothing in it to tell them apart."""
     narrow, wide = np.arange(length, dtype=np.int16), np.arange(length, dtype=np.int32)
     first = Writing(b"", sources({"a": narrow}), {})

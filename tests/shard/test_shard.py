@@ -177,7 +177,7 @@ def test_a_worker_paused_at_every_call_is_fenced_and_changes_nothing_when_it_wak
     assert every_point(attempt) > ENOUGH_POINTS
 
 
-def test_an_error_at_every_call_starts_the_shard_anew_and_loses_nothing() -> None:
+def test_an_error_at_every_call_starts_the_shard_again_and_loses_nothing() -> None:
     """Before or after its effect: a time-out leaves open whether the record is in the log."""
 
     async def attempt(n: int) -> bool:
@@ -195,7 +195,7 @@ def test_an_error_at_every_call_starts_the_shard_anew_and_loses_nothing() -> Non
     assert every_point(attempt) > ENOUGH_POINTS
 
 
-def test_a_worker_that_comes_back_to_a_shard_that_others_had_recovers_it_anew() -> None:
+def test_a_worker_that_comes_back_to_a_shard_that_others_had_recovers_it() -> None:
     """The same `Shard`, resumed after a rebalance that it did not see in between."""
 
     async def go() -> None:
@@ -360,7 +360,7 @@ def test_a_damaged_journal_record_stops_the_shard_and_names_the_place() -> None:
     asyncio.run(go())
 
 
-def test_a_journal_that_was_deleted_and_made_anew_is_noticed() -> None:
+def test_a_journal_that_was_deleted_and_created_again_is_noticed() -> None:
     async def go() -> None:
         rig, _ = await clean_run()
         rig.log.cut(TOPICS.journal, SHARD, 0)
@@ -473,7 +473,7 @@ def test_compaction_of_the_checkpoint_topic_between_owners_changes_nothing() -> 
     asyncio.run(go())
 
 
-def test_input_topics_that_were_made_anew_stop_the_shard_at_its_start() -> None:
+def test_input_topics_that_were_created_again_stop_the_shard_at_its_start() -> None:
     """A consumer would begin at their start, and all of it would pass for records had before."""
 
     async def go() -> None:
@@ -485,7 +485,7 @@ def test_input_topics_that_were_made_anew_stop_the_shard_at_its_start() -> None:
     asyncio.run(go())
 
 
-def test_a_topic_made_anew_during_a_rebalance_stops_the_shard_that_goes_on_after_it() -> None:
+def test_a_topic_created_again_during_a_rebalance_stops_the_shard_that_goes_on_after_it() -> None:
     """Nothing of the new topic needs to be fetched for that: it may be empty."""
 
     async def go() -> None:
@@ -505,9 +505,9 @@ def test_a_topic_made_anew_during_a_rebalance_stops_the_shard_that_goes_on_after
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("anew", [False, True])
-def test_records_that_were_had_before_are_a_topic_made_anew_if_it_ends_before_them(
-    anew: bool,
+@pytest.mark.parametrize("created_again", [False, True])
+def test_records_that_were_had_before_are_a_topic_created_again_if_it_ends_before_them(
+    created_again: bool,
 ) -> None:
     """Usually they were fetched before a seek; looked into at the next checkpoint."""
 
@@ -519,13 +519,13 @@ def test_records_that_were_had_before_are_a_topic_made_anew_if_it_ends_before_th
             await process.until(lambda: process.done)
         again = await rig.log.read(TOPICS.clickstream, SHARD, 0, 7)
         await engine.offer(RecordBatch(TOPICS.clickstream, SHARD, again))
-        if anew:
+        if created_again:
             rig.log.cut(TOPICS.clickstream, SHARD, 7)
             await process.until(lambda: process.failure is not None)
             assert isinstance(process.failure, StateError)
             assert "created again" in str(process.failure)
         await engine.stop()
-        assert (process.failure is not None) == anew
+        assert (process.failure is not None) == created_again
 
     asyncio.run(go())
 
@@ -619,7 +619,7 @@ def test_a_shard_that_fails_while_a_rebalance_begins_starts_again_only_if_it_sta
     kept: bool,
 ) -> None:
     """A frozen worker wakes: it learns at once that the group has dropped it, and that another one
-    writes the journal. Started anew by itself, its shards would take them from their owner."""
+    writes the journal. Started again by itself, its shards would take them from their owner."""
 
     async def go() -> None:
         rig, frozen = loaded(), BeforeJournal(10**9)
@@ -646,7 +646,7 @@ def test_a_shard_that_fails_while_a_rebalance_begins_starts_again_only_if_it_sta
 
 
 @pytest.mark.parametrize("name", ["", "worker-0"])
-def test_two_workers_of_one_name_are_told_instead_of_throwing_each_other_out(name: str) -> None:
+def test_two_workers_with_one_instance_id_stop_instead_of_removing_each_other(name: str) -> None:
     async def go() -> None:
         process = loaded().process("")
         engine = process.make_engine(instance_id=name)

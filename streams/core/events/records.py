@@ -57,7 +57,7 @@ class Records:
 
     @cached_property
     def keys(self) -> list[bytes | None]:
-        """The keys as objects: for whoever wants few of them, or each by itself."""
+        """The keys as objects: for a caller that needs few of them, or each by itself."""
         return self._pieces(self.key_at, self.key_bytes)
 
     @cached_property

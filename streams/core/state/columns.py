@@ -46,12 +46,12 @@ class Columns:
         "p_champion": ("f4", 0),
         "p_learner": ("f4", 0),
         "expected_spend": ("f4", 0),
-        # the outlook, as of an order or a sweep; NaN and 0 until there is enough data
+        # the forecast, as of an order or a sweep; NaN and 0 until there is enough data
         "p_buy_7d": ("f4", 0),
         "p_buy_30d": ("f4", 0),
         "next_order_ms": ("i8", 0),
-        "outlook_orders": ("i4", 0),  # orders when it was taken: one more asks for another
-        "outlook_kept_minute": ("i4", 0),  # since 1970: a sweep after that takes it anew
+        "forecast_after_orders": ("i4", 0),  # orders when it was made: one more calls for another
+        "forecast_kept_minute": ("i4", 0),  # since 1970: a sweep after that renews it
         # scores as last written to ClickHouse
         "written_p": ("f4", 0),
         "written_spend": ("f4", 0),
@@ -108,8 +108,8 @@ class Columns:
     p_buy_7d: NDArray[np.float32]
     p_buy_30d: NDArray[np.float32]
     next_order_ms: NDArray[np.int64]
-    outlook_orders: NDArray[np.int32]
-    outlook_kept_minute: NDArray[np.int32]
+    forecast_after_orders: NDArray[np.int32]
+    forecast_kept_minute: NDArray[np.int32]
     written_p: NDArray[np.float32]
     written_spend: NDArray[np.float32]
     written_orders: NDArray[np.int32]

@@ -1,7 +1,7 @@
 """Which parts of the state changed since the last checkpoint, and what they held when it began.
 
 A checkpoint is the state as it was between two steps, but it is written while later steps run. So
-whoever changes something says so before: `before_change` marks it for the next checkpoint and, if
+a change is announced before it is made: `before_change` marks it for the next checkpoint and, if
 one is under way that has not got there yet, puts aside what was there. That is copy on write; each
 part is copied once per checkpoint at most, and never all at once (D-010).
 """
@@ -27,13 +27,13 @@ class PageGuard:
     """Guards a growing 1-d array, by pages of 2**bits entries.
 
     `dirty` is bool [pages]. A user that changes entries in a kernel may set it there, after having
-    called `before_change` if `frozen`.
+    called `before_change` if `copy_on_write`: a checkpoint is under way.
     """
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
         self.dirty = np.zeros(4, np.bool_)
-        self.frozen = False
+        self.copy_on_write = False
         self._length = 0  # of the frozen array
         self._waiting = np.empty(0, np.bool_)  # pages of it that were not taken yet
         self._put_aside: dict[int, NDArray[Any]] = {}
@@ -52,15 +52,15 @@ class PageGuard:
             self.dirty[start >> self.bits : self._pages(stop)] = True
 
     def changed(self, positions: NDArray[np.int64]) -> None:
-        """Entries at `positions` (int64 [k]) are others now; if `frozen`, `before_change` was
-        called while they were not."""
+        """Entries at `positions` (int64 [k]) have changed; if `copy_on_write`, `before_change` was
+        called before."""
         self.dirty[positions >> self.bits] = True
 
     def before_change(self, array: Sliceable, positions: NDArray[np.int64]) -> None:
         """Entries at `positions` (int64 [k]) are about to change."""
         pages = positions >> self.bits
         self.dirty[pages] = True
-        if self.frozen:
+        if self.copy_on_write:
             self._save(array, pages)
 
     def before_change_of_range(self, array: Sliceable, start: int, stop: int) -> None:
@@ -68,7 +68,7 @@ class PageGuard:
         if stop > start:
             pages = np.arange(start >> self.bits, self._pages(stop))
             self.dirty[pages] = True
-            if self.frozen:
+            if self.copy_on_write:
                 self._save(array, pages)
 
     def _save(self, array: Sliceable, pages: NDArray[np.int64]) -> None:
@@ -84,7 +84,7 @@ class PageGuard:
         self.grow(length)
         self._waiting = self.dirty[:pages] | everything
         self.dirty[:pages] = False
-        self._length, self._put_aside, self.frozen = length, {}, True
+        self._length, self._put_aside, self.copy_on_write = length, {}, True
         return np.flatnonzero(self._waiting)
 
     def take(self, array: Sliceable, page: int) -> NDArray[Any]:
@@ -98,7 +98,7 @@ class PageGuard:
 
     def thaw(self) -> None:
         """The checkpoint has all it needs, or is given up."""
-        self.frozen, self._put_aside, self._waiting = False, {}, np.empty(0, np.bool_)
+        self.copy_on_write, self._put_aside, self._waiting = False, {}, np.empty(0, np.bool_)
 
     def _page(self, array: Sliceable, page: int) -> NDArray[Any]:
         start = page << self.bits
@@ -126,7 +126,7 @@ class RowGuard:
         """By page, or taking one would go through all that ever was put aside."""
 
     @property
-    def frozen(self) -> bool:
+    def copy_on_write(self) -> bool:
         """Whether a checkpoint is under way."""
         return len(self._waiting) > 0
 

@@ -1,7 +1,7 @@
 """Who has which row: user ids, found by hash and compared byte for byte.
 
-A dict of str would take five times the memory, and a str for every event before it is asked. Here
-an id that has been seen stays bytes; it becomes text only where a row is written.
+A dict of str would take five times the memory, and a str for every event before it is looked up.
+Here an id that has been seen stays bytes; it becomes text only where a row is written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streams.kernels.strings import gather
 __all__ = ["UserDirectory"]
 
 _MIN_ROWS: Final = 256
-_ID_BYTES: Final = 16  # room for an id at first; grows by what there is
+_ID_BYTES: Final = 16  # room for an id at first; grows with the ids
 _FORGOTTEN: Final = -1  # the size of a row that is given to nobody any more
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from schemas.features import FEATURES, WINDOWS
 
-__all__ = ["Asked", "QuestionQueue", "Questions", "pack", "unpack"]
+__all__ = ["OpenQuestions", "QuestionQueue", "Questions", "pack", "unpack"]
 
 _PARTS: Final = ("asked_ms", "champion", "learner", "rows", "scores", "kept", "words")
 _DAY_MS: Final = 86_400_000
@@ -60,8 +60,8 @@ def unpack(
 
 
 @dataclass(frozen=True)
-class Asked:
-    """k questions in the order in which they were asked.
+class OpenQuestions:
+    """k questions in the order in which they were questions.
 
     asked_ms: int64 [k]; champion: int32 [k], index in `Meta.champions`; learner: int32 [k], its
     version; rows: int32 [k]; scores: float32 [k, 4] (p_churn, p_champion, p_learner, expected
@@ -78,9 +78,9 @@ class Asked:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def part(self, start: int, stop: int | None = None) -> Asked:
+    def part(self, start: int, stop: int | None = None) -> OpenQuestions:
         where = slice(start, stop)
-        return Asked(
+        return OpenQuestions(
             self.asked_ms[where], self.champion[where], self.learner[where], self.rows[where],
             self.scores[where], self.x[where],
         )  # fmt: skip
@@ -96,11 +96,11 @@ class _Block:
     def __len__(self) -> int:
         return len(self.arrays["rows"])
 
-    def asked(self, features: int) -> Asked:
+    def unpacked(self, features: int) -> OpenQuestions:
         a = self.arrays
         x = unpack(a["kept"], a["words"], features)
         scores = a["scores"].reshape(-1, 4)
-        return Asked(a["asked_ms"], a["champion"], a["learner"], a["rows"], scores, x)
+        return OpenQuestions(a["asked_ms"], a["champion"], a["learner"], a["rows"], scores, x)
 
 
 class Questions:
@@ -121,19 +121,19 @@ class Questions:
         """Memory in bytes."""
         return sum(queue.nbytes for queue in self.by_horizon.values())
 
-    def append(self, horizon_days: int, asked: Asked) -> None:
+    def append(self, horizon_days: int, questions: OpenQuestions) -> None:
         """Ask more questions, none of them before those of that horizon that are already there."""
-        self._queue(horizon_days).append(asked)
+        self._queue(horizon_days).append(questions)
 
-    def take_due(self, now_ms: int) -> Iterator[tuple[int, Asked]]:
+    def take_due(self, now_ms: int) -> Iterator[tuple[int, OpenQuestions]]:
         """Remove and yield all questions whose horizon has passed, as (horizon, questions)."""
         for horizon_days in sorted(self.by_horizon):
             queue = self.by_horizon[horizon_days]
-            asked = queue.take_until(now_ms - horizon_days * _DAY_MS)
+            questions = queue.take_until(now_ms - horizon_days * _DAY_MS)
             if not len(queue):
                 del self.by_horizon[horizon_days]
-            if len(asked):
-                yield horizon_days, asked
+            if len(questions):
+                yield horizon_days, questions
 
     def drop(self, row: int) -> None:
         """Remove the question of one user, if there is one. Takes unpacking everything."""
@@ -171,8 +171,8 @@ class QuestionQueue:
     features: int
     _numbers: Iterator[int] = field(default_factory=count)
     _blocks: deque[_Block] = field(default_factory=deque)
-    _open: list[Asked] = field(default_factory=list)
-    _head: Asked | None = None  # the first block, unpacked: what is left of it
+    _open: list[OpenQuestions] = field(default_factory=list)
+    _head: OpenQuestions | None = None  # the first block, unpacked: what is left of it
 
     def __len__(self) -> int:
         first = 0 if self._head is None else len(self._head)
@@ -185,22 +185,22 @@ class QuestionQueue:
         loose = [*self._open, *([self._head] if self._head is not None else [])]
         return packed + sum(a.x.nbytes + a.scores.nbytes + 16 * len(a) for a in loose)
 
-    def append(self, asked: Asked) -> None:
+    def append(self, questions: OpenQuestions) -> None:
         """Ask more questions, none of them before those that are already there."""
-        self._open.append(asked)
+        self._open.append(questions)
         while sum(map(len, self._open)) >= _BLOCK:
             joined = _joined(self._open)
             block = joined.part(0, _BLOCK)
             self._open = [joined.part(_BLOCK)] if len(joined) > _BLOCK else []
             self._blocks.append(_Block(next(self._numbers), _arrays(block)))
 
-    def take_until(self, asked_ms: int) -> Asked:
+    def take_until(self, asked_ms: int) -> OpenQuestions:
         """Remove and return all questions asked at or before that time."""
         parts = []
         while True:
             if self._head is None:
                 if self._blocks and self._blocks[0].arrays["asked_ms"][0] <= asked_ms:
-                    self._head = self._blocks.popleft().asked(self.features)
+                    self._head = self._blocks.popleft().unpacked(self.features)
                 elif not self._blocks and self._open and self._open[0].asked_ms[0] <= asked_ms:
                     self._head, self._open = _joined(self._open), []
                 else:
@@ -215,16 +215,16 @@ class QuestionQueue:
 
     def drop(self, row: int) -> None:
         """Remove the question of one user, if there is one. Takes unpacking everything."""
-        asked = self.everything()
-        left = np.flatnonzero(asked.rows != row)
-        if len(left) < len(asked):
+        questions = self.everything()
+        left = np.flatnonzero(questions.rows != row)
+        if len(left) < len(questions):
             self._blocks, self._open, self._head = deque(), [], None
             for start in range(0, len(left), _BLOCK):
                 some = left[start : start + _BLOCK]
                 self.append(
-                    Asked(
-                        asked.asked_ms[some], asked.champion[some], asked.learner[some],
-                        asked.rows[some], asked.scores[some], asked.x[some],
+                    OpenQuestions(
+                        questions.asked_ms[some], questions.champion[some], questions.learner[some],
+                        questions.rows[some], questions.scores[some], questions.x[some],
                     )
                 )  # fmt: skip
 
@@ -249,29 +249,29 @@ class QuestionQueue:
             return _Block(next(self._numbers), parts)
 
         if "head" in names:
-            self._head = block("head").asked(self.features)
+            self._head = block("head").unpacked(self.features)
         for number in sorted(int(name) for name in names if name.isdigit()):
             self._blocks.append(block(str(number)))
         if "open" in names:
-            self._open = [block("open").asked(self.features)]
+            self._open = [block("open").unpacked(self.features)]
 
-    def everything(self) -> Asked:
+    def everything(self) -> OpenQuestions:
         """All of them, to compare or to look at; takes unpacking."""
         parts = [self._head] if self._head is not None else []
-        parts += [block.asked(self.features) for block in self._blocks]
+        parts += [block.unpacked(self.features) for block in self._blocks]
         parts += self._open
         return _joined(parts) if parts else self._none()
 
-    def _none(self) -> Asked:
+    def _none(self) -> OpenQuestions:
         no = np.empty(0, np.int32)
         scores, x = np.empty((0, 4), np.float32), np.empty((0, self.features), np.float32)
-        return Asked(np.empty(0, np.int64), no, no, no, scores, x)
+        return OpenQuestions(np.empty(0, np.int64), no, no, no, scores, x)
 
 
-def _joined(parts: list[Asked]) -> Asked:
+def _joined(parts: list[OpenQuestions]) -> OpenQuestions:
     if len(parts) == 1:
         return parts[0]
-    return Asked(
+    return OpenQuestions(
         np.concatenate([p.asked_ms for p in parts]),
         np.concatenate([p.champion for p in parts]),
         np.concatenate([p.learner for p in parts]),
@@ -281,9 +281,14 @@ def _joined(parts: list[Asked]) -> Asked:
     )
 
 
-def _arrays(asked: Asked) -> dict[str, NDArray[Any]]:
-    kept, words = pack(asked.x)
+def _arrays(questions: OpenQuestions) -> dict[str, NDArray[Any]]:
+    kept, words = pack(questions.x)
     return {
-        "asked_ms": asked.asked_ms, "champion": asked.champion, "learner": asked.learner,
-        "rows": asked.rows, "scores": asked.scores.reshape(-1), "kept": kept, "words": words,
-    }  # fmt: skip
+        "asked_ms": questions.asked_ms,
+        "champion": questions.champion,
+        "learner": questions.learner,
+        "rows": questions.rows,
+        "scores": questions.scores.reshape(-1),
+        "kept": kept,
+        "words": words,
+    }

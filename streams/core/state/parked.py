@@ -4,8 +4,8 @@ Nobody here is scored, listed or erased; for any of that a user gets a row again
 that a row holds, to the bit. Windows and questions are not: who has either isn't parked (D-041).
 
 Users lie in blocks of up to 256, the oldest block first. A block never changes but to lose somebody
-who came back: a sweep takes the oldest blocks apart, and whoever is still silent afterwards goes
-into new ones. In a block the bytes of all rows lie place by place, so that what is alike between
+who came back: a sweep takes the oldest blocks apart, and a user who is still silent afterwards goes
+into a new one. In a block the bytes of all rows lie place by place, so that what is alike between
 users (most of it) lies together, which LZ4 makes little of.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["Parked"]
 
 _BITS: Final = 8
 _BLOCK: Final = 1 << _BITS  # users
-_PLACES: Final = 1 << (31 - _BITS)  # blocks that an int32 can tell apart, with who in them
+_PLACES: Final = 1 << (31 - _BITS)  # blocks that an int32 can number, with the users in them
 _HEAD: Final = np.dtype("<i8")  # of what comes before a block's bytes, four of them
 _HEAD_BYTES: Final = 4 * _HEAD.itemsize
 _BLOCK_BYTES: Final = 300  # of a block's objects and its places in dicts, about
@@ -120,7 +120,7 @@ class Parked:
         self._known = 0
         self._bytes = 0
         self.entries = 0
-        """Positions in all blocks, with those of whoever has come back since."""
+        """Positions in all blocks, with those of users who have come back since."""
 
     def __len__(self) -> int:
         """Users who are parked."""

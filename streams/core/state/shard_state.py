@@ -1,7 +1,7 @@
 """Everything a shard remembers, as numpy columns with one row per user.
 
-`step` (streams/core/step.py) changes it in place; nothing else does. Whoever changes columns calls
-`will_change` before. `streams.core.state.snapshot` writes it down and reads it again.
+`step` (streams/core/step.py) changes it in place; nothing else does. A function that changes
+columns calls `will_change` before. `streams.core.state.snapshot` writes it down and reads it again.
 Times are milliseconds since 1970 UTC; 0 means never.
 """
 
@@ -75,11 +75,11 @@ class Meta(msgspec.Struct):
     tier_total: int = 0
     """Live customers when the cuts were computed."""
     erased: list[Erasure] = []
-    """Whose earlier events are shut out; one entry per person."""
+    """People whose earlier events are excluded; one entry per person."""
 
 
 class UserNames:
-    """The users' ids by row, as an array would give them; made of bytes when they are asked for."""
+    """The users' ids by row, as an array would give them; made of bytes on access."""
 
     def __init__(self, directory: UserDirectory) -> None:
         self._directory = directory
@@ -95,7 +95,7 @@ class UserNames:
 
 class ShardState:
     """One shard's state. Users have rows, found through `rows_of`, and everything else is columns.
-    Who has long been silent has no row but is in `parked`, until `rows_of` is asked for them."""
+    A user who has long been silent has no row but is in `parked`, until `rows_of` needs one."""
 
     def __init__(self, shard: int, features: int) -> None:
         self.meta = Meta(shard)
@@ -147,7 +147,7 @@ class ShardState:
 
     def _seat(self, users: Texts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The row of each user, and which of these are new, with what a new user has."""
-        if self.users_guard.frozen:  # rows that somebody had may be given out again
+        if self.users_guard.copy_on_write:  # rows that were in use may be given out again
             given = self.rows_by_user.next_rows(users)
             self.users_guard.grow(int(given.max(initial=-1)) + 1)
             self.users_guard.before_change(self.users, given)
@@ -204,8 +204,8 @@ class ShardState:
         """Give back the memory of rows that nobody has any more, if it is much, and if no
         checkpoint is under way that may still look at it."""
         capacity = max(LEAST_ROWS, 2 * self.n)
-        frozen = self.rows_guard.frozen or self.users_guard.frozen
-        if self.columns.capacity >= _SPARSE * max(LEAST_ROWS, self.n) and not frozen:
+        copy_on_write = self.rows_guard.copy_on_write or self.users_guard.copy_on_write
+        if self.columns.capacity >= _SPARSE * max(LEAST_ROWS, self.n) and not copy_on_write:
             self.columns.trim(capacity)
             self.counts.trim(capacity)
             self.money.trim(capacity)
@@ -216,7 +216,7 @@ class ShardState:
         """Forget the user in `row` for good: the name, every column, windows, open question.
 
         The row stays, empty, and is not given to anybody else: rows are what questions and pair
-        keys go by. Pairs and event ids can't be told apart by user. They are hashes that lead to no
+        keys go by. Pairs and event ids can't be separated by user. They are hashes that lead to no
         name, and expire with their windows.
         """
         rows = np.array([row], np.int64)

@@ -27,7 +27,7 @@ __all__ = ["comparable", "digest", "exported", "freeze", "load", "thaw"]
 
 def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Source]]:
     """The state now, as (meta, arrays by name). `everything`: not only what changed since the last
-    call will be asked for. Call `thaw` when all was taken."""
+    call will be taken. Call `thaw` when all was taken."""
     rows, n = state.rows_guard, state.n
     sources = {
         "rows": Source(
@@ -194,12 +194,12 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
         arrays[f"{name}/keys"] = table.keys[kept][by_key]
         arrays[f"{name}/values"] = table.values[kept][by_key]
     for horizon_days, queue in state.questions.by_horizon.items():
-        asked = queue.everything()
-        whose = rank[asked.rows] if state.n else asked.rows
-        by_time = np.lexsort((whose, asked.asked_ms))
+        questions = queue.everything()
+        whose = rank[questions.rows] if state.n else questions.rows
+        by_time = np.lexsort((whose, questions.asked_ms))
         arrays[f"questions/{horizon_days}/users"] = whose[by_time]
         for name in ("asked_ms", "champion", "learner", "scores", "x"):
-            arrays[f"questions/{horizon_days}/{name}"] = getattr(asked, name)[by_time]
+            arrays[f"questions/{horizon_days}/{name}"] = getattr(questions, name)[by_time]
     for name, sums in (("counts", state.counts), ("money", state.money)):
         arrays |= {f"{name}/{k}": v for k, v in sums.export(rank).items()}
     return msgspec.msgpack.encode(state.meta), arrays

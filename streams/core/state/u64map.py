@@ -2,7 +2,7 @@
 
 Entries lie in the order of insertion in plain arrays (`keys`, `values`), so that a checkpoint can
 write them page by page and only the last page changes; an index of positions stands beside them and
-is made anew on load. Python's dict would take five times the memory and one call per key.
+is built again on load. Python's dict would take five times the memory and one call per key.
 
 Nothing here takes long at once: a larger index takes over entry by entry with every call, and
 `compact` drops old entries a part at a time. Both depend only on the calls made, so that a replay
@@ -97,7 +97,7 @@ class U64Map:
         and is_new bool [k]. keys: uint64 [k], may repeat; value: int32 [k].
         """
         self._reserve(len(keys))
-        if self.values_guard.frozen:
+        if self.values_guard.copy_on_write:
             at = self.find(keys)
             self.values_guard.before_change(self._values, at[at >= 0])
         before, is_new = np.zeros(len(keys), np.int32), np.zeros(len(keys), np.bool_)
@@ -190,7 +190,7 @@ class U64Map:
             (self.values_guard, self._values),
         ):
             guard.grow(self._n + more)
-            if guard.frozen:  # after dropping, new entries come where frozen ones were
+            if guard.copy_on_write:  # after dropping, new entries come where frozen ones were
                 guard.before_change_of_range(array, self._n, self._n + more)
 
     def _shrink(self) -> None:
@@ -200,8 +200,9 @@ class U64Map:
             self._old, self._index = self._index, zeros(slots, np.uint32)
             self._moved, self._until = 0, self._n
         room = max(_LEAST, self._n)
-        frozen = self.keys_guard.frozen or self.values_guard.frozen  # they may need left-overs
-        if len(self._keys) > _EMPTY * room and not frozen:
+        # a checkpoint under way may need left-overs
+        copy_on_write = self.keys_guard.copy_on_write or self.values_guard.copy_on_write
+        if len(self._keys) > _EMPTY * room and not copy_on_write:
             self._keys = grown(self._keys[:room], room, min(room, self._n))
             self._values = grown(self._values[:room], room, min(room, self._n))
 

@@ -90,7 +90,7 @@ def hash_of(user: str) -> int:
     return sum(user.encode())
 
 
-def told(driver: Driver, which: int = -1) -> dict[str, list[Any]]:
+def outputs_of(driver: Driver, which: int = -1) -> dict[str, list[Any]]:
     """What a step has written, whatever the order of rows, which numbers examples."""
     return {
         name: sorted(
@@ -118,7 +118,7 @@ def test_results_are_those_of_a_shard_that_parks_nobody(seed: int, users: int) -
                     patch.setattr(sweep_module, "_long_silent", never)
                 swept = {"sweep_rows": each.state.sweep_places} if "sweep_rows" in fed else {}
                 each.feed(**(fed | swept))
-        assert told(parking) == told(plain)
+        assert outputs_of(parking) == outputs_of(plain)
         assert parking.state.known == plain.state.known
         assert sorted(map(repr, parking.outputs[-1].alerts)) == sorted(
             map(repr, plain.outputs[-1].alerts)
@@ -231,7 +231,7 @@ def test_nobody_is_parked_whom_silence_may_still_concern(why: str) -> None:
     assert not len(here.state.parked)
 
 
-def test_another_horizon_begins_the_periods_of_parked_users_anew_too() -> None:
+def test_another_horizon_begins_the_periods_of_parked_users_again_too() -> None:
     here = silent(9)
     assert (here.state.parked.everyone(0)[1]["question_period"] >= 0).all()
     here.scorer = SilenceScorer(horizon_days=11)
@@ -259,7 +259,7 @@ def people(names: list[str], hashed: list[int] | None = None) -> tuple[Texts, St
     return texts, Strings(texts.data, texts.size), rows
 
 
-def test_ids_are_told_apart_when_their_hashes_are_not() -> None:
+def test_ids_with_the_same_hash_are_kept_apart() -> None:
     state = ShardState(0, len(FEATURE_NAMES))
     texts, _, _ = people(["ann", "bob", "eve"], [7, 7, 8])
     rows = state.rows_of(texts)

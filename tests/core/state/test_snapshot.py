@@ -17,7 +17,7 @@ from streams.core.state import open_questions as asked_module
 from streams.core.state import pages as pages_module
 from streams.core.state import shard_state as state_module
 from streams.core.state import u64map
-from streams.core.state.open_questions import Asked, QuestionQueue, Questions, pack, unpack
+from streams.core.state.open_questions import OpenQuestions, QuestionQueue, Questions, pack, unpack
 from streams.core.state.pages import ArrayPages, Writing, assemble, page_key
 from streams.core.state.snapshot import comparable, digest, freeze, load, thaw
 from tests.core.driving import T0, Driver, bounded, click, order
@@ -155,7 +155,7 @@ def test_a_queue_of_questions_is_a_list(seed: int) -> None:
         k = int(rng.integers(0, 12))
         if k:
             x = rng.choice(np.float32([0, 1, -0.0, np.nan, np.inf, 2.5]), (k, len(FEATURES)))
-            asked = Asked(
+            asked = OpenQuestions(
                 np.full(k, now), *rng.integers(0, 9, (3, k), np.int32), rng.random((k, 4)), x
             )
             queue.append(asked)
@@ -181,11 +181,11 @@ def test_queues_of_two_horizons_are_due_by_their_own() -> None:
     """And a block's name is never used again for another content, since it is written once."""
     asked = Questions(3)
 
-    def some(at_ms: int, k: int) -> Asked:
+    def some(at_ms: int, k: int) -> OpenQuestions:
         no = np.zeros(k, np.int32)
         rows = np.arange(k, dtype=np.int32)
         x = np.ones((k, 3), np.float32)
-        return Asked(np.full(k, at_ms), no, no, rows, np.zeros((k, 4), np.float32), x)
+        return OpenQuestions(np.full(k, at_ms), no, no, rows, np.zeros((k, 4), np.float32), x)
 
     asked.append(28, some(0, 600))
     asked.append(7, some(10 * DAY_MS, 600))

@@ -1,9 +1,9 @@
-"""Tells that another worker runs under our instance id, by what that does to the group.
+"""Detects another worker that runs under our instance id, by what that does to the group.
 
-Kafka throws a static member out when another joins by its name. The one thrown out joins again, and
-throws the other out: each gets the same shards over and over, and neither gets anything done. The
-client doesn't tell us why, but nothing else looks like it: a rebalance that somebody else causes
-changes who has what, or comes alone.
+Kafka removes a static member when another joins under its id. The removed one joins again, and
+the other is removed: each gets the same shards over and over, and neither gets anything done. The
+client doesn't report why, but nothing else looks like it: a rebalance with another cause changes
+the assignment, or comes alone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["TIMES", "WITHIN_SECONDS", "NamesakeWatch"]
+__all__ = ["TIMES", "WITHIN_SECONDS", "DuplicateInstanceWatch"]
 
 TIMES: Final = 6
-WITHIN_SECONDS: Final = 30.0  # two workers of one name were seen to take turns every second or two
+WITHIN_SECONDS: Final = 30.0  # two workers with one id were seen to take turns every second or two
 
 
-class NamesakeWatch:
+class DuplicateInstanceWatch:
     """Remembers the last assignments."""
 
     def __init__(self) -> None:

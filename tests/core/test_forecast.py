@@ -1,4 +1,4 @@
-"""The outlook and the drift alarms in what a step writes."""
+"""The forecast of orders and the drift alarms in what a step writes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Drift, JournalledSnapshot
 from streams.core.state.shard_state import ShardState
-from tests.core.driving import DAY_MS, T0, Driver, FakeOutlook, SilenceScorer, click, order
+from tests.core.driving import DAY_MS, T0, Driver, FakeForecast, SilenceScorer, click, order
 
 HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True)
 class Counting(SilenceScorer):
-    """Notes how many rows it was asked to look ahead for, call by call."""
+    """Notes how many rows it was asked to forecast for, call by call."""
 
-    asked: tuple[list[int], ...] = ([],)
+    calls: tuple[list[int], ...] = ([],)
 
-    def outlook(self, x: NDArray[np.float32]) -> FakeOutlook:
-        self.asked[0].append(len(x))
-        return super().outlook(x)
+    def forecast(self, x: NDArray[np.float32]) -> FakeForecast:
+        self.calls[0].append(len(x))
+        return super().forecast(x)
 
 
 def driver(orders: int = 3) -> Driver:
-    made = Driver(scorer=Counting(asked=([],)))
+    made = Driver(scorer=Counting(calls=([],)))
     made.feed([], [order("u", T0 - day * DAY_MS) for day in range(orders - 1, -1, -1)])
     return made
 
@@ -51,34 +51,34 @@ def test_a_score_row_says_when_the_next_order_is_due() -> None:
     assert row["next_order_at"] == T0 + 21 * DAY_MS
 
 
-def test_a_date_that_cannot_be_told_is_none() -> None:
+def test_a_date_that_is_unknown_is_none() -> None:
     made = driver()
     made.sweep(T0 + 101 * DAY_MS)
     assert newest(made)["next_order_at"] == 0
     assert newest(made)["p_buy_7d"] > 0.0
 
 
-def test_who_browses_pays_for_no_outlook() -> None:
+def test_who_browses_pays_for_no_forecast() -> None:
     made = driver()
-    asked = made.scorer.asked[0]
-    assert asked == [1]
+    calls = made.scorer.calls[0]
+    assert calls == [1]
     made.feed([click("u", T0 + HOUR_MS) for _ in range(20)])
-    assert asked == [1]
+    assert calls == [1]
     assert newest(made)["next_order_at"] == T0 + DAY_MS  # as of the order
     made.feed([], [order("u", T0 + 2 * HOUR_MS)])
-    assert asked == [1, 1]
+    assert calls == [1, 1]
     made.sweep(T0 + DAY_MS)
-    assert asked == [1, 1, 1]
+    assert calls == [1, 1, 1]
 
 
-def test_an_outlook_is_never_older_than_an_eighth_of_the_silence_it_was_made_after() -> None:
+def test_a_forecast_is_never_older_than_an_eighth_of_the_silence_it_was_made_after() -> None:
     """Each day while somebody might come any day, each other week once they have long been away."""
     made = driver()
-    asked = made.scorer.asked[0]
+    calls = made.scorer.calls[0]
     days = []
     for day in range(1, 121):
         made.sweep(T0 + day * DAY_MS)
-        if len(asked) > 1 + len(days):
+        if len(calls) > 1 + len(days):
             days.append(day)
     assert days[:15] == list(range(1, 16))
     assert days[15:18] == [16, 18, 20]
@@ -87,22 +87,22 @@ def test_an_outlook_is_never_older_than_an_eighth_of_the_silence_it_was_made_aft
     assert gaps[-1] > 10
     made.feed([], [order("u", T0 + 121 * DAY_MS)])
     made.sweep(T0 + 122 * DAY_MS)
-    assert len(asked) == 1 + len(days) + 2
+    assert len(calls) == 1 + len(days) + 2
 
 
-def test_without_enough_data_there_is_no_outlook() -> None:
-    made = Driver(scorer=Counting(min_orders=2, asked=([],)))
+def test_without_enough_data_there_is_no_forecast() -> None:
+    made = Driver(scorer=Counting(min_orders=2, calls=([],)))
     made.feed([click("v", T0)], [order("u", T0)])
     made.sweep(T0 + DAY_MS)
     for row in made.rows("score_history"):
         assert np.isnan([row["p_buy_7d"], row["p_buy_30d"]]).all()
         assert row["next_order_at"] == 0
-    assert made.scorer.asked[0] == []
+    assert made.scorer.calls[0] == []
 
 
-def test_an_outlook_goes_when_a_champion_asks_for_more_orders() -> None:
+def test_a_forecast_goes_when_a_champion_asks_for_more_orders() -> None:
     made = driver(orders=2)
-    made.scorer = Counting(min_orders=5, champion_version="fake-2", asked=([],))
+    made.scorer = Counting(min_orders=5, champion_version="fake-2", calls=([],))
     made.sweep(T0 + DAY_MS)
     assert np.isnan(newest(made)["p_buy_7d"])
     assert newest(made)["next_order_at"] == 0

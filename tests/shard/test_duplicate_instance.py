@@ -1,21 +1,21 @@
-"""Two workers under one name, told by how the group behaves."""
+"""Two workers under one instance id, recognised by how the group behaves."""
 
 from __future__ import annotations
 
 import pytest
 
-from streams.shard.namesake import TIMES, WITHIN_SECONDS, NamesakeWatch
+from streams.shard.duplicate_instance import TIMES, WITHIN_SECONDS, DuplicateInstanceWatch
 
 
-def told(assignments: list[tuple[set[int], float]]) -> bool:
-    watch = NamesakeWatch()
+def is_duplicate(assignments: list[tuple[set[int], float]]) -> bool:
+    watch = DuplicateInstanceWatch()
     return [watch.assigned(shards, at) for shards, at in assignments][-1]
 
 
 def test_the_same_shards_again_and_again_in_a_short_time() -> None:
     same = [({0, 1}, 2.0 * n) for n in range(TIMES)]
-    assert told(same)
-    assert not told(same[:-1])
+    assert is_duplicate(same)
+    assert not is_duplicate(same[:-1])
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_the_same_shards_again_and_again_in_a_short_time() -> None:
     ],
 )
 def test_other_rebalances_are_not_taken_for_it(assignments: list[tuple[set[int], float]]) -> None:
-    assert not told(assignments)
+    assert not is_duplicate(assignments)
