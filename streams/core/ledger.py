@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from streams.core.apply import Applied
+from streams.core.events.events import Events, Reject
+from streams.core.events.records import Records
 from streams.core.plan import Plan
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import TableRows
 
-__all__ = ["Counts", "batch_row"]
+__all__ = ["Counts", "batch_row", "counts_of"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,30 @@ class Counts:
     erased: int
     """Sent by people before they were erased: read, and left out."""
     users_scored: int
+
+
+def counts_of(
+    records: Sequence[Records],
+    decoded: Sequence[Events],
+    excluded: Sequence[NDArray[np.bool_] | None],
+    rejects: Sequence[Sequence[Reject]],
+    admitted: Sequence[Applied],
+    users_scored: int,
+) -> Counts:
+    """Count a step's records, from one item of each for each source: the records, what was decoded,
+    events of erased people (bool [n], or None), rejects that become dead letters, and what `admit`
+    decided."""
+    erased_events = sum(int(mask.sum()) for mask in excluded if mask is not None)
+    dead_letters = sum(map(len, rejects))
+    return Counts(
+        accepted=sum(map(len, records)),
+        scored=sum(len(a.fresh) for a in admitted),
+        duplicates=sum(a.duplicates for a in admitted),
+        late=sum(len(a.late) for a in admitted),
+        dead_letters=dead_letters,
+        erased=erased_events + sum(len(events.rejects) for events in decoded) - dead_letters,
+        users_scored=users_scored,
+    )
 
 
 def batch_row(state: ShardState, plan: Plan, counts: Counts) -> TableRows:

@@ -23,7 +23,7 @@ from streams.core.events.events import Events
 from streams.core.events.records import SOURCES, Records
 from streams.core.features import features
 from streams.core.labels import ask, look_ahead, mature
-from streams.core.ledger import Counts, batch_row
+from streams.core.ledger import Counts, batch_row, counts_of
 from streams.core.plan import Plan
 from streams.core.samples import SAMPLE_TABLE, sample
 from streams.core.scoring import (
@@ -95,7 +95,6 @@ def step(
     now_ms = _move_clock(state, plan, decoded, admitted, config.sweep_interval_ms)
     rows = [apply(state, e, a.fresh) for e, a in zip(decoded, admitted, strict=True)]
     meta.offsets = list(plan.stop)
-    scored = sum(map(len, rows))
 
     # 2. questions whose horizon has passed become examples, before new questions are asked
     matured, examples = mature(state, now_ms)
@@ -131,19 +130,7 @@ def step(
             state, records[s], decoded[s], rejects[s], admitted[s], config.topics[s]
         )
     ]
-    erased = sum(int(mask.sum()) for mask in excluded if mask is not None) + sum(
-        len(decoded[s].rejects) - len(rejects[s]) for s in SOURCES
-    )
-    late = sum(len(a.late) for a in admitted)
-    counts = Counts(
-        accepted=sum(map(len, records)),
-        scored=scored,
-        duplicates=sum(a.duplicates for a in admitted),
-        late=late,
-        dead_letters=len(dead) - late,
-        erased=erased,
-        users_scored=len(touched),
-    )
+    counts = counts_of(records, decoded, excluded, rejects, admitted, len(touched))
     tables = {
         "score_history": score_rows(state, written, now_ms, scorer, learner_version),
         "segment_changes": changes,

@@ -123,7 +123,7 @@ def run_with_holes(driver: Driver, plan: Plan, parts: tuple[Records, Records]) -
     driver.state.meta.offsets = list(plan.stop)
 
 
-OF_ALL_RECORDS = {"event_produced_at"}  # the newest record of the batch, whoever sent it
+OF_ALL_RECORDS = {"event_produced_at"}  # the newest record of the batch, of any user
 
 
 def outputs_of(driver: Driver) -> dict[str, list[dict[str, Any]]]:
@@ -167,7 +167,7 @@ def test_a_replay_after_the_erasure_equals_a_log_without_the_person(seed: int) -
 def of_everybody_else(state: ShardState, now_ms: int) -> dict[str, dict[str, bytes]]:
     """What is kept of each other user, and what a score would read; not what depends on a whole
     shard's quantiles, which the person was a part of: value tiers, how often they changed, and
-    when that was last told."""
+    when scores were last written."""
     shared = {"value_tier", "segment_changes"}
     shared |= {"written_at_ms", "written_orders", "written_p", "written_spend"}
     state.counts.advance(now_ms)
@@ -370,7 +370,7 @@ def test_who_comes_back_counts_from_zero_and_their_past_stays_out(reload: bool) 
 
 
 def test_records_from_before_the_request_stay_out_whatever_their_times_say() -> None:
-    """In the backlog, dated ahead of the clock; and offsets mean nothing in a topic made anew."""
+    """In the backlog, dated ahead of the clock; offsets mean nothing in a topic created again."""
     driver = Driver()
     ahead = [click("p", T0 + 500), click("q", T0 + 500)]
     erase(driver, order_for("p", T0, (2, 0), recorded_before_ms=T0 + DAY_MS), clock_ms=T0)

@@ -715,6 +715,16 @@ def test_a_plan_that_does_not_follow_is_refused() -> None:
     driver.run(plan(1, (5, 0), (7, 0)), (two, none))
 
 
+def test_outputs_carry_the_newest_record_time_or_the_clock() -> None:
+    """An alert's latency is measured from there."""
+    driver = customer()
+    fed = driver.feed([click("v", T0 + 5)], [order("w", T0 + 7)], at_ms=T0 + 9)
+    assert fed.produced_ms == T0 + 9
+    swept = driver.sweep(T0 + 30 * DAY_MS)
+    assert swept.produced_ms == T0 + 30 * DAY_MS
+    assert [row["event_produced_at"] for row in driver.rows("alerts")] == [swept.produced_ms]
+
+
 def test_records_with_gaps_balance() -> None:
     """Transaction markers take up offsets but are not records."""
     driver = Driver(config())

@@ -152,7 +152,7 @@ def test_an_event_ahead_of_the_clock_counts_at_once_and_leaves_on_time() -> None
         assert features(driver.state, np.array([0]), now_ms)[0, column] == expected
 
 
-def test_each_row_is_the_same_bit_for_bit_whoever_else_is_asked_for() -> None:
+def test_each_row_is_the_same_bit_for_bit_whichever_others_are_asked_for() -> None:
     driver = Driver()
     rng = random.Random(5)
     for batch in random_batches(11, 12, most=60, users=60):
