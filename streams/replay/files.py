@@ -22,7 +22,7 @@ from streams.core.times import iso_utc
 from streams.replay.mapping import resolve
 from streams.replay.parsing import identifier, money, time_reader, zone
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, InputRecord, order_records
-from streams.replay.tables import JsonLines, Table, open_table
+from streams.replay.tables import JsonLines, TableFile, open_table
 
 __all__ = ["FileSource", "read"]
 
@@ -162,7 +162,7 @@ def _events(table: JsonLines, found: _Found) -> Block:
 
 
 def _orders(
-    table: Table, mapping: Mapping[str, str], read_time: Callable[[Any], int], found: _Found
+    table: TableFile, mapping: Mapping[str, str], read_time: Callable[[Any], int], found: _Found
 ) -> Block:
     baskets: dict[tuple[str, str, bool], _Basket] = {}
     for number, cells in table.rows([mapping.get(name) for name in _COLUMNS]):

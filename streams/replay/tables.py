@@ -11,7 +11,7 @@ import msgspec
 
 from schemas.errors import SettingsError
 
-__all__ = ["JsonLines", "Table", "open_table"]
+__all__ = ["JsonLines", "TableFile", "open_table"]
 
 PARQUET_ENDINGS: Final = (".parquet", ".pq")
 JSON_ENDINGS: Final = (".jsonl", ".ndjson", ".json")
@@ -19,7 +19,7 @@ TEXT_ENDINGS: Final = (".csv", ".tsv", ".txt")
 _decode: Final = msgspec.json.Decoder().decode
 
 
-class Table:
+class TableFile:
     """Column names, and the rows of some of them. `unit` is what the numbers count: line or row."""
 
     unit = "line"
@@ -34,7 +34,7 @@ class Table:
         raise NotImplementedError
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path) -> TableFile:
     """The table in `path`, by its ending. Raises SettingsError when it can't be read."""
     ending = path.suffix.lower()
     if ending not in PARQUET_ENDINGS + JSON_ENDINGS + TEXT_ENDINGS:
@@ -47,7 +47,7 @@ def open_table(path: Path) -> Table:
     return JsonLines(path) if ending in JSON_ENDINGS else _Csv(path)
 
 
-class _Csv(Table):
+class _Csv(TableFile):
     """The delimiter is guessed from the first line; UTF-8, or Windows-1252 where it is not."""
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +73,7 @@ class _Csv(Table):
                     yield reader.line_num, None
 
 
-class _Parquet(Table):
+class _Parquet(TableFile):
     unit = "row"
 
     def __init__(self, path: Path) -> None:
@@ -102,7 +102,7 @@ class _Parquet(Table):
                 yield number, row
 
 
-class JsonLines(Table):
+class JsonLines(TableFile):
     """One flat object per line; the columns are those of the first 100 lines."""
 
     def __init__(self, path: Path) -> None:
