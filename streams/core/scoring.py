@@ -123,8 +123,8 @@ def _alike(p_churn: NDArray[np.float32], spend: NDArray[np.float32]) -> NDArray[
 def rows_to_write(
     state: ShardState, rows: NDArray[np.int64], now_ms: int, moved: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Which of the scored users in `rows` (int64 [k]) get a score row: those of whom a reader would
-    see a change, those who `moved` (bool [k]) to another segment, and everybody once a day."""
+    """Which of the scored users in `rows` (int64 [k]) get a score row: those whose change a reader
+    would see, those who `moved` (bool [k]) to another segment, and every user once a day."""
     c = state.columns
     p, spend = c.p_churn[rows], c.expected_spend[rows]
     with np.errstate(invalid="ignore"):

@@ -55,7 +55,7 @@ class Outputs:
     produced_ms: int
     """The newest timestamp of the step's records; the step's clock if it has none."""
     refused: int = 0
-    """Users whom the champion gave no number; they keep the score that they had."""
+    """Users that the champion gave no number; they keep the score that they had."""
 
 
 def step(

@@ -35,8 +35,8 @@ class Engine:
     Args:
         services: what shards share.
         suspend_seconds: how long a rebalance may wait for checkpoints: well below the session
-            timeout, or the group would give this worker up. Also how long a shard that somebody
-            else wrote to is left alone: if the group has dropped us, a heartbeat says so sooner
+            timeout, or the group would give this worker up. Also how long a shard that another
+            worker wrote to is left alone: if the group has dropped us, a heartbeat says so sooner
             than that, and the new owner is not disturbed.
         stop_seconds: how long `stop` may wait for checkpoints. We are still a member then, and no
             rebalance waits for us: only the operator does.
@@ -109,7 +109,7 @@ class Engine:
                     f"The group gave this worker shards {ours} {TIMES} times within "
                     f"{WITHIN_SECONDS:.0f} s: another worker runs with the same "
                     f"TIDELINE_KAFKA_INSTANCE_ID, {self._instance_id}. Give every worker "
-                    "an id of its own, or none."
+                    "another id, or none."
                 )
             )
             return

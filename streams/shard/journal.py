@@ -5,7 +5,7 @@ is the next step. A step counts if its owner is the one of the last takeover bef
 skips all others, which a worker wrote after it had lost the shard.
 
 The writer is fenced by the log itself: it knows the offset its next record must get. Another one
-means that somebody else has written, so the shard has a new owner; `Fenced` is raised before any
+means that another worker has written, so the shard has a new owner; `Fenced` is raised before any
 effect of that step leaves. No clocks, no group generations.
 """
 

@@ -103,7 +103,7 @@ class Services:
 
     log: Log
     page_log: Log
-    """For checkpoints: on a connection of its own, so that no journal record waits behind pages."""
+    """For checkpoints: on a separate connection, so that no journal record waits behind pages."""
     sink: Sink
     topics: TopicNames
     config: CoreConfig

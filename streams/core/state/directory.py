@@ -78,7 +78,7 @@ class UserDirectory:
         return np.flatnonzero(self._sizes[: self._n] == _FORGOTTEN)
 
     def named(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these rows are somebody's; bool [k]."""
+        """Which of these rows belong to a user; bool [k]."""
         taken: NDArray[np.bool_] = self._sizes[rows] > 0
         return taken
 
@@ -141,14 +141,14 @@ class UserDirectory:
         return found
 
     def strings(self, rows: NDArray[np.int64]) -> Strings:
-        """As `names`, as a column for ClickHouse; each of these rows is somebody's."""
+        """As `names`, as a column for ClickHouse; each of these rows belongs to a user."""
         starts, sizes = self._starts[rows], self._sizes[rows]
         data = np.empty(int(sizes.sum(dtype=np.int64)), np.uint8)
         gather(self._names, starts, sizes, data)
         return Strings(data, sizes)
 
     def release(self, rows: NDArray[np.int64]) -> None:
-        """Remove the ids of `rows` (int64 [k], distinct, each somebody's): others may have them."""
+        """Remove the ids of `rows` (int64 [k], distinct, each a user's): others may get them."""
         self._release(rows, 0)
 
     def forget(self, row: int) -> None:

@@ -3,7 +3,7 @@
 Nobody here is scored, listed or erased; for any of that a user gets a row again first. All is kept
 that a row holds, to the bit. Windows and questions are not: who has either isn't parked (D-041).
 
-Users lie in blocks of up to 256, the oldest block first. A block never changes but to lose somebody
+Users lie in blocks of up to 256, the oldest block first. A block never changes but to lose a user
 who came back: a sweep takes the oldest blocks apart, and a user who is still silent afterwards goes
 into a new one. In a block the bytes of all rows lie place by place, so that what is alike between
 users (most of it) lies together, which LZ4 makes little of.
@@ -113,7 +113,7 @@ class Parked:
 
     def __init__(self) -> None:
         self._blocks: dict[int, _Block] = {}  # by place, the oldest first
-        self._loose: dict[int, None] = {}  # places of blocks that somebody is gone from
+        self._loose: dict[int, None] = {}  # places of blocks that a user has left
         self._index = U64Map()  # hash -> place and position; below 0: not here any more
         self._numbers = count()  # of blocks: never used twice, since a name means its content
         self._turns = 0
