@@ -20,8 +20,9 @@ from streams.clickhouse.sink import ClickHouseSink
 from streams.core.events.records import SOURCES
 from streams.core.warm import compile_kernels
 from streams.faust_app import Failure, app_options, execute
-from streams.kafka.access import kafka_access, require_reachable
+from streams.kafka.access import kafka_access
 from streams.kafka.log import KafkaLog
+from streams.kafka.reach import require_reachable
 from streams.learner.snapshots import SnapshotFollower
 from streams.memory import release_memory
 from streams.privacy.erasure_board import ErasureBoard

@@ -198,7 +198,8 @@ def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
     """Your own orders may still hold people who were erased here."""
     from schemas.errors import BrokerUnavailable
     from streams.evaluation.training import without_erased
-    from streams.kafka.access import kafka_access, require_reachable
+    from streams.kafka.access import kafka_access
+    from streams.kafka.reach import require_reachable
     from streams.privacy.erasure_board import read_board
 
     try:

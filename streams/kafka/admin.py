@@ -1,4 +1,4 @@
-"""One way to reach Kafka's admin API (kafka-python 3.x), with our errors instead of its own."""
+"""Kafka's admin API (kafka-python 3.x), with our errors in place of its own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from schemas.errors import TidelineError
-from streams.kafka.access import KafkaAccess, explain, require_reachable
+from streams.kafka import clients
+from streams.kafka.access import KafkaAccess
+from streams.kafka.reach import explain, require_reachable
 
-__all__ = ["connect", "partition_counts", "unavailable"]
+__all__ = ["connect", "partition_counts"]
 
 _TOPIC_UNKNOWN = 3  # Kafka's UNKNOWN_TOPIC_OR_PARTITION
 
@@ -27,25 +27,19 @@ def connect(where: KafkaAccess | Sequence[str], timeout_seconds: float = 10.0) -
     access = KafkaAccess.of(where)
     require_reachable(access, timeout_seconds)
     try:
-        with KafkaAdminClient(
-            bootstrap_servers=list(access.brokers),
+        with clients.admin(
+            access,
             bootstrap_timeout_ms=int(timeout_seconds * 1000),
             request_timeout_ms=int(timeout_seconds * 1000),
             client_id="tideline-admin",
-            **access.client_options(),
         ) as admin:
             yield admin
     except (KafkaError, OSError) as error:
-        raise unavailable(access, error) from error
-
-
-def unavailable(where: KafkaAccess | Sequence[str], error: Exception) -> TidelineError:
-    """`error` as one of ours, with what to check."""
-    return explain(KafkaAccess.of(where), error)
+        raise explain(access, error) from error
 
 
 def partition_counts(admin: Any, names: Sequence[str]) -> dict[str, int]:
-    """Partitions of those of the topics that exist."""
+    """How many partitions each topic has; a topic that does not exist is left out."""
     return {
         topic["name"]: len(topic["partitions"])
         for topic in admin.describe_topics(list(names))

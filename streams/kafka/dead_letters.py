@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.errors import BrokerUnavailable
 from schemas.messages import DeadLetter, ReplayedLetter
-from streams.kafka.access import kafka_access, require_reachable
-from streams.kafka.admin import unavailable
+from streams.kafka import clients
+from streams.kafka.access import kafka_access
 from streams.kafka.end_offsets import EndOffsets
+from streams.kafka.reach import explain, require_reachable
 from streams.settings import Settings
 
 __all__ = [
@@ -151,12 +152,7 @@ def replay(
     require_reachable(access)
     notes = settings.topic_names.dead_letters
     try:
-        producer = KafkaProducer(
-            bootstrap_servers=list(access.brokers),
-            client_id="tideline-dlq",
-            acks="all",
-            **access.client_options(),
-        )
+        producer = clients.producer(access, client_id="tideline-dlq")
         try:
             for start in range(0, len(sendable), _CHUNK_LETTERS):
                 chunk = sendable[start : start + _CHUNK_LETTERS]
@@ -180,7 +176,7 @@ def replay(
         finally:
             producer.close(timeout=_QUIET_SECONDS)
     except (KafkaError, OSError) as error:
-        raise unavailable(access, error) from error
+        raise explain(access, error) from error
     return len(sendable)
 
 
@@ -197,12 +193,7 @@ def topic_records(settings: Settings, topic: str) -> Iterator[Any]:
     access = kafka_access(settings)
     require_reachable(access)
     try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=list(access.brokers),
-            client_id="tideline-dlq",
-            enable_auto_commit=False,
-            **access.client_options(),
-        )
+        consumer = clients.consumer(access, client_id="tideline-dlq")
         try:
             partitions = [(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
             with EndOffsets(access) as reader:
@@ -221,4 +212,4 @@ def topic_records(settings: Settings, topic: str) -> Iterator[Any]:
         finally:
             consumer.close()
     except (KafkaError, OSError) as error:
-        raise unavailable(access, error) from error
+        raise explain(access, error) from error

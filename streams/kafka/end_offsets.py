@@ -12,8 +12,9 @@ import time
 from collections.abc import Collection, Sequence
 from types import TracebackType
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
+from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
 
 __all__ = ["EndOffsets", "Partition"]
@@ -28,14 +29,12 @@ class EndOffsets:
     def __init__(self, where: KafkaAccess | Sequence[str], timeout_seconds: float = 10.0) -> None:
         access = KafkaAccess.of(where)
         self._timeout_seconds = timeout_seconds
-        self._consumer = KafkaConsumer(
-            bootstrap_servers=list(access.brokers),
+        self._consumer = clients.consumer(
+            access,
             client_id="tideline-offsets",
-            enable_auto_commit=False,
             fetch_max_wait_ms=10,
             max_partition_fetch_bytes=1,  # one batch at most: only the answer's header matters
             bootstrap_timeout_ms=int(timeout_seconds * 1000),
-            **access.client_options(),
         )
 
     def of(self, partitions: Collection[Partition]) -> dict[Partition, int]:

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.errors import BrokerUnavailable, StateError
 from streams.core.events.records import Records
-from streams.kafka.access import KafkaAccess, probe
+from streams.kafka import clients
+from streams.kafka.access import KafkaAccess
+from streams.kafka.reach import probe
 
 __all__ = ["KafkaLog", "KeyValue", "Log", "to_records"]
 
@@ -65,24 +67,17 @@ class KafkaLog:
 
     async def start(self) -> None:
         """Connect. Raises BrokerUnavailable, or SettingsError if TLS or the login is refused."""
-        brokers, options = list(self._access.brokers), self._access.client_options()
         if self._access.security != "plaintext":
             await probe(self._access)
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=brokers,
-            acks="all",
-            max_request_size=2 * MAX_RECORD_BYTES,
-            max_batch_size=256 * 1024,
-            **options,
+        self._producer = clients.async_producer(
+            self._access, max_request_size=2 * MAX_RECORD_BYTES, max_batch_size=256 * 1024
         )
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=brokers,
-            enable_auto_commit=False,
+        self._consumer = clients.async_consumer(
+            self._access,
             auto_offset_reset="none",
             max_partition_fetch_bytes=READ_BYTES,
             fetch_max_bytes=2 * READ_BYTES,
             fetch_max_wait_ms=FETCH_WAIT_MS,
-            **options,
         )
         try:
             await self._producer.start()

@@ -20,8 +20,9 @@ from schemas.errors import RetryableError
 from schemas.messages import Drift, LearnerSnapshot
 from streams import background
 from streams.faust_app import Failure, app_options, execute
-from streams.kafka.access import kafka_access, require_reachable
+from streams.kafka.access import kafka_access
 from streams.kafka.log import KafkaLog
+from streams.kafka.reach import require_reachable
 from streams.kafka.transport import BatchSchema
 from streams.learner.service import LearnerService
 from streams.settings import Settings

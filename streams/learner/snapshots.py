@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.blend import unsound
 from schemas.messages import LearnerSnapshot
+from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
 from streams.kafka.log import Log
 
@@ -56,12 +58,7 @@ class SnapshotFollower:
     async def run(self) -> None:
         """Follow until cancelled. A broker that is away keeps the last snapshot in use."""
         while True:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=list(self._access.brokers),
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                **self._access.client_options(),
-            )
+            consumer = clients.async_consumer(self._access, auto_offset_reset="earliest")
             try:
                 await consumer.start()
                 await self._follow(consumer)
@@ -71,7 +68,7 @@ class SnapshotFollower:
                 await consumer.stop()
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+    async def _follow(self, consumer: Any) -> None:
         tp = TopicPartition(self._topic, 0)
         consumer.assign([tp])
         await consumer.seek_to_beginning(tp)

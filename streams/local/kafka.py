@@ -19,26 +19,25 @@ import functools
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from xml.etree import ElementTree
 
 from schemas.errors import LocalStackError
+from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
-from streams.local.process import LOOPBACK, ChildProcess, free_port, wait_until
+from streams.local.process import LOOPBACK, ChildProcess, free_port
+from streams.local.server import LocalServer
 from streams.settings import Secret
 
 __all__ = ["KAFKA_VERSION", "ApacheKafka", "Secure", "available", "cache_dir"]
 
 _POM = Path(__file__).with_name("kafka-pom.xml")
-_READY_TIMEOUT_SECONDS = 120.0
-_STOP_TIMEOUT_SECONDS = 15.0
 _INSTALL_TIMEOUT_SECONDS = 600.0
 _MIN_JAVA = 17
 
@@ -103,10 +102,10 @@ ssl.truststore.location={authority}
 
 @dataclass(frozen=True)
 class Secure:
-    """Listeners that let in only who is known, in place of the open one.
+    """Listeners that let in known users and certificates only, in place of the open one.
 
     certificate: PEM file with the broker's private key and certificate, for 127.0.0.1.
-    authority: PEM file of who signed it, and signs those of clients.
+    authority: PEM file of the CA that signed it, and signs those of clients.
     users: SCRAM-SHA-512 users and their passwords.
     """
 
@@ -146,109 +145,61 @@ def available() -> str | None:
     return None
 
 
-class ApacheKafka:
+class ApacheKafka(LocalServer):
     """One Kafka node whose data, settings and log live in `data_dir`.
 
-    `port` 0 picks a free one at the first start; it stays the same over restarts, so clients find
-    the broker again. `secure` replaces the open listener by one with TLS and SCRAM-SHA-512, and
-    one with TLS and client certificates.
+    `secure` replaces the open listener by one with TLS and SCRAM-SHA-512, and one with TLS and
+    client certificates. `start` raises LocalStackError also when Java or Maven fail.
     """
 
+    name = "Apache Kafka"
     version = KAFKA_VERSION
+    ready_seconds = 120.0
+    stop_seconds = 15.0
 
     def __init__(self, data_dir: Path, port: int = 0, secure: Secure | None = None) -> None:
+        """With `secure` the port takes SASL_SSL."""
         self.data_dir = data_dir.resolve()
-        self.port = port
-        """The TCP port; 0 until `start` has picked one. With `secure` it takes SASL_SSL."""
+        super().__init__(self.data_dir, port)
         self.mtls_port = 0
         """With `secure`: the port that asks for a client certificate instead of a password."""
         self._secure = secure
-        self._child: ChildProcess | None = None
 
-    @property
-    def bootstrap(self) -> str:
-        """`host:port` for Kafka clients."""
-        return f"{LOOPBACK}:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's process id, None when stopped."""
-        return self._child.pid if self._child else None
-
-    @property
-    def process(self) -> ChildProcess | None:
-        """The server's process, None when stopped."""
-        return self._child
-
-    def start(self) -> ApacheKafka:
-        """Start on `data_dir`, new or used, and wait until the broker answers for itself.
-
-        Raises LocalStackError when Java, Maven or the broker fail.
-        """
-        if self._child is not None:
-            raise LocalStackError("Apache Kafka is already started; stop it first.")
+    def _program(self, directory: Path) -> ChildProcess:
         home = _install()
-        self.port = self.port or free_port()
-        listeners, access = self._listeners()
-        if self._secure is not None and not (self.data_dir / "log").exists():
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-            _format(home, self.data_dir / "log", self._secure.users)
-        self._child = _launch(home, self.data_dir, listeners, ())
-        try:
-            self._child.wait_ready(lambda: _answers(self.port, access), _READY_TIMEOUT_SECONDS)
-        except LocalStackError:
-            self._child = None
-            raise
-        return self
+        if self._secure is not None and not (directory / "log").exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            _format(home, directory / "log", self._secure.users)
+        return _broker(home, directory, self._listeners())
 
-    def _listeners(self) -> tuple[dict[str, object], KafkaAccess]:
-        """What the listeners' part of the settings takes, and how we get in ourselves."""
+    def _listeners(self) -> dict[str, object]:
+        """What the listeners' part of the settings takes."""
         if self._secure is None:
-            return {"template": _PLAIN_LISTENERS, "port": self.port}, KafkaAccess((self.bootstrap,))
+            return {"template": _PLAIN_LISTENERS, "port": self.port}
         self.mtls_port = self.mtls_port or free_port()
-        user, password = next(iter(self._secure.users.items()))
-        access = KafkaAccess(
-            (self.bootstrap,),
-            security="sasl_ssl",
-            ca_file=str(self._secure.authority),
-            username=user,
-            password=Secret(password),
-        )
         return {
             "template": _SECURE_LISTENERS,
             "port": self.port,
             "mtls_port": self.mtls_port,
             "certificate": self._secure.certificate,
             "authority": self._secure.authority,
-        }, access
+        }
 
-    def stop(self) -> None:
-        """Shut down in order (SIGTERM). Safe to call twice."""
-        if self._child is not None:
-            self._child.stop(_STOP_TIMEOUT_SECONDS)
-            self._child = None
+    def _answers(self) -> bool:
+        return super()._answers() and _lists_itself(self._access())
 
-    def kill(self) -> None:
-        """Crash (SIGKILL). `start` again recovers from the log on disk."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
-
-    def restart(self) -> ApacheKafka:
-        """Stop, then start on the same data and port."""
-        self.stop()
-        return self.start()
-
-    def __enter__(self) -> ApacheKafka:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
+    def _access(self) -> KafkaAccess:
+        """How a client of this process gets in."""
+        if self._secure is None:
+            return KafkaAccess((self.bootstrap,))
+        user, password = next(iter(self._secure.users.items()))
+        return KafkaAccess(
+            (self.bootstrap,),
+            security="sasl_ssl",
+            ca_file=str(self._secure.authority),
+            username=user,
+            password=Secret(password),
+        )
 
 
 def _home() -> Path:
@@ -308,8 +259,8 @@ def _format(home: Path, log_dir: Path, users: Mapping[str, str] = MappingProxyTy
 def _settings(listeners: Mapping[str, object], controller_port: int, log_dir: Path) -> str:
     """The text of `server.properties`."""
     ports = {"host": LOOPBACK, "controller_port": controller_port}
-    told = str(listeners["template"]).format(**ports, **listeners)
-    return _SERVER.format(**ports, listeners=told, log_dir=log_dir.as_posix())
+    listening = str(listeners["template"]).format(**ports, **listeners)
+    return _SERVER.format(**ports, listeners=listening, log_dir=log_dir.as_posix())
 
 
 def _cluster_id() -> str:
@@ -320,21 +271,34 @@ def _cluster_id() -> str:
 def _archive_classes(home: Path) -> None:
     """Boot once and let Java archive the classes it loaded. Without it all works, only slower."""
     archive, partial = home / "classes.jsa", home / f"classes.{os.getpid()}.tmp"
-    with tempfile.TemporaryDirectory(prefix="tideline-kafka-") as scratch:
-        port = free_port()
-        plain = {"template": _PLAIN_LISTENERS, "port": port}
-        child = _launch(home, Path(scratch), plain, (f"-XX:ArchiveClassesAtExit={partial}",))
-        access = KafkaAccess((f"{LOOPBACK}:{port}",))
-        if wait_until(lambda: _answers(port, access), _READY_TIMEOUT_SECONDS):
-            child.stop(_READY_TIMEOUT_SECONDS)
-        child.stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="tideline-kafka-") as scratch,
+        contextlib.suppress(LocalStackError),
+        _FirstKafka(home, Path(scratch), partial),
+    ):
+        pass
     with contextlib.suppress(OSError):
         partial.rename(archive)
 
 
-def _launch(
-    home: Path, data_dir: Path, listeners: Mapping[str, object], options: tuple[str, ...]
+class _FirstKafka(ApacheKafka):
+    """Archives the classes it has loaded when it stops, which takes its time."""
+
+    stop_seconds = 45.0
+
+    def __init__(self, home: Path, data_dir: Path, archive: Path) -> None:
+        super().__init__(data_dir)
+        self._home, self._archive = home, archive
+
+    def _program(self, directory: Path) -> ChildProcess:
+        archiving = (f"-XX:ArchiveClassesAtExit={self._archive}",)
+        return _broker(self._home, directory, self._listeners(), archiving)
+
+
+def _broker(
+    home: Path, data_dir: Path, listeners: Mapping[str, object], options: tuple[str, ...] = ()
 ) -> ChildProcess:
+    """The broker's program. Writes its settings, and its storage at the first start."""
     log_dir, config = data_dir / "log", data_dir / "server.properties"
     data_dir.mkdir(parents=True, exist_ok=True)
     if not log_dir.exists():
@@ -343,13 +307,11 @@ def _launch(
     archive = home / "classes.jsa"
     if archive.is_file() and not options:
         options = (f"-XX:SharedArchiveFile={archive}",)
-    child = ChildProcess(
-        "Apache Kafka",
+    return ChildProcess(
+        ApacheKafka.name,
         ["java", *options, *_java_arguments(home), "kafka.Kafka", str(config)],
         data_dir / "kafka.log",
     )
-    child.start()
-    return child
 
 
 def _java_arguments(home: Path) -> list[str]:
@@ -374,24 +336,12 @@ def _run(command: list[str], advice: str) -> None:
         raise LocalStackError(f"{(done.stdout + done.stderr)[-2000:]}\n{advice}")
 
 
-def _answers(port: int, access: KafkaAccess) -> bool:
+def _lists_itself(access: KafkaAccess) -> bool:
     """Whether the broker lists itself in its own metadata, so that it takes requests."""
-    with socket.create_connection((LOOPBACK, port), timeout=1.0):
-        pass
-    from kafka.admin import KafkaAdminClient  # noqa: PLC0415  (slow import, only for a started one)
-    from kafka.errors import KafkaError  # noqa: PLC0415
+    from kafka.errors import KafkaError  # noqa: PLC0415  (slow import, only for a started one)
 
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=list(access.brokers),
-            request_timeout_ms=2000,
-            **access.client_options(),
-        )
+        with clients.admin(access, request_timeout_ms=2000) as admin:
+            return bool(admin.describe_cluster()["brokers"])
     except KafkaError:
         return False
-    try:
-        return bool(admin.describe_cluster()["brokers"])
-    except KafkaError:
-        return False
-    finally:
-        admin.close()

@@ -20,54 +20,22 @@ offsets, list groups and their offsets, describe topics and the cluster.
 
 from __future__ import annotations
 
-import socket
-import tempfile
 from pathlib import Path
-from types import TracebackType
 
 from schemas.errors import LocalStackError
-from streams.local.process import LOOPBACK, ChildProcess, free_port
+from streams.local.process import ChildProcess
+from streams.local.server import LocalServer
 
 __all__ = ["TansuBroker"]
 
-_READY_TIMEOUT_SECONDS = 60.0
 
+class TansuBroker(LocalServer):
+    """One Tansu broker. Its directory holds `tansu.log`; all data is in memory: stop loses it."""
 
-class TansuBroker:
-    """One Tansu broker on loopback.
+    name = "Tansu broker"
+    ready_seconds = 60.0
 
-    `log_dir` holds `tansu.log` (default: a temporary directory of its own); `port` 0 picks a free
-    one. All data is in memory: stop loses it.
-    """
-
-    def __init__(self, log_dir: Path | None = None, port: int = 0) -> None:
-        self._log_dir = log_dir
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self._child: ChildProcess | None = None
-        self.port = port
-        """The TCP port; 0 until `start` has picked one."""
-
-    @property
-    def bootstrap(self) -> str:
-        """`host:port` for Kafka clients."""
-        return f"{LOOPBACK}:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's process id, None when stopped."""
-        return self._child.pid if self._child else None
-
-    @property
-    def process(self) -> ChildProcess | None:
-        """The server's process, None when stopped."""
-        return self._child
-
-    def start(self) -> TansuBroker:
-        """Start and wait until it answers. Raises LocalStackError if it does not."""
-        self.port = self.port or free_port()
-        if self._log_dir is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="tideline-tansu-")
-            self._log_dir = Path(self._scratch.name)
+    def _program(self, directory: Path) -> ChildProcess:
         url = f"tcp://{self.bootstrap}"
         argv = [
             _binary(), "broker",
@@ -76,36 +44,7 @@ class TansuBroker:
             "--storage-engine", "memory://tansu/",
         ]  # fmt: skip
         # RUST_LOG: its default writes several lines per request
-        self._child = ChildProcess(
-            "Tansu broker", argv, self._log_dir / "tansu.log", env={"RUST_LOG": "warn"}
-        )
-        self._child.start()
-        self._child.wait_ready(self._answers, _READY_TIMEOUT_SECONDS)
-        return self
-
-    def stop(self) -> None:
-        """Stop the broker; its topics are gone. Safe to call twice."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
-        if self._scratch is not None:
-            self._scratch.cleanup()
-            self._scratch, self._log_dir = None, None
-
-    def __enter__(self) -> TansuBroker:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _answers(self) -> bool:
-        with socket.create_connection((LOOPBACK, self.port), timeout=1.0):
-            return True
+        return ChildProcess(self.name, argv, directory / "tansu.log", env={"RUST_LOG": "warn"})
 
 
 def _binary() -> str:

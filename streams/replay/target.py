@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, UnknownError
 
 from schemas.errors import BrokerUnavailable, SettingsError
-from streams.kafka.access import KafkaAccess, probe
+from streams.kafka import clients
+from streams.kafka.access import KafkaAccess
+from streams.kafka.reach import probe
 from streams.replay.records import CLICKSTREAM, TopicKind
 from streams.settings.rules import brokers
 
@@ -50,13 +50,11 @@ def access_of(where: KafkaAccess | str) -> KafkaAccess:
 
 def new_producer(access: KafkaAccess, **options: Any) -> Any:
     """A producer with our limits, not started; `options` are aiokafka's."""
-    return AIOKafkaProducer(
-        bootstrap_servers=list(access.brokers),
-        acks="all",
+    return clients.async_producer(
+        access,
         max_batch_size=BATCH_BYTES,
         max_request_size=4 * BATCH_BYTES,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
-        **access.client_options(),
         **options,
     )
 
@@ -129,7 +127,7 @@ async def refuse_expired(
 
 async def _retention_ms(access: KafkaAccess, topic: str) -> int | None:
     """The topic's `retention.ms` (-1: for ever); None if the broker doesn't say."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=list(access.brokers), **access.client_options())
+    admin = clients.async_admin(access)
     await admin.start()
     try:
         asked = ConfigResource(ConfigResourceType.TOPIC, topic, {"retention.ms": None})

@@ -17,16 +17,15 @@ import logging
 import re
 import shutil
 import signal
-import socket
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 from clickhouse_driver.settings import available as driver_settings
 
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.migrations import available, split_statements
-from streams.local.process import LOOPBACK, ChildProcess, free_port
+from streams.local.process import ChildProcess
+from streams.local.server import LocalServer
 
 __all__ = [
     "NOT_THERE",
@@ -36,9 +35,6 @@ __all__ = [
     "missing",
     "prepare",
 ]
-
-_READY_SECONDS = 60.0
-_STOP_SECONDS = 5.0
 
 NOT_THERE: Final = ("ledger", "model_quality")
 """Views that this server can't have."""
@@ -85,72 +81,38 @@ def missing() -> str | None:
     return None
 
 
-class OldClickHouse:
+class OldClickHouse(LocalServer):
     """The server, with settings and data in `directory`. `port` stays the same over restarts."""
 
-    host = LOOPBACK
+    name = "clickhouse-server"
     version = "18.16"
+    ready_seconds = 60.0
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory.resolve()
-        self._child: ChildProcess | None = None
-        self.port = 0
+        self._data = directory.resolve()
+        super().__init__(self._data)
 
-    def start(self) -> OldClickHouse:
-        """Start on the same data. Raises LocalStackError if it does not answer."""
-        self.port = self.port or free_port()
-        self._directory.mkdir(parents=True, exist_ok=True)
-        config = self._directory / "config.xml"
-        config.write_text(_CONFIG.format(host=LOOPBACK, port=self.port, path=self._directory))
+    def _program(self, directory: Path) -> ChildProcess:
+        directory.mkdir(parents=True, exist_ok=True)
+        config = directory / "config.xml"
+        config.write_text(_CONFIG.format(host=self.host, port=self.port, path=directory))
         self.configure_user()
         program = shutil.which("clickhouse-server") or "clickhouse-server"
-        self._child = ChildProcess(
-            "clickhouse-server",
-            [program, f"--config-file={config}"],
-            self._directory / "server.log",
+        return ChildProcess(
+            self.name, [program, f"--config-file={config}"], directory / "server.log"
         )
-        self._child.start()
-        self._child.wait_ready(self._answers, _READY_SECONDS)
-        return self
 
     def configure_user(self, *, readonly: bool = False, password: str = "") -> None:
         """What the worker's user may, and how it gets in; the server notices within seconds.
         The user `admin` may always do everything."""
-        text = _USERS.format(host=LOOPBACK, readonly=int(readonly), password=password)
-        (self._directory / "users.xml").write_text(text)
-
-    def stop(self) -> None:
-        """SIGTERM. Safe to call twice."""
-        if self._child is not None:
-            self._child.stop(_STOP_SECONDS)
-            self._child = None
-
-    def kill(self) -> None:
-        """SIGKILL; `start` again serves what was written."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
+        text = _USERS.format(host=self.host, readonly=int(readonly), password=password)
+        (self._data / "users.xml").write_text(text)
 
     def send(self, which: signal.Signals) -> None:
         """Freeze it, or let it go on."""
         assert self._child is not None
         popen: Any = self._child._popen
         popen.send_signal(which)
-
-    def __enter__(self) -> OldClickHouse:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _answers(self) -> bool:
-        with socket.create_connection((LOOPBACK, self.port), timeout=1.0):
-            return True
 
 
 _VIEW: Final = re.compile(r"(CREATE|DROP)(?: OR REPLACE)? VIEW (?:IF (?:NOT )?EXISTS )?(\w+)")

@@ -19,7 +19,8 @@ from click.testing import CliRunner
 
 from schemas.errors import SettingsError
 from streams.cli import tideline as cli
-from streams.kafka.access import KafkaAccess, probe_now
+from streams.kafka.access import KafkaAccess
+from streams.kafka.reach import probe_now
 from streams.kafka.topics import wanted
 from streams.lag.monitor import poll_once
 from streams.local.kafka import ApacheKafka, Secure, available

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from streams.kafka import clients
+from streams.kafka.access import KafkaAccess
+from streams.settings import Secret
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted(
     f for folder in ("schemas", "models", "streams") for f in (ROOT / folder).rglob("*.py")
@@ -17,8 +21,7 @@ FORBIDDEN = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "s
              "torch", "skops", "yaml"}  # fmt: skip
 CLIENTS = {"AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaAdminClient", "AIOKafkaConnection",
            "KafkaConsumer", "KafkaProducer", "KafkaAdminClient"}  # fmt: skip
-# The in-memory local broker has neither TLS nor users.
-PLAIN = {ROOT / "streams/local/tansu.py"}
+CLIENTS_FILE = ROOT / "streams/kafka/clients.py"
 
 
 def nodes(file: Path) -> Iterator[ast.AST]:
@@ -71,20 +74,41 @@ def test_the_check_for_pickle_finds_them(code: str) -> None:
     assert no_pickle(ast.parse(code))
 
 
-def test_every_kafka_client_is_told_how_to_get_in() -> None:
-    """Or it would be the one that fails when a cluster asks for TLS."""
-    seen = set()
+def made_clients(tree: ast.AST) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and called(node) in CLIENTS:
+            yield node
+
+
+def test_kafka_clients_are_made_in_one_place_only() -> None:
+    """A client made elsewhere would be the one that fails when a cluster asks for TLS."""
     for file in FILES:
-        if file in PLAIN:
-            continue
-        for node in nodes(file):
-            if isinstance(node, ast.Call) and called(node) in CLIENTS:
-                seen.add(called(node))
-                spread = {ast.unparse(k.value) for k in node.keywords if k.arg is None}
-                assert any(s == "options" or s.endswith("client_options()") for s in spread), (
-                    f"{file}:{node.lineno}: pass **access.client_options()"
-                )
+        if file != CLIENTS_FILE:
+            for node in made_clients(ast.parse(file.read_text())):
+                raise AssertionError(f"{file}:{node.lineno}: use streams.kafka.clients")
+
+
+def test_every_kind_of_kafka_client_gets_tls_and_login() -> None:
+    seen = set()
+    for node in made_clients(ast.parse(CLIENTS_FILE.read_text())):
+        seen.add(called(node))
+        spread = {ast.unparse(k.value) for k in node.keywords if k.arg is None}
+        assert spread & {"_common(access)", "access.client_options()"}, called(node)
     assert seen == CLIENTS
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        KafkaAccess(("a:1", "b:2")),
+        KafkaAccess(("a:1",), security="sasl_ssl", username="u", password=Secret("p")),
+    ],
+)
+def test_what_all_clients_share_is_the_whole_way_in(access: KafkaAccess) -> None:
+    common = clients._common(access)
+    assert common["bootstrap_servers"] == list(access.brokers)
+    assert common.items() >= access.client_options().items()
+    assert ("ssl_context" in common) == ("sasl_plain_password" in common) == access.tls
 
 
 def test_nobody_takes_the_brokers_without_the_way_in() -> None:
