@@ -1,4 +1,4 @@
-"""What every Faust app of ours is made with, and how it is run."""
+"""Every Faust app of ours: how it is made, which parts it starts and stops, how it is run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import faust.tables
 
 from streams import background
 from streams.kafka.access import kafka_access
+from streams.process import Part, Parts
 from streams.settings import Settings
 from streams.stopping import StopRequests
 
-__all__ = ["Failure", "NoTables", "app_options", "execute"]
+__all__ = ["App", "Failure", "NoTables", "app_options", "execute"]
 
 
 class NoTables(faust.tables.TableManager):  # type: ignore[misc]
@@ -67,7 +69,8 @@ class Worker(faust.Worker):  # type: ignore[misc]
 
 
 class Failure:
-    """Remembers the first error that the process must stop for, and crashes the app with it."""
+    """Remembers the first error that the process must stop for, and crashes the app with it; the
+    process reports it last, in words."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
@@ -76,6 +79,11 @@ class Failure:
     def watch(self, app: faust.App) -> None:
         self._app = app
 
+    def remember(self, error: BaseException) -> None:
+        """Report this error at the end, unless there was one before it."""
+        if self.error is None:
+            self.error = error
+
     def __call__(self, error: BaseException) -> None:
         if self.error is None:
             self.error = error
@@ -83,6 +91,37 @@ class Failure:
             background.start(
                 self._app.crash(error), "crash", lambda _: os.kill(os.getpid(), signal.SIGTERM)
             )
+
+
+class App(faust.App):  # type: ignore[misc]
+    """A Faust app that is a list of parts; taking records in is one of them."""
+
+    def __init__(self, failure: Failure, **options: Any) -> None:
+        """`options` are Faust's: see `app_options`."""
+        super().__init__(**options)
+        self._failure = failure
+        self._parts = Parts([self.records])
+        failure.watch(self)
+
+    @property
+    def records(self) -> Part:
+        """Records arrive once all parts have started, and no more do once this one has stopped.
+        The consumer lives on until all parts have stopped, so that parts may commit."""
+        return Part("records", super().on_start, super().on_stop)
+
+    def consist_of(self, parts: Sequence[Part]) -> None:
+        """Set the parts; `records` must be one of them."""
+        self._parts = Parts(parts)
+
+    async def on_start(self) -> None:
+        try:
+            await self._parts.start()
+        except Exception as error:
+            self._failure.remember(error)  # Faust would bury it among tracebacks
+            raise
+
+    async def on_stop(self) -> None:
+        await self._parts.stop()
 
 
 def app_options(settings: Settings, app_id: str) -> dict[str, Any]:
@@ -119,10 +158,9 @@ def app_options(settings: Settings, app_id: str) -> dict[str, Any]:
 
 def execute(app: faust.App, failure: Failure, requests: StopRequests) -> int:
     """Run until a stop request; returns the exit status. Raises what `failure` remembers."""
-    failure.watch(app)
     _calm_gc()
     worker = Worker(app, loglevel=None, redirect_stdouts=False, override_logging=False, quiet=True)
-    # It would write to stdout, whoever listens there. Where that is a full disk, the worker ended.
+    # It would write to stdout. Where that was a file on a full disk, the worker ended.
     worker.spinner = None
     loop = worker.loop
 

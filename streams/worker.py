@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import faust
 from faust.types import TP
 
 from models.registry import ScorerStore, Switch, artifact_place, watch
-from schemas.errors import TidelineError
-from streams import background
 from streams.agents import define_agents
 from streams.clickhouse.client import clickhouse_target
 from streams.clickhouse.sink import ClickHouseSink
 from streams.core.events.records import SOURCES
 from streams.core.warm import compile_kernels
-from streams.faust_app import Failure, app_options, execute
+from streams.faust_app import App, Failure, app_options, execute
 from streams.kafka.access import kafka_access
 from streams.kafka.log import KafkaLog
 from streams.kafka.reach import require_reachable
@@ -27,12 +23,13 @@ from streams.learner.snapshots import SnapshotFollower
 from streams.memory import release_memory
 from streams.privacy.erasure_board import ErasureBoard
 from streams.privacy.pseudonyms import pseudonyms
+from streams.process import Part, at_once, background_part, in_thread
 from streams.settings import Settings
 from streams.shard.config import core_config
 from streams.shard.engine import Engine
 from streams.shard.services import Services
 from streams.stopping import StopRequests
-from streams.telemetry.metrics import Metrics, serve
+from streams.telemetry.metrics import Metrics, endpoint
 from streams.telemetry.shard_metrics import MetricsMonitor, SinkMetrics
 
 __all__ = ["create_app", "run"]
@@ -74,8 +71,8 @@ class FaustInputs:
         await self._app.consumer.commit_offsets({self._tp(s, shard): offsets[s] for s in SOURCES})
 
 
-def create_app(settings: Settings, failure: Failure) -> faust.App:
-    """A Faust app wired to an engine. Reads the model artifact; touches no network until started.
+def create_app(settings: Settings, failure: Failure) -> App:
+    """A Faust app around an engine. Reads the model artifact; touches no network until started.
 
     Raises ArtifactError if the model can't be used.
     """
@@ -91,40 +88,6 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
     erasures = ErasureBoard(log, names.erasures)
     compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
-    class App(faust.App):  # type: ignore[misc]
-        """Starts and stops what the engine needs around Faust's own services."""
-
-        beside: Sequence[asyncio.Task[None]] = ()
-        """What runs until the worker stops; an error in it stops the worker."""
-
-        async def on_start(self) -> None:
-            await super().on_start()
-            try:
-                await log.start()
-                await page_log.start()
-            except TidelineError as error:
-                failure.error = error  # told last, and in words
-                raise
-            sink.start()
-            self.beside = [
-                background.start(follower.run(), "learner snapshots", failure),
-                background.start(watch(scorers, switched), "champions", failure),
-                background.start(erasures.run(), "erasures", failure),
-            ]
-            if settings.web.metrics_port:
-                serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
-
-        async def on_stop(self) -> None:
-            # While the consumer, the log and the sink still work: they are what a checkpoint needs.
-            await engine.stop()
-            await super().on_stop()
-            for task in self.beside:
-                task.cancel()
-            await log.stop()
-            await page_log.stop()
-            await asyncio.get_running_loop().run_in_executor(None, sink.close)
-            compute.shutdown()
-
     def switched(switch: Switch) -> None:
         if switch.refused is None:
             metrics.champion.clear()
@@ -132,7 +95,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
         else:
             metrics.champions_refused.inc()
 
-    app = App(**app_options(settings, settings.kafka.app_id))
+    app = App(failure, **app_options(settings, settings.kafka.app_id))
 
     engine = Engine(
         Services(
@@ -160,6 +123,21 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
         instance_id=settings.kafka.instance_id,
     )
     define_agents(app, engine, sources)
+    app.consist_of(
+        [
+            Part("compute", stop=in_thread(compute.shutdown)),
+            Part("log", log.start, log.stop),
+            Part("page log", page_log.start, page_log.stop),
+            Part("sink", at_once(sink.start), in_thread(sink.close)),
+            background_part("learner snapshots", follower.run, failure),
+            background_part("champions", lambda: watch(scorers, switched), failure),
+            background_part("erasures", erasures.run, failure),
+            *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port),
+            app.records,
+            # A checkpoint needs the consumer, the log and the sink: so shards stop first.
+            Part("shards", stop=engine.stop),
+        ]
+    )
     return app
 
 

@@ -29,6 +29,7 @@ THREADS = {
     "streams.clickhouse.sink": "an error fails what was submitted, and refuses what comes later",
     "streams.local.chdb_server": "ends the process if it can accept no more; logs a client's error",
     "streams.local.process": "a job's error goes to the one who gave the job",
+    "streams.stopping": "does nothing that fails: it waits for signals and passes them on",
     "streams.demo.backstage": "keeps its error, which the demo's next look raises",
 }
 """Where threads are made, and how an error in one shows."""
@@ -113,7 +114,6 @@ async def stops(create_app: Callable[[Settings, Failure], Any]) -> None:
     """Start an app, one of whose parts fails at once."""
     failure = Failure()
     app = create_app(Settings(), failure)
-    failure.watch(app)
     await app.on_start()
     await turns(5)
     assert isinstance(failure.error, Bug)

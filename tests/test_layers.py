@@ -23,6 +23,7 @@ RULES: dict[str, set[str]] = {
     "streams.memory": set(),
     "streams.background": set(),
     "streams.stopping": set(),
+    "streams.process": {"streams.background", "streams.stopping"},
     "streams.kernels": {"schemas"},
     "streams.settings": {"schemas"},
     "streams.core": {"schemas", "streams.kernels"},
@@ -30,21 +31,22 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.background", "streams.core", "streams.kernels", "streams.settings",
     },
     "streams.clickhouse": {"schemas", "streams.core", "streams.settings"},
-    "streams.telemetry": {"schemas", "streams.core"},
+    "streams.telemetry": {"schemas", "streams.core", "streams.process"},
     "streams.faust_app": {
-        "streams.background", "streams.kafka", "streams.settings", "streams.stopping",
+        "streams.background", "streams.kafka", "streams.process", "streams.settings",
+        "streams.stopping",
     },
     "streams.shard": {
         "schemas", "streams.background", "streams.core", "streams.kafka", "streams.settings",
     },
     "streams.agents": {"streams.kafka", "streams.shard"},
     "streams.learner": {
-        "schemas", "models", "streams.background", "streams.core", "streams.faust_app",
-        "streams.kafka", "streams.settings", "streams.stopping", "streams.telemetry",
+        "schemas", "models", "streams.core", "streams.faust_app", "streams.kafka",
+        "streams.process", "streams.settings", "streams.stopping", "streams.telemetry",
     },
     "streams.lag": {
-        "schemas", "streams.clickhouse", "streams.kafka", "streams.settings", "streams.stopping",
-        "streams.telemetry",
+        "schemas", "streams.background", "streams.clickhouse", "streams.kafka", "streams.process",
+        "streams.settings", "streams.stopping", "streams.telemetry",
     },
     "streams.privacy": {
         "schemas", "streams.clickhouse", "streams.core", "streams.kafka", "streams.settings",
@@ -60,10 +62,10 @@ RULES: dict[str, set[str]] = {
         "schemas", "models", "streams.clickhouse", "streams.kafka", "streams.settings",
     },
     "streams.worker": {
-        "schemas", "models", "streams.agents", "streams.background", "streams.clickhouse",
-        "streams.core", "streams.faust_app", "streams.kafka", "streams.learner", "streams.memory",
-        "streams.privacy", "streams.settings", "streams.shard", "streams.stopping",
-        "streams.telemetry",
+        "schemas", "models", "streams.agents", "streams.clickhouse", "streams.core",
+        "streams.faust_app", "streams.kafka", "streams.learner", "streams.memory",
+        "streams.privacy", "streams.process", "streams.settings", "streams.shard",
+        "streams.stopping", "streams.telemetry",
     },
     "streams.local": {"schemas", "streams.kafka", "streams.settings"},
     "streams.demo": {
@@ -85,6 +87,7 @@ OUTSIDE: dict[str, set[str]] = {
     "schemas": {"msgspec"},
     "streams.background": set(),
     "streams.stopping": set(),
+    "streams.process": set(),
     "streams.kernels": {"llvmlite", "msgspec", "numba", "numpy"},
     "streams.core": {"cramjam", "msgspec", "numpy", "xxhash"},
 }

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 
 from schemas.tables import TABLES
+from streams import background
 from streams.clickhouse.blocks import Block
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
 from streams.clickhouse.errors import sink_error
 from streams.clickhouse.insert import insert_block
 from streams.lag.monitor import LagReport, publish, reports, table_columns
+from streams.process import Failed, Part, at_once, in_thread, run_parts
 from streams.settings import Settings
 from streams.stopping import StopRequests, leave
-from streams.telemetry.metrics import Metrics, serve
+from streams.telemetry.metrics import Metrics, endpoint
 
 __all__ = ["run"]
 
@@ -31,42 +33,47 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
 
     A poll that can't be written is logged and dropped: lag is a gauge, and old lag helps nobody.
     """
-    stopping, stopped = threading.Event(), threading.Event()
-
-    def stop() -> None:
-        stopping.set()
-        if not stopped.wait(STOP_SECONDS):
-            leave()
-
-    requests.hand_over(stop)
-    try:
-        _poll(settings, interval_seconds, stopping.wait)
-    finally:
-        stopped.set()
-
-
-def _poll(settings: Settings, interval_seconds: float, pause: Callable[[float], bool]) -> None:
     metrics = Metrics()
-    with _endpoint(settings, metrics), contextlib.closing(_Table(settings)) as table:
-        for report in reports(settings, interval_seconds, pause=pause):
+    table = _Table(settings)
+
+    def parts(failed: Failed) -> Sequence[Part]:
+        return (
+            *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port),
+            Part("table", stop=at_once(table.close)),
+            _polls(settings, interval_seconds, metrics, table, failed),
+        )
+
+    run_parts(parts, requests)
+
+
+def _polls(
+    settings: Settings, interval_seconds: float, metrics: Metrics, table: _Table, failed: Failed
+) -> Part:
+    """The polls, in a thread: kafka-python blocks."""
+    stopping = threading.Event()
+    polling: list[asyncio.Task[None]] = []
+
+    def poll() -> None:
+        for report in reports(settings, interval_seconds, pause=stopping.wait):
             publish(report, metrics)
             for problem in report.problems:
                 _LOG.warning("lag poll: %s", problem)
             table.write(report)
 
+    def start() -> None:
+        polling.append(background.start(in_thread(poll)(), "lag polls", failed))
 
-@contextlib.contextmanager
-def _endpoint(settings: Settings, metrics: Metrics) -> Iterator[None]:
-    if not settings.web.metrics_port:
-        yield
-        return
-    with serve(metrics, settings.web.metrics_host, settings.web.metrics_port) as server:
-        _LOG.info("metrics at http://%s:%d/metrics", settings.web.metrics_host, server.port)
-        yield
+    async def stop() -> None:
+        stopping.set()
+        _, left = await asyncio.wait(polling, timeout=STOP_SECONDS)
+        if left:
+            leave()
+
+    return Part("lag polls", at_once(start), stop)
 
 
 class _Table:
-    """Writes reports to `consumer_lag`, over one connection that dials anew after an error."""
+    """Writes reports to `consumer_lag`, over one connection that is made again after an error."""
 
     def __init__(self, settings: Settings) -> None:
         self._target: ClickHouseTarget = clickhouse_target(settings)

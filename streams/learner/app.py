@@ -6,41 +6,39 @@ wait, since the examples topic has one partition.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from functools import partial
 from typing import Any
 
-import faust
 from faust.types import TP
 
 from models.registry import ScorerStore, Switch, artifact_place, watch
 from schemas.errors import RetryableError
 from schemas.messages import Drift, LearnerSnapshot
-from streams import background
-from streams.faust_app import Failure, app_options, execute
+from streams.faust_app import App, Failure, app_options, execute
 from streams.kafka.access import kafka_access
 from streams.kafka.log import KafkaLog
 from streams.kafka.reach import require_reachable
 from streams.kafka.transport import BatchSchema
 from streams.learner.service import LearnerService
+from streams.process import Part, background_part
 from streams.settings import Settings
 from streams.stopping import StopRequests
-from streams.telemetry import metrics as metrics_module
+from streams.telemetry.metrics import MODELS, Metrics, endpoint
 
 __all__ = ["create_app", "run", "show"]
 
 _log = logging.getLogger(__name__)
 
 
-def show(metrics: metrics_module.Metrics, snapshot: LearnerSnapshot, drifts: list[Drift]) -> None:
+def show(metrics: Metrics, snapshot: LearnerSnapshot, drifts: list[Drift]) -> None:
     """Put a snapshot's figures into the metrics, and its new drifts into the log too. Before the
     first label there are no losses."""
     metrics.learner_version.set(snapshot.version)
     metrics.learner_blend_weight_ratio.set(snapshot.blend_weight)
     losses = (snapshot.log_loss_champion, snapshot.log_loss_learner, snapshot.log_loss_blend)
-    for model, loss in zip(metrics_module.MODELS, losses, strict=True):
+    for model, loss in zip(MODELS, losses, strict=True):
         if loss is not None:
             metrics.model_log_loss_nats.labels(model).set(loss)
     for drift in drifts:
@@ -48,10 +46,10 @@ def show(metrics: metrics_module.Metrics, snapshot: LearnerSnapshot, drifts: lis
         _log.warning("drift: %s", drift.reason)
 
 
-def create_app(settings: Settings, failure: Failure) -> faust.App:
+def create_app(settings: Settings, failure: Failure) -> App:
     """A Faust app around a `LearnerService`. Raises ArtifactError if the model can't be used."""
     names = settings.topic_names
-    metrics = metrics_module.Metrics()
+    metrics = Metrics()
     log = KafkaLog(kafka_access(settings))
     champions = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
     service = LearnerService(log, names.learner, champions.current.champion.manifest)
@@ -62,33 +60,7 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
         else:
             metrics.champions_refused.inc()
 
-    class App(faust.App):  # type: ignore[misc]
-        """Restores the learner before the first example can arrive."""
-
-        watcher: asyncio.Task[None] | None = None
-
-        async def on_start(self) -> None:
-            await super().on_start()
-            await log.start()
-            await service.restore()
-            self.watcher = background.start(watch(champions, switched), "champions", failure)
-            if settings.web.metrics_port:
-                metrics_module.serve(metrics, settings.web.metrics_host, settings.web.metrics_port)
-
-        async def on_stop(self) -> None:
-            try:
-                # While the consumer still takes commits. One that never started would not answer;
-                # there is nothing new to publish then.
-                if service.next_offset:
-                    await publish()
-            except RetryableError as exc:
-                _log.warning("learner snapshot not published: %s", exc)
-            await super().on_stop()
-            if self.watcher is not None:  # None if the start did not come so far
-                self.watcher.cancel()
-            await log.stop()
-
-    app = App(**app_options(settings, names.learner_group))
+    app = App(failure, **app_options(settings, names.learner_group))
     examples = app.topic(names.examples, schema=BatchSchema(), acks=False)
     published_at = time.monotonic()
 
@@ -114,6 +86,25 @@ def create_app(settings: Settings, failure: Failure) -> faust.App:
         except RetryableError as exc:
             _log.warning("learner snapshot not published yet: %s", exc)
 
+    async def publish_the_last() -> None:
+        # A consumer that never started would not answer; there is nothing new to publish then.
+        if service.next_offset is None:
+            return
+        try:
+            await publish()
+        except RetryableError as exc:
+            _log.warning("learner snapshot not published: %s", exc)
+
+    app.consist_of(
+        [
+            Part("log", log.start, log.stop),
+            Part("learner", service.restore),
+            background_part("champions", lambda: watch(champions, switched), failure),
+            *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port),
+            app.records,
+            Part("last snapshot", stop=publish_the_last),  # while the consumer takes commits
+        ]
+    )
     return app
 
 

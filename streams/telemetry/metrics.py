@@ -7,11 +7,15 @@ that two workers in one test process don't meet.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from schemas.errors import SettingsError
+from streams.process import Part, at_once, in_thread
 
 __all__ = [
     "DRIFT_KINDS",
@@ -21,8 +25,11 @@ __all__ = [
     "SHARD_STATES",
     "Metrics",
     "MetricsServer",
+    "endpoint",
     "serve",
 ]
+
+_log = logging.getLogger(__name__)
 
 OUTCOMES: Final = ("scored", "duplicate", "late", "dead_letter", "erased")
 SHARD_STATES: Final = ("recovering", "running", "suspended", "stopped")
@@ -211,6 +218,33 @@ class MetricsServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def endpoint(metrics: Metrics, host: str, port: int) -> tuple[Part, ...]:
+    """The part of a process that serves `metrics`; none if the port is 0.
+
+    Its start raises SettingsError if it can't listen there.
+    """
+    if not port:
+        return ()
+    serving: list[MetricsServer] = []
+
+    def start() -> None:
+        try:
+            serving.append(serve(metrics, host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"Metrics can't be served at {host}:{port}: {error.strerror or error}. Set "
+                "TIDELINE_WEB_METRICS_HOST to an address of this machine and "
+                "TIDELINE_WEB_METRICS_PORT to a free port."
+            ) from error
+        _log.info("metrics at http://%s:%d/metrics", host, serving[0].port)
+
+    def stop() -> None:
+        while serving:
+            serving.pop().close()
+
+    return (Part("metrics endpoint", at_once(start), in_thread(stop)),)
 
 
 def serve(metrics: Metrics, host: str, port: int) -> MetricsServer:
