@@ -1,10 +1,10 @@
-"""The whole story on one screen.
+"""The path of an event, on one screen.
 
     Kafka: clickstream, orders ──batches──▶ agent ──▶ shard p ──▶ ClickHouse, Kafka
                                                         │  ▲
                                             journal, checkpoints
 
-1. The transport hands the agent whole record batches (`streams/kafka/transport.py`).
+1. The transport gives the agent whole record batches (`streams/kafka/transport.py`).
 2. The agent passes each batch to the shard of its partition (`streams/shard/engine.py`).
 3. The shard plans a step, journals the plan, runs it and sends the effects
    (`streams/shard/shard.py` has the protocol; `streams/core/step.py` is what a step does).

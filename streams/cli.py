@@ -22,7 +22,7 @@ __all__ = ["COMMANDS", "tideline"]
 
 
 class _Command(NamedTuple):
-    """Where a subcommand is, and what `tideline --help` says of it without importing it."""
+    """Where a subcommand is, and its line in `tideline --help`, which does not import it."""
 
     module: str
     attribute: str
@@ -44,10 +44,10 @@ COMMANDS: Final[dict[str, _Command]] = {
         "streams.commands.run", "learner", "Learn from matured labels, online.", serves=True
     ),
     "replay": _Command(
-        "streams.commands.replay", "replay", "Send recorded or made-up events to Kafka."
+        "streams.commands.replay", "replay", "Send recorded or synthetic events to Kafka."
     ),
     "lag": _Command(
-        "streams.commands.lag", "lag", "How far behind the consumers are.", serves=True
+        "streams.commands.lag", "lag", "Show how far behind the consumers are.", serves=True
     ),
     "topics": _Command(
         "streams.commands.topics", "topics", "Check Kafka's topics, or create them."
@@ -63,13 +63,13 @@ COMMANDS: Final[dict[str, _Command]] = {
     "evaluate": _Command(
         "streams.commands.evaluate", "evaluate", "Measure the scores on an order history."
     ),
-    "dlq": _Command("streams.commands.dlq", "dlq", "Look at dead letters, and replay them."),
-    "erase": _Command("streams.commands.erase", "erase", "Forget a person, everywhere."),
+    "dlq": _Command("streams.commands.dlq", "dlq", "Show dead letters, and replay them."),
+    "erase": _Command("streams.commands.erase", "erase", "Erase a person everywhere."),
     "settings": _Command(
-        "streams.commands.settings", "settings", "Every setting: its value and where it came from."
+        "streams.commands.settings", "settings", "Show every setting, its value and its source."
     ),
     "pseudonyms": _Command(
-        "streams.commands.pseudonyms", "pseudonyms", "Which pseudonym belongs to which user."
+        "streams.commands.pseudonyms", "pseudonyms", "Show which pseudonym belongs to which user."
     ),
     "doctor": _Command(
         "streams.commands.doctor", "doctor", "Check this installation, line by line."
@@ -80,9 +80,11 @@ COMMANDS: Final[dict[str, _Command]] = {
     "capacity": _Command(
         "streams.commands.capacity",
         "capacity",
-        "How many machines a rate of events needs.",
+        "Estimate the machines that a rate of events needs.",
     ),
-    "local": _Command("streams.commands.local", "local", "Kafka and ClickHouse on this machine."),
+    "local": _Command(
+        "streams.commands.local", "local", "Run Kafka and ClickHouse on this machine."
+    ),
 }
 
 
@@ -107,7 +109,7 @@ class TidelineGroup(click.Group):
                 f"`tideline {cmd_name}` needs {error.name}, which is not installed. "
                 "Run: pip install 'tideline[local,train]'"
             ) from error
-        assert isinstance(found, click.Command), where  # noqa: S101  (a mistake in COMMANDS)
+        assert isinstance(found, click.Command), where  # noqa: S101  (a bug in COMMANDS)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -132,7 +134,7 @@ def _explain(error: Exception) -> NoReturn:
         raise click.exceptions.Exit(2 if isinstance(error, SettingsError) else 1) from error
     click.echo(
         f"Error: {type(error).__name__}: {error}\n"
-        "This is a mistake in Tideline; `tideline --debug …` shows where.",
+        "This is a bug in Tideline; `tideline --debug …` shows where.",
         err=True,
     )
     raise click.exceptions.Exit(1) from error
@@ -164,5 +166,5 @@ def tideline(ctx: click.Context, config: Path | None, debug: bool) -> None:
     """
     ctx.obj = Invocation(config=config, debug=debug)
     if not debug:
-        # Libraries log what we report ourselves, with tracebacks, if nobody set logging up.
+        # Without a handler, libraries print tracebacks of what we report ourselves.
         logging.getLogger().addHandler(logging.NullHandler())

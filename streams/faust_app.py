@@ -183,8 +183,8 @@ def _calm_gc() -> None:
     """Keep the cycle collector out of the hot path.
 
     Batches are lists of many small objects without cycles; at the default threshold (700) the
-    collector would walk them dozens of times per batch. What start-up left is set aside for good;
-    to look for garbage there first would take longer than it is worth, for 2,500 small objects.
+    collector would walk them dozens of times per batch. What the start left is exempt from
+    collection; to look for garbage there first would cost more than 2,500 small objects are worth.
     """
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

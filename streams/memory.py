@@ -1,6 +1,6 @@
-"""Hands memory back to the system: a dropped shard's state, or what a recovery has read.
+"""Returns memory to the system: a dropped shard's state, or the records that a recovery has read.
 
-The cycle collector is kept out of the hot path (`streams/faust_app.py`), so it would come by for a
+The cycle collector is kept out of the hot path (`streams/faust_app.py`), so it would free a
 dropped shard's state only after hundreds of millions of allocations; and glibc keeps what was freed
 in the arenas of its threads. Neither is a leak, but either may be as large as a state.
 """
@@ -16,8 +16,8 @@ __all__ = ["release_memory"]
 
 
 def release_memory() -> None:
-    """Collect cycles, and hand free memory to the system. Takes tens of milliseconds: not for the
-    hot path."""
+    """Collect cycles and return free memory to the system. It takes tens of milliseconds: keep it
+    out of the hot path."""
     gc.collect()
     _trim()
 

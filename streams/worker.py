@@ -34,9 +34,10 @@ from streams.telemetry.shard_metrics import MetricsMonitor, SinkMetrics
 
 __all__ = ["create_app", "run"]
 
-# Of the session timeout: what a rebalance may wait for checkpoints before the group loses patience.
+# Share of the session timeout that a rebalance may wait for checkpoints; after the whole of it the
+# group would drop this worker.
 SUSPEND_SHARE = 0.4
-# What a stop may wait for them: half of the 30 s after which Kubernetes kills what it has stopped.
+# A stop may wait so long for checkpoints: half of the 30 s after which Kubernetes kills a process.
 STOP_SECONDS = 15.0
 
 logger = logging.getLogger(__name__)
@@ -143,9 +144,9 @@ def create_app(settings: Settings, failure: Failure) -> App:
 
 def run(settings: Settings, requests: StopRequests) -> int:
     """Run until a stop request; returns the exit status. Raises the error that ended it."""
-    require_reachable(kafka_access(settings))  # before Faust, which buries the reason
+    require_reachable(kafka_access(settings))  # Faust would hide the reason
     started = time.monotonic()
-    compile_kernels()  # before joining the group: it may take longer than a session
+    compile_kernels()  # may take longer than a session, so before the worker joins the group
     logger.info("Kernels are ready after %.1f s", time.monotonic() - started)
     failure = Failure()
     return execute(create_app(settings, failure), failure, requests)

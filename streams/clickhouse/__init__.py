@@ -1,1 +1,1 @@
-"""All that speaks to ClickHouse: client, errors, blocks, inserts, the sink, migrations."""
+"""ClickHouse: client, errors, blocks, inserts, the sink, migrations."""

@@ -13,7 +13,7 @@ class Backoff:
     """Capped exponential backoff with jitter.
 
     The wait doubles with every failed try; half of it is random, so that workers which lost the
-    same server don't all come back to it in the same moment.
+    same server don't all reconnect in the same moment.
     """
 
     first_seconds: float = 0.2

@@ -1,7 +1,7 @@
-"""What waits to be written: micro-batches in order, bounded, between the event loop and the sink.
+"""The buffer of micro-batches to be written, bounded, between the event loop and the sink.
 
-`put` never blocks, for it runs on the event loop; when there is no room it says so, and whoever
-wants to put more awaits `wait_for_room` first. `take` blocks, on the sink's thread.
+`put` never blocks, since it runs on the event loop; it raises when there is no room. Await
+`wait_for_room` before it. `take` blocks, on the sink's thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streams.clickhouse.blocks import Column
 __all__ = ["URGENT", "Abandoned", "Blocks", "RowBuffer", "Submitted", "checked_rows"]
 
 URGENT: Final = "alerts"
-"""The table that somebody waits for: its rows go ahead of the others'."""
+"""The table whose rows are inserted ahead of the others'."""
 
 Blocks = Mapping[str, Mapping[str, Column]]
 """The rows of one micro-batch: table -> column -> values; `streams.clickhouse.blocks.Column` has
@@ -29,7 +29,7 @@ the forms."""
 
 
 class Abandoned(Exception):
-    """The sink's thread must end now, with rows left."""
+    """Raised on the sink's thread when it must end with rows left."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class RowBuffer:
         rows = {name: checked_rows(name, columns) for name, columns in blocks.items()}
         new_rows = sum(rows.values())
         done: Future[None] = Future()
-        done.set_running_or_notify_cancel()  # rows on their way can't be called back
+        done.set_running_or_notify_cancel()  # submitted rows can't be cancelled
         with self._changed:
             self._raise_if_closed()
             if self._pending_rows and self._pending_rows + new_rows > self._max_pending_rows:
@@ -121,7 +121,7 @@ class RowBuffer:
 
     @property
     def overloaded(self) -> bool:
-        """More than half of the room is taken."""
+        """Whether more than half of the room is taken: backpressure begins."""
         # Half, so that micro-batches already under way still find room after this turns true.
         return self._pending_rows * 2 > self._max_pending_rows
 
@@ -140,7 +140,7 @@ class RowBuffer:
         await asyncio.wrap_future(room)
 
     def close(self) -> None:
-        """Take no more; `take` hands out what is left."""
+        """Accept no more; `take` returns what is left."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -222,7 +222,7 @@ class RowBuffer:
             _resolve(future, None)
 
     def stop(self, why: TidelineError) -> None:
-        """Fail everything that waits, and every later `put`, with `why`. Only the first counts."""
+        """Fail everything that waits, and every later `put`, with `why`. Later calls do nothing."""
         with self._changed:
             if self._stopped is not None:
                 return
@@ -261,7 +261,7 @@ def _resolve(future: Future[None], error: TidelineError | None) -> None:
 
 
 def checked_rows(name: str, columns: Mapping[str, Column]) -> int:
-    """The number of rows. Raises SinkRefused: a mistake here is ours, and no retry mends it."""
+    """The number of rows. Raises SinkRefused: a wrong block is a bug, and no retry mends it."""
     table = TABLES.get(name)
     if table is None:
         raise SinkRefused(f"There is no table {name!r}; see schemas/tables.py.")

@@ -1,7 +1,7 @@
-"""One ClickHouse connection: where it goes, and how it is made.
+"""Where ClickHouse is, and how a connection to it is made.
 
-Everything that talks to ClickHouse connects through here, so that timeouts and names in the
-server's logs are the same everywhere.
+Every connection is made here, so that timeouts and names in the server's logs are the same
+everywhere.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ClickHouseTarget:
     secure: bool = False
     """TLS, with the server's certificate and its name checked; that can't be switched off."""
     ca_file: str = ""
-    """PEM file of the authorities that may have signed it; '': the system's."""
+    """CA bundle (PEM) that signs the server's certificate; '': the system's."""
     connect_timeout_seconds: float = 5.0
     send_receive_timeout_seconds: float = 60.0
 
@@ -39,15 +39,15 @@ class ClickHouseTarget:
 
 
 def connect(target: ClickHouseTarget, database: str | None = None) -> Client:
-    """A client for one thread; it dials on its first query, and again after an error.
+    """A client for one thread; it connects on its first query, and again after an error.
 
     `database` overrides the target's; '' is the server's default, which always exists. Raises
-    SettingsError if the file of authorities can't be used.
+    SettingsError if the CA bundle can't be used.
     """
     if target.secure and target.ca_file:
         try:
             ssl.create_default_context(cafile=target.ca_file)
-        except (OSError, ValueError) as error:  # the driver would take it for a network's error
+        except (OSError, ValueError) as error:  # the driver would report a network error
             raise SettingsError(
                 f"TIDELINE_CLICKHOUSE_CA_FILE: can't use {target.ca_file}: {error}. "
                 "Name a PEM file."
@@ -65,13 +65,13 @@ def connect(target: ClickHouseTarget, database: str | None = None) -> Client:
         connect_timeout=target.connect_timeout_seconds,
         send_receive_timeout=target.send_receive_timeout_seconds,
         sync_request_timeout=target.connect_timeout_seconds,
-        # Off: it needs two more packages, and rows leave here as packed columns already.
+        # Off: it needs two more packages, and rows are packed columns already.
         compression=False,
     )
 
 
 def clickhouse_target(settings: Settings) -> ClickHouseTarget:
-    """Where ClickHouse is. The password leaves its mask here."""
+    """The settings' ClickHouse. The password is unmasked here."""
     here = settings.clickhouse
     return ClickHouseTarget(
         host=here.host,

@@ -77,11 +77,12 @@ RETRYABLE_CODES: Final = frozenset(
 
 
 def classify(exc: BaseException) -> type[SinkUnavailable] | type[SinkRefused]:
-    """Is `exc`, met while talking to ClickHouse, worth another try?
+    """Whether `exc`, raised while using ClickHouse, is worth another try.
 
-    Codes that nobody has looked at are refused. A worker that stops with the server's own words is
-    seen, started again by its supervisor (which is a retry), and loses nothing, for offsets are
-    committed behind the sink only. A worker that retries what can never succeed just stands still.
+    Unknown codes are refused. A worker that stops with the server's message is noticed, started
+    again by its supervisor (which is a retry), and loses nothing, since offsets are committed
+    after the sink's acknowledgement. A worker that retries what can never succeed makes no
+    progress, unnoticed.
     """
     if isinstance(exc, SinkUnavailable):
         return SinkUnavailable
@@ -89,26 +90,26 @@ def classify(exc: BaseException) -> type[SinkUnavailable] | type[SinkRefused]:
         return SinkRefused  # a wrong certificate stays wrong
     if isinstance(exc, DriverError):
         return SinkUnavailable if exc.code in RETRYABLE_CODES else SinkRefused
-    # EOFError: the server went away in the middle; whether the insert counts is unknown.
+    # EOFError: the server closed the connection; whether the insert counts is unknown.
     if isinstance(exc, EOFError | OSError):
         return SinkUnavailable
     return SinkRefused
 
 
 def _tls_refused(exc: BaseException) -> bool:
-    """Whether we did not trust the server, or it does not speak TLS at all. The driver keeps no
-    more of OpenSSL's error than its text."""
+    """Whether the server's certificate is not trusted, or it has no TLS. The driver keeps only the
+    text of OpenSSL's error."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return True
-    told = isinstance(exc, ssl.SSLError | NetworkError)
-    return told and any(reason in str(exc) for reason in _TLS_REASONS)
+    has_reason = isinstance(exc, ssl.SSLError | NetworkError)
+    return has_reason and any(reason in str(exc) for reason in _TLS_REASONS)
 
 
 _TLS_REASONS: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 _TLS_REMEDY: Final = (
-    "TIDELINE_CLICKHOUSE_CA_FILE must name the authority that signed the server's certificate, "
-    "TIDELINE_CLICKHOUSE_HOST the host as the certificate has it, and TIDELINE_CLICKHOUSE_PORT a "
-    "TLS port, usually 9440"
+    "set TIDELINE_CLICKHOUSE_CA_FILE to the CA bundle of the server's certificate, "
+    "TIDELINE_CLICKHOUSE_HOST to a host that the certificate names, and TIDELINE_CLICKHOUSE_PORT "
+    "to a TLS port, usually 9440"
 )
 _LOGIN: Final = "check TIDELINE_CLICKHOUSE_USER and TIDELINE_CLICKHOUSE_PASSWORD"
 _REMEDIES: Final[dict[int, str]] = {
@@ -129,7 +130,7 @@ _REMEDIES: Final[dict[int, str]] = {
 def sink_error(
     exc: BaseException, doing: str, target: ClickHouseTarget
 ) -> SinkUnavailable | SinkRefused:
-    """`exc` as an error of ours that says what was being done, where, and what to do about it.
+    """`exc` as an error of ours: what was being done, where, and what to do about it.
 
     Args:
         exc: what the driver raised; raise the result `from` it.
@@ -137,7 +138,7 @@ def sink_error(
         target: named in the message, without its password.
     """
     kind = classify(exc)
-    # The server's message goes on for pages of stack trace; its first line says it.
+    # Pages of stack trace follow the server's message.
     lines = str(exc).replace("DB::Exception: ", "").split("Stack trace:")[0].split()
     reason = " ".join(lines)[:500] or type(exc).__name__
     code: Any = getattr(exc, "code", None)

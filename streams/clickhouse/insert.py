@@ -21,8 +21,8 @@ __all__ = ["insert_block"]
 def insert_block(client: Client, block: Block) -> None:
     """Insert all rows of `block`; returns once ClickHouse has acknowledged them.
 
-    If this raises, whether the rows count is unknown. The same block can be inserted again: its
-    token tells ClickHouse, and after that the table's key, that these are the same rows.
+    If this raises, whether the rows count is unknown. The same block can be inserted again:
+    ClickHouse drops repeated rows by the block's token, and later by the table's key.
 
     Raises:
         OSError, EOFError, clickhouse_driver.errors.Error: see `streams.clickhouse.errors.classify`.
@@ -46,14 +46,14 @@ def insert_block(client: Client, block: Block) -> None:
         _send(connection, [], None)  # the end of the data
         client.receive_profile_events()
         client.receive_end_of_insert_query()
-        # A server that saw our side of the connection end before the rows came may acknowledge an
-        # insert of nothing (18.16 does). It has hung up then, and this goes unanswered.
+        # A server that saw our side of the connection end before the rows arrived may acknowledge
+        # an empty insert (18.16 does). It has closed the connection then, and does not answer.
         if not connection.ping():
             raise EOFError("the connection ended with the acknowledgement; the rows may be missing")
 
 
 def _send(connection: Any, columns: list[tuple[str, str]], block: Block | None) -> None:
-    """One data packet: `columns` of `block`, with the types that the server asks for."""
+    """One data packet: `columns` of `block`, with the types that the server announced."""
     fout = connection.fout
     revision = connection.server_info.used_revision
     write_varint(ClientPacketTypes.DATA, fout)

@@ -73,7 +73,7 @@ class Migration:
 
 
 def available() -> list[Migration]:
-    """The migrations that came with this version of Tideline, in order."""
+    """The migrations of this version of Tideline, in order."""
     found = []
     for file in resources.files("schemas").joinpath("clickhouse").iterdir():
         match = _FILE_NAME.fullmatch(file.name)
@@ -122,11 +122,11 @@ def migrate(
     Args:
         target: its database is created if need be.
         progress: called after each applied migration.
-        migrations: other files than those that came along.
+        migrations: in place of those of this version.
 
     Raises:
         SinkUnavailable: ClickHouse does not answer; run it again later.
-        SinkRefused: an applied file was edited since, or ClickHouse said no.
+        SinkRefused: an applied file was edited since, or ClickHouse refused a statement.
     """
     files = available() if migrations is None else list(migrations)
     doing = f"creating database {target.database}"
@@ -183,7 +183,7 @@ def _applied(client: Client) -> dict[int, str]:
 def _missing(
     files: Sequence[Migration], applied: dict[int, str], target: ClickHouseTarget
 ) -> list[Migration]:
-    """Versions above ours stay untouched: a newer Tideline has been here, and only adds."""
+    """Files that were not applied. Versions above ours stay: they are a newer Tideline's."""
     edited = [f for f in files if f.version in applied and applied[f.version] != f.sha256]
     if edited:
         raise SinkRefused(

@@ -1,4 +1,4 @@
-"""Writes the rows of micro-batches to ClickHouse, from a thread of its own.
+"""Writes the rows of micro-batches to ClickHouse, on a separate thread.
 
 How rows get there:
 1. `submit` checks the blocks of one micro-batch and queues them; it never waits.
@@ -8,11 +8,11 @@ How rows get there:
    were, `urgent_interval_seconds` after them; during a flush, between its tables. The other tables
    go in the order of `INSERT_ORDER`. `batches` is last: a row there promises that the effects of
    its micro-batch are in the other tables already.
-4. An insert that fails for a reason that may pass, or whose outcome is unknown, is tried again, for
-   ever, with the very same bytes and token, so that ClickHouse keeps the rows once.
+4. An insert that fails for a reason that may pass, or whose outcome is unknown, is tried again
+   without end, with the same bytes and token, so that ClickHouse keeps the rows once.
 5. When all tables have acknowledged, the futures of these micro-batches resolve. Only then may
    their offsets be committed.
-6. An insert that ClickHouse refuses for good fails these futures and all later ones: `failed`.
+6. An insert that ClickHouse refuses fails these futures and all later ones: `failed`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ INSERT_ORDER: Final = (
 
 
 class SinkObserver(Protocol):
-    """Is told what the sink does, on the sink's thread: for metrics."""
+    """Gets what the sink does, on the sink's thread: for metrics."""
 
     def inserted(self, table: str, rows: int, seconds: float) -> None:
         """One INSERT was acknowledged, `seconds` after its first try began."""
@@ -99,7 +99,7 @@ class ClickHouseSink:
             second, besides one with each flush.
         max_pending_rows: what is queued or in flight never exceeds this, or one micro-batch where
             that alone is larger.
-        observer: is told of inserts and retries.
+        observer: gets inserts and retries.
         backoff: the waits between tries.
         clock: seconds that only go forward.
         random: numbers in [0, 1), for jitter.
@@ -154,7 +154,8 @@ class ClickHouseSink:
 
     @property
     def overloaded(self) -> bool:
-        """More than half the buffer is in use: pause partitions until `wait_for_room` returns."""
+        """Backpressure: more than half the buffer is in use. Pause partitions until `wait_for_room`
+        returns."""
         return self._buffer.overloaded
 
     async def wait_for_room(self) -> None:
@@ -167,7 +168,7 @@ class ClickHouseSink:
 
     @property
     def failed(self) -> SinkRefused | None:
-        """Why the sink stopped for good; None while it works."""
+        """Why the sink has stopped; None while it works."""
         return self._failed
 
     @property
@@ -210,7 +211,7 @@ class ClickHouseSink:
                 )
             )
         except Exception as exc:
-            # Whatever is not known to pass stops the sink, loudly: `sink_error` refuses it.
+            # Any error that is not known to be temporary stops the sink: `sink_error` refuses it.
             failure = (
                 exc if isinstance(exc, SinkRefused) else SinkRefused(f"ClickHouse sink: {exc!r}")
             )
@@ -225,7 +226,7 @@ class ClickHouseSink:
         """Insert all that was taken, and before each table the alerts that wait by then."""
         self._insert_alerts(self._buffer.take_urgent())
         for name in INSERT_ORDER if taken else ():
-            if name != URGENT:  # what was taken has gone ahead
+            if name != URGENT:  # its rows were inserted first
                 self._insert_of(name, taken)
                 self._insert_alerts(self._buffer.take_urgent(only_due=True))
 
@@ -268,13 +269,13 @@ class ClickHouseSink:
         seconds = self._clock() - start
         if failures:
             _log.warning("ClickHouse took %s again after %.1f s", name, seconds)
-        told = {"table": name, "rows": block.rows, "seconds": round(seconds, 6)}
-        _log.debug("inserted", extra=told)
+        fields = {"table": name, "rows": block.rows, "seconds": round(seconds, 6)}
+        _log.debug("inserted", extra=fields)
         if self._observer is not None:
             self._observer.inserted(name, block.rows, seconds)
 
     def _hang_up(self) -> None:
-        """Wake the thread up if it waits for an answer; the insert then fails, and is abandoned."""
+        """Wake the thread up if it waits for an answer: the insert fails and is abandoned."""
         wire: socket.socket | None = self._client.connection.socket
         if wire is not None:
             with contextlib.suppress(OSError):  # it closed by itself meanwhile

@@ -1,1 +1,1 @@
-"""All that speaks to Kafka: access, clients, topics, the log, the transport of record batches."""
+"""Kafka: access, clients, topics, the log, the transport of record batches."""

@@ -73,7 +73,7 @@ class KafkaAccess:
                 context.load_cert_chain(
                     self.client_cert_file,
                     self.client_key_file or None,
-                    # A function: without one OpenSSL would ask for a password on the terminal.
+                    # A function: without it OpenSSL would prompt for a password.
                     password=self.client_key_password.reveal,
                 )
         return context

@@ -1,8 +1,8 @@
 """Commits offsets of a group that may have moved on meanwhile.
 
-To be too late is no error: the state and the journal say where the next owner goes on, and offsets
-only tell how far we are. Faust's own way takes it for one. A partition that left us between the
-checkpoint and the commit leaves it nothing to commit, which aiokafka refuses, and the worker dies.
+A late commit is no error: the next owner starts from the state and the journal, and offsets only
+show progress. Faust treats it as one: if a partition is revoked between the checkpoint and the
+commit, aiokafka refuses the empty commit, and the worker dies.
 """
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ async def commit_assigned(consumer: Any, offsets: Mapping[Any, int]) -> bool:
         return not wanted
     try:
         await consumer.commit(ours)
-    except (CommitFailedError, IllegalStateError):  # taken from us after we looked
+    except (CommitFailedError, IllegalStateError):  # revoked after the check above
         return False
     return len(ours) == len(wanted)

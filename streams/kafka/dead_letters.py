@@ -1,11 +1,11 @@
-"""Reads the dead-letter topic, and sends letters back to where they came from.
+"""Reads the dead-letter topic, and replays letters to the topics they came from.
 
 A record is replayed to its own topic *and partition* with its own key, so that it reaches the shard
 that has its user; a header says where it came from. Records that were in fact used before are
 dropped there as duplicates by their event id. A letter whose payload was truncated is not replayed.
 
-A letter that was sent back gets a note behind it in the topic, once the broker has the record. So
-the next replay leaves it out, and one that was cut off sends a few again, which counts once.
+A note in the topic marks a letter as replayed, once the broker has the record. So the next replay
+leaves it out. A replay that was interrupted sends a few letters again; they count once.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ __all__ = [
 ]
 
 IsErased = Callable[[DeadLetter], bool]
-"""Whether a person whom a letter's record names was erased after it was written."""
+"""Whether a person named in a letter's record was erased after the record was written."""
 
-_QUIET_SECONDS = 15.0  # a broker that sends nothing for so long, short of the end, is in trouble
-_CHUNK_LETTERS = 200  # sent before they are noted: what an interrupted replay may send twice
+_QUIET_SECONDS = 15.0  # without records for so long, before the end, the broker has failed
+_CHUNK_LETTERS = 200  # sent before their notes: what an interruption may send twice
 _DECODER = msgspec.json.Decoder(DeadLetter)
 _NOTE = msgspec.json.Decoder(ReplayedLetter)
 
@@ -57,7 +57,7 @@ class Kind:
     topic: str
     reason: str
     letters: int
-    """Those that wait; the replayed ones are extra."""
+    """Letters that were not replayed."""
     replayed: int
     newest_ms: int
     """When the newest record was written, by its own time."""
@@ -76,16 +76,16 @@ def read(
     """Every letter that is in the topic now, each once, in no order across partitions.
 
     A shard that replays a batch after a crash writes its letters again; the repeats are dropped
-    here by origin. So are those that were sent back already, unless `again`; and for good those for
-    which `is_erased` holds: they stay in the topic until its retention, but are nobody's business.
-    Without `payloads` those are None, to save memory. Raises BrokerUnavailable.
+    here by origin. Letters that were replayed are dropped too, unless `again`. Those for which
+    `is_erased` holds are never returned, though they stay in the topic until its retention.
+    Without `payloads` these are None, to save memory. Raises BrokerUnavailable.
     """
     letters, replayed = _read(settings, is_erased, payloads)
     return (each for where, each in letters.items() if again or where not in replayed)
 
 
 def kinds(settings: Settings, is_erased: IsErased) -> list[Kind]:
-    """What is there by topic and reason, the most waiting first. Raises BrokerUnavailable."""
+    """The letters by topic and reason, the most waiting first. Raises BrokerUnavailable."""
     letters, replayed = _read(settings, is_erased, payloads=False)
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for where, letter in letters.items():
@@ -102,7 +102,7 @@ def kinds(settings: Settings, is_erased: IsErased) -> list[Kind]:
 def _read(
     settings: Settings, is_erased: IsErased, payloads: bool
 ) -> tuple[dict[str, DeadLetter], set[str]]:
-    """Letters by origin, and the origins of those that were sent back."""
+    """Letters by origin, and the origins of those that were replayed."""
     letters: dict[str, DeadLetter] = {}
     replayed: set[str] = set()
     for record in topic_records(settings, settings.topic_names.dead_letters):
@@ -110,7 +110,7 @@ def _read(
         try:
             letter = _DECODER.decode(value)
         except msgspec.MsgspecError:
-            with contextlib.suppress(msgspec.MsgspecError):  # not ours: somebody else wrote here
+            with contextlib.suppress(msgspec.MsgspecError):  # neither a letter nor a note
                 replayed.add(_NOTE.decode(value).replayed)
             continue
         where = origin(letter)
@@ -141,8 +141,8 @@ def replay(
 ) -> int:
     """Send the letters that can be replayed; returns how many, all acknowledged by the broker.
 
-    May be cut off anywhere and run again: a letter is noted as replayed behind its record, so at
-    most a chunk is sent twice, and its event ids count once. `progress` hears how many are done.
+    It may be interrupted anywhere and run again: a letter's note follows its record, so at most a
+    chunk is sent twice, and its event ids count once. `progress` gets the number of letters done.
     Raises BrokerUnavailable.
     """
     sendable = [letter for letter in letters if not_replayable(letter) is None]
@@ -186,7 +186,7 @@ def _acknowledged(sent: Iterable[Any]) -> None:
 
 
 def topic_records(settings: Settings, topic: str) -> Iterator[Any]:
-    """The records of a topic up to its end as of now, as kafka-python has them.
+    """The records of a topic up to its present end, as kafka-python's objects.
 
     Raises BrokerUnavailable.
     """

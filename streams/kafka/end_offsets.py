@@ -33,7 +33,7 @@ class EndOffsets:
             access,
             client_id="tideline-offsets",
             fetch_max_wait_ms=10,
-            max_partition_fetch_bytes=1,  # one batch at most: only the answer's header matters
+            max_partition_fetch_bytes=1,  # one batch at most: only the response's header matters
             bootstrap_timeout_ms=int(timeout_seconds * 1000),
         )
 
@@ -46,13 +46,13 @@ class EndOffsets:
         listed = self._consumer.end_offsets(asked, timeout_ms=int(self._timeout_seconds * 1000))
         for partition in asked:
             self._consumer.seek(partition, listed[partition])
-        silent = set(asked)
+        unanswered = set(asked)
         deadline = time.monotonic() + self._timeout_seconds
-        while silent and time.monotonic() < deadline:
+        while unanswered and time.monotonic() < deadline:
             self._consumer.poll(timeout_ms=20, max_records=1)
-            silent = {tp for tp in silent if self._consumer.highwater(tp) is None}
+            unanswered = {tp for tp in unanswered if self._consumer.highwater(tp) is None}
         ends = {tp: max(listed[tp], self._consumer.highwater(tp) or 0) for tp in asked}
-        self._consumer.unsubscribe()  # forgets the marks, so that the next call gets new ones
+        self._consumer.unsubscribe()  # drops the watermarks, so that the next call fetches new ones
         return {(tp.topic, tp.partition): end for tp, end in ends.items()}
 
     def close(self) -> None:

@@ -31,7 +31,8 @@ async def fetched_columns(
     """`Fetcher.fetched_records`, with `Records` for each partition: everything fetched so far, or
     what arrives first within `timeout` seconds. Raises what a fetch raised.
 
-    Set `resumed` when `partitions` has got new members: what was fetched of them may be here."""
+    Set `resumed` when `partitions` has new members: their records may have been fetched already.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while True:
@@ -66,7 +67,7 @@ def _drain_all(fetcher: Any, partitions: Collection[Any] | None) -> dict[Any, Re
         result = fetcher._records[tp]
         if type(result) is not FetchResult:
             if drained:
-                return drained  # hand out what there is; the error is raised by the next call
+                return drained  # return these; the next call raises the error
             del fetcher._records[tp]
             fetcher._notify(fetcher._wait_consume_future)
             result.check_raise()
@@ -101,7 +102,7 @@ def drain(result: FetchResult) -> Records:
 
 
 class _KeptRecords(MemoryRecords):  # type: ignore[misc]
-    """aiokafka's view of what was fetched, which lets go of the bytes otherwise."""
+    """aiokafka's view of the fetched bytes, which otherwise drops them."""
 
     def __init__(self, fetched: bytes) -> None:
         super().__init__(fetched)

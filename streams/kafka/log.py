@@ -1,6 +1,6 @@
-"""The log as the shards use it: append, read a range, ask for the ends. Kafka behind a small seam.
+"""The log as the shards use it: append, read a range, get the ends. Kafka behind a small protocol.
 
-Shards talk to the `Log` protocol, so that a crash test can run them on a log in memory.
+Shards use the `Log` protocol, so that a crash test can run them on a log in memory.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ __all__ = ["KafkaLog", "KeyValue", "Log", "to_records"]
 
 KeyValue = tuple[bytes | None, bytes | None]
 
+_CHECK_BROKER = "Check that the broker runs and that this user may use the topic."
+
 MAX_RECORD_BYTES = 1_000_000  # just under a broker's default limit of 1 MiB
 READ_BYTES = 8 * 1024 * 1024
 FETCH_WAIT_MS = 100
-READ_STALL_SECONDS = 30.0  # a range that exists but doesn't arrive for so long is an error
+READ_STALL_SECONDS = 30.0  # without a record for so long, a read has failed
 
 
 def to_records(records: Sequence[Any]) -> Records:
@@ -48,11 +50,11 @@ class Log(Protocol):
         ...
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Records:
-        """All records with start <= offset < stop. Raises StateError if some are gone."""
+        """All records with start <= offset < stop. Raises StateError if some are missing."""
         ...
 
     async def ends(self, topic: str, partition: int) -> tuple[int, int]:
-        """The first offset there is, and the next one to be written."""
+        """The first offset, and the next one to be written."""
         ...
 
 
@@ -85,8 +87,8 @@ class KafkaLog:
         except (KafkaError, OSError) as exc:
             await self.stop()
             raise BrokerUnavailable(
-                f"no Kafka broker answers at {self._access} ({exc}); "
-                "start it or set TIDELINE_KAFKA_BROKER_URL"
+                f"No Kafka broker answers at {self._access} ({exc}). "
+                "Start it or set TIDELINE_KAFKA_BROKER_URL."
             ) from exc
 
     async def stop(self) -> None:
@@ -103,7 +105,9 @@ class KafkaLog:
             ]
             return [(await future).offset for future in sent]
         except KafkaError as exc:
-            raise BrokerUnavailable(f"could not write to {topic}/{partition}: {exc!r}") from exc
+            raise BrokerUnavailable(
+                f"Kafka did not take a record for {topic}/{partition}: {exc!r}. {_CHECK_BROKER}"
+            ) from exc
 
     async def ends(self, topic: str, partition: int) -> tuple[int, int]:
         tp = TopicPartition(topic, partition)
@@ -112,7 +116,7 @@ class KafkaLog:
                 first = (await self._consumer.beginning_offsets([tp]))[tp]
                 listed = (await self._consumer.end_offsets([tp]))[tp]
                 if listed <= first:
-                    return first, listed  # nothing there: a fetch would wait for what may come
+                    return first, listed  # empty: a fetch would wait for new records
                 # The local broker lists an end that is too low after a batch of several records;
                 # the high watermark in a fetch's answer is right on every broker.
                 self._consumer.assign([tp])
@@ -121,8 +125,8 @@ class KafkaLog:
                 mark = self._consumer.highwater(tp)
             except (KafkaError, ValueError) as exc:
                 raise BrokerUnavailable(
-                    f"could not ask for the offsets of {topic}/{partition}: {exc!r}; "
-                    "does the topic exist? (`tideline topics --create`)"
+                    f"Kafka did not give the offsets of {topic}/{partition}: {exc!r}. "
+                    "Check that the topic exists; `tideline topics --create` makes it."
                 ) from exc
             finally:
                 self._consumer.unsubscribe()
@@ -146,12 +150,14 @@ class KafkaLog:
                             stall.reschedule(loop.time() + READ_STALL_SECONDS)
             except (TimeoutError, OffsetOutOfRangeError) as exc:
                 raise StateError(
-                    f"offsets {start} to {stop} of {topic}/{partition} are needed to recover, but "
-                    f"the broker does not have them ({exc!r}); was the topic deleted, or its "
-                    "retention too short?"
+                    f"The recovery needs offsets {start} to {stop} of {topic}/{partition}, but the "
+                    f"broker does not have them ({exc!r}). Check whether the topic was deleted, or "
+                    "its retention is too short."
                 ) from exc
             except KafkaError as exc:
-                raise BrokerUnavailable(f"could not read {topic}/{partition}: {exc!r}") from exc
+                raise BrokerUnavailable(
+                    f"Kafka did not send {topic}/{partition}: {exc!r}. {_CHECK_BROKER}"
+                ) from exc
             finally:
                 self._consumer.unsubscribe()
         return to_records([r for r in parts if r.offset < stop])

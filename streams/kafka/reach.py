@@ -1,4 +1,4 @@
-"""Finds out whether Kafka lets us in, and says in words why it does not.
+"""Finds out whether Kafka accepts our connection and login, and explains why not.
 
 aiokafka and kafka-python both hide the reason behind "unable to bootstrap".
 """
@@ -37,8 +37,8 @@ _REFUSED: Final = (
 async def probe(access: KafkaAccess, timeout_seconds: float = 10.0) -> None:
     """Connect to any broker, shake hands and log in, once; then hang up.
 
-    Raises SettingsError, which names the setting, if the broker refuses us or we its certificate,
-    and BrokerUnavailable if no broker answers.
+    Raises SettingsError, which names the setting, if the broker refuses our login or its
+    certificate is not trusted, and BrokerUnavailable if no broker answers.
     """
     failures: list[TidelineError] = []
     for broker in access.brokers:
@@ -52,7 +52,7 @@ async def probe(access: KafkaAccess, timeout_seconds: float = 10.0) -> None:
         )
         try:
             await connection.connect()
-        except OSError as error:  # nobody there, or no TLS with us; TimeoutError is one too
+        except OSError as error:  # no listener, or no TLS; TimeoutError is one too
             failures.append(explain(access, error, broker))
         except KafkaError as error:
             await _hang_up(connection)
@@ -60,7 +60,7 @@ async def probe(access: KafkaAccess, timeout_seconds: float = 10.0) -> None:
         else:
             await _hang_up(connection)
             return
-    # A refusal says more than a broker that happens to be down.
+    # A refusal says more than a broker that is down.
     failures.sort(key=lambda failure: not isinstance(failure, SettingsError))
     raise failures[0]
 
@@ -76,10 +76,10 @@ def probe_now(access: KafkaAccess, timeout_seconds: float = 10.0) -> None:
 
 
 def require_reachable(where: KafkaAccess | Sequence[str], timeout_seconds: float = 10.0) -> None:
-    """Return if any broker lets us in. Raises what `probe` does.
+    """Return if any broker accepts us. Raises what `probe` does.
 
-    Call it before any blocking client is made: one that can't bootstrap raises, but leaves its IO
-    thread and four file descriptors behind for good, and a monitor tries every few seconds.
+    Call it before any blocking client is made: one that can't bootstrap raises, but never
+    closes its IO thread and four file descriptors, and a monitor tries every few seconds.
     """
     access = KafkaAccess.of(where)
     if access.security != "plaintext":
@@ -100,22 +100,21 @@ def require_reachable(where: KafkaAccess | Sequence[str], timeout_seconds: float
 
 
 def explain(access: KafkaAccess, error: BaseException, broker: str = "") -> TidelineError:
-    """What kept us out, as an error of ours that names the setting to look at."""
+    """The reason of a failed connection, as an error of ours that names the setting to check."""
     at = broker or str(access)
     if isinstance(error, ssl.SSLCertVerificationError):
-        signed = f"{access.ca_file} signs" if access.ca_file else "the system's authorities sign"
+        bundle = access.ca_file or "the system's"
         return SettingsError(
-            f"Kafka at {at} shows a certificate that is not trusted: {error.verify_message}. "
-            f"TIDELINE_KAFKA_CA_FILE must name the authority that signs the brokers' certificates "
-            f"(now: what {signed}), and TIDELINE_KAFKA_BROKER_URL the hosts as the certificates "
-            "have them."
+            f"The certificate of Kafka at {at} is not trusted: {error.verify_message}. Set "
+            f"TIDELINE_KAFKA_CA_FILE to the brokers' CA bundle (now: {bundle}), and "
+            "TIDELINE_KAFKA_BROKER_URL to hosts that the certificates name."
         )
     if isinstance(error, ssl.SSLError):
         return SettingsError(
-            f"Kafka at {at} does not speak TLS as asked for: {error.reason or error}. Check that "
+            f"The TLS handshake with Kafka at {at} failed: {error.reason or error}. Check that "
             "TIDELINE_KAFKA_BROKER_URL names a TLS listener, that TIDELINE_KAFKA_SECURITY "
             f"({access.security}) is the listener's, and TIDELINE_KAFKA_CLIENT_CERT_FILE if it "
-            "wants a certificate of ours."
+            "needs a client certificate."
         )
     if isinstance(error, _REFUSED):
         reason = str(error) or type(error).__name__

@@ -104,7 +104,7 @@ def _unpack(packed: bytes, codec: int) -> bytes:
         raise ValueError(f"unknown compression {codec}")
     try:
         return bytes(_CODECS[codec](packed))
-    except Exception as why:  # each codec has errors of its own
+    except Exception as why:  # each codec raises different errors
         raise ValueError(f"a batch can't be unpacked: {why}") from why
 
 

@@ -100,7 +100,7 @@ def _reports(admin: Any, needed: Sequence[Topic]) -> list[TopicReport]:
 
 
 def _report(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> TopicReport:
-    """Pure: judge one topic. A config value the broker did not tell is not judged."""
+    """Pure: judge one topic. A config value that the broker did not give is not judged."""
     if partitions is None:
         return TopicReport(topic, "missing", "it does not exist", f"Run `{_CREATE}`")
     if partitions != topic.partitions:
@@ -133,7 +133,7 @@ def _wrong_config(topic: Topic, key: str, has: str, needs: str) -> TopicReport:
 
 
 def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """What the broker tells of each topic's configuration; nothing, if it can't or may not."""
+    """Each topic's configuration as the broker gives it; empty if it does not."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     if not resources:
         return {}

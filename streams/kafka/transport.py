@@ -1,7 +1,7 @@
 """A Faust transport that hands an agent whole record batches: scheme `tideline://`.
 
-Faust's own consumer builds four asyncio tasks per message and pays again in the conductor, the
-stream iterator, the acks and the sensors. Here one poll of one partition is one message, whose
+Faust's own consumer makes four asyncio tasks per message, and more work follows in the conductor,
+the stream iterator, the acks and the sensors. Here one poll of one partition is one message, whose
 value is a `RecordBatch`; all of that is then paid once per batch, and Faust still owns worker
 lifecycle, group membership, assignment, rebalancing, sensors and web.
 
@@ -38,7 +38,7 @@ MAX_POLL_RECORDS = 50_000  # bounds one poll, so that a backlog can't fill memor
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]
-    """Hands the batch on as the event's value: there is nothing for Faust to decode."""
+    """Makes the batch the event's value: there is nothing for Faust to decode."""
 
     def compile(self, app: Any, **_kwargs: Any) -> Any:
         create_event = app.create_event
@@ -57,14 +57,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._resumed = asyncio.Event()  # waited for on this thread only
 
     def look_again(self) -> None:
-        """Partitions were resumed; call from any thread."""
+        """Wake up: partitions were resumed. Call it from any thread."""
         with contextlib.suppress(RuntimeError):  # closed: the worker is stopping
             self.thread_loop.call_soon_threadsafe(self._resumed.set)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         keep_fetched_bytes()
         consumer = super()._create_worker_consumer(transport)
-        # Faust offers no setting for these two; aiokafka reads both when the consumer starts.
+        # Faust has no setting for these two; aiokafka reads both when the consumer starts.
         consumer._partition_assignment_strategy = (RangePartitionAssignor,)  # noqa: SLF001
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
         return consumer
@@ -116,7 +116,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             # Also when it was paused meanwhile: the position is past these records already, and
-            # if they were the last ones nothing would tell anyone that they are missing.
+            # if they were the last ones nothing would show that they are missing.
             if records:
                 yield tp, self._batch_message(tp, records)
 
@@ -142,7 +142,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         )
 
     async def _seek(self, partition: TP, offset: int) -> None:
-        # Faust seeks from its own thread, under aiokafka's feet while that hands out records.
+        # Faust would seek from its own thread while aiokafka's thread returns records.
         await self._thread.call_thread(self._thread.seek, partition, offset)
 
     async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:

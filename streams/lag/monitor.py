@@ -1,8 +1,8 @@
 """Watches consumer lag from outside the workers: one poll is one `LagReport`.
 
-Runs as its own process, because kafka-python's admin blocks and because a monitor inside a worker
-dies with it. No bad answer stops it: what a broker does not tell becomes `unknown` and a problem
-in words, and the next group, topic or poll goes on.
+It is a process beside the workers: kafka-python's admin blocks, and a monitor inside a worker dies
+with it. A bad answer does not stop it: the lag becomes `unknown`, with a problem in words, and the
+next group, topic or poll follows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LagReport:
-    """What one poll saw. `problems` says, in words, which answers were missing."""
+    """The result of one poll. `problems` says, in words, which answers were missing."""
 
     observed_at_ms: int
     groups: tuple[GroupLag, ...]
@@ -85,9 +85,9 @@ def poll(admin: Any, ends: EndOffsets, groups: Mapping[str, Mapping[str, int]]) 
             return None
 
     names = sorted({topic for topics in groups.values() for topic in topics})
-    told = ask("partition counts", partition_counts, admin, names)
-    counts: Mapping[str, int] = {} if told is None else told
-    missing = [] if told is None else [name for name in names if name not in told]
+    counted = ask("partition counts", partition_counts, admin, names)
+    counts: Mapping[str, int] = {} if counted is None else counted
+    missing = [] if counted is None else [name for name in names if name not in counted]
     problems.extend(f"topic {n} does not exist; run `tideline topics --create`" for n in missing)
 
     partitions: dict[str, list[Partition]] = {
@@ -102,7 +102,7 @@ def poll(admin: Any, ends: EndOffsets, groups: Mapping[str, Mapping[str, int]]) 
         group: ask(f"committed offsets of {group}", _committed, admin, group) for group in groups
     }
     log_end: dict[Partition, int] = {}
-    answers = told is not None or any(offsets is not None for offsets in committed.values())
+    answers = counted is not None or any(offsets is not None for offsets in committed.values())
     for name in sorted(set(names) - set(missing)) if answers else ():
         of_topic = {p for group in partitions.values() for p in group if p[0] == name}
         log_end |= ask(f"end offsets of {name}", ends.of, of_topic) or {}
@@ -118,7 +118,7 @@ def poll(admin: Any, ends: EndOffsets, groups: Mapping[str, Mapping[str, int]]) 
 
 
 def unreachable(settings: Settings, why: str) -> LagReport:
-    """The report of a poll that reached nobody: everything is `unknown`."""
+    """The report of a poll that reached no broker: everything is `unknown`."""
     groups = tuple(
         GroupLag(
             group,
@@ -135,8 +135,10 @@ def reports(
     timeout_seconds: float = 10.0,
     pause: Callable[[float], bool | None] = time.sleep,
 ) -> Iterator[LagReport]:
-    """A report every `interval_seconds`, until `pause`, which waits so many seconds, returns True;
-    reconnects by itself."""
+    """A report every `interval_seconds`; reconnects by itself.
+
+    `pause` waits for a number of seconds; the reports end when it returns True.
+    """
     access = kafka_access(settings)
     while True:
         with (
@@ -149,7 +151,7 @@ def reports(
                 report = poll(admin, ends, watched(settings))
                 yield report
                 if report.problems and all(g.status == "unknown" for g in report.groups):
-                    break  # it answers nothing at all: connect anew
+                    break  # no answer at all: connect again
                 if pause(max(0.0, interval_seconds - (time.monotonic() - started))):
                     return
         yield unreachable(settings, "Kafka does not answer")

@@ -21,7 +21,7 @@ from streams.telemetry.metrics import Metrics, endpoint
 
 __all__ = ["run"]
 
-# A poll that Kafka does not answer may take longer; there is nothing in it worth waiting for.
+# A poll that Kafka does not answer may take longer, and is not worth the wait.
 STOP_SECONDS = 3.0
 
 _LOG = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
     """Poll every `interval_seconds` until a stop request: the poll under way is finished if it
     takes less than `STOP_SECONDS`.
 
-    A poll that can't be written is logged and dropped: lag is a gauge, and old lag helps nobody.
+    A poll that can't be written is logged and dropped: lag is a gauge, and old values are useless.
     """
     metrics = Metrics()
     table = _Table(settings)

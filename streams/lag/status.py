@@ -1,7 +1,7 @@
-"""Consumer lag as arithmetic: what a partition's committed and end offsets say about it.
+"""Consumer lag from a partition's committed and end offsets: arithmetic only.
 
-A group that has not committed is not "behind by the whole log", and an offset that nobody could
-tell is not zero: both have no number. The committed offset must be read *before* the end offset,
+A group that has not committed is not "behind by the whole log", and an unknown
+offset is not zero: both have no number. The committed offset must be read *before* the end offset,
 else a moving log makes lag negative; it is clamped at 0 all the same (as Burrow does).
 """
 
@@ -50,7 +50,7 @@ class GroupLag:
 
     @property
     def status(self) -> Status:
-        """The worst of the partitions; what can't be seen is worse than what is behind."""
+        """The worst of the partitions; an unknown one is worse than a lagging one."""
         worst_first: tuple[Status, ...] = ("unknown", "lagging", "uncommitted")
         seen = {p.status for p in self.partitions}
         return next((status for status in worst_first if status in seen), "ok")

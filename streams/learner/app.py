@@ -33,8 +33,8 @@ _log = logging.getLogger(__name__)
 
 
 def show(metrics: Metrics, snapshot: LearnerSnapshot, drifts: list[Drift]) -> None:
-    """Put a snapshot's figures into the metrics, and its new drifts into the log too. Before the
-    first label there are no losses."""
+    """Set the metrics from a snapshot; log and count its new drifts. Before the first label there
+    are no losses."""
     metrics.learner_version.set(snapshot.version)
     metrics.learner_blend_weight_ratio.set(snapshot.blend_weight)
     losses = (snapshot.log_loss_champion, snapshot.log_loss_learner, snapshot.log_loss_blend)
@@ -87,9 +87,6 @@ def create_app(settings: Settings, failure: Failure) -> App:
             _log.warning("learner snapshot not published yet: %s", exc)
 
     async def publish_the_last() -> None:
-        # A consumer that never started would not answer; there is nothing new to publish then.
-        if service.next_offset is None:
-            return
         try:
             await publish()
         except RetryableError as exc:
@@ -110,6 +107,6 @@ def create_app(settings: Settings, failure: Failure) -> App:
 
 def run(settings: Settings, requests: StopRequests) -> int:
     """Run until a stop request; returns the exit status."""
-    require_reachable(kafka_access(settings))  # before Faust, which buries the reason
+    require_reachable(kafka_access(settings))  # Faust would hide the reason
     failure = Failure()
     return execute(create_app(settings, failure), failure, requests)

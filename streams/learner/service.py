@@ -1,8 +1,8 @@
 """Learns from matured labels and publishes snapshots.
 
-What makes it exact over restarts: a snapshot holds everything, also the last example learned of
-each shard. So it starts from the newest snapshot, reads examples from the committed offset on, and
-drops those it knows. Offsets are committed behind the snapshot that includes them.
+Restarts change nothing: a snapshot holds everything, also the last example learned of each shard.
+The learner starts from the newest snapshot, reads examples from the committed offset on, and drops
+those it has learned. Offsets are committed behind the snapshot that includes them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["LearnerService"]
 _log = logging.getLogger(__name__)
 _decoder = msgspec.msgpack.Decoder(Example)
 SNAPSHOT_KEY = b"snapshot"
-SLICE_EXAMPLES = 500  # learned in one go, about 50 ms, before the event loop gets a turn
+SLICE_EXAMPLES = 500  # learned between two turns of the event loop: about 50 ms
 
 
 class LearnerService:
@@ -37,33 +37,33 @@ class LearnerService:
         self._manifest = manifest
         self._learner: OnlineLearner | None = None
         self._published_version = -1
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self.next_offset: int | None = None
         """One past the newest example taken in; None before the first."""
 
     def adopt(self, manifest: Manifest) -> None:
-        """Learn on another champion from now on, starting anew from it. Examples go on where they
-        were; those that the old champion was asked about teach nothing about the new one."""
+        """Start again from another champion. Examples continue at their offset; those that the old
+        champion scored teach nothing about the new one."""
         self._manifest = manifest
         if self._learner is not None and self._learner.champion_version != manifest.version:
             self._learner = OnlineLearner.restore(self._learner.snapshot(), manifest)
 
     async def restore(self) -> None:
-        """Go on from the newest snapshot, or start at the champion."""
+        """Continue from the newest snapshot, or start at the champion."""
         snapshot = await newest_snapshot(self._log, self._topic)
         if snapshot is None:
             self._learner = OnlineLearner(self._manifest)
         else:
             self._learner = OnlineLearner.restore(snapshot, self._manifest)
             self._published_version = snapshot.version
-            self._told = {drift.drift_id for drift in snapshot.drifts}
+            self._reported = {drift.drift_id for drift in snapshot.drifts}
             _log.info("learner: snapshot %s, %s labels", snapshot.version, snapshot.labels)
 
     async def take(self, batch: RecordBatch) -> int:
         """Learn a batch of examples; returns how many were learned."""
         learned = 0
         for start in range(0, len(batch.records), SLICE_EXAMPLES):
-            learner = self._learner  # another one once a champion was adopted meanwhile
+            learner = self._learner  # `adopt` may have replaced it meanwhile
             assert learner is not None  # noqa: S101  (restore comes first)
             learned -= learner.counts["learned"]
             for value in batch.records.values[start : start + SLICE_EXAMPLES]:
@@ -82,23 +82,22 @@ class LearnerService:
         show: Callable[[LearnerSnapshot, list[Drift]], None],
         commit: Callable[[int], Awaitable[object]],
     ) -> None:
-        """Publish what is new, and only then commit: a snapshot that got lost would else take with
-        it what was learned since the one before. Examples that come meanwhile are left for the
-        next one.
+        """Publish what is new, then commit. In the other order, a lost snapshot would lose what was
+        learned since the previous one. Examples that arrive meanwhile are for the next snapshot.
 
         Args:
-            show: gets the snapshot, and the changes that no earlier one had.
-            commit: gets the offset that the snapshot goes on at.
+            show: gets the snapshot, and the drifts that no earlier one had.
+            commit: gets the offset of the first example that the snapshot does not include.
         """
         taken = self.next_offset
         snapshot = await self.publish()
         if snapshot is not None:
-            show(snapshot, self.news(snapshot))
+            show(snapshot, self.new_drifts(snapshot))
             if taken is not None:
                 await commit(taken)
 
     async def publish(self) -> LearnerSnapshot | None:
-        """Write a snapshot if there is anything new; returns it."""
+        """Write a snapshot, unless nothing is new; returns it."""
         if self._learner is None:
             return None
         snapshot = self._learner.snapshot()
@@ -108,8 +107,8 @@ class LearnerService:
         self._published_version = snapshot.version
         return snapshot
 
-    def news(self, snapshot: LearnerSnapshot) -> list[Drift]:
-        """The changes in a published snapshot that no earlier one told of."""
-        fresh = [drift for drift in snapshot.drifts if drift.drift_id not in self._told]
-        self._told = {drift.drift_id for drift in snapshot.drifts}
+    def new_drifts(self, snapshot: LearnerSnapshot) -> list[Drift]:
+        """The drifts of a published snapshot that no earlier one had."""
+        fresh = [drift for drift in snapshot.drifts if drift.drift_id not in self._reported]
+        self._reported = {drift.drift_id for drift in snapshot.drifts}
         return fresh

@@ -1,4 +1,4 @@
-"""Follows the topic of learner snapshots and keeps the newest one at hand."""
+"""Follows the topic of learner snapshots and keeps the newest one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SnapshotFollower:
         self.newest: LearnerSnapshot | None = None
 
     async def run(self) -> None:
-        """Follow until cancelled. A broker that is away keeps the last snapshot in use."""
+        """Follow until cancelled. While the broker is down, the last snapshot stays in use."""
         while True:
             consumer = clients.async_consumer(self._access, auto_offset_reset="earliest")
             try:

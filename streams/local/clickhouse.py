@@ -1,4 +1,4 @@
-"""A local ClickHouse: chDB behind `chdb_server`, in a process of its own."""
+"""A local ClickHouse: chDB behind `chdb_server`, in a child process."""
 
 from __future__ import annotations
 

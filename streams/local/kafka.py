@@ -69,7 +69,7 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-# Tests wait for these: the first join is immediate, and short sessions are allowed.
+# For tests: the first join is immediate, and short sessions are allowed.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 # After SIGKILL the node may register again once its old session is over; 9 s by default.

@@ -1,4 +1,4 @@
-"""Run one local server as a child process: it logs to a file and never outlives its parent.
+"""Runs one program as a child process: it logs to a file and never outlives its parent.
 
 Three ways a child ends, from polite to certain:
 
@@ -50,7 +50,7 @@ def free_port() -> int:
     """A TCP port on loopback that was free a moment ago.
 
     Another process may take it before the caller binds it. The kernel hands ephemeral ports out in
-    a varying order, so that is rare; a server that loses the race fails its ready check loudly.
+    a varying order, so that is rare; a server that loses the race fails its ready check.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((LOOPBACK, 0))
@@ -90,7 +90,7 @@ class ChildProcess:
     """One server process, started and stopped by this object.
 
     `argv` is the program with its arguments, `log_path` gets its stdout and stderr (appended, so a
-    restart keeps the story), `env` is added to the parent's environment.
+    restart keeps the earlier log), `env` is added to the parent's environment.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ __all__ = ["LocalServer"]
 
 
 class LocalServer(ABC):
-    """A server in a process of its own. A subclass gives the program, and says when it answers."""
+    """A server in a child process. A subclass gives the program, and says when it answers."""
 
     name: ClassVar[str]
     ready_seconds: ClassVar[float]

@@ -1,4 +1,4 @@
-"""Start everything Tideline talks to on this machine: a Kafka broker and a ClickHouse."""
+"""Starts the servers that Tideline needs on this machine: a Kafka broker and a ClickHouse."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 What it can't do, as seen with Tansu 0.6.0, aiokafka 0.14 and kafka-python 3.0:
 
-- **End offsets lie.** ListOffsets "latest" answers the *first* offset of the last batch plus one:
+- **End offsets are wrong.** ListOffsets "latest" is the *first* offset of the last batch plus one:
   after batches of 10 and 7 records it says 11, not 17. So `end_offsets` and `seek_to_end` stop
   short of the end whenever the last batch holds more than one record, and lag looks smaller than
   it is. The high watermark in a fetch's answer (aiokafka's `highwater()`) is right.

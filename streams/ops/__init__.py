@@ -1,1 +1,1 @@
-"""For operators: is this installation in order, and how large must one be."""
+"""For operators: checks of an installation, and its capacity."""

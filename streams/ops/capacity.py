@@ -1,15 +1,15 @@
 """How many workers, partitions, brokers and ClickHouse nodes a rate of events needs.
 
 Arithmetic on what `tideline bench` measured (`streams/ops/capacity_measured.json`) and on
-assumptions that are printed and can be changed. It plans for the peak, with some of every machine
-left free.
+assumptions that are printed and can be changed. It plans for the peak, with a share of every
+machine left free.
 
     worker cores      = events/s x worker CPU per event / busy share
     partitions        = worker cores, rounded up to a multiple, so that work spreads evenly
     worker memory     = users x (bytes per user + active days x bytes per day) + ids x bytes per id
     written to Kafka  = events/s x (event + journal) x copies + checkpoints x copies
-    brokers           = the most that CPU or disk asks for, and at least as many as there are copies
-    ClickHouse nodes  = the most that CPU or rows ask for
+    brokers           = the larger need of CPU and disk, and at least the number of copies
+    ClickHouse nodes  = the larger need of CPU and rows
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Measured(msgspec.Struct, frozen=True):
     checkpoint_user_bytes: float
     """Of one user in a checkpoint that writes everything."""
     worker_base_bytes: float
-    """Memory of a worker that knows nobody."""
+    """Memory of a worker without users."""
 
 
 def assumption(value: Any, words: str) -> Any:
@@ -68,24 +68,22 @@ def assumption(value: Any, words: str) -> Any:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What can't be measured here, or is the operator's choice. Every field is an option of
-    `tideline capacity`."""
+    """Figures that can't be measured here, or are the operator's choice. Every field is an option
+    of `tideline capacity`."""
 
     busy_share: float = assumption(
-        0.6, "of each core at the peak; the rest is for catching up after a stop"
+        0.6, "share of each core in use at the peak; the rest is for catching up after a stop"
     )
     copies: int = assumption(3, "replication factor of every topic")
-    checkpoint_seconds: float = assumption(30.0, "between checkpoints")
+    checkpoint_seconds: float = assumption(30.0, "seconds between checkpoints")
     remembered_share: float = assumption(
-        0.3, "of the peak rate, on average over the days that ids are remembered"
+        0.3, "average rate over the days that ids are remembered, as a share of the peak"
     )
-    active_days: float = assumption(
-        10.0, "days of the longest window on which a user does something"
-    )
+    active_days: float = assumption(10.0, "days of the longest window on which a user is active")
     lateness_days: float = assumption(7.0, "days that event ids are remembered")
     broker_cores: int = assumption(4, "cores of a broker")
     broker_write_mb_per_second: float = assumption(
-        150.0, "what a broker's disk takes, copies included"
+        150.0, "MB/s that a broker's disk writes, copies included"
     )
     clickhouse_cores: int = assumption(8, "cores of a ClickHouse node")
     clickhouse_rows_per_second: float = assumption(
@@ -96,7 +94,7 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Need:
-    """What a rate asks for."""
+    """What a rate of events needs."""
 
     worker_cores: float
     """At `busy_share`; a worker is one process and uses one core."""
@@ -115,7 +113,7 @@ class Need:
 
 
 def measured() -> Measured:
-    """The figures that came with this version."""
+    """The figures of this version."""
     text = files("streams.ops").joinpath(_FILE).read_bytes()
     return msgspec.json.decode(text, type=Measured)
 
@@ -138,7 +136,7 @@ def needed(
     state_bytes = users * user_bytes + remembered * figures.event_id_bytes
     room = assume.worker_memory_gb * 1e9 - figures.worker_base_bytes
     if room <= 0:
-        raise ValueError("a worker needs more memory than that before it knows anybody")
+        raise ValueError("a worker without users already needs more memory than that")
     workers = max(1, math.ceil(cores), math.ceil(state_bytes / room))
     checkpoints = users * figures.checkpoint_user_bytes / assume.checkpoint_seconds
     written = assume.copies * (

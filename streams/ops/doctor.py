@@ -1,4 +1,4 @@
-"""Checks an installation from the inside out; every finding that is not ok names its fix.
+"""Checks an installation; every finding that is not ok names its fix.
 
 1. Python and the packages that the product is made of.
 2. `schemas`, `models` and `streams` come from one place, as names this common can collide.
@@ -7,7 +7,7 @@
 5. Kafka answers, and its topics are right.
 6. ClickHouse answers, and its migrations are current.
 
-Each check stands alone: one that fails, in whatever way, does not hide the next.
+Each check is independent: one that fails, in any way, does not hide the next.
 """
 # ruff: noqa: PLC0415  (each check imports what it tests, as that may be what is broken)
 
@@ -30,7 +30,7 @@ __all__ = ["Finding", "examine"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. `fix` is empty where nothing is to be done."""
+    """One line of the report. `fix` is empty if nothing needs to be done."""
 
     check: str
     state: Literal["ok", "warn", "fail"]
@@ -70,9 +70,7 @@ def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
     except ImportError as error:
         yield Finding(name, "fail", str(error), "Install Tideline's dependencies again")
     except Exception as error:
-        yield Finding(
-            name, "fail", f"{type(error).__name__}: {error}", "This is a mistake: report it"
-        )
+        yield Finding(name, "fail", f"{type(error).__name__}: {error}", "This is a bug: report it")
 
 
 def _python() -> Iterator[Finding]:
@@ -102,7 +100,7 @@ def _packages() -> Iterator[Finding]:
                 "packages",
                 "warn",
                 f"missing, only needed for extra {extra_name!r}: {listed}",
-                f"Run, if you want it: pip install 'tideline[{extra_name}]'",
+                f"To use it, run: pip install 'tideline[{extra_name}]'",
             )
 
 
@@ -111,15 +109,15 @@ def _places() -> Iterator[Finding]:
         name: Path(str(importlib.import_module(name).__file__)).parent.parent
         for name in ("streams", "schemas", "models")
     }
-    strangers = {n: place for n, place in places.items() if place != places["streams"]}
-    if not strangers:
+    elsewhere = {n: place for n, place in places.items() if place != places["streams"]}
+    if not elsewhere:
         yield Finding("places", "ok", "streams, schemas and models come from one place")
-    for name, place in strangers.items():
+    for name, place in elsewhere.items():
         yield Finding(
             "places",
             "fail",
             f"package {name} comes from {place}, streams from {places['streams']}",
-            "Install Tideline into a virtual environment of its own",
+            "Install Tideline into a separate virtual environment",
         )
 
 

@@ -1,1 +1,1 @@
-"""People: pseudonyms in results, and erasure everywhere."""
+"""Pseudonyms in results, and the erasure of a person everywhere."""

@@ -1,11 +1,11 @@
-"""Erases one person, step by step. Each step may be cut off: running it all again finishes it.
+"""Erases one person, in steps. Each may be interrupted: running all of them again finishes it.
 
-    1. Ask: a request goes to the topic of erasures. It holds a salted hash of the user id, and
-       where the input topics end now.
+    1. A request is written to the topic of erasures. It holds a salted hash of the user id, and
+       the present ends of the input topics.
     2. Every shard forgets the person at its next step, writes a checkpoint without them, and
        reports. All rows that it had written before are in ClickHouse by then.
     3. ClickHouse's rows from before that point are deleted.
-    4. An audit row says what came of it, and does not say who it was.
+    4. An audit row says how it ended, without naming the person.
 
 A second run is a new request with a later point. It finds what the first one left, or nothing.
 """
@@ -42,12 +42,12 @@ from streams.settings import Settings
 
 __all__ = ["Outcome", "check_key", "erase", "new_request", "person_of", "preview"]
 
-_LOOK_SECONDS = 0.3  # between looks at the topic while shards are at it
+_POLL_SECONDS = 0.3  # between reads of the topic while shards work
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one run."""
+    """The result of one run."""
 
     request: ErasureRequest
     reports: Sequence[Erasure]
@@ -97,8 +97,8 @@ def person_of(settings: Settings, request: ErasureRequest, user: str) -> Person:
 
 
 def check_key(settings: Settings) -> None:
-    """Make sure that we know people as ClickHouse's rows do. With another pseudonym key than the
-    workers', or none, no row of the person would be found, and all would seem well.
+    """Check that our pseudonym key is the one of ClickHouse's rows. With another key than the
+    workers', or none, no row of the person would be found, and the erasure would seem complete.
 
     Raises SettingsError, SinkUnavailable, SinkRefused.
     """
@@ -108,9 +108,9 @@ def check_key(settings: Settings) -> None:
     if others:
         have = f"is the key {ours.key_id}" if ours else "is not set"
         raise SettingsError(
-            f"ClickHouse at {target} has people under pseudonyms of the key "
-            f"{', '.join(sorted(others))}, but TIDELINE_PRIVACY_PSEUDONYM_KEY {have}. Set it to "
-            "the workers' key: without it no row of the person can be found."
+            f"ClickHouse at {target} has pseudonyms of the key {', '.join(sorted(others))}, but "
+            f"TIDELINE_PRIVACY_PSEUDONYM_KEY {have}. Set it to the workers' key: without it no row "
+            "of the person can be found."
         )
 
 
@@ -131,8 +131,8 @@ async def erase(
 ) -> Outcome:
     """Steps 1 to 4. `timeout_seconds` bounds the wait for the shards (None: for ever).
 
-    `on_wait` hears which shards have not reported and for how many seconds; `on_table` which table
-    is being cleaned. Raises BrokerUnavailable, SinkUnavailable, SinkRefused: run it again then.
+    `on_wait` gets the shards that have not reported and the seconds waited; `on_table` the table
+    that is being cleaned. Raises BrokerUnavailable, SinkUnavailable, SinkRefused: run it again.
     """
     started = time.monotonic()
     await board.ask(request)
@@ -141,7 +141,7 @@ async def erase(
         on_wait(waiting, seconds)
         if timeout_seconds is not None and seconds >= timeout_seconds:
             break
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
         await board.refresh()
     else:
         on_wait([], time.monotonic() - started)
@@ -167,8 +167,8 @@ def _input_ends(settings: Settings) -> list[tuple[int, int]]:
     ]
     if wrong:
         raise FatalError(
-            f"topic {', '.join(wrong)}: missing, or not of {shards} partitions; "
-            "run `tideline topics`, and `tideline topics --create` for what is missing"
+            f"Topic {', '.join(wrong)} is missing, or does not have {shards} partitions. Run "
+            "`tideline topics`, and `tideline topics --create` for what is missing."
         )
     with EndOffsets(kafka_access(settings)) as reader:
         ends = reader.of([(topic, shard) for topic in topics for shard in range(shards)])

@@ -1,7 +1,7 @@
 """Deletes what ClickHouse holds about one person, without naming them in any statement.
 
-Statements end up in `system.query_log` and, for mutations, in `system.mutations` and a file on
-disk for good. So the person is found by the salted hash of the user id, which costs a scan of one
+Statements are kept in `system.query_log` and, for mutations, in `system.mutations` and a file on
+disk that stays. So the person is found by the salted hash of the user id, which costs a scan of one
 column per table. `ALTER TABLE ... DELETE` rewrites the parts that have such rows, so nothing is
 left behind a mask; ClickHouse removes the old parts from disk some minutes later
 (`old_parts_lifetime`).
@@ -39,7 +39,7 @@ __all__ = [
     "write_audit",
 ]
 
-MUTATION_SECONDS: Final = 3_600.0  # a server that is silent for so long while it rewrites is gone
+MUTATION_SECONDS: Final = 3_600.0  # without an answer for so long, a rewriting server has failed
 _FOREVER: Final = 2**62
 _TIME: Final = {
     "score_history": "scored_at",
@@ -98,7 +98,7 @@ def count(
 
 
 def key_ids(target: ClickHouseTarget) -> set[str]:
-    """The ids of the keys that made the pseudonyms in ClickHouse; none if it has user ids.
+    """The key ids of the pseudonyms in ClickHouse; none if it has user ids.
     Raises SinkUnavailable, SinkRefused."""
     with _connected(target, "looking which pseudonym key is in use") as client:
         return {key_id for (key_id,) in client.execute(KEY_IDS_QUERY)}

@@ -1,7 +1,7 @@
-"""Looks for one person wherever Tideline keeps anything, and says what it found and when it goes.
+"""Looks for one person in everything that Tideline keeps; says what it found and when it expires.
 
-Looked through: the newest checkpoint of every shard, every table of ClickHouse with text in it, and
-every topic. What the person did after an erasure is no remains of it, and is told apart.
+It searches the newest checkpoint of every shard, every table of ClickHouse with text in it, and
+every topic. What the person did after an erasure is reported as `later`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _SERVER_LOGS: Final = ("query_log", "text_log")
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that speaks of the person.
+    """Something that names the person.
 
-    `state`: `left` should be gone; `expires` can't be deleted one by one and is shut out until the
+    `state`: `left` should be gone; `expires` can't be deleted one by one and is ignored until the
     topic's retention; `later` is of the person's time after the erasure.
     """
 

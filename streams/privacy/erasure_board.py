@@ -1,7 +1,7 @@
-"""The topic of erasures: who is to be forgotten, and which shards have done it.
+"""The topic of erasures: requests to erase a person, and the shards' reports.
 
 Compacted, one partition. `request/<digest>` is the newest request for a person, and
-`done/<digest>/<shard>` what a shard made of it. No record names anybody; the digests are salted.
+`done/<digest>/<shard>` a shard's report. No record names a person; the digests are salted.
 A worker reads the topic before its shards take their first step, and follows it while they run.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["POLL_SECONDS", "ErasureBoard", "board_of", "letters_of_erased", "rea
 _log = logging.getLogger(__name__)
 _decoder = msgspec.msgpack.Decoder(ErasureRequest | Erasure)
 
-POLL_SECONDS = 1.0  # how long a request may go unnoticed
+POLL_SECONDS = 1.0  # a request is noticed so late at most
 
 
 class ErasureBoard:
@@ -48,7 +48,7 @@ class ErasureBoard:
         """Read what is new. Raises BrokerUnavailable, or StateError for a record it can't read."""
         async with self._reading:
             first, end = await self._log.ends(self._topic, 0)
-            if end < self._next:  # made anew; what it had told is in the shards' states
+            if end < self._next:  # the topic was made again; its old records are in the shards
                 self._next = 0
             start = max(first, self._next)
             records = await self._log.read(self._topic, 0, start, end)
@@ -61,10 +61,10 @@ class ErasureBoard:
         try:
             entry = _decoder.decode(value)
         except msgspec.DecodeError as exc:
-            # To go on without it could let an erased person in again.
+            # Without it an erased person could come back.
             raise StateError(
-                f"{self._topic}/0 offset {offset} is not a record of an erasure: {exc}; was it "
-                "written by another version?"
+                f"{self._topic}/0 offset {offset} is not a record of an erasure: {exc}. Check "
+                "whether another version of Tideline wrote it."
             ) from exc
         if isinstance(entry, ErasureRequest):
             self.requests[entry.digest] = entry
@@ -83,7 +83,7 @@ class ErasureBoard:
                 _log.error("erasures: %s", exc)
 
     def due(self, shard: int, meta: Meta, clock: Clock, wall_ms: int) -> tuple[Erasure, ...]:
-        """Whom a shard with this state has to erase; nearly always nobody."""
+        """The people that a shard with this state has to erase; nearly always none."""
         if not self.requests:
             return ()
         mine = {e.digest: e.erasure_id for e in meta.erased}
@@ -116,7 +116,7 @@ class ErasureBoard:
         ]
 
     async def report(self, erased: Iterable[Erasure]) -> None:
-        """Tell what a shard's checkpoint has forgotten, as far as it has not been told."""
+        """Report what a shard's checkpoint has forgotten, unless that was reported before."""
         fresh = self.unreported(erased)
         if not fresh:
             return
@@ -127,7 +127,7 @@ class ErasureBoard:
         self.done |= {(e.digest, e.shard): e for e in fresh}
 
     async def ask(self, request: ErasureRequest) -> None:
-        """Put a request up; the shards see it when they look next."""
+        """Write a request; the shards see it when they read the topic next."""
         key = f"request/{request.digest}".encode()
         await self._log.append(self._topic, 0, [(key, msgspec.msgpack.encode(request))])
         self.requests[request.digest] = request
@@ -181,8 +181,8 @@ async def read_board(settings: Settings) -> ErasureBoard:
 
 
 def letters_of_erased(settings: Settings) -> Callable[[DeadLetter], bool]:
-    """Whether a person whom a dead letter's record names was erased after the record was written,
-    as of now. Raises BrokerUnavailable."""
+    """Whether a person named in a dead letter's record was erased after the record was written, as
+    of now. Raises BrokerUnavailable."""
     board = asyncio.run(read_board(settings))
     sources = (settings.topic_names.clickstream, settings.topic_names.orders)
 

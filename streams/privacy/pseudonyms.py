@@ -1,12 +1,12 @@
-"""Turns user ids into pseudonyms where results leave for ClickHouse and the alerts topic.
+"""Replaces user ids by pseudonyms in the rows for ClickHouse and the alerts topic.
 
     pseudonym = <key id> "." <first 32 hex digits of HMAC-SHA256(key, user id in UTF-8)>
     key id    = first 8 hex digits of SHA-256("tideline pseudonym key" NUL key)
 
-The key id follows from the key, so that no two keys can go by one name. Whoever has the key and a
-list of users can tell who is who (`tideline pseudonyms`); whoever has only the results can't, not
-even by trying all ids. State, and Tideline's own topics, keep user ids: they are as close to the
-events as the input topics. D-023 says why here, D-022 how to change the key.
+The key id follows from the key, so that no two keys have the same id. The key and a list of
+users reveal who is who (`tideline pseudonyms`); the results alone don't, not even by trying all
+ids. State, and Tideline's own topics, keep user ids: they are as close to the events as the input
+topics. D-023 says why here, D-022 how to change the key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from streams.settings import Secret, Settings
 __all__ = ["CONCEALED", "KEY_ID_DIGITS", "PATTERN", "Pseudonyms", "pseudonyms"]
 
 _KEPT: Final = 1 << 17  # pseudonyms remembered: most rows are of users seen lately
-_DIGITS: Final = 32  # 128 bits: no two of a billion users meet by chance
+_DIGITS: Final = 32  # 128 bits: no two of a billion users get the same one by chance
 KEY_ID_DIGITS: Final = 8
 PATTERN: Final = f"^[0-9a-f]{{{KEY_ID_DIGITS}}}[.][0-9a-f]{{{_DIGITS}}}$"
 """Regular expression of what a pseudonym looks like."""
@@ -37,7 +37,7 @@ PATTERN: Final = f"^[0-9a-f]{{{KEY_ID_DIGITS}}}[.][0-9a-f]{{{_DIGITS}}}$"
 CONCEALED: Final[Mapping[str, str]] = {
     "user_id": "user",
     "record_key": "user",
-    # These are hashes of the user id that anybody could compute: they go through the key as well.
+    # These are hashes of the user id that need no key: so they are keyed as well.
     "alert_id": "row",
     "change_id": "row",
     # What was sent by or about a person; `tideline dlq show` has it, from Kafka.

@@ -1,1 +1,1 @@
-"""What is seen of a process from outside: logs and Prometheus metrics."""
+"""Logs and Prometheus metrics."""

@@ -1,7 +1,7 @@
 """Logging for people (text) or machines (JSON lines), on stderr, in UTC.
 
 Logs never hold user ids: code logs counts, shards and offsets, and of `extra` only the names in
-FIELDS get out, so that a whole record passed by accident does not.
+FIELDS are written, so that a whole record passed by accident is not.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ FIELDS: Final = (
 )
 """What `extra` may carry. Numbers and short codes only."""
 
-# Chatty at INFO about every fetch and heartbeat; their warnings still matter.
+# These log every fetch and heartbeat at INFO; their warnings still matter.
 _QUIET: Final = ("aiokafka", "kafka", "clickhouse_driver", "asyncio", "mode", "faust")
-# Tells of every try to connect with a traceback; the sink tells the same in one line.
+# Logs a traceback for each failed connection; the sink logs the same in one line.
 _TWICE: Final = ("clickhouse_driver.connection",)
 
 
@@ -39,7 +39,10 @@ def configure(
     format_: Literal["text", "json"] = "text",
     stream: TextIO | None = None,
 ) -> None:
-    """Send all logging to `stream` (stderr if None). Replaces what was configured before."""
+    """Send all logging to `stream` (stderr if None); replaces earlier configuration.
+
+    `level` is the minimum log level.
+    """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_JsonFormatter() if format_ == "json" else _TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

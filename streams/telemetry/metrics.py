@@ -2,7 +2,7 @@
 
 Names follow prometheus.io/docs/practices/naming: one unit each, base units, `_total` for counters.
 Labels are small closed sets; there is never a user id among them. A `Metrics` owns its registry, so
-that two workers in one test process don't meet.
+that two workers in one test process don't share one.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ _LAG_LABELS: Final = ("consumer_group", "topic", "partition")
 
 
 class Metrics:
-    """All metrics, in a registry of their own."""
+    """All metrics, in one registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
 
-        # What came in and what became of it: accepted = scored + duplicate + late + dead_letter
+        # Input and its outcome: accepted = scored + duplicate + late + dead_letter
         # + erased.
         self.records_accepted = self._counter(
             "records_accepted", "Records taken from the input topics", "shard"
         )
         self.events = self._counter(
-            "events", f"Records by what became of them: {', '.join(OUTCOMES)}", "shard", "outcome"
+            "events", f"Records by outcome: {', '.join(OUTCOMES)}", "shard", "outcome"
         )
         self.batches = self._counter("batches", "Batches finished", "shard")
         self.batch_seconds = self._histogram(
@@ -67,23 +67,23 @@ class Metrics:
         )
         self.event_to_alert_seconds = self._histogram(
             "event_to_alert_seconds",
-            "From the newest record of a batch being produced to its alerts being readable",
+            "Time from a batch's newest record to its alerts being readable, in seconds",
         )
 
-        # What a worker holds.
+        # Shards.
         self.users = self._gauge("users", "Users in a shard's state", "shard")
         self.state_bytes = self._gauge(
             "state_bytes", "Memory of a shard's state, in bytes", "shard"
         )
         self.shard_state = self._gauge(
             "shard_state",
-            f"1 for the state a shard is in: {', '.join(SHARD_STATES)}",
+            f"1 for a shard's present state: {', '.join(SHARD_STATES)}",
             "shard",
             "state",
         )
         self.partition_paused = self._gauge(
             "partition_paused",
-            "1 while no more is fetched because what was fetched waits",
+            "1 while backpressure keeps a partition from being fetched",
             "topic",
             "partition",
         )
@@ -91,13 +91,15 @@ class Metrics:
             "recovery_batches_remaining", "Journalled batches still to replay", "shard"
         )
         self.last_accepted_timestamp_seconds = self._gauge(
-            "last_accepted_timestamp_seconds", "When a shard last finished a batch (Unix)", "shard"
+            "last_accepted_timestamp_seconds",
+            "Unix time at which a shard last finished a batch",
+            "shard",
         )
 
-        # What went out.
-        self.alerts = self._counter("alerts", "Alerts by what happened: open, closed", "state")
+        # Output.
+        self.alerts = self._counter("alerts", "Alerts by state: open, closed", "state")
         self.segment_changes = self._counter(
-            "segment_changes", "Changes of segment by dimension", "dimension"
+            "segment_changes", "Segment changes by dimension", "dimension"
         )
         self.dead_letters = self._counter("dead_letters", "Dead letters by reason code", "reason")
         self.sink_rows = self._counter("sink_rows", "Rows inserted into ClickHouse", "table")
@@ -106,11 +108,11 @@ class Metrics:
             "sink_insert_seconds", "Time of one insert, in seconds", "table"
         )
         self.sink_retries = self._counter(
-            "sink_retries", "Inserts tried again, by error", "error_type"
+            "sink_retries", "Repeated inserts, by error", "error_type"
         )
         self.checkpoint_seconds = self._histogram(
             "checkpoint_seconds",
-            "Time that a part of a checkpoint holds up its shard, in seconds",
+            "Time for which a part of a checkpoint blocks its shard, in seconds",
             buckets=_SHORT_SECONDS,
         )
         self.checkpoint_bytes = self._counter(
@@ -120,35 +122,38 @@ class Metrics:
         # The models.
         self.champion = self._gauge("champion", "1 for the champion that new steps use", "version")
         self.champions_refused = self._counter(
-            "champions_refused", "Promoted artifacts that failed their checks; the old one stays"
+            "champions_refused",
+            "Promoted artifacts that failed their checks; the old champion stays in use",
         )
         self.scores_refused = self._counter(
             "scores_refused",
-            "Scores that the champion had no number for; the customer keeps the last one",
+            "Scores without a number from the champion; the customer keeps the last score",
         )
         self.learner_updates = self._counter("learner_updates", "Matured labels learned")
         self.learner_version = self._gauge(
-            "learner_version", "Version of the newest learner snapshot seen"
+            "learner_version", "Version of the newest learner snapshot"
         )
 
         self.model_log_loss_nats = self._gauge(
             "model_log_loss_nats",
-            "Log loss of predictions as they were made, over about the last 2,000 labels, of: "
+            "Log loss of live predictions over about the last 2,000 labels, of: "
             + ", ".join(MODELS),
             "model",
         )
         self.learner_blend_weight_ratio = self._gauge(
-            "learner_blend_weight_ratio", "The learner's share of the scores, 0 to 1"
+            "learner_blend_weight_ratio", "Blend weight of the learner in the scores, 0 to 1"
         )
         self.drifts = self._counter(
-            "drifts", f"Changes of customers noticed, by kind: {', '.join(DRIFT_KINDS)}", "kind"
+            "drifts", f"Drifts detected, by kind: {', '.join(DRIFT_KINDS)}", "kind"
         )
         for kind in DRIFT_KINDS:
             self.drifts.labels(kind)  # a rate needs a 0 to begin with
 
         # The lag monitor. An uncommitted or unknown lag has no sample: it is not a number.
         self.consumer_lag_records = self._gauge(
-            "consumer_lag_records", "Records between committed and log end", *_LAG_LABELS
+            "consumer_lag_records",
+            "Records between the committed offset and the end of the log",
+            *_LAG_LABELS,
         )
         self.consumer_status = self._gauge(
             "consumer_status",
@@ -169,7 +174,7 @@ class Metrics:
             self.shard_state.labels(str(shard), each).set(each == state)
 
     def forget_shard(self, shard: int) -> None:
-        """Drop the gauges of a shard that another worker has now; its counters stay."""
+        """Drop the gauges of a shard that another worker owns now; its counters stay."""
         for gauge in (
             self.users,
             self.state_bytes,
@@ -202,7 +207,7 @@ class _HttpServer(Protocol):
 
 
 class MetricsServer:
-    """A running `/metrics` endpoint. `port` is the real one where 0 was asked for."""
+    """A running `/metrics` endpoint. `port` is the chosen one where 0 was given."""
 
     def __init__(self, server: _HttpServer, thread: threading.Thread) -> None:
         self._server, self._thread = server, thread

@@ -1,4 +1,4 @@
-"""Turns what shards and the sink report into metrics."""
+"""Sets metrics from the reports of shards and the sink."""
 
 from __future__ import annotations
 

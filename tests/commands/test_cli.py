@@ -86,7 +86,7 @@ def test_unknown_command_is_a_usage_error(cli: Cli) -> None:
     ("error", "status", "expected"),
     [
         (SinkUnavailable("ClickHouse is away; check the server"), 1, "ClickHouse is away"),
-        (KeyError("oops"), 1, "a mistake in Tideline"),
+        (KeyError("oops"), 1, "a bug in Tideline"),
     ],
 )
 def test_errors_are_one_message_and_a_traceback_only_with_debug(

@@ -100,7 +100,7 @@ def test_dead_letters_that_cannot_be_written_hold_their_partition_back(fault: Dr
     worker = fault.worker("worker")
     here.own(worker)
     fault.load(3_000, rate=1_500, malformed_share=0.1).join()
-    refusal = f"could not write to {letters}"
+    refusal = f"Kafka did not take a record for {letters}"
     here.wait("it says so", lambda: refusal in worker.log)
     tries = worker.log.count(refusal)
     first: dict[tuple[str, int], int] = {}

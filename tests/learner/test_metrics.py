@@ -57,8 +57,8 @@ def test_each_change_counts_once() -> None:
     assert values(metrics)["tideline_drifts_total/loss"] == 0
     for told in ([drift("a", "loss")], [drift("a", "loss"), drift("b", "feature")]):
         published = snapshot(*told)
-        show(metrics, published, service.news(published))
-    show(metrics, published, service.news(published))
+        show(metrics, published, service.new_drifts(published))
+    show(metrics, published, service.new_drifts(published))
     found = values(metrics)
     assert found["tideline_drifts_total/loss"] == 1
     assert found["tideline_drifts_total/feature"] == 1
