@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["awaited", "close_unused_loop", "turns"]
+__all__ = ["awaited", "close_unused_loop", "task_names", "turns"]
 
 T = TypeVar("T")
 
@@ -31,6 +31,11 @@ async def turns(n: int) -> None:
     """Give everything that is ready `n` turns: for what takes some turns and no time."""
     for _ in range(n):
         await asyncio.sleep(0)
+
+
+def task_names() -> set[str]:
+    """The names of the tasks that have not ended."""
+    return {task.get_name() for task in asyncio.all_tasks()}
 
 
 def close_unused_loop(app: Any) -> None:

@@ -14,7 +14,7 @@ from streams.kafka.log import KafkaLog
 from streams.learner import app as learner_app
 from streams.learner.service import LearnerService
 from streams.settings import Settings, override
-from tests.awaiting import close_unused_loop
+from tests.awaiting import close_unused_loop, task_names
 
 
 class Batches:
@@ -63,10 +63,11 @@ def test_the_learner_restores_once_it_is_connected_and_publishes_before_it_leave
         app = app_of()
         await app.on_start()
         assert calls == ["start", "restore"]
+        assert "champions" in task_names()
         await app.on_stop()
         close_unused_loop(app)
         assert calls == ["start", "restore", "publish_and_commit", "stop"]
-        assert app.watcher.cancelling()
+        assert "champions" not in task_names()
 
     asyncio.run(go())
 

@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from schemas.messages import LearnerSnapshot
+from streams.kafka import clients
 from streams.learner import snapshots
 from streams.learner.snapshots import SnapshotFollower, newest_of
 from tests.models.synthetic import snapshot
@@ -80,7 +81,7 @@ def followed(
 ) -> tuple[SnapshotFollower, Callable[[], Awaitable[None]]]:
     """A follower whose connections are these, and its run until the last one has no more."""
     made = iter(consumers)
-    monkeypatch.setattr(snapshots, "AIOKafkaConsumer", lambda **_: next(made))
+    monkeypatch.setattr(clients, "async_consumer", lambda *_, **_options: next(made))
     monkeypatch.setattr(snapshots, "RETRY_SECONDS", 0.0)
     follower = SnapshotFollower(["nowhere:9092"], TOPIC)
 
