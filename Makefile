@@ -62,7 +62,7 @@ train: $(READY) ## Train a champion from a year of real orders
 	@$(BIN)/tideline train $(ARGS)
 
 bench: $(READY) ## Measure Tideline and its peers (30 minutes); ARGS=--quick, BROKER=kafka
-	@$(BIN)/tideline bench $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+	@$(BIN)/python -m tests.bench $(if $(BROKER),--broker $(BROKER)) $(ARGS)
 
 docs: $(READY) ## Rewrite the generated tables of README.md and docs/
 	@$(BIN)/python -m tests.docs.generated

@@ -74,9 +74,6 @@ COMMANDS: Final[dict[str, _Command]] = {
     "doctor": _Command(
         "streams.commands.doctor", "doctor", "Check this installation, line by line."
     ),
-    "bench": _Command(
-        "streams.commands.bench", "bench", "Measure Tideline and its peers on this machine."
-    ),
     "capacity": _Command(
         "streams.commands.capacity",
         "capacity",

@@ -45,7 +45,7 @@ def _assumption_options(command: Any) -> Any:
 def capacity(events_per_second: float, users: int, as_json: bool, **assumed: Any) -> None:
     """What a rate of events needs: workers, partitions, brokers, ClickHouse nodes.
 
-    Calculated from what `tideline bench` measured and from the assumptions below, for a realistic
+    Calculated from what `make bench` measured and from the assumptions below, for a realistic
     load and for the worst case. Everything grows in proportion except what is rounded up.
     """
     figures = measured()

@@ -1,6 +1,6 @@
 """How many workers, partitions, brokers and ClickHouse nodes a rate of events needs.
 
-Arithmetic on what `tideline bench` measured (`streams/ops/capacity_measured.json`) and on
+Arithmetic on what `make bench` measured (`streams/ops/capacity_measured.json`) and on
 assumptions that are printed and can be changed. It plans for the peak, with a share of every
 machine left free.
 
@@ -41,7 +41,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """Everything the calculation takes from `tideline bench`, and when and where that was."""
+    """Everything the calculation takes from `make bench`, and when and where that was."""
 
     date: str
     conditions: str

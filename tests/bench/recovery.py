@@ -6,7 +6,7 @@
    of new events. Its first checkpoint, which writes everything anew, runs beside the load.
 3. The worker is killed (SIGKILL) and started again; measured as before, replay included.
 
-    tideline bench recovery --users 1000000 --json
+    python -m tests.bench recovery --users 1000000 --json
 """
 
 from __future__ import annotations

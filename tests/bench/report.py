@@ -42,7 +42,7 @@ def load(path: Path = RESULTS) -> dict[str, Any]:
 
 
 def summary(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What `tideline bench --json` prints: the medians, then everything that was measured."""
+    """What `make bench ARGS=--json` prints: the medians, then everything that was measured."""
     parts = results["parts"]
     half = half_rate(parts)
     memory = parts.get("memory", {})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 from rich.console import Console
@@ -27,7 +27,7 @@ from tests.bench.targets import judge, rates
 from tests.bench.whole_job import Outcome
 from tests.bench.worker import Worker
 
-__all__ = ["PARTS", "Options", "names", "run"]
+__all__ = ["PARTS", "Options", "Part", "names", "run"]
 
 _START_EVENTS: Final = 100_000  # more than a first batch
 _HOUR_TURNS: Final = 3  # the machine itself is slower at one minute than at another
@@ -37,7 +37,7 @@ _LATENCY_TURNS: Final = 3
 
 @dataclass(frozen=True)
 class Options:
-    """Of `tideline bench`; see its help."""
+    """Of `make bench`; see `python -m tests.bench --help`."""
 
     only: frozenset[str]
     without: frozenset[str]
@@ -220,16 +220,26 @@ def _recovery(run: _Run) -> dict[str, Any]:
         )  # fmt: skip
 
 
-PARTS: Final[dict[str, Callable[[_Run], dict[str, Any]]]] = {
-    "contenders": _contenders,
-    "latency": _latency,
-    "two_workers": _two_workers,
-    "start": _start,
-    "growth": _growth,
-    "memory": _memory,
-    "hour": _hour,
-    "recovery": _recovery,
+class Part(NamedTuple):
+    """A part of a whole run, and its line in the help."""
+
+    measure: Callable[[_Run], dict[str, Any]]
+    help: str
+
+
+PARTS: Final[dict[str, Part]] = {
+    "contenders": Part(
+        _contenders, "events per second of peers, floors and Tideline's layers, in turn"
+    ),
+    "latency": Part(_latency, "event to alert, over the rate"),
+    "two_workers": Part(_two_workers, "two workers on two cores"),
+    "start": Part(_start, "a worker's start to its first batch"),
+    "growth": Part(_growth, "cost over partitions, users and windows"),
+    "memory": Part(_memory, "a million users, active and dormant, and a sweep of them"),
+    "hour": Part(_hour, "cost and memory over an hour of events"),
+    "recovery": Part(_recovery, "restart with a million users"),
 }
+"""The parts of a whole run, in their order."""
 _STAGED: Final = {"contenders", "latency", "two_workers", "start"}
 
 
@@ -280,7 +290,7 @@ def _measure(running: _Run, names: list[str], out: Path) -> None:
     options, results = running.options, running.results
     for name in names:
         started = time.time()
-        results["parts"][name] = PARTS[name](running)
+        results["parts"][name] = PARTS[name].measure(running)
         results["when"][name] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - started),

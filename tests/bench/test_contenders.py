@@ -16,13 +16,12 @@ from click.testing import CliRunner
 from models.registry import ScorerStore, artifact_directory
 from schemas.errors import LocalStackError
 from schemas.features import FEATURE_NAMES
-from streams.cli import tideline
-from streams.commands.bench import PARTS as SHOWN
 from streams.core.plan import Plan
 from streams.core.state.shard_state import ShardState
 from streams.settings import load
 from streams.shard.config import core_config
 from tests.bench import environments, run
+from tests.bench.__main__ import bench
 from tests.bench.contenders import CONTENDERS, WHOLE, chosen
 from tests.bench.growth import SIZES, WHAT
 from tests.bench.layers import LAYERS, work_of
@@ -37,8 +36,7 @@ PINS = sorted(environments.PEERS.glob("*.txt"))
 def test_names_are_unique_and_no_part_has_one_of_them() -> None:
     names = [c.name for c in CONTENDERS]
     assert len(set(names)) == len(names)
-    assert not {n for c in CONTENDERS for n in (c.name, c.kind, c.environment)} & set(SHOWN)
-    assert list(run.PARTS) == list(SHOWN)
+    assert not {n for c in CONTENDERS for n in (c.name, c.kind, c.environment)} & set(run.PARTS)
     assert WHAT.keys() == SIZES.keys()
 
 
@@ -72,11 +70,17 @@ def test_contenders_are_chosen_by_name_kind_and_environment() -> None:
 def test_parts_are_chosen_by_name_and_a_contender_stands_for_its_part() -> None:
     assert run._parts({"growth", "latency"}, False) == ["latency", "growth"]
     assert run._parts({WHOLE, "start"}, False) == ["contenders", "start"]
-    assert run._parts((), False) == list(SHOWN)
+    assert run._parts((), False) == list(run.PARTS)
+
+
+def test_the_help_names_every_part_and_command() -> None:
+    shown = CliRunner().invoke(bench, ["--help"])
+    assert shown.exit_code == 0
+    assert all(f"  {name} " in shown.output for name in (*run.PARTS, *bench.commands))
 
 
 def test_a_name_that_is_not_known_is_a_usage_error() -> None:
-    shown = CliRunner().invoke(tideline, ["bench", "--only", "flink"])
+    shown = CliRunner().invoke(bench, ["--only", "flink"])
     assert shown.exit_code == 2
     assert "there is no flink; there are" in shown.output
 

@@ -11,6 +11,7 @@ import pytest
 from streams.ops.capacity import Measured
 from tests.bench import charts, report
 from tests.bench.contenders import CONTENDERS, WHOLE
+from tests.bench.run import PARTS
 from tests.bench.targets import TARGETS
 
 RESULTS = report.load()
@@ -37,8 +38,6 @@ def test_an_empty_results_file_makes_a_summary_too() -> None:
 
 def test_the_recorded_results_are_complete() -> None:
     """The page shows every contender that was not left out, and of every part."""
-    from streams.commands.bench import PARTS  # noqa: PLC0415
-
     assert set(RESULTS["parts"]) == set(PARTS) == set(RESULTS["when"])
     known = set(RESULTS["parts"]["contenders"]["rounds"])
     left_out = set(RESULTS["parts"]["contenders"]["left_out"])
