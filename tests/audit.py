@@ -51,7 +51,7 @@ def _entries(text: str) -> list[list[str]]:
 
 def pins(text: str) -> set[tuple[str, str, str]]:
     """(name, version, marker) of every pin in a lock."""
-    found = set()
+    found: set[tuple[str, str, str]] = set()
     for head, *_ in _entries(text):
         match = _PIN.fullmatch(head)
         if match:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -134,7 +134,7 @@ def reports(
     interval_seconds: float,
     timeout_seconds: float = 10.0,
     pause: Callable[[float], bool | None] = time.sleep,
-) -> Iterator[LagReport]:
+) -> Generator[LagReport]:
     """A report every `interval_seconds`; reconnects by itself.
 
     `pause` waits for a number of seconds; the reports end when it returns True.

@@ -85,7 +85,7 @@ def use_windows(count: int) -> None:
 
     old = module._window_features()
     more = tuple(module.Window(f"{h}h", h * 3_600, 3_600) for h in _MORE_HOURS)
-    module.WINDOWS = (*module.WINDOWS, *more)[:count]  # type: ignore[misc]
+    module.WINDOWS = (*module.WINDOWS, *more)[:count]  # type: ignore[misc, assignment]
     rest = module.FEATURES[len(old) :]
     module.FEATURES = (*module._window_features(), *rest)  # type: ignore[misc]
     module.FEATURE_NAMES = tuple(f.name for f in module.FEATURES)  # type: ignore[misc]

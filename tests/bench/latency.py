@@ -131,7 +131,7 @@ def measure(
     stage.prepare(settings)
     per_rate = int(seconds * PROBES_PER_SECOND)
     tell("latency: sending the history")
-    known = _send_history(stage, settings.kafka.broker_url, topics, per_rate * len(fractions))
+    known = _send_history(settings.kafka.broker_url, topics, per_rate * len(fractions))
     log = stage.directory / f"{name}.log"
     worker = Worker(settings, log)
     curve = []
@@ -152,7 +152,7 @@ def measure(
     return curve
 
 
-def _send_history(stage: Stage, broker: str, topics: InputTopics, probes: int) -> int:
+def _send_history(broker: str, topics: InputTopics, probes: int) -> int:
     now_ms = time.time_ns() // 1_000_000
     sent = 0
     for source in (_Probes(probes, now_ms), ZIPF.history(now_ms)):

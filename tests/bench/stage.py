@@ -18,6 +18,7 @@ from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 from streams.clickhouse import migrations
 from streams.clickhouse.client import clickhouse_target
+from streams.core.config import Scorer
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import create_missing
 from streams.learner.service import SNAPSHOT_KEY
@@ -66,7 +67,6 @@ class Stage:
     """A started local stack, with its servers on the last core."""
 
     def __init__(self, broker: Any, directory: Path) -> None:
-        self.broker_name = broker
         self.directory = directory
         self._stack = LocalStack(broker, directory)
         self._filled: dict[str, Filled] = {}

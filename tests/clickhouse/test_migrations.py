@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -68,7 +67,7 @@ def test_a_database_name_is_only_a_name(empty_target: ClickHouseTarget) -> None:
     assert pending(odd, [FIRST]) == []
 
 
-def test_a_server_that_is_down_can_be_tried_again_later(tmp_path: Path) -> None:
+def test_a_server_that_is_down_can_be_tried_again_later() -> None:
     nowhere = ClickHouseTarget("127.0.0.1", free_port())
     for act in (migrate, pending):
         with pytest.raises(SinkUnavailable, match="check that ClickHouse is up"):

@@ -139,7 +139,9 @@ def test_model_quality_judges_champion_learner_and_blend(client: Client, put: Pu
     )
 
 
-def batch(seq: int, clicks: tuple[int, int], orders: tuple[int, int], **counts: int) -> dict:
+def batch(
+    seq: int, clicks: tuple[int, int], orders: tuple[int, int], **counts: int
+) -> dict[str, int]:
     return {
         "shard": 3, "seq": seq, "clickstream_from": clicks[0], "clickstream_to": clicks[1],
         "orders_from": orders[0], "orders_to": orders[1], **counts,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from streams.core.state.shard_state import VALUE_BINS
-from tests.core.driving import DAY_MS, T0, Driver, SilenceScorer, click, config, order
+from tests.core.driving import T0, Driver, SilenceScorer, click, config, order
+from tests.core.oracle import DAY_MS
 
 SCORES = ("p_churn", "p_champion", "p_learner", "expected_spend")
 

@@ -43,7 +43,7 @@ FOREVER_MS = 2**60
 
 
 def order_for(user: str, cutoff_ms: int, stop: tuple[int, int] = (0, 0), **more: Any) -> Erasure:
-    values = {
+    values: dict[str, Any] = {
         "erasure_id": "one",
         "digest": digest(SALT, user),
         "salt": SALT,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Drift, JournalledSnapshot
 from streams.core.state.shard_state import ShardState
-from tests.core.driving import DAY_MS, T0, Driver, FakeForecast, SilenceScorer, click, order
+from tests.core.driving import T0, Driver, FakeForecast, SilenceScorer, click, order
+from tests.core.oracle import DAY_MS
 
 HOUR_MS = 3_600_000
 
@@ -75,7 +76,7 @@ def test_a_forecast_is_never_older_than_an_eighth_of_the_silence_it_was_made_aft
     """Each day while somebody might come any day, each other week once they have long been away."""
     made = driver()
     calls = made.scorer.calls[0]
-    days = []
+    days: list[int] = []
     for day in range(1, 121):
         made.sweep(T0 + day * DAY_MS)
         if len(calls) > 1 + len(days):

@@ -90,7 +90,7 @@ def _until(start: float, stop: float, rate: Floats, share: Floats) -> tuple[Floa
     end = np.linspace(start, stop, 24)
     silent = np.exp(-rate[..., None] * _risen(start, end, share[..., None]))
     silent = silent * np.exp(-_ENDS_PER_DAY * (end - start))
-    return np.trapezoid(_ENDS_PER_DAY * silent, end, axis=-1), silent[..., -1]
+    return np.asarray(np.trapezoid(_ENDS_PER_DAY * silent, end, axis=-1)), silent[..., -1]
 
 
 def _ceiling(history: History, task: Task, horizon: int, length: float) -> Floats:

@@ -143,7 +143,8 @@ class Tables:
 
 
 def _ms(times: pd.Series) -> NDArray[np.int64]:
-    return times.to_numpy("datetime64[ms]").astype(np.int64)
+    ms: NDArray[np.int64] = times.to_numpy("datetime64[ms]").astype(np.int64)
+    return ms
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from schemas.errors import SettingsError
 from schemas.events import OrderEvent
 from schemas.features import FEATURE_NAMES
+from streams.core.events.records import Records
 from streams.evaluation.history import History, read_history
 from streams.evaluation.measure import next_order_figures, tasks
 from streams.evaluation.protocol import labels, plan_protocol
@@ -22,7 +25,7 @@ DAY_MS = 86_400_000
 T0 = 1_577_836_800_000
 
 
-def block(orders: list[tuple[str, float, float]]) -> Block:
+def block(orders: Sequence[tuple[str, float, float]]) -> Block:
     """Orders as (user, day, amount)."""
     return order_records(
         OrderEvent(
@@ -33,7 +36,7 @@ def block(orders: list[tuple[str, float, float]]) -> Block:
     )  # fmt: skip
 
 
-def history(orders: list[tuple[str, float, float]]) -> History:
+def history(orders: Sequence[tuple[str, float, float]]) -> History:
     return read_history([block(orders)], "USD", {"USD": 1.0})
 
 
@@ -52,7 +55,7 @@ def test_complete_journey_is_cut_as_agreed() -> None:
     assert protocol.active_within_days == 84
 
 
-def read_history_records() -> object:
+def read_history_records() -> Records:
     return history([("a", 0, 1.0), ("b", 1, 2.0)]).records
 
 

@@ -44,6 +44,7 @@ def test_a_challenger_is_judged_on_what_came_later(orders: Path, tmp_path: Path)
     champion = load_artifact(default_artifact_path(tmp_path))
     assert champion.version == first["version"]
     until = champion.manifest.training["labels_until_ms"]
+    assert isinstance(until, int)
     assert until <= 1_588_291_200_000  # 2020-05-01: nothing that was known later taught it
 
     second = train(orders, tmp_path, "--as-of", "2020-06-15")

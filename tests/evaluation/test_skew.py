@@ -12,6 +12,7 @@ import pytest
 
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
+from streams.core import features as core_features
 from streams.core import step as step_module
 from streams.evaluation.skew import Sample, Skew, check_shard
 from tests.core.driving import click, record
@@ -112,7 +113,7 @@ def test_a_feature_that_is_computed_otherwise_live_is_found_and_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The live path has a mistake in one feature: off by the last bit, for some users."""
-    right = step_module.features
+    right = core_features.features
     index = FEATURE_NAMES.index("revenue_90d")
 
     def wrong(*args: Any) -> Any:

@@ -93,7 +93,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     reports = [r for each in terminalreporter.stats.values() for r in each
                if isinstance(r, pytest.TestReport) and r.when == "teardown"]  # fmt: skip
     results = [Result(**told) for r in reports for name, told in r.user_properties
-               if name == _PROPERTY]  # fmt: skip
+               if name == _PROPERTY and isinstance(told, dict)]  # fmt: skip
     if not results or not terminalreporter.config.getoption("--faults"):
         return
     grouped: dict[str, list[Result]] = defaultdict(list)

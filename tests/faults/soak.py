@@ -21,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,10 @@ def soak(minutes: float, seed: int, rate: int, directory: Path) -> dict[str, Any
             }  # fmt: skip
 
 
+def _accepted_more(world: World, than: int) -> bool:
+    return world.accepted > than
+
+
 def _trouble_for(
     seconds: float,
     drill: Drill,
@@ -241,7 +246,7 @@ def _trouble_for(
             before = world.accepted
             name = trouble.one()
             over = time.monotonic()
-            world.wait("records after it", lambda n=before: world.accepted > n, 90, 0.2)
+            world.wait("records after it", partial(_accepted_more, world, before), 90, 0.2)
             recoveries.append(time.monotonic() - over)
             progress.console.print(
                 f"{now:5.0f} s  {name}: on after {recoveries[-1]:.1f} s", highlight=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,18 @@ def count(worker: Worker, name: str) -> float:
     return sum(value for _, value in worker.metrics(name))
 
 
+def has_counted(worker: Worker, name: str, at_least: int) -> bool:
+    return count(worker, name) >= at_least
+
+
+def has_ended(worker: Worker) -> bool:
+    return not worker.running
+
+
+def has_skipped_more_than(worker: Worker, records: int) -> bool:
+    return worker.log.count("skipping a record") > records
+
+
 @pytest.mark.fault("model missing, of another hash or shape, NaN: start refused")
 def test_a_worker_does_not_start_on_a_model_that_fails_its_checks(
     fault: Drill, artifacts: Path
@@ -50,7 +63,7 @@ def test_a_worker_does_not_start_on_a_model_that_fails_its_checks(
     for name, (spoil, told) in ARTIFACTS.items():
         spoil(artifacts / version)
         refused = fault.worker(f"refused-{name.replace(' ', '-')}")
-        assert wait_until(lambda w=refused: not w.running, WAIT_SECONDS), name
+        assert wait_until(partial(has_ended, refused), WAIT_SECONDS), name
         assert refused.stop()[0] == 1
         assert told in refused.log, f"{name}: {refused.log[-2000:]}"
         shutil.copytree(good, artifacts / version, dirs_exist_ok=True)
@@ -77,7 +90,7 @@ def test_a_promoted_model_that_fails_its_checks_leaves_the_old_one_in_use(
         (artifacts / CURRENT_FILE).write_text(bad.name)
         here.wait(
             f"the refusal of a model {name}",
-            lambda n=n: count(worker, "tideline_champions_refused_total") >= n,
+            partial(has_counted, worker, "tideline_champions_refused_total", n),
         )
         assert f"champion {bad.name} is refused, {good} stays in use" in worker.log, name
         assert (told if name != "missing" else f"{bad.name}, which CURRENT") in worker.log, name
@@ -152,7 +165,7 @@ def test_a_bad_learner_snapshot_is_never_scored_with(fault: Drill, artifacts: Pa
         asyncio.run(put(here, spoil(worse)))
         here.wait(
             f"a snapshot {name} is skipped",
-            lambda skipped=skipped: first.log.count("skipping a record") > skipped,
+            partial(has_skipped_more_than, first, skipped),
         )
     first.kill()
     with fault.recovery():  # the newest record of the topic is a bad one

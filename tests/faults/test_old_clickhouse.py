@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from clickhouse_driver.errors import ServerException
 from schemas.tables import TABLES
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.migrations import available, split_statements
-from tests.faults import old_clickhouse as old_module
 from tests.faults.old_clickhouse import NOT_THERE, OldClickHouse, lowered, missing, prepare
 
 pytestmark = pytest.mark.clickhouse
@@ -52,5 +52,5 @@ def test_a_view_that_is_left_out_can_not_be_made(target: ClickHouseTarget, view:
 
 
 def test_a_server_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(old_module.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     assert "apt-get install clickhouse-server" in (missing() or "")

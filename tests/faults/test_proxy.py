@@ -29,6 +29,10 @@ class Server(socketserver.ThreadingTCPServer):
         self.left: list[str] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.server_address[1]
+
 
 class Handler(socketserver.BaseRequestHandler):
     server: Server
@@ -65,7 +69,7 @@ def through(server: Server) -> Iterator[Callable[..., tuple[Proxy, socket.socket
     with contextlib.ExitStack() as stack:
 
         def connect(*faults: Fault) -> tuple[Proxy, socket.socket]:
-            proxy = stack.enter_context(Proxy(server.server_address[:2], faults))
+            proxy = stack.enter_context(Proxy(server.address, faults))
             client = socket.create_connection((proxy.host, proxy.port), timeout=WAIT_SECONDS)
             return proxy, stack.enter_context(client)
 
@@ -185,7 +189,7 @@ def test_before_the_rows_are_sent(through: Through, server: Server) -> None:
 
 def test_a_fault_happens_as_often_as_it_says(server: Server) -> None:
     fault = Fault("cut", "down", after=b"INSERT", times=2)
-    with Proxy(server.server_address[:2], [fault]) as proxy:
+    with Proxy(server.address, [fault]) as proxy:
         answers = []
         for _ in range(3):
             with socket.create_connection((proxy.host, proxy.port), timeout=WAIT_SECONDS) as client:

@@ -22,13 +22,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from streams import worker as worker_module
 from streams.__main__ import main as run_command
@@ -40,7 +41,7 @@ from streams.kafka.log import KeyValue, Log
 from streams.settings import Settings
 from streams.shard.engine import Engine
 from streams.shard.journal import Step, Takeover
-from streams.shard.services import Services
+from streams.shard.services import Inputs, Services
 
 __all__ = ["POINTS", "Options"]
 
@@ -117,14 +118,24 @@ class DyingLog:
         return getattr(self._log, name)
 
 
-def adapt(services: Services, options: Options) -> Services:
+class DyingInputs:
+    """The inputs, with the points around a commit."""
+
+    def __init__(self, inputs: Inputs, reaper: Reaper) -> None:
+        self._inputs, self._reaper = inputs, reaper
+
+    async def commit(self, shard: int, offsets: tuple[int, int]) -> None:
+        self._reaper.at("before commit")
+        await self._inputs.commit(shard, offsets)
+        self._reaper.at("after commit")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inputs, name)
+
+
+def adapt(services: Services, options: Options, patch: pytest.MonkeyPatch) -> Services:
     """The services of a worker, with the points in them."""
     reaper = Reaper(options)
-
-    async def commit(shard: int, offsets: tuple[int, int]) -> None:
-        reaper.at("before commit")
-        await services.commit(shard, offsets)
-        reaper.at("after commit")
 
     def wall_ms() -> int:
         return services.wall_ms() + (int(Path(options.clock).read_text()) if options.clock else 0)
@@ -138,9 +149,10 @@ def adapt(services: Services, options: Options) -> Services:
         if block.table.name == "batches":  # acknowledged, and no future has heard of it yet
             reaper.at("after insert")
 
-    sink_module.insert_block = insert
+    patch.setattr(sink_module, "insert_block", insert)
     log, page_log = (DyingLog(each, services, reaper) for each in (services.log, services.page_log))
-    return replace(services, log=log, page_log=page_log, commit=commit, wall_ms=wall_ms)
+    inputs: Any = DyingInputs(services.inputs, reaper)  # the rest of the port is in __getattr__
+    return replace(services, log=log, page_log=page_log, inputs=inputs, wall_ms=wall_ms)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -150,10 +162,10 @@ def main(argv: Sequence[str]) -> None:
         from tests.faults.old_clickhouse import forget_new_settings  # noqa: PLC0415
 
         forget_new_settings()
-    make: Callable[..., Engine] = Engine
+    patch = pytest.MonkeyPatch()  # refuses a name that the module does not have
 
     def engine(services: Services, **rest: Any) -> Engine:
-        return make(adapt(services, options), **rest)
+        return Engine(adapt(services, options, patch), **rest)
 
     def target(settings: Settings) -> ClickHouseTarget:
         seconds = options.answer_seconds
@@ -161,11 +173,10 @@ def main(argv: Sequence[str]) -> None:
         return replace(found, send_receive_timeout_seconds=seconds) if seconds else found
 
     if options.pending_rows:
-        worker_module.ClickHouseSink = partial(  # type: ignore[assignment, misc]
-            ClickHouseSink, max_pending_rows=options.pending_rows
-        )
-    worker_module.clickhouse_target = target
-    worker_module.Engine = engine  # type: ignore[assignment, misc]
+        sink = partial(ClickHouseSink, max_pending_rows=options.pending_rows)
+        patch.setattr(worker_module, "ClickHouseSink", sink)
+    patch.setattr(worker_module, "clickhouse_target", target)
+    patch.setattr(worker_module, "Engine", engine)
     sys.argv = ["tideline", "worker"]
     run_command()
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,7 +24,7 @@ from streams.kafka.topics import create_missing
 from streams.local.process import wait_until
 from streams.privacy.erasure_board import letters_of_erased
 from streams.privacy.pseudonyms import Pseudonyms
-from streams.replay.synthetic import Synthetic
+from streams.replay.synthetic import START_MS, Synthetic
 from streams.settings import Secret, as_environ, override
 from tests.integration.world import WAIT_SECONDS, World
 from tests.shard.oracle import Oracle
@@ -44,10 +43,9 @@ PERSONAL_TABLES = (
 
 
 def traffic(events: int, seed: int, start_ms: int | None = None) -> Synthetic:
-    more = {} if start_ms is None else {"start_ms": start_ms}
     return Synthetic(
         users=60, events=events, order_share=0.3, skew=0.8, span_days=30.0, duplicate_share=0.02,
-        malformed_share=0.03, seed=seed, **more,
+        malformed_share=0.03, seed=seed, start_ms=START_MS if start_ms is None else start_ms,
     )  # fmt: skip
 
 
@@ -205,7 +203,7 @@ def forget_everything_derived(here: World) -> None:
         here.sql(f"TRUNCATE TABLE {table}")
 
 
-def test_an_interrupted_erasure_is_finished_by_the_next_run(world: Worlds, tmp_path: Path) -> None:
+def test_an_interrupted_erasure_is_finished_by_the_next_run(world: Worlds) -> None:
     here = world()
     source = traffic(1_500, seed=33)
     sent = here.produce(source)
@@ -276,11 +274,11 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
         wrong = Command(
             here, "erase", GONE, "--yes", "--json", environ={"PRIVACY_PSEUDONYM_KEY": key}
         )
-        status, told = wrong.failed()
-        assert status == 2, told
-        assert known.key_id in told
-        assert "TIDELINE_PRIVACY_PSEUDONYM_KEY" in told
-        assert GONE not in told
+        status, message = wrong.failed()
+        assert status == 2, message
+        assert known.key_id in message
+        assert "TIDELINE_PRIVACY_PSEUDONYM_KEY" in message
+        assert GONE not in message
     assert {table: here.one(query) for table, query in rows.items()} == before
 
     status, told = erase(here, GONE).done()

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -386,8 +386,3 @@ class World:
         state = snapshot.load(stored.meta, stored.arrays, len(FEATURE_NAMES))
         assert state.meta.seq == oracle.state.meta.seq, "the last worker left no checkpoint"
         assert_same_state(state, oracle.state)
-
-
-def in_turn(sources: Iterable[Iterable[Any]]) -> Iterable[Any]:
-    """Several sources, one after the other."""
-    return itertools.chain.from_iterable(sources)

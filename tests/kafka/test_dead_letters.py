@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 
 from schemas.messages import DeadLetter
 from streams.kafka import dead_letters
@@ -164,7 +165,7 @@ def test_an_empty_topic_and_a_filter_without_matches(settings: Settings, cli: Cl
     assert cli("dlq", "replay", "--yes", "--dry-run", settings=settings).exit_code == 2
 
 
-def records(settings: Settings) -> list[object]:
+def records(settings: Settings) -> list[ConsumerRecord]:
     consumer = KafkaConsumer(bootstrap_servers=settings.kafka.broker_url, enable_auto_commit=False)
     partitions = [TopicPartition(settings.kafka.orders_topic, n) for n in (0, 1)]
     consumer.assign(partitions)

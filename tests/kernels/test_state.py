@@ -113,7 +113,7 @@ def test_decayed_sums_are_those_of_numpy_bit_for_bit() -> None:
     weight, cents = rng.random((5_000, 3)), rng.integers(0, 10**6, 5_000)
     placed = rng.random(5_000) < 0.3
     want = decayed[users] * np.repeat(faded, 3, axis=1)
-    amounts = (placed.astype(np.float64), np.where(placed, cents / 100.0, 0.0), 1.0)
+    amounts = (placed.astype(np.float64), np.where(placed, cents / 100.0, 0.0), np.ones(5_000))
     for h in range(3):
         for j, amount in enumerate(amounts):
             want[:, 3 * h + j] += np.bincount(which, weight[:, h] * amount, 300)

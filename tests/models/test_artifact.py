@@ -167,8 +167,13 @@ def test_a_file_outside_the_directory_is_not_even_read(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit(artifact, lambda m: m["files"].update({"../../secret": m["files"][SCORES_FILE]}))
-    read, seen = Path.read_bytes, []
-    monkeypatch.setattr(Path, "read_bytes", lambda path: (seen.append(path), read(path))[1])
+    read, seen = Path.read_bytes, list[Path]()
+
+    def noted(path: Path) -> bytes:
+        seen.append(path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
     with pytest.raises(ArtifactError, match=r"\.\./\.\./secret"):
         load_artifact(artifact)
     assert seen == [artifact / MANIFEST_FILE]

@@ -18,7 +18,8 @@ import pytest
 
 from models.champion import Champion
 from models.learner import OnlineLearner
-from tests.core.driving import DAY_MS, T0, Driver, SilenceScorer, config, order
+from tests.core.driving import T0, Driver, SilenceScorer, config, order
+from tests.core.oracle import DAY_MS
 from tests.models.synthetic import example, rows
 
 CUSTOMERS, DAYS, H = 250, 300, 28
@@ -69,7 +70,7 @@ def ours(world: tuple[np.ndarray, list[np.ndarray]]) -> list[Label]:
 def naive(world: tuple[np.ndarray, list[np.ndarray]]) -> list[Label]:
     found = []
     for u, days in enumerate(world[1]):
-        asked = FROM + u % H
+        asked = float(FROM + u % H)
         while True:
             after = days[np.searchsorted(days, asked, side="right") :]
             bought = len(after) > 0 and after[0] < asked + H

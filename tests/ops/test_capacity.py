@@ -94,10 +94,12 @@ def test_partitions_spread_evenly_over_workers_and_over_more_of_them(workers: in
     assert need.partitions >= 4 * workers
 
 
-@pytest.mark.parametrize("wrong", [{"busy_share": 0.0}, {"worker_memory_gb": 0.5}])
-def test_senseless_assumptions_are_refused(wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "assume", [replace(PLAIN, busy_share=0.0), replace(PLAIN, worker_memory_gb=0.5)]
+)
+def test_senseless_assumptions_are_refused(assume: Assumptions) -> None:
     with pytest.raises(ValueError, match=r"above 0|more memory"):
-        needed(1_000, 1, "easy", FIGURES, replace(PLAIN, **wrong))
+        needed(1_000, 1, "easy", FIGURES, assume)
 
 
 def test_the_figures_that_ship_can_be_read() -> None:

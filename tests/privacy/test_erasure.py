@@ -16,7 +16,7 @@ from streams.evaluation.training import without_erased
 from streams.privacy.erasure_board import ErasureBoard
 from streams.replay.records import InputRecord
 from streams.shard.page_codec import Unpacked
-from tests.shard.memory import Faults, MemoryLog, MemorySink
+from tests.shard.memory import Faults, MemoryLog, MemorySink, NoFaults
 from tests.shard.oracle import assert_same_state
 from tests.shard.rig import (
     FETCH_ALL,
@@ -24,7 +24,6 @@ from tests.shard.rig import (
     TOPICS,
     CrashAt,
     Crashed,
-    NoFaults,
     Process,
     Rig,
     quick_shards,

@@ -15,6 +15,7 @@ from aiokafka.partitioner import murmur2 as reference
 from click.testing import CliRunner
 
 from schemas.errors import BrokerUnavailable, SettingsError
+from streams.kafka.access import KafkaAccess
 from streams.replay import target
 from streams.replay.pacing import Pace, slices
 from streams.replay.partitioner import Partitioner, murmur2
@@ -23,6 +24,7 @@ from streams.replay.records import CLICKSTREAM, Block, InputRecord
 from streams.replay.synthetic import Synthetic
 
 PARTITIONS = 3
+NOWHERE = KafkaAccess(("nowhere:1",))
 
 
 def test_murmur2_is_kafkas() -> None:
@@ -195,8 +197,8 @@ def test_records_older_than_the_retention_are_refused(
     monkeypatch.setattr(target, "_retention_ms", told)
     topics = InputTopics("c", "o")
     with pytest.raises(SettingsError, match=r"--stamp-now.*retention.ms=-1 on c and o"):
-        asyncio.run(target.refuse_expired("", topics, 10_000, 10_000 + age_ms))
-    asyncio.run(target.refuse_expired("", topics, 10_000, 10_000 + kept_ms))
+        asyncio.run(target.refuse_expired(NOWHERE, topics, 10_000, 10_000 + age_ms))
+    asyncio.run(target.refuse_expired(NOWHERE, topics, 10_000, 10_000 + kept_ms))
 
 
 @pytest.mark.parametrize("kept_ms", [-1, None])
@@ -207,7 +209,7 @@ def test_records_are_not_refused_without_a_retention(
         return kept_ms
 
     monkeypatch.setattr(target, "_retention_ms", told)
-    asyncio.run(target.refuse_expired("", InputTopics("c", "o"), 0, 10**12))
+    asyncio.run(target.refuse_expired(NOWHERE, InputTopics("c", "o"), 0, 10**12))
 
 
 def test_no_broker_says_what_to_check() -> None:

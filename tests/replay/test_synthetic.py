@@ -13,13 +13,14 @@ import pytest
 from schemas.errors import SettingsError
 from schemas.events import ClickEvent, OrderEvent
 from streams.core.events import decode as core
+from streams.core.events.events import DecodeRules
 from streams.core.events.records import Records
 from streams.replay.malformed import KINDS, REASONS
 from streams.replay.records import CLICKSTREAM, ORDERS, Block
 from streams.replay.synthetic import DAY_MS, Synthetic
 
-BAD = {"late_share": 0.02, "duplicate_share": 0.03, "malformed_share": 0.02}
-RULES = core.DecodeRules(max_future_ms=300_000, currency="USD", rates={"USD": 1.0})
+BAD: dict[str, Any] = {"late_share": 0.02, "duplicate_share": 0.03, "malformed_share": 0.02}
+RULES = DecodeRules(max_future_ms=300_000, currency="USD", rates={"USD": 1.0})
 _click = msgspec.json.Decoder(ClickEvent).decode
 _order = msgspec.json.Decoder(OrderEvent).decode
 

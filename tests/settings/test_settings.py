@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -252,7 +253,7 @@ def test_a_wrong_secret_is_not_in_the_message(tmp_path: Path) -> None:
     stream_clock=st.sampled_from(["wall", "event"]),
     clickhouse_password=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
 )
-def test_override_and_environment_round_trip(**values: object) -> None:
+def test_override_and_environment_round_trip(**values: Any) -> None:
     settings = override(Settings(), **values)
     assert load(as_environ(settings)) == settings
     assert settings.origins["TIDELINE_STREAM_CLOCK"] == "command"

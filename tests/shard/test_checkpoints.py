@@ -24,7 +24,7 @@ ITEMS = PAGE_BYTES // 8  # int64 per page
 
 def store(log: MemoryLog, writer: str) -> CheckpointStore:
     """Writers took the shard over in the order of their names."""
-    return CheckpointStore(log, TOPIC, SHARD, writer, takeover=ord(writer[0]))  # type: ignore[arg-type]
+    return CheckpointStore(log, TOPIC, SHARD, writer, takeover=ord(writer[0]))
 
 
 def states() -> list[Arrays]:
@@ -34,11 +34,12 @@ def states() -> list[Arrays]:
     big = rng.integers(0, 99, 2 * ITEMS + 5)
     changed = big.copy()
     changed[ITEMS + 1] += 1  # the second of three pages
+    odd = np.array([1, np.nan], np.float32)
     return [
         {"a": np.arange(3), "empty": np.empty(0, np.float32)},
         {"a": big, "empty": np.empty(0, np.float32)},
         {"a": changed, "flags": np.array([True, False])},
-        {"a": changed[:ITEMS], "flags": np.array([True, True]), "x": np.float32([1, np.nan])},
+        {"a": changed[:ITEMS], "flags": np.array([True, True]), "x": odd},
         {"flags": np.array([True, True])},
         {"a": big, "empty": np.ones(1, np.float32), "flags": np.array([False])},
     ]

@@ -28,7 +28,8 @@ def plan(*stop: int) -> Plan:
 
 
 def offsets(inbox: Inbox, source: int = CLICKSTREAM) -> list[int]:
-    return inbox.pending([None, None])[source].offsets.tolist()
+    found: list[int] = inbox.pending([None, None])[source].offsets.tolist()
+    return found
 
 
 def test_batches_that_follow_each_other_wait_in_order() -> None:

@@ -146,7 +146,13 @@ def test_a_step_sent_twice_counts_once_and_stops_its_writer() -> None:
 
 def test_a_reader_in_the_middle_needs_the_owner_only_where_strangers_wrote() -> None:
     stray = Step("zombie", plan(7))
-    entries = [stray, Step("a", plan(4)), Takeover("b"), Step("a", plan(5)), Step("b", plan(5))]
+    entries: list[Takeover | Step] = [
+        stray,
+        Step("a", plan(4)),
+        Takeover("b"),
+        Step("a", plan(5)),
+        Step("b", plan(5)),
+    ]
     assert [p.seq for p in valid_steps(entries, "a")] == [4, 5]
     assert [p.seq for p in valid_steps(entries[1:])] == [4, 5]
     assert valid_steps([]) == []

@@ -81,7 +81,8 @@ def test_an_array_of_another_dtype_is_written_again(length: int) -> None:
 @bounded
 @given(_STATE, st.booleans())
 def test_the_table_comes_back_from_its_pages(state: dict[str, NDArray[Any]], again: bool) -> None:
-    stored, table = {}, None
+    stored: dict[bytes, bytes] = {}
+    table = None
     for _ in range(1 + again):
         writing = Writing(b"meta", sources(state), {})
         writing.take(10**9)
@@ -104,7 +105,7 @@ def check(ours: dict[str, NDArray[Any]], wanted: dict[str, NDArray[Any]]) -> Non
 @bounded
 @given(st.data())
 def test_any_flipped_bit_is_noticed(data: st.DataObject) -> None:
-    state = {"a": np.arange(30), "b": np.arange(5, dtype=np.float32)}
+    state: dict[str, NDArray[Any]] = {"a": np.arange(30), "b": np.arange(5, dtype=np.float32)}
     writing = Writing(b"", sources(state), {})
     stored = {page_key(WRITER, n, i, s): page for n, i, s, page in writing.take(10**9)}
     key = data.draw(st.sampled_from(sorted(stored)))

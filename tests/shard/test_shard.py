@@ -271,7 +271,7 @@ def test_a_sink_that_never_answers_holds_back_checkpoints_and_commits() -> None:
             assert not any(name.startswith("checkpoint") for name in names)  # it is given up
         assert rig.committed == (0, 0)
         manifests = [
-            k for _, k, _ in rig.log.records(TOPICS.checkpoints, SHARD) if b"manifest" in k
+            k for _, k, _ in rig.log.records(TOPICS.checkpoints, SHARD) if k and b"manifest" in k
         ]
         assert len(manifests) == 1  # that of the empty state, from the start
         successor = rig.process("b")

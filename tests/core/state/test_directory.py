@@ -18,7 +18,8 @@ NAMES = ODD | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_
 
 
 def add(directory: UserDirectory, users: list[str]) -> list[int]:
-    return directory.rows_of(Texts.of(users))[0].tolist()
+    rows: list[int] = directory.rows_of(Texts.of(users))[0].tolist()
+    return rows
 
 
 @bounded

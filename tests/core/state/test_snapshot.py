@@ -154,9 +154,12 @@ def test_a_queue_of_questions_is_a_list(seed: int) -> None:
         now += int(rng.integers(0, 3))
         k = int(rng.integers(0, 12))
         if k:
-            x = rng.choice(np.float32([0, 1, -0.0, np.nan, np.inf, 2.5]), (k, len(FEATURES)))
+            x = rng.choice(
+                np.array([0, 1, -0.0, np.nan, np.inf, 2.5], np.float32), (k, len(FEATURES))
+            )
+            champion, learner, rows = rng.integers(0, 9, (3, k), np.int32)
             asked = OpenQuestions(
-                np.full(k, now), *rng.integers(0, 9, (3, k), np.int32), rng.random((k, 4)), x
+                np.full(k, now), champion, learner, rows, rng.random((k, 4), np.float32), x
             )
             queue.append(asked)
             want += [(now, asked.rows[i], asked.x[i].tobytes()) for i in range(k)]
