@@ -96,5 +96,5 @@ $(READY): pyproject.toml requirements.lock
 	    echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }; \
 	  $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock; \
 	  $(BIN)/python -m pip install --quiet --no-index --no-build-isolation --editable '.[$(EXTRAS)]'; \
-  $(BIN)/python -m streams.core.warm; \
+	  $(BIN)/python -m streams.core.warm; \
 	  touch $@; } >&2

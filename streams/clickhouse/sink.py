@@ -72,18 +72,8 @@ class SinkStatus:
 
     state: Literal["ok", "retrying", "failed", "closed"]
     pending_rows: int
-    retrying_seconds: float
-    """How long the present insert has been failing; 0 unless retrying."""
     error: str
     """The last error while retrying or failed, else ''."""
-
-
-@dataclass(frozen=True)
-class _Trouble:
-    """An insert that keeps failing."""
-
-    since_seconds: float
-    error: str
 
 
 class ClickHouseSink:
@@ -127,7 +117,7 @@ class ClickHouseSink:
         self._buffer = RowBuffer(
             max_rows, linger_seconds, urgent_interval_seconds, max_pending_rows, clock
         )
-        self._trouble: _Trouble | None = None
+        self._trouble: str | None = None  # the last error of an insert that keeps failing
         self._failed: SinkRefused | None = None
         self._thread = threading.Thread(target=self._run, name="clickhouse-sink", daemon=True)
 
@@ -176,11 +166,10 @@ class ClickHouseSink:
         """What the sink is doing now."""
         pending, failed, trouble = self._buffer.pending_rows, self._failed, self._trouble
         if failed is not None:
-            return SinkStatus("failed", pending, 0.0, str(failed))
+            return SinkStatus("failed", pending, str(failed))
         if trouble is not None:
-            seconds = self._clock() - trouble.since_seconds
-            return SinkStatus("retrying", pending, seconds, trouble.error)
-        return SinkStatus("ok" if self._thread.is_alive() else "closed", pending, 0.0, "")
+            return SinkStatus("retrying", pending, trouble)
+        return SinkStatus("ok" if self._thread.is_alive() else "closed", pending, "")
 
     def close(self, drain_seconds: float = 10.0) -> None:
         """Stop accepting, write what is queued for at most `drain_seconds`, and disconnect.
@@ -257,7 +246,7 @@ class ClickHouseSink:
                 if isinstance(error, SinkRefused):
                     raise error from exc
                 failures += 1
-                self._trouble = _Trouble(start, str(error))
+                self._trouble = str(error)
                 if failures == 1:
                     _log.warning("%s", error)
                 if self._observer is not None:
