@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("schemas", "models", "streams")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+EXAMPLES = [file for file in FILES if ">>> " in file.read_text()]
 MAX_LINES = 450
 
 
@@ -51,3 +53,10 @@ def test_a_module_begins_with_what_it_is_for(file: Path) -> None:
 def test_a_module_fits_on_a_few_screens(file: Path) -> None:
     lines = file.read_text().count("\n")
     assert lines <= MAX_LINES, f"{lines} lines: split it by concept"
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=module_name)
+def test_examples_in_docstrings_are_true(file: Path) -> None:
+    done = doctest.testmod(importlib.import_module(module_name(file)))
+    assert done.attempted > 0
+    assert done.failed == 0
