@@ -164,8 +164,10 @@ def main(arguments: list[str] | None = None) -> int:
         problems += known_problems(all_, advisories(options.known))
     for problem in problems:
         print(problem)
-    told = "looked for in the list given" if options.known else "not looked for (no --known list)"
-    print(f"{len(all_)} pins, {len(problems)} problems; known vulnerabilities were {told}")
+    searched = (
+        "looked for in the list given" if options.known else "not looked for (no --known list)"
+    )
+    print(f"{len(all_)} pins, {len(problems)} problems; known vulnerabilities were {searched}")
     return 1 if problems else 0
 
 

@@ -18,7 +18,7 @@ def _openssl(*arguments: str) -> None:
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority of its own in `directory`; `file` is its certificate (PEM)."""
+    """A new certificate authority in `directory`; `file` is its certificate (PEM)."""
 
     directory: Path
 

@@ -71,8 +71,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     used = terminalreporter.config.stash[_USED]
     if used:
-        told = ", ".join(f"{name} {version}".strip() for name, version in sorted(used.items()))
-        terminalreporter.write_line(f"brokers used: {told}")
+        versions = ", ".join(f"{name} {version}".strip() for name, version in sorted(used.items()))
+        terminalreporter.write_line(f"brokers used: {versions}")
 
 
 def _in_ci() -> bool:

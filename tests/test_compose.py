@@ -251,7 +251,7 @@ def test_the_image_copies_what_there_is_and_its_context_lets_through() -> None:
                 assert f"!{source}" in allowed, source
 
 
-def test_the_image_runs_as_nobody_in_particular() -> None:
+def test_the_image_runs_as_an_unprivileged_user() -> None:
     users = [rest for word, rest in stages()[-1] if word == "USER"]
     assert users == ["10001:10001"]
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK, RUNTIME_LOCK = ROOT / "requirements.lock", ROOT / "deploy" / "requirements.lock"
 OURS = {"schemas", "models", "streams", "tests"}
-# Programs that run in environments of their own, which `make bench` makes.
+# Programs that run in separate environments, which `make bench` makes.
 PEERS = ROOT / "tests" / "bench" / "peers"
 # Named in a string or run as a program, never imported by name; each with the file that does.
 USED_OTHERWISE = {

@@ -163,8 +163,8 @@ def run(stage: Stage, filled: Filled, contender: Contender, tell: Callable[[str]
             f"{contender.label} has no result after {limit:.0f} s. The end of its log, {log}:\n"
             f"{tail(log)}\nLeave it out with --without {contender.name}, or fix what the log names."
         )
-    told = json.loads(result.read_text())
-    return Outcome(told["events"], told["seconds"], told["cpu_seconds"], told["versions"])
+    fields = json.loads(result.read_text())
+    return Outcome(fields["events"], fields["seconds"], fields["cpu_seconds"], fields["versions"])
 
 
 def chosen(only: Collection[str], without: Collection[str]) -> list[Contender]:

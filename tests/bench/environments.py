@@ -1,7 +1,8 @@
-"""An environment of its own for each peer, with pinned versions, made on first use.
+"""A separate environment for each peer, with pinned versions, made on first use.
 
 They live under the cache directory (`$TIDELINE_CACHE`, else `~/.cache/tideline`), named by what is
-pinned, so that a changed pin makes a new one. A peer that can't be installed is left out, and told.
+pinned, so that a changed pin makes a new one. A peer that can't be installed is left out, with a
+message.
 """
 
 from __future__ import annotations

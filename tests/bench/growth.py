@@ -50,7 +50,7 @@ _LIMIT_SECONDS: Final = 900.0
 
 
 def measure(what: str, size: int) -> dict[str, Any]:
-    """One measurement, in a process of its own. Raises ClickException if that fails."""
+    """One measurement, in a separate process. Raises ClickException if that fails."""
     with tempfile.TemporaryDirectory() as directory:
         environ = {**os.environ, "PYTHONPATH": str(_ROOT)}
         if what == "windows":
@@ -125,7 +125,7 @@ class _Core:
         gc.set_threshold(100_000, 50, 100)
 
     def reset(self) -> None:
-        """Begin to measure anew."""
+        """Restart the measurement."""
         self.cpu_seconds = self.longest_seconds = 0.0
         self.events = 0
 
@@ -169,7 +169,7 @@ class _Core:
             left = state.sweep_places
             while left:
                 self._step(shard, [], min(SWEEP_SLICE_ROWS, left))
-                # it begins anew when it is through
+                # it restarts at its end
                 left = state.meta.sweep_row and state.sweep_places - state.meta.sweep_row
 
     @property
@@ -229,7 +229,7 @@ def _core(partitions: int, users: int, windows: int = 0) -> tuple[_Core, Any]:
 
 
 def _cost(core: _Core, shape: Any, events: int, warm: int = 40_000) -> dict[str, Any]:
-    """Three measurements of a third of the events each: their spread tells the noise."""
+    """Three measurements of a third of the events each: their spread shows the noise."""
     core.take(shape.source(warm, core.now_ms, seed=2))
     costs = []
     for seed in (3, 4, 5):

@@ -77,7 +77,7 @@ class _Steps:
 
 def _reference() -> Callable[[], Any]:
     """Work of the kind that a step does, and of about its size: it must never be changed without
-    measuring BASELINE anew."""
+    measuring BASELINE again."""
     rng = np.random.default_rng(0)
     keys = rng.integers(0, 1 << 40, 120_000)
     values = rng.random((20_000, 120))

@@ -2,7 +2,7 @@
 
 The worker runs on from rate to rate. Probes are orders that close open alerts. An alert is visible
 when ClickHouse has acknowledged its insert: every query that begins later has it. The worker's log
-says when that was; which insert a row was part of is told by the time that ClickHouse gave it.
+says when that was; the time that ClickHouse gave a row says which insert it was part of.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _SETTINGS: Final = {
     # so that the probes' alerts open, and hardly any others
     "TIDELINE_ALERTS_ENTER": "0.3",
     "TIDELINE_ALERTS_LEAVE": "0.05",
-    # so that it tells of its inserts
+    # so that it logs its inserts
     "TIDELINE_LOG_LEVEL": "debug",
     "TIDELINE_LOG_FORMAT": "json",
 }
@@ -96,14 +96,14 @@ def visible(log: Iterable[str], rows: Iterable[tuple[str, float]]) -> dict[str, 
         rows: user, and when ClickHouse put the row in, in Unix seconds.
 
     Raises:
-        ValueError: a row came between the inserts that the log tells of.
+        ValueError: a row came between the inserts in the log.
     """
     inserts = []  # (began, acknowledged), one after the other
     for line in log:
         if '"inserted"' in line and '"alerts"' in line:
-            told = json.loads(line)
-            acknowledged = datetime.fromisoformat(told["time"]).timestamp()
-            inserts.append((acknowledged - told["seconds"], acknowledged))
+            fields = json.loads(line)
+            acknowledged = datetime.fromisoformat(fields["time"]).timestamp()
+            inserts.append((acknowledged - fields["seconds"], acknowledged))
     ends = [acknowledged for _, acknowledged in inserts]
     found = {}
     for user, put_in in rows:
@@ -205,7 +205,7 @@ def _at_rate(
         start = time.time() + 0.5
         process.stdin.write(f"{start}\n")
         process.stdin.flush()
-        told = json.loads(process.stdout.readline())
+        fields = json.loads(process.stdout.readline())
     finally:
         process.kill()
         process.wait()
@@ -229,7 +229,7 @@ def _at_rate(
         wait_until(all_seen, _GRACE_SECONDS, _LOOK_SECONDS)
     finally:
         client.disconnect()
-    return summary(sending.rate, users, seen, start + WARM_SECONDS, told)
+    return summary(sending.rate, users, seen, start + WARM_SECONDS, fields)
 
 
 def summary(
@@ -237,7 +237,7 @@ def summary(
     due: dict[str, float],
     seen: dict[str, float],
     warm_until: float,
-    told: dict[str, float],
+    fields: dict[str, float],
 ) -> dict[str, Any]:
     """Percentiles of the probes due after the warm-up. One that was never seen counts as infinitely
     late, so that losing the slow ones can't improve a figure; JSON has null for that."""
@@ -250,5 +250,5 @@ def summary(
         "p99_ms": round(p99, 1) if p99 < float("inf") else None,
         "probes": len(judged),
         "unseen": sum(user not in seen for user in judged),
-        "sender_latest_ms": round(told["latest_seconds"] * 1000, 1),
+        "sender_latest_ms": round(fields["latest_seconds"] * 1000, 1),
     }

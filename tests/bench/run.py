@@ -1,4 +1,4 @@
-"""Runs the parts, tells targets beside measured values, and writes JSON and charts."""
+"""Runs the parts, prints targets beside measured values, and writes JSON and charts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Options:
 
 @dataclass
 class _Run:
-    """What the parts share: the options, the stage, and where progress is told."""
+    """What the parts share: the options, the stage, and where progress is shown."""
 
     options: Options
     stage: Stage
@@ -99,8 +99,8 @@ def _contenders(run: _Run) -> dict[str, Any]:
 
 
 def _latency(run: _Run) -> dict[str, Any]:
-    """Event to alert under open-loop load, over the rate. Each turn has a broker and a ClickHouse
-    of its own: the local broker takes longer for the same rate the more batches it holds."""
+    """Event to alert under open-loop load, over the rate. Each turn has a new broker and
+    ClickHouse: the local broker takes longer for the same rate the more batches it holds."""
     known = rates(run.results["parts"]).get(WHOLE)
     if known is None:
         run.tell("the full rate, to take fractions of")

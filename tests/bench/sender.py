@@ -37,7 +37,7 @@ TICK_SECONDS: Final = 0.02
 
 @dataclass(frozen=True)
 class Sending:
-    """What the benchmark tells the sender."""
+    """The sender's parameters."""
 
     bootstrap: str
     clickstream: str

@@ -54,7 +54,7 @@ class Filled:
     @property
     def warm(self) -> int:
         """Of the load: handled before the clock starts. By then every user was swept once, as a
-        worker does that meets them all anew."""
+        worker does to which all are new."""
         return self.load // 4
 
     @property
@@ -102,7 +102,7 @@ class Stage:
         return f"bench_{name}_{self._runs}"
 
     def settings(self, topics: InputTopics, app_id: str, **more: str) -> Settings:
-        """Of a worker on these topics, with everything else of its own, and production's clock.
+        """Of a worker on these input topics, with separate topics for the rest.
 
         The history is young, so the shop may be: what is measured includes the scores.
         """
@@ -154,7 +154,7 @@ class Stage:
     def spec(
         self, filled: Filled, name: str, *, warm_seconds: float, seconds: float, layer: str = ""
     ) -> Spec:
-        """What a contender in a process of its own is told."""
+        """The parameters of a contender in a separate process."""
         group = self.fresh_name(name)
         directory = self.directory / group
         directory.mkdir(parents=True)

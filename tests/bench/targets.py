@@ -1,7 +1,7 @@
 """What is to be reached, beside what was measured.
 
 A ratio is missed only if every round misses it: by more than the spread. A figure (a rate, a time,
-bytes) depends on the machine, so it is told as missed but fails nothing.
+bytes) depends on the machine, so it is reported as missed but fails nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Contenders are told apart, pinned and measured alike; the ladder does what a step does."""
+"""Contenders have unique names, are pinned and measured alike; the ladder does what a step does."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def measured(what: str, size: int) -> dict[str, Any]:
-    """As the benchmark runs it, in a process of its own."""
+    """As the benchmark runs it, in a separate process."""
     argv = [sys.executable, "-m", "tests.bench.growth", json.dumps({"what": what, "size": size})]
     ran = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr

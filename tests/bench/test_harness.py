@@ -34,7 +34,7 @@ def filled(stage: Stage) -> Filled:
 
 
 @pytest.mark.parametrize("name", ["fetch_decode", "tideline_transport", "tideline_learner"])
-def test_a_program_reads_everything_and_tells_how_long_it_took(
+def test_a_program_reads_everything_and_reports_how_long_it_took(
     stage: Stage, filled: Filled, name: str
 ) -> None:
     (contender,) = chosen({name}, ())
@@ -75,12 +75,12 @@ def test_a_peer_that_fails_is_left_out_and_the_others_go_on(
     monkeypatch.setattr("tests.bench.contenders._START_SECONDS", 5.0)
     broken = Contender("broken", "Broken", "peer", module="tests.bench.no_such_module")
     (floor,) = chosen({"fetch"}, ())
-    told: list[str] = []
+    messages: list[str] = []
     outcomes, left_out = take_turns(
-        stage, lambda _: filled, [broken, floor], 2, tell=told.append, done=lambda c, o: None
+        stage, lambda _: filled, [broken, floor], 2, tell=messages.append, done=lambda c, o: None
     )
     assert len(outcomes["fetch"]) == 2
     assert "broken" not in outcomes
     assert "no_such_module" in left_out["broken"]
     assert "--without broken" in left_out["broken"]
-    assert any("left out" in line for line in told)
+    assert any("left out" in line for line in messages)

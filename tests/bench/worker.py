@@ -1,4 +1,4 @@
-"""A real `tideline worker` in a process of its own, and its metrics."""
+"""A real `tideline worker` in a separate process, and its metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 class Worker:
-    """Started at once. `process` is ended by whoever made this."""
+    """Started at once. The caller ends `process`."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self.port = free_port()

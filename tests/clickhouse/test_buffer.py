@@ -63,7 +63,7 @@ def test_alerts_that_follow_are_due_together_an_interval_later(
     assert _done(buffer) == behind
 
 
-def test_a_flush_takes_all_alerts_due_or_not_and_the_interval_starts_anew(
+def test_a_flush_takes_all_alerts_due_or_not_and_restarts_the_interval(
     buffer: RowBuffer, clock: _Clock
 ) -> None:
     """What is taken is settled at the flush's end, so none of its alerts may stay behind."""

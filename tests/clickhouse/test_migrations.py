@@ -1,4 +1,4 @@
-"""Migrations are applied in order, once, whoever runs them and however often."""
+"""Migrations are applied in order, once, however many processes run them, and however often."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def test_who_has_a_user_id_can_be_erased() -> None:
 def test_the_migrator_can_migrate_twice(database: Path) -> None:
     for answer in as_role("tideline_migrator", database, all_migrations()):
         assert not isinstance(answer, str), answer
-    # A view that a migration makes anew has lost its definer: hence 3_views.sql after each upgrade.
+    # A view that a migration recreates has lost its definer: hence 3_views.sql after each upgrade.
     for answer in as_role(ADMIN, database, ["USE tideline", *deployed("3_views.sql")]):
         assert not isinstance(answer, str), answer
 
@@ -192,10 +192,10 @@ def test_the_migrator_can_migrate_twice(database: Path) -> None:
 def test_the_writer_inserts_all_and_reads_nothing_of_it(database: Path) -> None:
     for answer in ask("tideline_writer", database, *map(row, INSERT_ORDER)):
         assert not isinstance(answer, str), answer
-    (told,) = ask(
+    (rows,) = ask(
         "tideline_writer", database, "SELECT version, sha256 FROM schema_migrations FINAL"
     )
-    assert len(told) == len(migrations.available())
+    assert len(rows) == len(migrations.available())
     forbidden = [f"SELECT * FROM {name}" for name in sorted(OWN | VIEWS)]
     forbidden += ["ALTER TABLE alerts DELETE WHERE 1", "DROP TABLE alerts", "TRUNCATE TABLE alerts",
                   "CREATE TABLE x (a Int8) ENGINE = Memory", "INSERT INTO latest_scores (seq) "

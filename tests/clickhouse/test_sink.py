@@ -142,13 +142,13 @@ def test_micro_batches_share_inserts_and_batches_come_last(
 def test_alerts_do_not_wait_for_the_others(
     client: Client, target: ClickHouseTarget, columns: Columns, log: Log
 ) -> None:
-    """They are readable long before the rest is due, as whoever raised them is told, and are
+    """They are readable long before the rest is due, as `on_alerts` reports, and are
     inserted once."""
     raised = {**numbered(columns, 0, 3), "alerts": columns("alerts", 2, alert_id=["a", "b"])}
     with closing(ClickHouseSink(target, linger_seconds=600, observer=log).start()) as sink:
-        told = threading.Event()
-        done = sink.submit(raised, told.set)
-        assert told.wait(WAIT_SECONDS)
+        notified = threading.Event()
+        done = sink.submit(raised, notified.set)
+        assert notified.wait(WAIT_SECONDS)
         assert log.inserts == [("alerts", 2)]
         assert client.execute("SELECT count() FROM alerts") == [(2,)]
         assert not done.done()
@@ -191,7 +191,7 @@ def test_a_flush_starts_at_max_rows_without_waiting(
     assert [rows for table, rows in log.inserts if table == "dead_letters"] == [12, 4]
 
 
-def test_the_buffer_is_bounded_and_tells_when_there_is_room(
+def test_the_buffer_is_bounded_and_signals_when_there_is_room(
     client: Client, target: ClickHouseTarget, columns: Columns
 ) -> None:
     sink = ClickHouseSink(target, max_pending_rows=100, linger_seconds=0)

@@ -105,11 +105,11 @@ def test_the_sorting_keys_in_memory_are_the_tables_own(system: Any) -> None:
         pytest.skip("they are its own")
     with connect(system._target) as client:
         for table, key in SORTING_KEYS.items():
-            ((told,),) = client.execute(
+            ((sorted_by,),) = client.execute(
                 "SELECT sorting_key FROM system.tables WHERE database = currentDatabase() "
                 f"AND name = '{table}'"
             )
-            assert tuple(told.split(", ")) == key, table
+            assert tuple(sorted_by.split(", ")) == key, table
 
 
 def test_nothing_to_write_is_done_too(system: Any) -> None:

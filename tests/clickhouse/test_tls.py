@@ -127,7 +127,7 @@ def test_no_tls_to_a_port_that_wants_it_fails(target: ClickHouseTarget) -> None:
         ask(replace(target, secure=False, ca_file=""))
 
 
-def test_an_authority_that_can_t_be_read_is_told_before_anything_is_tried(
+def test_an_unreadable_ca_bundle_is_reported_before_any_connection(
     target: ClickHouseTarget, tmp_path: Path
 ) -> None:
     empty = tmp_path / "empty.pem"

@@ -61,9 +61,7 @@ def test_live_alerts_are_the_open_ones_of_both_arms_by_priority(client: Client, 
     ]
 
 
-def test_alert_history_keeps_the_reasons_and_tells_how_an_alert_ended(
-    client: Client, put: Put
-) -> None:
+def test_alert_history_keeps_the_reasons_and_how_an_alert_ended(client: Client, put: Put) -> None:
     put("alerts", raised("a", reasons=["no order for 40 days"]), raised("b"))
     closing = raised("a", state="closed", version=2, closed_at=NOON + 5_000, closed_why="ordered")
     put("alerts", closing)

@@ -181,6 +181,6 @@ def test_a_worker_without_a_broker_says_so_at_the_end_and_fails() -> None:
         timeout=100,
     )
     assert ended.returncode == 1
-    told = ended.stderr.strip().splitlines()[-1]
-    assert told.startswith(f"Error: Kafka at {address} does not answer")
+    message = ended.stderr.strip().splitlines()[-1]
+    assert message.startswith(f"Error: Kafka at {address} does not answer")
     assert "AttributeError" not in ended.stderr + ended.stdout

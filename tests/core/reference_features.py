@@ -136,7 +136,7 @@ def _rhythm(
     silence = _days_since(recent[:, 0], now_ms)
     days = (recent // DAY_MS).astype(np.int32)  # 0 where there is no order
     ordered = days > 0
-    # An order on the day of the next newer one tells nothing new of the rhythm.
+    # An order on the day of the next newer one adds nothing to the rhythm.
     pauses = np.where(ordered[:, 1:], days[:, :-1] - days[:, 1:], 0)  # [k, GAP_ORDERS - 1]
     fresh = ordered.copy()
     fresh[:, 1:] &= pauses > 0

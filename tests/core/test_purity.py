@@ -27,10 +27,6 @@ FORBIDDEN_ATTRIBUTES = {
 }  # fmt: skip
 
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(CORE.parents[1]).with_suffix("").parts)
-
-
 def problems(source: str) -> list[str]:
     """What makes a module impure, as text; empty if it is pure."""
     found = []

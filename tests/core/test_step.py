@@ -544,7 +544,7 @@ def test_a_question_matures_by_the_horizon_it_was_asked_with(first: int, then: i
     assert max(per_day.values()) < users / then + 5 * (users / then) ** 0.5
 
 
-def test_who_has_too_little_data_is_not_asked_about() -> None:
+def test_a_user_with_too_little_data_gets_no_question() -> None:
     driver = customer(orders=1)
     driver.feed([click("visitor", T0)])
     for day in range(1, 80):

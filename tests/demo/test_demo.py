@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 120.0  # for a machine with more to do than this
 
 
 class Run:
-    """One `tideline demo` in a process of its own."""
+    """One `tideline demo` in a separate process."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.directory = directory / "demo"
@@ -103,15 +103,15 @@ def test_until_done_prints_a_balanced_summary_and_leaves_nothing(start: Start, b
         pytest.skip(reason)
     run = start("--until-done", "--json", "--days", "0-12", "--broker", broker)
     assert run.ends() == 0, run.err
-    told = json.loads(run.out)
-    assert told["ledger_balanced"] is True
-    assert told["events_in"] == told["scored"] > 10_000
-    assert told["duplicates"] == told["late"] == told["dead_letters"] == 0
-    assert told["users"] == sum(told["segments"]["lifecycle"].values()) > 1_000
-    assert told["segments"]["lifecycle"]["visitor"] > 0
+    summary = json.loads(run.out)
+    assert summary["ledger_balanced"] is True
+    assert summary["events_in"] == summary["scored"] > 10_000
+    assert summary["duplicates"] == summary["late"] == summary["dead_letters"] == 0
+    assert summary["users"] == sum(summary["segments"]["lifecycle"].values()) > 1_000
+    assert summary["segments"]["lifecycle"]["visitor"] > 0
     # After 12 days there is not enough data on the shop: nobody is scored, so nobody has a tier.
-    assert told["segments"]["value_tier"]["none"] == told["users"]
-    assert told["broker"] == {"tansu": "Tansu", "kafka": "Apache Kafka"}[broker]
+    assert summary["segments"]["value_tier"]["none"] == summary["users"]
+    assert summary["broker"] == {"tansu": "Tansu", "kafka": "Apache Kafka"}[broker]
     assert "SIMULATED" in run.err
     assert "sent" in run.err
     assert run.left() == {}

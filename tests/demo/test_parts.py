@@ -1,4 +1,4 @@
-"""The demo's directory, signals, readiness and what it tells people to paste."""
+"""The demo's directory, signals, readiness and the commands it shows to paste."""
 
 from __future__ import annotations
 

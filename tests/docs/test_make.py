@@ -1,4 +1,4 @@
-"""`make` explains itself: every command is listed, and a Python too old is told."""
+"""`make` explains itself: every command is listed, and a Python that is too old is reported."""
 
 from __future__ import annotations
 

@@ -130,10 +130,10 @@ def main() -> None:
     users, days, *seeds = given
     for seed in seeds:
         shop = judged(users, days, seed)
-        told = ", ".join(
+        found = ", ".join(
             f"{method} {shop.auc(method):.4f}" for method in ("ceiling", "blend", "bgnbd", "rfm")
         )
-        print(f"{users} customers, {days} days, seed {seed}: churn AUC {told}", flush=True)
+        print(f"{users} customers, {days} days, seed {seed}: churn AUC {found}", flush=True)
 
 
 if __name__ == "__main__":

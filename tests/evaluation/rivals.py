@@ -52,11 +52,11 @@ def replayed(source: Source, horizon: int) -> tuple[History, Protocol, list[CutR
 
 
 def _figures(churn: Task, value: Task) -> dict[str, float]:
-    told = {f"AUC {m}": auc(churn.truth, churn.scores[m]) for m in ("blend", "bgnbd", "rfm")}
-    told |= {f"log loss {m}": log_loss(churn.truth, churn.scores[m]) for m in ("blend", "bgnbd")}
+    figures = {f"AUC {m}": auc(churn.truth, churn.scores[m]) for m in ("blend", "bgnbd", "rfm")}
+    figures |= {f"log loss {m}": log_loss(churn.truth, churn.scores[m]) for m in ("blend", "bgnbd")}
     for method in ("blend", "bgnbd_gg", "rfm"):
-        told[f"Gini {method}"] = normalised_gini(value.truth, value.scores[method])
-    return told
+        figures[f"Gini {method}"] = normalised_gini(value.truth, value.scores[method])
+    return figures
 
 
 @click.command()

@@ -39,7 +39,7 @@ def test_a_cohort_of_one_time_buyers(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_gift_shop_is_told_nearly_as_well_as_by_its_own_law() -> None:
+def test_a_gift_shop_is_predicted_nearly_as_well_as_by_its_true_law() -> None:
     shop = judged(users=700, days=500, seed=21)
     aucs = {m: shop.auc(m) for m in ("ceiling", "blend", "bgnbd", "rfm", "recency")}
     gini = {m: normalised_gini(shop.value.truth, p) for m, p in shop.value.scores.items()}
@@ -57,13 +57,13 @@ def test_a_gift_shop_is_told_nearly_as_well_as_by_its_own_law() -> None:
 @pytest.mark.timeout(900)
 def test_a_gift_shop_that_has_seen_a_christmas_expects_the_next() -> None:
     _, churn, value = evaluated(gifts(users=1_200, days=700, seed=36))
-    told = {m: churn.scores[m] for m in ("blend", "bgnbd")}
+    predicted = {m: churn.scores[m] for m in ("blend", "bgnbd")}
     gini = {m: normalised_gini(value.truth, p) for m, p in value.scores.items()}
     rise = churn.cut_ms >= START_MS + 655 * DAY_MS  # the peak is on day 686
     left = churn.truth[rise].mean()
-    bias = {m: float(p[rise].mean() / left) for m, p in told.items()}
-    ranked = {m: auc(churn.truth, p) for m, p in told.items()}
-    loss = {m: log_loss(churn.truth, p) for m, p in told.items()}
+    bias = {m: float(p[rise].mean() / left) for m, p in predicted.items()}
+    ranked = {m: auc(churn.truth, p) for m, p in predicted.items()}
+    loss = {m: log_loss(churn.truth, p) for m, p in predicted.items()}
     print(ranked, loss, bias, gini)
     assert ranked["blend"] > ranked["bgnbd"]
     assert loss["blend"] < loss["bgnbd"]
@@ -92,14 +92,14 @@ def test_the_ceiling_means_what_it_says() -> None:
     days, cut, horizon = 420.0, 300.0, 28.0
     user, ts_ms, _ = gifts(users=1_500, days=int(days), seed=5)
     day = (ts_ms - START_MS) / DAY_MS
-    told, came = [], []
+    predicted, came = [], []
     for one in np.unique(user).tolist():
         mine = day[user == one]
         if (mine < cut).any():
-            told.append(no_order(mine[mine < cut], cut, horizon, days))
+            predicted.append(no_order(mine[mine < cut], cut, horizon, days))
             came.append(not ((mine >= cut) & (mine < cut + horizon)).any())
-    order = np.argsort(told)
+    order = np.argsort(predicted)
     for part in np.array_split(order, 4):
-        said, was = np.array(told)[part].mean(), np.array(came)[part].mean()
+        said, was = np.array(predicted)[part].mean(), np.array(came)[part].mean()
         error = np.sqrt(max(said * (1 - said), 0.01) / len(part))
         assert abs(said - was) < 4 * error, (said, was, error)

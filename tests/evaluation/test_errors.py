@@ -18,7 +18,7 @@ def days(count: int, line: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("who,when,amount\nc1,2024-01-01,5\n", "No column looks like user or timestamp"),
         ("customer_id,timestamp\nc1,2024-01-01\n", "No column looks like amount"),
@@ -33,13 +33,13 @@ def days(count: int, line: str) -> str:
     ids=["columns", "no amount", "one user", "constant", "short", "unsorted", "empty", "guests",
          "times"],
 )  # fmt: skip
-def test_it_says_what_is_wrong(tmp_path: Path, text: str, told: str) -> None:
+def test_it_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "orders.csv"
     path.write_text(text)
     result = run("--orders", str(path))
 
     assert result.exit_code == 2, result.output
-    assert told in " ".join(result.stderr.split())
+    assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
 
 

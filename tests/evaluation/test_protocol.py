@@ -63,7 +63,7 @@ def test_a_short_history_says_what_would_do() -> None:
     short = history([("a", day, 1.0 + day) for day in range(90)] + [("b", 90, 5.0)])
     with pytest.raises(SettingsError, match=r"fewer weekly cuts.*--horizon"):
         plan_protocol(short, 60, 2, None)
-    plan_protocol(short, 7, 2, None)  # what it tells to do helps
+    plan_protocol(short, 7, 2, None)  # its advice helps
 
 
 @settings(deadline=None, max_examples=60)
@@ -105,10 +105,10 @@ def test_dates_of_the_next_order_are_counted_where_they_can_be_seen() -> None:
     protocol = plan_protocol(known, 28, 2, None)
     cut = protocol.test_cuts[0]
     (rows,) = rows_at(known, [(cut - T0) // DAY_MS])
-    told = {  # days for a and b -> rows counted, of which ordered by then
+    expected = {  # days for a and b -> rows counted, of which ordered by then
         (3.5, 5.0): (2, 1), (0.001, 250.0): (1, 0), (np.nan, 8.0): (1, 0), (3.5, np.nan): (1, 1)
     }  # fmt: skip
-    for days, (n, came) in told.items():
+    for days, (n, came) in expected.items():
         rows.scores["champion/next_order_days"] = np.array(days)
         found = next_order_figures([rows], protocol, known)
         assert (found["n"], found["ordered_by_then"]) == (n, came / n)

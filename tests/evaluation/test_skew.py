@@ -165,7 +165,7 @@ def test_users_may_have_other_names_in_the_samples() -> None:
     assert asyncio.run(check(rig, taken)).by_column["user_id"] == len(taken)
 
 
-def test_a_user_or_a_step_that_the_log_does_not_know_is_told() -> None:
+def test_a_sample_of_an_unknown_user_or_step_is_reported() -> None:
     rig = loaded()
     asyncio.run(rig.process("clean").run())
     some = samples(rig)[0]

@@ -92,8 +92,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     reports = [r for each in terminalreporter.stats.values() for r in each
                if isinstance(r, pytest.TestReport) and r.when == "teardown"]  # fmt: skip
-    results = [Result(**told) for r in reports for name, told in r.user_properties
-               if name == _PROPERTY and isinstance(told, dict)]  # fmt: skip
+    results = [Result(**fields) for r in reports for name, fields in r.user_properties
+               if name == _PROPERTY and isinstance(fields, dict)]  # fmt: skip
     if not results or not terminalreporter.config.getoption("--faults"):
         return
     grouped: dict[str, list[Result]] = defaultdict(list)

@@ -143,14 +143,14 @@ class Drill:
         seconds = time.monotonic() - started
         self.result.recovery_seconds = max(self.result.recovery_seconds, seconds)
 
-    def refused(self, worker: Worker, *told: str) -> None:
+    def refused(self, worker: Worker, *messages: str) -> None:
         """The worker ends by itself with status 1, says why, and has written nothing."""
         rows = "SELECT count(), sum(accepted) FROM batches FINAL"
         before = self.world.sql(rows)
         ended = wait_until(lambda: not worker.running, WAIT_SECONDS)
         assert ended, worker.log[-2000:]
         assert worker.stop()[0] == 1
-        for text in told:
+        for text in messages:
             assert text in worker.log, worker.log[-3000:]
         assert self.world.sql(rows) == before
         self.result.refused = True

@@ -1,4 +1,4 @@
-"""The second oracle: the pure core, run over the input log in cuts of its own, without any journal.
+"""The second oracle: the pure core, run over the input log in other batches, without any journal.
 
 Where a live run cuts its batches depends on when records arrive, and a score on what a batch held.
 So scores and alerts of two live runs may differ a little, and are compared by the journalled cuts.

@@ -86,7 +86,7 @@ def test_clickhouse_down_for_long_is_waited_for_in_bounded_memory(
 
 
 def lag(here: World) -> tuple[int, str]:
-    """Records and status of the workers' group, as the lag monitor tells them."""
+    """Records and status of the workers' group, as the lag monitor reports them."""
     report = poll_once(here.settings)
     (group,) = (g for g in report.groups if g.consumer_group == here.settings.kafka.app_id)
     return group.total_records or 0, group.status

@@ -58,9 +58,9 @@ def test_an_acknowledged_insert_of_nothing_is_an_error_and_the_next_try_counts(
 ) -> None:
     proxy.add(replace(HALF_CLOSED))
     with connect(replace(target, port=proxy.port)) as client:
-        with pytest.raises((EOFError, OSError)) as told:
+        with pytest.raises((EOFError, OSError)) as raised:
             insert_block(client, lag_rows())
-        assert classify(told.value) is SinkUnavailable
+        assert classify(raised.value) is SinkUnavailable
         assert stored(target) == 0
         insert_block(client, lag_rows())
     assert stored(target) == ROWS

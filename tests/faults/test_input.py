@@ -107,8 +107,8 @@ def test_dead_letters_that_cannot_be_written_hold_their_partition_back(fault: Dr
 
     def tried_again() -> bool:
         """Each of the four shards twice; and still nothing behind the letters is committed."""
-        told = "SELECT topic, partition, min(offset) FROM dead_letters GROUP BY topic, partition"
-        first.update({(topic, partition): offset for topic, partition, offset in here.sql(told)})
+        query = "SELECT topic, partition, min(offset) FROM dead_letters GROUP BY topic, partition"
+        first.update({(topic, partition): offset for topic, partition, offset in here.sql(query)})
         assert first
         ahead = committed(here)
         assert all(ahead.get(place, 0) <= offset for place, offset in first.items())
@@ -199,5 +199,5 @@ def test_events_from_the_future_are_dead_letters_beyond_what_is_allowed(fault: D
         fault.load(1_000, rate=1_000)
     fault.finish(second)
     sent = fault.sent.malformed["absurd_timestamp"] + fault.extra_sent
-    told = "SELECT count() FROM dead_letters FINAL WHERE reason = 'absurd_timestamp'"
-    assert here.one(told) == sent
+    query = "SELECT count() FROM dead_letters FINAL WHERE reason = 'absurd_timestamp'"
+    assert here.one(query) == sent

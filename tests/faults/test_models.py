@@ -60,12 +60,12 @@ def test_a_worker_does_not_start_on_a_model_that_fails_its_checks(
     fault.load(2_000, rate=2_000).join()
     version = current_version(artifacts)
     good = Path(shutil.copytree(artifacts / version, artifacts.parent / "good"))
-    for name, (spoil, told) in ARTIFACTS.items():
+    for name, (spoil, message) in ARTIFACTS.items():
         spoil(artifacts / version)
         refused = fault.worker(f"refused-{name.replace(' ', '-')}")
         assert wait_until(partial(has_ended, refused), WAIT_SECONDS), name
         assert refused.stop()[0] == 1
-        assert told in refused.log, f"{name}: {refused.log[-2000:]}"
+        assert message in refused.log, f"{name}: {refused.log[-2000:]}"
         shutil.copytree(good, artifacts / version, dirs_exist_ok=True)
     assert here.accepted == 0
     with fault.recovery():
@@ -83,7 +83,7 @@ def test_a_promoted_model_that_fails_its_checks_leaves_the_old_one_in_use(
     here.own(worker)
     load = fault.load(6_000, rate=600)
     fault.under_load(500)
-    for n, (name, (spoil, told)) in enumerate(ARTIFACTS.items(), 1):
+    for n, (name, (spoil, message)) in enumerate(ARTIFACTS.items(), 1):
         bad = artifacts / f"2026-11-25-bad{n}"
         shutil.copytree(artifacts / good, bad)
         spoil(bad)
@@ -93,7 +93,7 @@ def test_a_promoted_model_that_fails_its_checks_leaves_the_old_one_in_use(
             partial(has_counted, worker, "tideline_champions_refused_total", n),
         )
         assert f"champion {bad.name} is refused, {good} stays in use" in worker.log, name
-        assert (told if name != "missing" else f"{bad.name}, which CURRENT") in worker.log, name
+        assert (message if name != "missing" else f"{bad.name}, which CURRENT") in worker.log, name
     with fault.recovery():
         if not load.thread.is_alive():
             fault.load(500, rate=1_000)
@@ -127,8 +127,8 @@ def test_a_model_without_a_number_for_some_customers_stops_nobody(
             FROM score_history FINAL WINDOW w AS (PARTITION BY user_id ORDER BY seq)
         ) WHERE now AND NOT isNaN(before)"""
     assert here.one(lost) == 0
-    told = f"SELECT count() FROM score_history WHERE champion_version = '{version}'"
-    assert here.one(told + " AND NOT isNaN(p_churn)") > 100
+    scored = f"SELECT count() FROM score_history WHERE champion_version = '{version}'"
+    assert here.one(scored + " AND NOT isNaN(p_churn)") > 100
 
 
 async def put(here: World, value: bytes | None) -> None:

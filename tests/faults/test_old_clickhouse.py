@@ -51,6 +51,6 @@ def test_a_view_that_is_left_out_can_not_be_made(target: ClickHouseTarget, view:
         client.execute(lowered(statement))
 
 
-def test_a_server_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_installed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert "apt-get install clickhouse-server" in (missing() or "")

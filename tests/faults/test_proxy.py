@@ -1,4 +1,4 @@
-"""The proxy does to a connection what it was told, at the byte or moment it was told."""
+"""The proxy injects the configured fault into a connection, at the configured byte or moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shard needs is gone or damaged: it is told loudly, and nothing passes for an answer."""
+"""What a shard needs is gone or damaged: it stops with the reason, and uses no substitute."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def recreate(here: World, topics: list[str]) -> None:
 
 @pytest.mark.fault("input topics deleted and made anew, {when}")
 @pytest.mark.parametrize("when", ["while no worker runs", "while a worker runs"])
-def test_input_topics_that_were_made_anew_are_noticed(fault: Drill, when: str) -> None:
+def test_recreated_input_topics_are_detected(fault: Drill, when: str) -> None:
     here = settled(fault)
     if when == "while a worker runs":
         worker = fault.worker("running")
@@ -110,7 +110,7 @@ def manifest(key: bytes) -> bool:
 
 @pytest.mark.fault("checkpoint damaged: {what}")
 @pytest.mark.parametrize(
-    ("what", "choose", "value", "told"),
+    ("what", "choose", "value", "message"),
     [
         ("a page truncated", page, lambda v: v[: len(v) // 2], "no checkpoint"),
         ("a page with one bit changed", page, lambda v: bytes([v[0] ^ 1]) + v[1:], "no checkpoint"),
@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_reason(
     what: str,
     choose: Callable[[bytes], bool],
     value: Callable[[bytes], bytes | None],
-    told: str,
+    message: str,
 ) -> None:
     here = settled(fault)
     topic = here.settings.topic_names.checkpoints
@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_reason(
         await producer.stop()
 
     asyncio.run(damage())
-    fault.refused(fault.worker("after"), told, topic)
+    fault.refused(fault.worker("after"), message, topic)
 
 
 @pytest.mark.fault("journal damaged: {what}")
@@ -173,7 +173,7 @@ def test_a_damaged_journal_is_refused_with_the_reason(fault: Drill, what: str) -
 
 
 @pytest.mark.fault("journal deleted and made anew")
-def test_a_journal_that_was_made_anew_is_refused_with_the_reason(fault: Drill) -> None:
+def test_a_recreated_journal_is_refused_with_the_reason(fault: Drill) -> None:
     here = settled(fault)
     topic = here.settings.topic_names.journal
     recreate(here, [topic])

@@ -96,8 +96,8 @@ def committed(here: World, places: Any) -> dict[tuple[str, int], int]:
     with connect_admin(here.settings.kafka.brokers) as admin:
         group = here.settings.kafka.app_id
         found = admin.list_group_offsets(group)[group]
-    told = {(tp.topic, tp.partition): at.offset for tp, at in found.items()}
-    return {place: told[place] for place in places}
+    stored = {(tp.topic, tp.partition): at.offset for tp, at in found.items()}
+    return {place: stored[place] for place in places}
 
 
 @pytest.mark.fault("SIGSTOP past the session, then SIGCONT")

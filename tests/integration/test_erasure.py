@@ -50,7 +50,7 @@ def traffic(events: int, seed: int, start_ms: int | None = None) -> Synthetic:
 
 
 class Command:
-    """`tideline ARGS` in a process of its own."""
+    """`tideline ARGS` in a separate process."""
 
     def __init__(self, here: World, *args: str, environ: dict[str, str] | None = None) -> None:
         """`environ`: settings to be changed for this command, by their names."""
@@ -85,8 +85,8 @@ def erase(here: World, user: str) -> Command:
 
 def left(here: World, user: str) -> list[dict[str, Any]]:
     """What `--verify` finds that should be gone."""
-    _, told = Command(here, "erase", user, "--verify", "--json").done()
-    return [f for f in told["found"] if f["state"] == "left"]
+    _, report = Command(here, "erase", user, "--verify", "--json").done()
+    return [f for f in report["found"] if f["state"] == "left"]
 
 
 def check_everybody_else(here: World, *erased: str) -> dict[int, Oracle]:
@@ -117,10 +117,10 @@ def test_a_person_is_erased_under_load_and_stays_out_after_crash_restart_and_reb
     first, second = erase(here, GONE), erase(here, ALSO)
     assert load.thread.is_alive()
     for command in (first, second):
-        status, told = command.done()
-        assert (status, told["outcome"]) == (0, "erased")
-        assert (told["shards_done"], told["shards_found"]) == (4, 1)
-        assert told["rows_deleted"]["score_history"] > 0
+        status, report = command.done()
+        assert (status, report["outcome"]) == (0, "erased")
+        assert (report["shards_done"], report["shards_found"]) == (4, 1)
+        assert report["rows_deleted"]["score_history"] > 0
     assert left(here, GONE) == left(here, ALSO) == []
     sent = past.records + load.join().records
     here.wait_accepted(sent, LONG_SECONDS)
@@ -215,24 +215,24 @@ def test_an_interrupted_erasure_is_finished_by_the_next_run(world: Worlds) -> No
     topic = here.settings.topic_names.erasures
     here.wait("the request", lambda: len(list(topic_records(here.settings, topic))) > 0)
     command.kill()
-    status, told = Command(
+    status, report = Command(
         here, "erase", GONE, "--yes", "--json", "--no-wait", "--timeout", "1"
     ).done()
-    assert (status, told["outcome"]) == (4, "unfinished")
-    assert told["shards_waiting"] == [0, 1, 2, 3]
-    assert told["rows_deleted"]["score_history"] > 0
+    assert (status, report["outcome"]) == (4, "unfinished")
+    assert report["shards_waiting"] == [0, 1, 2, 3]
+    assert report["rows_deleted"]["score_history"] > 0
     found = left(here, GONE)
     assert [f["what"] for f in found] == ["user in the state"]
     second = here.worker("second")
-    status, told = erase(here, GONE).done()
+    status, report = erase(here, GONE).done()
     # The shards may have followed the first request before the last one came.
-    assert (status, told["outcome"]) in ((0, "erased"), (3, "nothing_found"))
-    assert told["shards_waiting"] == []
+    assert (status, report["outcome"]) in ((0, "erased"), (3, "nothing_found"))
+    assert report["shards_waiting"] == []
     assert left(here, GONE) == []
-    again, told = erase(here, GONE).done()
-    assert (again, told["outcome"]) == (3, "nothing_found")
-    status, told = erase(here, "nobody").done()
-    assert (status, told["outcome"]) == (3, "nothing_found")
+    again, report = erase(here, GONE).done()
+    assert (again, report["outcome"]) == (3, "nothing_found")
+    status, report = erase(here, "nobody").done()
+    assert (status, report["outcome"]) == (3, "nothing_found")
     assert second.stop()[0] == 0
     rows = here.sql("SELECT outcome, count() FROM erasures FINAL GROUP BY outcome ORDER BY outcome")
     assert sum(n for _, n in rows) == 4
@@ -281,10 +281,10 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
         assert GONE not in message
     assert {table: here.one(query) for table, query in rows.items()} == before
 
-    status, told = erase(here, GONE).done()
-    assert (status, told["outcome"], told["shards_found"]) == (0, "erased", 1)
-    assert told["rows_deleted"].keys() == before.keys()
-    assert all(told["rows_deleted"][table] >= count for table, count in before.items())
+    status, report = erase(here, GONE).done()
+    assert (status, report["outcome"], report["shards_found"]) == (0, "erased", 1)
+    assert report["rows_deleted"].keys() == before.keys()
+    assert all(report["rows_deleted"][table] >= count for table, count in before.items())
     assert {here.one(query) for query in rows.values()} == {0}
     assert left(here, GONE) == []
     others = here.one("SELECT uniqExact(user_id) FROM latest_scores")
@@ -298,8 +298,8 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
     here.wait_accepted(past.records + more.records, LONG_SECONDS)
     assert here.one(rows["latest_scores"]) > 0
     assert left(here, GONE) == []
-    status, told = erase(here, GONE).done()
-    assert (status, told["outcome"]) == (0, "erased")
+    status, report = erase(here, GONE).done()
+    assert (status, report["outcome"]) == (0, "erased")
     assert worker.stop()[0] == 0
     assert {here.one(query) for query in rows.values()} == {0}
     here.ledger()
@@ -321,11 +321,11 @@ def test_a_dead_letter_that_is_replayed_after_the_erasure_stays_out(world: World
         "the letters",
         lambda: len(list(read_letters(here.settings, letters_of_erased(here.settings)))) == 2,
     )
-    status, told = erase(here, GONE).done()
-    assert (status, told["rows_deleted"]["dead_letters"]) == (0, 1)
+    status, report = erase(here, GONE).done()
+    assert (status, report["rows_deleted"]["dead_letters"]) == (0, 1)
     assert [x.key for x in read_letters(here.settings, letters_of_erased(here.settings))] == [b"u9"]
-    _, told = Command(here, "dlq", "replay", "--yes", "--json").done()
-    assert told["sent"] == 1
+    _, report = Command(here, "dlq", "replay", "--yes", "--json").done()
+    assert report["sent"] == 1
     # By other means than ours: the person's record with its own time, now behind the cutoff.
     send(here, here.inputs.orders, GONE, value | {"currency": "EUR"})
     here.wait_accepted(4)

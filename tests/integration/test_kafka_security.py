@@ -124,7 +124,7 @@ def test_a_worker_and_all_its_helpers_run_over_tls_with_a_password(
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_who_is_refused_is_told_which_setting(
+def test_a_refused_client_names_the_setting(
     command: tuple[str, ...], secure: SecureKafka, tmp_path: Path
 ) -> None:
     """In this process, as nothing gets as far as starting anything."""

@@ -1,4 +1,4 @@
-"""Processes listen on loopback, on the ports they were told, and nowhere else."""
+"""Processes listen on loopback, on the configured ports, and nowhere else."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_reading_of_proc_is_right() -> None:
 
 
 @pytest.mark.parametrize("command", [("worker",), ("learner",), ("lag", "--serve")], ids=" ".join)
-def test_a_process_listens_where_it_was_told_and_on_loopback_if_it_was_not(
+def test_a_process_listens_on_the_configured_address_or_on_loopback(
     command: tuple[str, ...], world: Callable[..., World], tmp_path: Path
 ) -> None:
     here = world()

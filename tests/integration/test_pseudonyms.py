@@ -122,7 +122,7 @@ def test_no_user_id_in_logs_or_metrics_and_with_a_key_nowhere_outside(
     for where in (everything(here), str(messages)):
         assert "canary" not in where
         assert known.key_id in where
-    # what tells people apart still does, and both ways out agree
+    # people are still distinguished, and both ways out agree
     rows = here.sql("SELECT alert_id, user_id FROM alerts FINAL WHERE version = 1")
     assert len({alert_id for alert_id, _ in rows}) == len(rows)
     assert set(rows) == {(m.alert_id, m.user_id) for _, m in messages if m.state == "open"}

@@ -1,4 +1,4 @@
-"""One Tideline in a test: topics and a database of its own, processes to start, stop and kill."""
+"""One Tideline in a test: its topics and database, and processes to start, stop and kill."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STOP_SECONDS = 30.0  # a worker that is asked to stop has stopped by then, on a 
 
 
 class Worker:
-    """`tideline worker` in a process of its own."""
+    """`tideline worker` in a separate process."""
 
     def __init__(self, world: World, name: str, program: Sequence[str], **own: Any) -> None:
         """`own`: settings that only this worker has."""
@@ -132,7 +132,7 @@ class Worker:
 
 @dataclass
 class Load:
-    """A producer on a thread of its own."""
+    """A producer on a separate thread."""
 
     thread: threading.Thread
     result: list[ProduceSummary]
@@ -251,8 +251,8 @@ class World:
             return all(owned) and sorted(n for shards in owned for n in shards) == every
 
         if not wait_until(shared, timeout_seconds, 0.3):
-            told = [f"{w.name}: {w.shards}\n{tail(w.log_path, 15)}" for w in expected]
-            raise AssertionError("the shards are not shared:\n" + "\n".join(told))
+            held = [f"{w.name}: {w.shards}\n{tail(w.log_path, 15)}" for w in expected]
+            raise AssertionError("the shards are not shared:\n" + "\n".join(held))
 
     # -- input
 

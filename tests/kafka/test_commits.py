@@ -56,7 +56,9 @@ def with_member(settings: Settings, use: Callable[[Any, str], Awaitable[None]]) 
     asyncio.run(run())
 
 
-def test_what_is_ours_is_committed_and_what_is_not_ours_is_told(settings: Settings) -> None:
+def test_offsets_of_our_partitions_are_committed_and_others_are_reported(
+    settings: Settings,
+) -> None:
     async def use(consumer: Any, topic: str) -> None:
         assert await commit_assigned(consumer, {TP(topic, OURS): 5})
         assert await consumer.committed(TopicPartition(topic, OURS)) == 5

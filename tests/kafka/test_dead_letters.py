@@ -93,7 +93,7 @@ def test_show_prints_one_letter_safely(letters: Settings, cli: Cli) -> None:
 
 
 @pytest.mark.kafka
-def test_replay_is_dry_until_told_and_restores_key_payload_and_partition(
+def test_replay_sends_only_with_yes_and_restores_key_payload_and_partition(
     letters: Settings, cli: Cli
 ) -> None:
     dry = cli("dlq", "replay", settings=letters)
@@ -150,9 +150,9 @@ def test_a_replay_that_is_cut_off_goes_on_where_it_was(
 
 @pytest.mark.kafka
 def test_list_each_says_where_every_letter_came_from(letters: Settings, cli: Cli) -> None:
-    told = cli("dlq", "list", "--each", settings=letters).stdout
+    table = cli("dlq", "list", "--each", settings=letters).stdout
     for offset in (7, 8, 9):
-        assert f"{letters.kafka.orders_topic}/1/{offset}" in told
+        assert f"{letters.kafka.orders_topic}/1/{offset}" in table
     few = cli("dlq", "list", "--each", "--limit", "1", settings=letters).stdout
     assert "2 more; --limit 0 shows all." in few
 

@@ -118,7 +118,7 @@ def test_megabytes_of_pages_come_back_whole(system: Any) -> None:
     system.run(check)
 
 
-def test_ranges_can_be_asked_for_at_the_same_time(system: Any) -> None:
+def test_ranges_can_be_read_concurrently(system: Any) -> None:
     async def check(log: Log, topic: str) -> None:
         for p in (0, 1):
             await log.append(topic, p, [(None, b"%d" % p)] * 20)

@@ -91,7 +91,7 @@ def test_a_fetch_may_end_within_a_batch(one: list[Row], two: list[Row], data: An
 
 @settings(deadline=None)
 @given(ROWS, st.data())
-def test_damage_is_told_by_the_checksum(rows: list[Row], data: Any) -> None:
+def test_damage_fails_the_checksum(rows: list[Row], data: Any) -> None:
     whole = bytearray(batch(rows))
     at = data.draw(st.integers(21, len(whole) - 1))
     whole[at] ^= data.draw(st.integers(1, 255))

@@ -94,7 +94,7 @@ def test_lag_counts_records_of_the_last_batch_too(settings: Settings, cli: Cli) 
 
 
 @pytest.mark.kafka
-def test_a_missing_topic_is_named_and_the_rest_is_still_told(settings: Settings) -> None:
+def test_a_missing_topic_is_named_and_the_rest_is_still_reported(settings: Settings) -> None:
     report = poll_once(settings)
     assert len(report.problems) == 3
     assert all("tideline topics --create" in problem for problem in report.problems)

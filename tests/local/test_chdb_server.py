@@ -130,7 +130,7 @@ def test_parameters_settings_and_empty_results(client: Client) -> None:
     assert client.connection.ping()
 
 
-def test_what_an_insert_takes_is_asked_anew_after_a_table_has_changed(
+def test_the_columns_of_an_insert_are_queried_again_after_a_table_has_changed(
     server: ChdbServer, client: Client
 ) -> None:
     """By whomever: one client's DDL counts for the others' inserts."""

@@ -54,7 +54,7 @@ def dataset(n: int = 6_000, seed: int = 0) -> Dataset:
     )
 
 
-def example(  # one matured question, valid unless told otherwise
+def example(  # one matured question, valid by default
     x: NDArray[np.float32],
     churned: bool,
     *,

@@ -79,11 +79,11 @@ def odd() -> NDArray[np.float32]:
 
 def test_the_graph_computes_what_the_heads_do(graph: bytes, heads: dict[str, Head]) -> None:
     x = np.concatenate([customers(3_000, 1), odd()])
-    told = run(graph, x)
+    predicted = run(graph, x)
     for name, head in heads.items():
         want = head.predict(x)
-        assert np.isfinite(told[name]).all(), name
-        assert (np.abs(told[name] - want) / np.maximum(1.0, np.abs(want))).max() < 1e-5, name
+        assert np.isfinite(predicted[name]).all(), name
+        assert (np.abs(predicted[name] - want) / np.maximum(1.0, np.abs(want))).max() < 1e-5, name
 
 
 def test_a_row_has_the_same_bits_in_every_batch(graph: bytes) -> None:
@@ -96,7 +96,7 @@ def test_a_row_has_the_same_bits_in_every_batch(graph: bytes) -> None:
                 assert values.tobytes() == whole[name][start : start + size].tobytes()
 
 
-def test_the_curve_of_churn_is_a_file_of_its_own(heads: dict[str, Head]) -> None:
+def test_the_curve_of_churn_is_a_separate_file(heads: dict[str, Head]) -> None:
     x = customers(50, 3)
     scores = {name: heads[name] for name in ("p_churn", "spend")}
     curve = run(export_files(scores, F)[CURVE_FILE], x)
@@ -120,11 +120,11 @@ def test_its_parameters_are_found_again() -> None:
     truth = 1.0 / (1.0 + np.exp(-CHURN.log_odds(x)))
     churned = np.random.default_rng(6).random(len(x)) < truth
     found = fit_event_base(x, churned, 28.0, order=False)
-    told = 1.0 / (1.0 + np.exp(-found.log_odds(x)))
-    assert np.abs(told - truth).mean() < 0.02
+    predicted = 1.0 / (1.0 + np.exp(-found.log_odds(x)))
+    assert np.abs(predicted - truth).mean() < 0.02
     buys = fit_event_base(x, ~churned, 28.0, order=True)
     assert buys.slope < 0.0
-    assert 1.0 / (1.0 + np.exp(buys.log_odds(x))) == pytest.approx(told, abs=0.02)
+    assert 1.0 / (1.0 + np.exp(buys.log_odds(x))) == pytest.approx(predicted, abs=0.02)
 
 
 def test_expected_spend_is_a_mean() -> None:
@@ -132,6 +132,6 @@ def test_expected_spend_is_a_mean() -> None:
     rng = np.random.default_rng(8)
     spend = np.exp(SPEND.log_mean(x)) * rng.gamma(0.3, 1.0 / 0.3, len(x))
     found = fit_spend_base(x, spend, 28.0)
-    told = np.exp(found.log_mean(x))
-    assert told.sum() == pytest.approx(spend.sum(), rel=0.02)
-    assert np.corrcoef(np.log(told), SPEND.log_mean(x))[0, 1] > 0.98
+    predicted = np.exp(found.log_mean(x))
+    assert predicted.sum() == pytest.approx(spend.sum(), rel=0.02)
+    assert np.corrcoef(np.log(predicted), SPEND.log_mean(x))[0, 1] > 0.98

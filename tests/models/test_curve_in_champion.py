@@ -51,15 +51,15 @@ def test_the_outlook_stays_within_its_tree_budget(curved: Champion) -> None:
         assert 0 < int(curved.manifest.training[f"trees_{head}"]) <= OUTLOOK_TREES
 
 
-def test_a_row_is_told_the_same_bits_wherever_it_stands(curved: Champion) -> None:
+def test_a_row_gets_the_same_bits_at_every_position(curved: Champion) -> None:
     """Steps put rows next to like ones (`streams/core/scoring.py`), and others stand there then."""
     x = customers(3_000, 35)
     order = np.random.default_rng(0).permutation(len(x))
-    for told, moved in zip(curved.score(x), curved.score(x[order]), strict=True):
-        assert np.array_equal(told[order], moved)
+    for ours, moved in zip(curved.score(x), curved.score(x[order]), strict=True):
+        assert np.array_equal(ours[order], moved)
     before, after = (curved.outputs(FORECAST_FILE, rows) for rows in (x, x[order]))
-    for name, told in before.items():
-        assert np.array_equal(told[order], after[name])
+    for name, ours in before.items():
+        assert np.array_equal(ours[order], after[name])
 
 
 def test_training_counts_the_curve_in(curved: Champion) -> None:
@@ -67,8 +67,8 @@ def test_training_counts_the_curve_in(curved: Champion) -> None:
     assert curved.has_curve
     assert golden_error(curved) < 1e-5
     x = customers(4_000, 32)
-    truth, told = CHURN.log_odds(x), logit(curved.score(x)[0].astype(np.float64))
-    assert np.corrcoef(truth, told)[0, 1] > 0.9
+    truth, ours = CHURN.log_odds(x), logit(curved.score(x)[0].astype(np.float64))
+    assert np.corrcoef(truth, ours)[0, 1] > 0.9
 
 
 def test_its_values_are_shapleys_own_with_the_curve_in(curved: Champion) -> None:

@@ -105,8 +105,8 @@ def learned_bias(champion: Champion, labels: list[Label], rates: np.ndarray) -> 
                     p_champion=p)
         )  # fmt: skip
     assert learner.counts["learned"] == len(labels)
-    told = [learner.predict(x, float(p)) for p in truth]
-    return float(np.mean(told) - truth.mean())
+    predicted = [learner.predict(x, float(p)) for p in truth]
+    return float(np.mean(predicted) - truth.mean())
 
 
 def test_the_naive_labels_are_biased_and_ours_are_not(

@@ -104,17 +104,17 @@ def test_a_restart_changes_nothing(champion: Champion) -> None:
     straight = DriftMonitor(champion.manifest)
     found = watch(straight, x, told_of)
     half = DriftMonitor(champion.manifest)
-    told = watch(half, x[:720], told_of[:720])
+    raised = watch(half, x[:720], told_of[:720])
     wire = msgspec.msgpack.decode(msgspec.msgpack.encode(half.state()), type=DriftState)
     resumed = DriftMonitor(champion.manifest, wire)
-    told += watch(resumed, x[720:], told_of[720:], 720)
+    raised += watch(resumed, x[720:], told_of[720:], 720)
 
     assert found
-    assert told == found
+    assert raised == found
     assert resumed.state() == straight.state()
 
 
-def test_a_snapshot_tells_what_was_noticed(champion: Champion) -> None:
+def test_a_snapshot_lists_the_drifts_detected(champion: Champion) -> None:
     learner = OnlineLearner(champion.manifest)
     for i, one in enumerate([*labels(champion, 800, 55), *labels(champion, 600, 56, shift=3.0)]):
         learner.learn(msgspec.structs.replace(one, ordinal=i + 1))
@@ -124,4 +124,4 @@ def test_a_snapshot_tells_what_was_noticed(champion: Champion) -> None:
     assert learner.counts["drifts"] == len(snapshot.drifts)
     promoted = msgspec.structs.replace(champion.manifest, version="next")
     after = OnlineLearner.restore(snapshot, promoted)
-    assert after.snapshot().drifts == snapshot.drifts  # told once more, not forgotten
+    assert after.snapshot().drifts == snapshot.drifts  # reported once more, not forgotten

@@ -213,7 +213,7 @@ def test_constant_features_never_get_a_weight(champion: Champion, drifted: Examp
     assert any(w != 0.0 for w in after.weights)
 
 
-def test_a_new_champion_starts_the_learning_anew(champion: Champion, drifted: Examples) -> None:
+def test_a_new_champion_restarts_the_learning(champion: Champion, drifted: Examples) -> None:
     before = learn(OnlineLearner(champion.manifest), drifted[:300])
     promoted: Manifest = msgspec.structs.replace(champion.manifest, version="next")
     learner = OnlineLearner.restore(before, promoted)
@@ -227,7 +227,7 @@ def test_a_new_champion_starts_the_learning_anew(champion: Champion, drifted: Ex
     assert learner.snapshot().version == before.version + 1
 
 
-def test_changed_features_start_the_learning_anew(champion: Champion, drifted: Examples) -> None:
+def test_changed_features_restart_the_learning(champion: Champion, drifted: Examples) -> None:
     before = learn(OnlineLearner(champion.manifest), drifted[:30])
     other = msgspec.structs.replace(before, features_hash="other")
     after = OnlineLearner.restore(other, champion.manifest).snapshot()
@@ -291,8 +291,8 @@ class TestAfterAPromotion:
 
         assert learner.counts["learned"] == 1
         p = float(champion.score(rows(1))[0][0])
-        told = learner.snapshot().log_loss_champion
-        assert told == pytest.approx(-math.log(p), rel=1e-5)
+        loss = learner.snapshot().log_loss_champion
+        assert loss == pytest.approx(-math.log(p), rel=1e-5)
 
     def test_an_answer_that_it_was_trained_on_corrects_nothing(self, champion: Champion) -> None:
         learner = self.learner(champion)

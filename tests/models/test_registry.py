@@ -55,7 +55,7 @@ def wrong_golden(path: Path) -> None:
     (path / MANIFEST_FILE).write_bytes(msgspec.json.encode(manifest))
 
 
-def test_a_promotion_is_taken_up_once_and_the_old_model_stays_at_hand(root: Path) -> None:
+def test_a_promotion_is_loaded_once_and_the_old_model_stays_available(root: Path) -> None:
     store = ScorerStore(root, "USD")
     assert (store.followed, store.get("").champion_version) == (True, OLD)
     assert store.refresh() is None
@@ -77,7 +77,7 @@ def test_a_promotion_is_taken_up_once_and_the_old_model_stays_at_hand(root: Path
         (shutil.rmtree, "Put that artifact back"),
     ],
 )
-def test_a_bad_artifact_is_refused_told_once_and_the_old_one_stays(
+def test_a_bad_artifact_is_refused_logged_once_and_the_old_one_stays(
     root: Path, spoil: object, why: str
 ) -> None:
     store = ScorerStore(root, "USD")
@@ -111,7 +111,7 @@ def test_promote_refuses_what_workers_would_refuse_and_changes_nothing(root: Pat
 
 
 @pytest.mark.parametrize("content", [None, "", "../elsewhere"])
-def test_an_unusable_current_file_is_told_once(root: Path, content: str | None) -> None:
+def test_an_unusable_current_file_is_logged_once(root: Path, content: str | None) -> None:
     store = ScorerStore(root, "USD")
     if content is None:
         (root / CURRENT_FILE).unlink()
@@ -138,15 +138,15 @@ def test_a_missing_old_artifact_says_what_to_do(root: Path) -> None:
         ScorerStore(root, "USD").get("gone")
 
 
-def test_watching_tells_of_switches_and_refusals(
+def test_watching_reports_switches_and_refusals(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def go() -> list[Switch]:
-        store, told = ScorerStore(root, "USD"), []
+        store, switches = ScorerStore(root, "USD"), []
         heard = asyncio.Event()
 
         def hear(switch: Switch) -> None:
-            told.append(switch)
+            switches.append(switch)
             heard.set()
 
         task = asyncio.create_task(watch(store, hear, seconds=0.001))
@@ -159,7 +159,7 @@ def test_watching_tells_of_switches_and_refusals(
             put_into_use(root, "2026-05-05-third")
             await heard.wait()
         task.cancel()
-        return told
+        return switches
 
     with caplog.at_level("INFO"):
         refused, switched = asyncio.run(go())

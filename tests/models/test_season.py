@@ -47,8 +47,8 @@ def dated(n: int, seed: int) -> NDArray[np.float32]:
 def shop(
     seasons: list[Season], *, days: int, users: int = 700, seed: int = 0, all_at_once: bool = False
 ) -> Dataset:
-    """Weekly rows of customers who order at rates of their own times the season's level; each year
-    has the next of `seasons`, the last one for good."""
+    """Weekly rows of customers who order at a personal rate times the season's level; each year has
+    the next of `seasons`, the last one for good."""
     rng = np.random.default_rng(seed)
     start = 50.0 * YEAR_DAYS  # on a first day of the year
     came = rng.uniform(0.0, 30.0 if all_at_once else 0.8 * days, users)
@@ -93,9 +93,9 @@ def shop(
 def test_the_clock_runs_by_the_levels() -> None:
     season = rising()
     day = np.linspace(-900.0, 900.0, 5_001)
-    told = season.clock(day)
-    assert np.allclose(season.clock(day + YEAR_DAYS), told + YEAR_DAYS)
-    rates = np.diff(told) / np.diff(day)
+    results = season.clock(day)
+    assert np.allclose(season.clock(day + YEAR_DAYS), results + YEAR_DAYS)
+    rates = np.diff(results) / np.diff(day)
     assert rates.min() == pytest.approx(min(season.levels), rel=1e-6)
     assert rates.max() == pytest.approx(max(season.levels), rel=1e-6)
     assert Season((1.0,) * 52).clock(day) == pytest.approx(day)
@@ -167,14 +167,14 @@ def test_the_graph_keeps_the_same_time(heads: dict[str, Head]) -> None:
     edges = dated(52, 3)
     edges[:, SEASON_FEATURE] = np.arange(52) * np.float32(YEAR_DAYS / 52)
     x = np.concatenate([dated(3_000, 1), edges, odd()])
-    told = run(graph, x)
+    results = run(graph, x)
     for name, head in heads.items():
         want = head.predict(x)
-        assert np.isfinite(told[name]).all(), name
-        assert (np.abs(told[name] - want) / np.maximum(1.0, np.abs(want))).max() < 1e-5, name
+        assert np.isfinite(results[name]).all(), name
+        assert (np.abs(results[name] - want) / np.maximum(1.0, np.abs(want))).max() < 1e-5, name
     for size in (1, 3, 8, 33):
         for name, values in run(graph, x[5 : 5 + size].copy()).items():
-            assert values.tobytes() == told[name][5 : 5 + size].tobytes()
+            assert values.tobytes() == results[name][5 : 5 + size].tobytes()
 
 
 def test_one_champion_has_one_season(heads: dict[str, Head]) -> None:
@@ -223,5 +223,5 @@ def test_the_season_is_a_reason_as_shapley_has_it(seasonal: Champion) -> None:
             # beside log-odds of a float32 probability that may be close to 1
             assert found[feature] == pytest.approx(wanted[feature], abs=5e-4)
     row[SEASON_FEATURE] = 19 / 52 * YEAR_DAYS
-    told = " ".join(explainer.in_words(row[None, :], None, top=9)[0])
-    assert "time of the year: May" in told
+    results = " ".join(explainer.in_words(row[None, :], None, top=9)[0])
+    assert "time of the year: May" in results

@@ -108,7 +108,7 @@ def test_the_figures_that_ship_can_be_read() -> None:
     assert all(cost.worker_cpu_us > 0 for cost in found.loads.values())
 
 
-def test_the_command_tells_needs_assumptions_and_what_was_measured() -> None:
+def test_the_command_prints_needs_assumptions_and_measured_costs() -> None:
     asked = ["capacity", "--events-per-second", "1e6", "--users", "5000000"]
     shown = CliRunner().invoke(tideline, asked)
     assert shown.exit_code == 0

@@ -49,7 +49,7 @@ def test_orders_pass_unchanged_and_all_is_in_time_order(
     assert all(a.timestamp_ms <= b.timestamp_ms for a, b in pairwise(records))
 
 
-def test_the_rate_is_about_what_was_asked(month: CompleteJourney) -> None:
+def test_the_rate_is_close_to_the_requested_one(month: CompleteJourney) -> None:
     for rate in (2.0, 6.0):
         clicks = _clicks(list(chain.from_iterable(with_browsing(month, rate))))
         # A little less: browsing after the last order is cut off.

@@ -87,7 +87,7 @@ def test_a_missing_column_lists_what_is_there(tmp_path: Path) -> None:
         files.read(path, {})
 
 
-def test_a_few_bad_rows_are_left_out_and_told(tmp_path: Path) -> None:
+def test_a_few_bad_rows_are_left_out_and_reported(tmp_path: Path) -> None:
     good = "".join(f"u{i},2024-03-01,1\n" for i in range(50))
     path = _write(tmp_path, "user,timestamp,amount\n" + good + "x,yesterday,1\nx\n")
     source = files.read(path, {})
@@ -103,9 +103,9 @@ def test_a_few_bad_rows_are_left_out_and_told(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_too_many_bad_rows_are_refused_with_their_lines(tmp_path: Path, row: str, why: str) -> None:
     path = _write(tmp_path, f"user,timestamp,amount\n{row}\nu,2024-03-01,1\n")
-    with pytest.raises(SettingsError, match="line 2") as told:
+    with pytest.raises(SettingsError, match="line 2") as raised:
         files.read(path, {})
-    assert why in str(told.value)
+    assert why in str(raised.value)
 
 
 def test_no_user_at_all_is_refused(tmp_path: Path) -> None:

@@ -174,12 +174,12 @@ def test_sending_stops_when_the_time_is_up_and_the_tally_fits(broker: str) -> No
 def test_missing_or_uneven_topics_are_refused_and_not_created(broker: str) -> None:
     async def run() -> None:
         await _create(broker, uneven_clicks=2, uneven_orders=3)
-        for topics, told in (
+        for topics, shown in (
             (InputTopics("no_clicks", "no_orders"), "no topic no_clicks.*tideline topics"),
             (InputTopics("no_clicks", "no_orders"), "no topic no_clicks"),
             (InputTopics("uneven_clicks", "uneven_orders"), "uneven_clicks has 2.*orders has 3"),
         ):
-            with pytest.raises(SettingsError, match=told):
+            with pytest.raises(SettingsError, match=shown):
                 await produce(Synthetic(events=1), broker, topics)
 
     asyncio.run(run())
@@ -191,10 +191,10 @@ def test_records_older_than_the_retention_are_refused(
 ) -> None:
     """Kafka would take them and delete them unread. (The local broker doesn't tell its own.)"""
 
-    async def told(_bootstrap: str, _topic: str) -> int:
+    async def shown(_bootstrap: str, _topic: str) -> int:
         return kept_ms
 
-    monkeypatch.setattr(target, "_retention_ms", told)
+    monkeypatch.setattr(target, "_retention_ms", shown)
     topics = InputTopics("c", "o")
     with pytest.raises(SettingsError, match=r"--stamp-now.*retention.ms=-1 on c and o"):
         asyncio.run(target.refuse_expired(NOWHERE, topics, 10_000, 10_000 + age_ms))
@@ -205,10 +205,10 @@ def test_records_older_than_the_retention_are_refused(
 def test_records_are_not_refused_without_a_retention(
     monkeypatch: pytest.MonkeyPatch, kept_ms: int | None
 ) -> None:
-    async def told(_bootstrap: str, _topic: str) -> int | None:
+    async def shown(_bootstrap: str, _topic: str) -> int | None:
         return kept_ms
 
-    monkeypatch.setattr(target, "_retention_ms", told)
+    monkeypatch.setattr(target, "_retention_ms", shown)
     asyncio.run(target.refuse_expired(NOWHERE, InputTopics("c", "o"), 0, 10**12))
 
 
@@ -240,8 +240,8 @@ def test_the_command_replays_and_prints_json(
     assert made["sent"]["records"] == made["generated"]["records"] == 2_000
     own = json.loads(run(str(path), "--no-browse", "--json").stdout)
     assert own["sent"]["orders"] == 2
-    told = run(str(path)).stdout
-    assert "SIMULATED" in told
-    assert "user=user" in told
+    shown = run(str(path)).stdout
+    assert "SIMULATED" in shown
+    assert "user=user" in shown
     assert run().exit_code == 2
     assert "completejourney, a FILE, or --synthetic" in run(str(path), "--synthetic").output

@@ -161,7 +161,7 @@ def test_an_endless_source_goes_on() -> None:
 
 
 def test_senseless_options_are_all_named() -> None:
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as raised:
         Synthetic(users=0, late_share=0.7, duplicate_share=0.7, order_share=2)
     for name in ("users", "late_share", "order_share"):
-        assert name in str(told.value)
+        assert name in str(raised.value)

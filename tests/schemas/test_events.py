@@ -87,7 +87,7 @@ def test_every_type_is_accepted() -> None:
         assert both_say(OrderEvent, "orders.v1.schema.json", ORDER | {"type": kind})
 
 
-def test_features_are_told_apart_and_have_not_changed() -> None:
+def test_features_have_unique_names_and_have_not_changed() -> None:
     """Trained artifacts and stored states carry this hash: change it knowingly."""
     assert len(set(FEATURE_NAMES)) == len(FEATURES) == 157
     assert all(f.unit and f.words for f in FEATURES)

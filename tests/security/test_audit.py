@@ -31,10 +31,10 @@ def test_the_locks_pass(capsys: pytest.CaptureFixture[str]) -> None:
         ("one==1.2 \\\n    --hash=md5:" + "a" * 32, "something else"),
     ],
 )
-def test_a_loose_pin_is_told(line: str, problem: str) -> None:
+def test_a_loose_pin_is_reported(line: str, problem: str) -> None:
     assert list(lock_problems(GOOD)) == []
-    (told,) = lock_problems(f"{GOOD}{line}\n")
-    assert problem in told
+    (message,) = lock_problems(f"{GOOD}{line}\n")
+    assert problem in message
 
 
 def osv(events: list[dict[str, str]], versions: list[str] | None = None) -> dict[str, Any]:

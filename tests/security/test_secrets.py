@@ -127,13 +127,13 @@ def test_no_command_shows_a_secret(arguments: list[str], environ: dict[str, str]
         [sys.executable, "-m", "streams", *arguments],
         env={**os.environ, **environ}, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
-    told = done.stdout + done.stderr
-    assert told
-    assert "canary" not in told
+    printed = done.stdout + done.stderr
+    assert printed
+    assert "canary" not in printed
     if "settings" in arguments:
-        assert told.count("********") == len(SECRETS)
+        assert printed.count("********") == len(SECRETS)
     elif "--debug" in arguments and "doctor" not in arguments:
-        assert "Traceback" in told
+        assert "Traceback" in printed
 
 
 def test_no_wrong_setting_shows_a_secret(environ: dict[str, str]) -> None:

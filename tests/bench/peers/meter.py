@@ -25,7 +25,7 @@ _LOOK_EVERY = 64  # events between two looks at the clock, where events come one
 
 @dataclass(frozen=True)
 class Spec:
-    """What the benchmark tells a contender, as JSON in its first argument."""
+    """A contender's parameters, as JSON in its first argument."""
 
     bootstrap: str
     group: str
@@ -49,7 +49,7 @@ def spec() -> Spec:
 
 
 class Meter:
-    """Counts events. `total`: how many there are; `packages`: whose versions are told."""
+    """Counts events. `total`: how many there are; `packages`: whose versions are reported."""
 
     def __init__(self, given: Spec, total: int, warm_events: int = 0, packages: Any = ()) -> None:
         self.events = 0
@@ -74,7 +74,7 @@ class Meter:
         self._look()
 
     def reached(self, events: int) -> None:
-        """So many events were handled, all told."""
+        """The number of events handled so far, in total."""
         self.events = max(self.events, events)
         self._look()
 

@@ -280,7 +280,7 @@ def test_a_u64map_is_never_full_and_takes_few_bytes() -> None:
         assert real.nbytes < len(real) * 26 + 30_000  # while an index is replaced; else 20
 
 
-def test_a_u64map_gives_back_the_room_of_what_was_dropped() -> None:
+def test_a_u64map_releases_the_memory_of_dropped_keys() -> None:
     real = U64Map()
     keys = np.arange(100_000, dtype=np.uint64)
     real.find_or_add(keys, (keys % 50).astype(np.int32))

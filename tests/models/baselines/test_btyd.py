@@ -118,13 +118,13 @@ def test_probabilities_stay_probabilities(
     r: float, alpha: float, a: float, b: float, x: int, part: float, age: float, horizon: float
 ) -> None:
     model = BgNbd(r, alpha, a, b)
-    told = one(float(x)), one(part * age if x else 0.0), one(age)
-    short, long = (model.p_no_purchase(*told, h)[0] for h in (horizon, 2 * horizon))
+    orders_of_one = one(float(x)), one(part * age if x else 0.0), one(age)
+    short, long = (model.p_no_purchase(*orders_of_one, h)[0] for h in (horizon, 2 * horizon))
 
     assert 0.0 <= long <= short <= 1.0
-    assert 0.0 <= model.expected_purchases(*told, horizon)[0] < np.inf
-    # whoever left for good stays quiet
-    assert short >= 1.0 - model.p_alive(*told)[0] - 1e-9
+    assert 0.0 <= model.expected_purchases(*orders_of_one, horizon)[0] < np.inf
+    # customers who left stay quiet
+    assert short >= 1.0 - model.p_alive(*orders_of_one)[0] - 1e-9
 
 
 def test_quantiles_give_the_mean_where_the_polynomials_would_overflow() -> None:

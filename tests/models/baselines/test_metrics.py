@@ -97,6 +97,6 @@ def test_lift_shares_a_tie_at_the_border() -> None:
 
 
 def test_decile_mape_sees_every_tenth() -> None:
-    told = np.arange(1.0, 101.0)
-    assert metrics.decile_mape(told, told) == pytest.approx(0.0)
-    assert metrics.decile_mape(told * 2, told) == pytest.approx(0.5)
+    predicted = np.arange(1.0, 101.0)
+    assert metrics.decile_mape(predicted, predicted) == pytest.approx(0.0)
+    assert metrics.decile_mape(predicted * 2, predicted) == pytest.approx(0.5)
