@@ -31,6 +31,7 @@ from streams.faust_app import Failure, app_options, execute
 from streams.settings import Settings, load
 from streams.shard.config import core_config
 from streams.shard.inbox import Inbox
+from streams.stopping import StopRequests
 from tests.bench.layers import Work, work_of
 from tests.bench.peers.meter import Meter, Spec, spec
 from tests.bench.stage import snapshot_of
@@ -96,6 +97,7 @@ class Rung:
 
 def run(given: Spec) -> None:
     """Consume until the meter has seen enough; it ends the process."""
+    requests = StopRequests.listen()
     environ = {
         "TIDELINE_KAFKA_BROKER_URL": given.bootstrap, "TIDELINE_KAFKA_APP_ID": given.group,
         "TIDELINE_KAFKA_CLICKSTREAM_TOPIC": given.clickstream,
@@ -118,7 +120,7 @@ def run(given: Spec) -> None:
     app = faust.App(**options)
     rung: Any = Rung(settings, work, meter, app)
     define_agents(app, rung, (given.clickstream, given.orders))
-    execute(app, failure)
+    execute(app, failure, requests)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 1. The state of so many users is built by the core, from synthetic events, and written to the
    broker by the code that a worker uses: a checkpoint and a takeover for each shard.
 2. A worker is started under a steady load. Measured: seconds until every shard has taken a batch
-   of new events. Its first checkpoint, which writes everything anew, runs beside the load.
+   of new events. Its first checkpoint, which writes everything, runs beside the load.
 3. The worker is killed (SIGKILL) and started again; measured as before, replay included.
 
     python -m tests.bench recovery --users 1000000 --json

@@ -57,7 +57,7 @@ def test_the_whole_job_is_measured_from_kafka_to_clickhouse(stage: Stage, filled
 
 def _measured(stage: Stage, filled: Filled) -> Outcome:
     """The whole job takes this load in half a second. Where tests share the cores, all of it may be
-    through between two looks at the metrics; that is refused, never measured, so it is run anew.
+    through between two looks at the metrics; that is refused, never measured, so it is run again.
     """
     (contender,) = chosen({WHOLE}, ())
     for _ in range(4):

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -189,13 +190,17 @@ def _points(command: str) -> list[object]:
     ]
 
 
+def _stopped_here(process: Process) -> bool:
+    return "stopped here" in process.said
+
+
 @pytest.mark.parametrize(("command", "points"), [p for c in POINTS for p in _points(c)])
 def test_stopped_at_a_point_of_its_start_it_ends_in_order(
     start: Start, here: World, command: str, points: Sequence[str]
 ) -> None:
     for point in points:
         process = start("tests.integration.stopped_at", point, "1", *command.split())
-        process.wait(point, lambda p=process: "stopped here" in p.said)
+        process.wait(point, partial(_stopped_here, process))
         process.check_end(point)
     if command == "worker":
         _goes_on(here)

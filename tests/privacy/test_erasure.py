@@ -165,18 +165,18 @@ def test_a_state_rebuilt_from_nothing_never_knew_the_person() -> None:
         (done,) = first.shard._state.meta.erased
         for topic in (TOPICS.journal, TOPICS.checkpoints):
             rig.log.cut(topic, SHARD, 0)
-        anew = Rig(rig.log)
-        second = anew.process("second")
+        rebuilt = Rig(rig.log)
+        second = rebuilt.process("second")
         await second.run()
-        assert rows_of(anew.sink, GONE) == []
+        assert rows_of(rebuilt.sink, GONE) == []
         (again,) = second.shard._state.meta.erased
         assert (again.cutoff_ms, again.stop, again.found) == (done.cutoff_ms, done.stop, True)
-        oracle = await anew.oracle()
+        oracle = await rebuilt.oracle()
         assert sum(o.counts.erased for o in oracle.outputs) == sum(
             key == GONE.encode()
             for topic in (TOPICS.clickstream, TOPICS.orders)
-            for _, key, _ in anew.log.records(topic, SHARD)
-        ) + named_elsewhere(anew)
+            for _, key, _ in rebuilt.log.records(topic, SHARD)
+        ) + named_elsewhere(rebuilt)
 
     asyncio.run(go())
 
