@@ -1,6 +1,6 @@
 """The events that everything is measured with: two shapes of load, and a history for every user.
 
-The history is three orders of each user within the last weeks. So every user that an event touches has
+The history is three orders of each user within the last weeks. So every user with an event has
 enough data, and is scored by the champion and the learner: no event is spared that work. Without a
 history a shop counts as too young, nobody is scored, and a benchmark measures half of the job.
 """

@@ -505,9 +505,9 @@ def test_a_topic_created_again_during_a_rebalance_stops_the_shard_that_goes_on_a
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("created_again", [False, True])
-def test_records_that_were_had_before_are_a_topic_created_again_if_it_ends_before_them(
-    created_again: bool,
+@pytest.mark.parametrize("recreated", [False, True])
+def test_records_seen_before_mean_a_recreated_topic_if_it_ends_before_them(
+    recreated: bool,
 ) -> None:
     """Usually they were fetched before a seek; looked into at the next checkpoint."""
 
@@ -519,13 +519,13 @@ def test_records_that_were_had_before_are_a_topic_created_again_if_it_ends_befor
             await process.until(lambda: process.done)
         again = await rig.log.read(TOPICS.clickstream, SHARD, 0, 7)
         await engine.offer(RecordBatch(TOPICS.clickstream, SHARD, again))
-        if created_again:
+        if recreated:
             rig.log.cut(TOPICS.clickstream, SHARD, 7)
             await process.until(lambda: process.failure is not None)
             assert isinstance(process.failure, StateError)
             assert "created again" in str(process.failure)
         await engine.stop()
-        assert (process.failure is not None) == created_again
+        assert (process.failure is not None) == recreated
 
     asyncio.run(go())
 
