@@ -194,7 +194,7 @@ def test_the_local_clickhouse_ends_when_it_can_accept_no_more(
         def serve(self) -> None:
             raise OSError(24, "Too many open files")
 
-    ended = []
+    ended: list[int] = []
     monkeypatch.setattr("os._exit", ended.append)
     monkeypatch.setattr("logging.shutdown", lambda: None)
     chdb_server._serve(Full())  # type: ignore[arg-type]

@@ -12,13 +12,11 @@ from typing import Any
 
 import msgspec
 
-from models.blend import BlendedScorer
-from models.registry import ScorerStore, artifact_directory
+from models.registry import ExplainingScorer, ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 from streams.clickhouse import migrations
 from streams.clickhouse.client import clickhouse_target
-from streams.core.config import Scorer
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import create_missing
 from streams.learner.service import SNAPSHOT_KEY
@@ -174,7 +172,7 @@ class Stage:
         asyncio.run(_publish(settings, snapshot_of(scorer)))
 
 
-def snapshot_of(scorer: BlendedScorer) -> LearnerSnapshot:
+def snapshot_of(scorer: ExplainingScorer) -> LearnerSnapshot:
     """A learner that has learned a little of every feature, so that scoring with it costs its
     full price."""
     n = len(FEATURE_NAMES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -78,7 +78,7 @@ class _Consumer:
 
 def followed(
     monkeypatch: pytest.MonkeyPatch, *consumers: _Consumer
-) -> tuple[SnapshotFollower, Callable[[], Awaitable[None]]]:
+) -> tuple[SnapshotFollower, Callable[[], Coroutine[Any, Any, None]]]:
     """A follower whose connections are these, and its run until the last one has no more."""
     made = iter(consumers)
     monkeypatch.setattr(clients, "async_consumer", lambda *_, **_options: next(made))

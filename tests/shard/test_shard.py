@@ -112,7 +112,9 @@ def test_a_clean_run_makes_everything_that_can_be_made(fetch: int) -> None:
         assert rig.committed == rig.ends
         assert oracle.state.meta.learner is not None
         assert oracle.state.meta.learner.version == 7
-        assert not process.shard._state.rows_guard.frozen  # copies nothing once it was written
+        assert (
+            not process.shard._state.rows_guard.copy_on_write
+        )  # copies nothing once it was written
 
     asyncio.run(go())
 
@@ -340,9 +342,10 @@ def test_every_newer_learner_snapshot_is_taken_into_a_plan_once() -> None:
         process.shard._s = replace(process.shard._s, learner=newest)
         await process.run()
         oracle = await rig.check(process.shard)
-        versions = [plan.learner["version"] for plan in oracle.plans if plan.learner is not None]
+        versions = [plan.learner.version for plan in oracle.plans if plan.learner is not None]
         assert len(versions) > 2
         assert versions == sorted(set(versions))
+        assert oracle.state.meta.learner is not None
         assert oracle.state.meta.learner.version == versions[-1]
 
     asyncio.run(go())
