@@ -282,11 +282,13 @@ def write_artifact(
     *,
     make_current: bool,
     comparison: str = "",
+    history: str = "",
 ) -> Path:
     """Writes `root/<manifest.version>/`, loads it back to check it, and returns its path.
 
     The directory appears at once and complete; an older one of the same version is replaced.
-    With `make_current`, `CURRENT` names it afterwards. `comparison` goes into the model card.
+    With `make_current`, `CURRENT` names it afterwards. `comparison` and `history` go into the
+    model card.
     """
     target = artifact_path(manifest.version, root)
     root.mkdir(parents=True, exist_ok=True)
@@ -296,7 +298,9 @@ def write_artifact(
             (staging / name).write_bytes(content)
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         (staging / MANIFEST_FILE).write_bytes(text + b"\n")
-        (staging / CARD_FILE).write_text(model_card(manifest, comparison), encoding="utf-8")
+        (staging / CARD_FILE).write_text(
+            model_card(manifest, comparison, history), encoding="utf-8"
+        )
         staging.chmod(0o755)
         load_artifact(staging)
         if target.exists():

@@ -22,8 +22,9 @@ _METRICS = (
 )
 
 
-def model_card(manifest: Manifest, comparison: str = "") -> str:
-    """Markdown. `comparison` is a table of champion and baselines on the same rows, if there is."""
+def model_card(manifest: Manifest, comparison: str = "", history: str = "") -> str:
+    """Markdown. `comparison` is a table of champion and baselines on the same rows, if there is
+    one; `history` a list of how the orders were read and what was left out of them."""
     training = manifest.training
     eligible = manifest.eligibility
     ranked = sorted(zip(manifest.features, manifest.importances, strict=True), key=lambda f: -f[1])
@@ -46,6 +47,7 @@ def model_card(manifest: Manifest, comparison: str = "") -> str:
     compared = (
         f"\nOn the same rows, champion and baselines:\n\n{comparison}\n" if comparison else ""
     )
+    read = f"\n### How the orders were read\n\n{history}\n" if history else ""
     return f"""# Champion {manifest.version}
 
 Gradient-boosted trees (LightGBM {training.get("lightgbm", "")}), as ONNX files. They predict, for a
@@ -66,7 +68,7 @@ The median date of the next order follows from its probabilities within 7 and 30
   by, {training.get("rows_test", "?")} to measure; tuning and testing rows are one horizon later
   than the fitting rows, and of different users. The model in these files was then fitted to all
   rows.
-
+{read}
 ## Metrics, on users and weeks held back
 
 | metric | value |

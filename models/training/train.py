@@ -117,6 +117,7 @@ def train(
     horizon_days: int,
     eligibility: Eligibility,
     source: str,
+    history: str = "",
     seed: int = 7,
     threads: int = 2,
     make_current: bool = True,
@@ -125,7 +126,8 @@ def train(
 ) -> Summary:
     """Trains on `data` and writes `root/<date>-<hash>/`; `date` is today's, as YYYY-MM-DD.
 
-    `horizon_days` and `eligibility` say how `data` was made; `source` names what it came from.
+    `horizon_days` and `eligibility` say how `data` was made; `source` names what it came from,
+    and `history` is for the model card: how the orders were read, as a Markdown list.
     `baselines` are other scores of the same rows to compare with, [n] each, by `churn/<name>` or
     `value/<name>`.
     Raises `ArtifactError` if a library is missing, the data can't be split, or the written
@@ -171,7 +173,12 @@ def train(
     )  # fmt: skip
     comparison = _compare(data, split, metrics, baselines or {})
     path = write_artifact(
-        root, manifest, files, make_current=make_current, comparison=_markdown(comparison)
+        root,
+        manifest,
+        files,
+        make_current=make_current,
+        comparison=_markdown(comparison),
+        history=history,
     )
     progress("write", 1.0)
     ranked = sorted(zip(FEATURE_NAMES, manifest.importances, strict=True), key=lambda f: -f[1])

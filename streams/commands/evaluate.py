@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streams.commands.history_options import (
+    history_options,
+    print_report,
+    read_orders,
+    take_history_options,
+)
 from streams.commands.support import (
     Invocation,
     json_option,
@@ -40,18 +46,14 @@ class _Days(click.ParamType):
 @click.option(
     "--orders",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Your orders: CSV, Parquet or JSON lines (user, timestamp, amount; order id, lines).",
+    help="Your orders: CSV, Excel, Parquet or JSON (user, timestamp, amount; order id, lines).",
 )
 @click.option(
     "--dataset",
     type=click.Choice(["completejourney"]),
     help="A known history instead of a file.",
 )
-@click.option(
-    "--map", "mapping", default="",
-    help="Columns of --orders, such as user=customer_id,timestamp=date,amount=total.",
-)  # fmt: skip
-@click.option("--sort", is_flag=True, help="Sort the rows of --orders by time first.")
+@history_options
 @click.option("--horizon", type=_Days(), default="28d", show_default=True,
               help="Churn means no order in so many days.")  # fmt: skip
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
@@ -62,8 +64,8 @@ class _Days(click.ParamType):
 @json_option
 @pass_invocation
 def evaluate(
-    invocation: Invocation, orders: Path | None, dataset: str | None, mapping: str, sort: bool,
-    horizon: int, report: Path | None, threads: int, seed: int, as_json: bool,
+    invocation: Invocation, /, orders: Path | None, dataset: str | None,
+    horizon: int, report: Path | None, threads: int, seed: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Measure the scores: replay orders, learn and score as live, compare with what came.
 
@@ -87,7 +89,7 @@ def evaluate(
         raise click.UsageError("Name either --orders FILE or --dataset completejourney.")
     started = time.monotonic()
     config = core_config(settings)
-    source = _source(orders, mapping, sort)
+    source = _source(orders, take_history_options(options), quiet=as_json)
     history = read_history(source, config.decode.currency, config.decode.rates)
     protocol = plan_protocol(history, horizon, settings.alerts.min_orders, None)
     with Progress(
@@ -107,6 +109,7 @@ def evaluate(
         measured = figures(found, seed)
         progress("measure", 1.0)
     about = _about(orders, dataset, history, protocol, replayed, time.monotonic() - started)
+    about["history"] = source.summary()
     if report is not None:
         from streams.evaluation.report import render
 
@@ -118,20 +121,18 @@ def evaluate(
         _print(measured, about)
 
 
-def _source(orders: Path | None, mapping: str, sort: bool) -> Source:
+def _source(orders: Path | None, options: dict[str, Any], *, quiet: bool) -> Source:
     from schemas.errors import SettingsError
-    from streams.replay import completejourney, files
-    from streams.replay import mapping as mappings
+    from streams.replay import completejourney
 
     if orders is None:
         return completejourney.orders()
-    source = files.read(orders, mappings.parse_map(mapping))
-    if source.first_out_of_order and not sort:
-        raise SettingsError(
-            f"{orders.name}: the clock runs backwards. {source.first_out_of_order} Sort the file "
-            "by time, or pass --sort; and if it should be sorted, check --map timestamp=COLUMN."
-        )
-    return source
+    found = read_orders(orders, options)
+    if not quiet:
+        print_report(found.report)
+    if found.report.one_order_each:
+        raise SettingsError(found.report.one_order_each)
+    return found
 
 
 def _about(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
@@ -13,36 +13,36 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from schemas.errors import SettingsError
 from streams.commands.days import Days
+from streams.commands.history_options import history_options, print_report, read_orders
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 from streams.commands.support import print_table as table
 from streams.kafka.access import KafkaAccess, kafka_access
-from streams.replay import completejourney, files
+from streams.replay import completejourney
 from streams.replay.browsing import with_browsing
-from streams.replay.mapping import parse_map
-from streams.replay.parsing import time_reader
 from streams.replay.producer import InputTopics, ProduceSummary, produce
 from streams.replay.records import Source
 from streams.replay.synthetic import START_MS, Synthetic
 
+if TYPE_CHECKING:
+    from streams.history.report import Report
+
 __all__ = ["replay"]
 
 COMPLETEJOURNEY: Final = "completejourney"
+EARLIEST_YEAR, LATEST_YEAR = 1995, 2100
 _SHARE: Final = click.FloatRange(0, 1)
 
 
 @click.command()
 @click.argument("source", required=False, metavar="[completejourney|FILE]")
-@click.option("--map", "mapping", default="", metavar="FIELD=COLUMN,...",
-              help="Columns of FILE: user, timestamp, amount, and price, order, item, quantity, "
-              "category, discount, currency. Usual names are found without.")  # fmt: skip
-@click.option("--tz", help="Zone of times in FILE that name none.  [default: UTC]")
-@click.option("--time-format", help="How FILE writes times, if not ISO 8601 or epoch (strptime).")
+@history_options
 @click.option("--days", type=Days(), help="completejourney: only these days, 0-30 is the first 30.")
 @click.option("--users", type=click.IntRange(1), help="completejourney: only that many households. "
               "--synthetic: how many users.  [default: all; 10000]")  # fmt: skip
-@click.option("--browse/--no-browse", default=True, show_default=True,
-              help="Add simulated browsing around the orders.")  # fmt: skip
-@click.option("--browse-rate", default=6.0, show_default=True, help="Simulated events per order.")
+@click.option("--browse/--no-browse", default=False, show_default=True,
+              help="Add SIMULATED browsing around the orders.")  # fmt: skip
+@click.option("--browse-rate", type=click.FloatRange(0), default=6.0, show_default=True,
+              help="--browse: simulated events per order.")  # fmt: skip
 @click.option("--speed", type=click.FloatRange(0), default=0.0, metavar="X",
               help="Seconds of event time per second; 0: flat out.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(0), default=0.0, metavar="R",
@@ -68,25 +68,32 @@ _SHARE: Final = click.FloatRange(0, 1)
 @click.option("--seed", default=0, show_default=True, help="Of everything that is made up.")
 @click.option("--stamp-now", is_flag=True, help="Kafka timestamps say when a record was sent, not "
               "when it happened; for old data on brokers that delete by age.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
 @json_option
 @pass_invocation
 def replay(invocation: Invocation, /, as_json: bool, **options: Any) -> None:
     """Send recorded or made-up events to Kafka.
 
     completejourney is a year of a grocer's baskets (the `local` extra). FILE is your own order
-    history: CSV, Parquet or JSON lines. --synthetic generates load.
+    history: CSV, Excel, Parquet, JSON, or the export of a shop system. --synthetic generates load.
+    Nothing is made up unless --browse or --synthetic asks for it.
     """
     kafka = invocation.settings.kafka
     topics = InputTopics(kafka.clickstream_topic, kafka.orders_topic)
-    source = _source(options, invocation.settings.stream.lateness_days)
+    source, report = _source(options, invocation.settings.stream.lateness_days)
     if not as_json:
-        table(("REPLAY", ""), [(name, _told(value)) for name, value in source.summary().items()])
-        if isinstance(source, files.FileSource) and source.bad:
-            click.echo("Left out:\n  " + "\n  ".join(source.bad[:5]), err=True)
+        if report is not None:
+            print_report(report)
+        else:
+            table(("REPLAY", ""), [(k, _told(value)) for k, value in source.summary().items()])
     if options["browse"] and not options["synthetic"]:
         source = with_browsing(source, options["browse_rate"], options["seed"])
         if not as_json:
             click.echo("Browsing is SIMULATED around each order; such events say so.")
+    if options["dry_run"]:
+        if as_json:
+            print_json({"source": source.summary()})
+        return
     sent = _run(source, kafka_access(invocation.settings), topics, options, quiet=as_json)
     result: dict[str, Any] = {"source": source.summary(), "sent": sent.as_dict()}
     if isinstance(source, Synthetic):
@@ -101,13 +108,13 @@ def replay(invocation: Invocation, /, as_json: bool, **options: Any) -> None:
     table(("SENT", ""), [(name.replace("_", " "), _told(value)) for name, value in rows.items()])
 
 
-def _source(options: dict[str, Any], lateness_days: float) -> Source:
+def _source(options: dict[str, Any], lateness_days: float) -> tuple[Source, Report | None]:
     name = options["source"]
     if options["synthetic"] == (name is not None):
         raise click.UsageError("Give one of: completejourney, a FILE, or --synthetic.")
     if options["synthetic"]:
         events, rate = options["events"], options["rate"]
-        return Synthetic(
+        made = Synthetic(
             # Blocks are sent whole: short ones let a slow load stop when its time is up.
             block_events=10_000 if not rate else max(1, min(10_000, int(rate / 10))),
             users=options["users"] or 10_000,
@@ -124,20 +131,25 @@ def _source(options: dict[str, Any], lateness_days: float) -> Source:
             span_days=options["span_days"],
             lateness_days=lateness_days,
         )
+        return made, None
     if name == COMPLETEJOURNEY:
-        return completejourney.orders(options["days"], options["users"], options["seed"])
-    return files.read(
-        Path(name), parse_map(options["mapping"]), options["tz"], options["time_format"]
-    )
+        return completejourney.orders(options["days"], options["users"], options["seed"]), None
+    found = read_orders(Path(name), options)
+    return found, found.report
 
 
 def _start(text: str | None) -> int:
+    """A day or a moment, ISO 8601, as ms since 1970; UTC where no zone is named."""
     if text is None:
         return START_MS
     try:
-        return time_reader(UTC)(text)
+        moment = datetime.fromisoformat(text)
     except ValueError as wrong:
-        raise SettingsError(f"--start: {wrong}") from wrong
+        raise SettingsError(f"--start: {text!r} is no time such as 2024-03-01T12:00.") from wrong
+    if not EARLIEST_YEAR <= moment.year <= LATEST_YEAR:
+        raise SettingsError(f"--start: {text!r} is not from {EARLIEST_YEAR} to {LATEST_YEAR}.")
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
 
 
 def _run(

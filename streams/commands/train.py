@@ -6,10 +6,17 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from streams.commands.days import Days
+from streams.commands.history_options import (
+    history_options,
+    print_report,
+    read_orders,
+    take_history_options,
+)
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     from models.training.promotion import Verdict
     from models.training.train import Summary
     from streams.evaluation.training import TrainingCuts
+    from streams.history.report import Report
     from streams.replay.records import Block, Source
     from streams.settings import Settings
 
@@ -28,18 +36,13 @@ __all__ = ["train"]
 @click.option(
     "--orders",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Your orders: CSV, Parquet or JSON lines. Default: the Complete Journey data.",
+    help="Your orders: CSV, Excel, Parquet or JSON. Default: the Complete Journey data.",
 )
-@click.option(
-    "--map",
-    "mapping",
-    default="",
-    help="Columns of --orders, such as user=customer_id,timestamp=date,amount=total.",
-)
+@history_options
 @click.option(
     "--days",
+    type=Days(),
     default=None,
-    metavar="FROM-TO",
     help="Complete Journey only: train on these days of its year, such as 0-245.",
 )
 @click.option(
@@ -65,8 +68,9 @@ __all__ = ["train"]
 @json_option
 @pass_invocation
 def train(
-    invocation: Invocation, orders: Path | None, mapping: str, days: str | None,
+    invocation: Invocation, /, orders: Path | None, days: tuple[int, int] | None,
     horizon_days: int, as_of: datetime | None, out: Path | None, seed: int, as_json: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Train a champion: replay orders through the feature code, fit, calibrate, check, write.
 
@@ -86,7 +90,9 @@ def train(
     from streams.shard.config import core_config
 
     settings = invocation.start_logging()
-    source, described = _source(orders, mapping, days)
+    source, described, report = _source(orders, days, take_history_options(options))
+    if report is not None and not as_json:
+        print_report(report)
     history = source if orders is None else _without_erased(source, settings)
     alerts = settings.alerts
     with Progress(
@@ -112,7 +118,9 @@ def train(
         data = replayed.rows(until_ms=until_ms)
         if data is None:
             raise SettingsError(
-                f"No label was known by {as_of:%Y-%m-%d}: use a later --as-of, at least "
+                _nobody(horizon_days, alerts.min_orders)
+                if as_of is None
+                else f"No label was known by {as_of:%Y-%m-%d}: use a later --as-of, at least "
                 f"{horizon_days + 28} days after the first order."
             )
         root = out or artifacts_root()
@@ -123,6 +131,7 @@ def train(
             horizon_days=horizon_days,
             eligibility=Eligibility(alerts.min_orders, int(alerts.active_within_days)),
             source=described,
+            history=report.markdown() if report else "",
             seed=seed,
             make_current=as_of is None,
             baselines=replayed.baselines(data),
@@ -135,7 +144,8 @@ def train(
              "trees": summary.trees, "metrics": summary.metrics,
              "top_features": dict(summary.top_features), "comparison": _json(summary),
              "promoted": verdict is None or verdict.promote,
-             "why": "" if verdict is None else verdict.why}
+             "why": "" if verdict is None else verdict.why,
+             "history": source.summary()}
         )  # fmt: skip
         return
     _report(summary, horizon_days)
@@ -177,21 +187,27 @@ def _json(summary: Summary) -> dict[str, dict[str, float | None]]:
     }
 
 
-def _source(orders: Path | None, mapping: str, days: str | None) -> tuple[Source, str]:
-    from streams.replay import completejourney, files
-    from streams.replay import mapping as mappings
+def _nobody(horizon_days: int, min_orders: int) -> str:
+    return (
+        f"Nobody had {min_orders} orders by any weekly cut that is {horizon_days} days before the "
+        "end, so there is nothing to learn from. Use a longer history, or a shorter "
+        "--horizon-days; and if customers do come back, check which column --map names as user."
+    )
+
+
+def _source(
+    orders: Path | None, days: tuple[int, int] | None, options: dict[str, Any]
+) -> tuple[Source, str, Report | None]:
+    from schemas.errors import SettingsError
+    from streams.replay import completejourney
 
     if orders is not None:
-        return files.read(orders, mappings.parse_map(mapping)), orders.name
-    span = None
-    if days is not None:
-        try:
-            first, last = (int(part) for part in days.split("-"))
-        except ValueError:
-            raise click.BadParameter(f"{days!r} is not FROM-TO, such as 0-245") from None
-        span = (first, last)
-    told = f" days {days}" if days else ""
-    return completejourney.orders(days=span), f"Complete Journey{told}"
+        found = read_orders(orders, options)
+        if found.report.one_order_each:
+            raise SettingsError(found.report.one_order_each)
+        return found, orders.name, found.report
+    told = f" days {days[0]}-{days[1]}" if days else ""
+    return completejourney.orders(days=days), f"Complete Journey{told}", None
 
 
 def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:

@@ -8,6 +8,7 @@ Prints churn AUC and log loss, and the normalised Gini of value, as `tideline ev
 from __future__ import annotations
 
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,8 +22,8 @@ from streams.evaluation.measure import Task, tasks
 from streams.evaluation.protocol import Protocol, plan_protocol
 from streams.evaluation.rows import CutRows
 from streams.evaluation.run import replay
-from streams.replay import files
-from streams.replay.mapping import parse_map
+from streams.history.read import read
+from streams.history.table import ReadOptions
 from streams.replay.records import Source
 from streams.settings import Settings
 from streams.shard.config import core_config
@@ -36,7 +37,8 @@ SHOPS: Final = ("wholesale", "gifts", "cohort", "weekly")
 def evaluated(orders: shops.Orders, horizon: int = 28) -> tuple[History, Task, Task]:
     """What `tideline evaluate` makes of these orders: they themselves, churn and value."""
     with tempfile.TemporaryDirectory() as directory:
-        source = files.read(shops.write(Path(directory) / "orders.csv", orders), parse_map(""))
+        path = shops.write(Path(directory) / "orders.csv", orders)
+        source = read(path, ReadOptions(), int(time.time() * 1000))
         history, protocol, cuts = replayed(source, horizon)
     found = tasks(cuts, protocol)
     return history, found["churn"], found["value"]

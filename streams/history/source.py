@@ -1,0 +1,124 @@
+"""Orders as records for Kafka, or for a replay in memory: in blocks, in time order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+
+from schemas.events import MAX_EVENT_BYTES, OrderEvent, OrderLine
+from streams.history.orders import Orders
+from streams.history.report import Report
+from streams.replay.records import ORDERS, Block, InputRecord
+
+__all__ = ["EventHistory", "OrderHistory"]
+
+BLOCK_RECORDS: Final = 2_000
+_LONGEST_NAME: Final = 128
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class OrderHistory:
+    """A file's orders as a source of records; made by `read`."""
+
+    report: Report
+    orders: Orders
+
+    @property
+    def expected_records(self) -> int:
+        return len(self.orders)
+
+    def __iter__(self) -> Iterator[Block]:
+        for start in range(0, len(self.orders), BLOCK_RECORDS):
+            stop = min(start + BLOCK_RECORDS, len(self.orders))
+            yield [
+                InputRecord(ORDERS, event.user_id.encode(), _encoded(event), event.ts)
+                for event in self._events(start, stop)
+            ]
+
+    def summary(self) -> dict[str, Any]:
+        """What was read, and how."""
+        return self.report.as_dict()
+
+    def _events(self, start: int, stop: int) -> Iterator[OrderEvent]:
+        orders, lines = self.orders, self.orders.lines
+        bounds = orders.first_line[start : stop + 1]
+        low, high = int(bounds[0]), int(bounds[-1])
+        part = slice(low, high)
+        products = list(
+            map(
+                OrderLine,
+                [w[:_LONGEST_NAME] for w in _words(lines.item, part)],
+                (lines.cents[part] / 100).tolist(),
+                lines.quantity[part].tolist(),
+                [w[:_LONGEST_NAME] or None for w in _words(lines.category, part)],
+                (lines.discount_cents[part] / 100).tolist(),
+            )
+        )
+        span = slice(start, stop)
+        columns = zip(
+            _words(orders.user, span), _words(orders.order, span), orders.ts_ms[span].tolist(),
+            (orders.cents[span] / 100).tolist(), (orders.discount_cents[span] / 100).tolist(),
+            _words(orders.currency, span), orders.returned[span].tolist(),
+            pairwise((bounds - low).tolist()), strict=True,
+        )  # fmt: skip
+        for user, order_id, ts, amount, discount, currency, returned, (a, b) in columns:
+            order = order_id or f"at-{ts}"
+            yield OrderEvent(
+                event_id=f"{'r' if returned else 'o'}-{user}-{order}",
+                user_id=user,
+                type="returned" if returned else "placed",
+                ts=ts,
+                order_id=order,
+                amount=amount,
+                currency=currency or None,
+                discount=discount,
+                lines=products[a:b],
+            )
+
+
+@dataclass(frozen=True)
+class EventHistory:
+    """A file of Tideline events as a source: its lines are the records."""
+
+    report: Report
+    records: Block
+
+    @property
+    def expected_records(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Block]:
+        for start in range(0, len(self.records), BLOCK_RECORDS):
+            yield self.records[start : start + BLOCK_RECORDS]
+
+    def summary(self) -> dict[str, Any]:
+        """What was read, and how."""
+        return self.report.as_dict()
+
+
+def _words(cells: Any, part: slice) -> list[str]:
+    """The texts of some rows; "" for none."""
+    codes = cells.codes[part]
+    if not len(cells.texts):
+        return [""] * len(codes)
+    taken = cells.texts.take(_indices(codes)).to_pylist()
+    return [text or "" for text in taken]
+
+
+def _indices(codes: Any) -> Any:
+    return pa.array(codes, mask=codes < 0)
+
+
+def _encoded(event: OrderEvent) -> bytes:
+    """The event as JSON; lines that make it too large for the worker are left off."""
+    value = _encode(event)
+    while len(value) > MAX_EVENT_BYTES or len(event.lines) > 5_000:
+        event = msgspec.structs.replace(event, lines=event.lines[: len(event.lines) // 2])
+        value = _encode(event)
+    return value
