@@ -17,7 +17,7 @@ LOCKED := requirements.lock deploy/requirements.lock
 .DELETE_ON_ERROR:
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test faults soak mutants check format train bench docs lock audit clean
+.PHONY: help setup demo test cases faults soak mutants check format train bench docs lock audit clean
 
 help: ## List the commands
 	@echo "Usage: make COMMAND [ARGS=\"...\"]   (arguments for the program behind it)"; echo
@@ -33,6 +33,9 @@ demo: $(READY) ## See it all run on this machine; BROKER=kafka for Apache Kafka
 # Many tests wait for processes and timeouts, so more run at once than there are cores (at least 2).
 test: $(READY) ## Run all tests; ARGS="-k windows" for some, AT_ONCE=0 one after the other
 	@$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal $(ARGS)
+
+cases: $(READY) ## What shops export, and what is read of it; CASES=DIRECTORY for cases in files
+	@$(BIN)/python -m tests.cases $(CASES) $(ARGS)
 
 # Each process of drills has a broker of its own. More of them disturb each other's recovery times.
 faults: $(READY) ## Break everything on purpose, and count what was lost; ARGS="--seed 7"

@@ -129,6 +129,12 @@ def _explain(error: Exception) -> NoReturn:
     if isinstance(error, TidelineError):
         click.echo(f"Error: {error}", err=True)
         raise click.exceptions.Exit(2 if isinstance(error, SettingsError) else 1) from error
+    if isinstance(error, OSError) and error.filename is not None:
+        click.echo(
+            f"Error: {error.filename}: {error.strerror}. Check the path, and who may use it.",
+            err=True,
+        )
+        raise click.exceptions.Exit(1) from error
     click.echo(
         f"Error: {type(error).__name__}: {error}\n"
         "This is a bug in Tideline; `tideline --debug …` shows where.",

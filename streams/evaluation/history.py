@@ -121,5 +121,5 @@ def _check(history: History) -> None:
         raise SettingsError(
             f"The clock runs backwards: order {at + 1} is "
             f"{(history.ts_ms[at - 1] - history.ts_ms[at]) / DAY_MS:.1f} days older than the one "
-            "before it. Sort the orders by time, or pass --sort."
+            "before it. A source of orders has to be in time order."
         )

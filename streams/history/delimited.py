@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +22,7 @@ from pyarrow import csv as arrow_csv
 
 from schemas.errors import SettingsError
 from streams.history.rows import Rows, Sheet
-from streams.history.sniff import column_names, encoding_of, layout_of
+from streams.history.sniff import cells_in, column_names, encoding_of, layout_of
 
 __all__ = ["open_delimited"]
 
@@ -135,7 +134,7 @@ def _scan(source: Any) -> tuple[int, bool, str]:
 
 
 def _empty(text: _Text, head: str) -> frozenset[str]:
-    rows = list(csv.reader(io.StringIO(head), delimiter=text.delimiter))[text.header_at + 1 :]
+    rows = [cells_in(line, text.delimiter) for line in head.splitlines()[text.header_at + 1 :]]
     filled = {i for row in rows for i, cell in enumerate(row) if cell.strip()}
     return frozenset(name for i, name in enumerate(text.columns) if i not in filled) if rows else (
         frozenset()
@@ -230,9 +229,11 @@ def _salvage(
     saved_lines: list[int] = []
     width = len(text.columns)
     for (_, said), line in zip(refused, lines.tolist(), strict=True):
-        row = next(csv.reader(io.StringIO(said), delimiter=text.delimiter), [])
+        row = cells_in(said, text.delimiter)
         if any(cell.strip() for cell in row[width:]):
             bad.append((line, TOO_WIDE))
+        elif said.count('"') % 2:
+            bad.append((line, UNCLOSED))
         else:
             saved.append([*row, *[""] * (width - len(row))])
             saved_lines.append(line)
@@ -254,7 +255,7 @@ def _look_again(text: _Text) -> tuple[_Text, NDArray[np.int64], list[int]]:
     """
     csv.field_size_limit(_LONGEST_CELL)
     whole = b"".join(_chunks(text.source)).decode("utf-8", errors="replace").removeprefix("\ufeff")
-    lines = [line.removesuffix("\r") for line in whole.split("\n")]
+    lines = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     at, width = text.header_at + 1, len(text.columns)
     kept: list[str] = []
     starts: list[int] = []
@@ -285,6 +286,4 @@ def _look_again(text: _Text) -> tuple[_Text, NDArray[np.int64], list[int]]:
 def _swallows(inside: list[str], row: list[str], delimiter: str, width: int) -> bool:
     if len(row) < width or len(inside) + 1 >= _LONGEST_ROW:
         return True
-    return width > 1 and any(
-        len(next(csv.reader([line], delimiter=delimiter), [])) == width for line in inside
-    )
+    return width > 1 and any(len(cells_in(line, delimiter)) == width for line in inside)

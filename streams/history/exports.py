@@ -107,6 +107,7 @@ EXPORTS: Final = (
             "item": ("sku", "item"), "name": ("item",), "category": ("category",),
             "discount": ("discounts",), "refund": ("partialrefunds",), "kind": ("eventtype",),
         },
+        note="Square writes local times: name their zone with --tz, if it is not UTC.",
         without=("price", "status"),
     ),
     Export(

@@ -14,7 +14,7 @@ from schemas.errors import SettingsError
 __all__ = ["Groups", "Level", "amount_level", "first_known", "group_rows", "once_or_sum"]
 
 Level = Literal["order", "line"]
-CLEAR: Final = 20
+CLEAR: Final = 10
 _LINE_NAMES: Final = ("line", "item", "salesvalue", "extended", "unit", "sku")
 
 
@@ -92,14 +92,17 @@ def amount_level(
     if any(word in plain for word in _LINE_NAMES):
         return "line"
     differ = several - same
-    if not differ or same > CLEAR * differ:
+    of_order = names.get(column, False)
+    # a total repeats by its name; under another name, a few orders of equal lines show nothing
+    if same > CLEAR * differ and (of_order or same >= CLEAR):
         return "order"
     if same <= differ:
         return "line"
+    others = f", and in {differ:,} it is not" if differ else ""
     raise SettingsError(
         f"Column {column}: in {same:,} of {several:,} orders with several rows it is the same in "
-        f"all of them, and in {differ:,} it is not. Say whether it is the order's total or each "
-        "line's: --amount-per order or --amount-per line."
+        f"all of them{others}. Say whether it is the order's total or each line's: "
+        "--amount-per order or --amount-per line."
     )
 
 

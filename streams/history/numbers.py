@@ -22,7 +22,7 @@ from streams.history.rows import Cells, as_floats, cells_of, matches
 __all__ = ["Decimal", "NumberColumn", "read_numbers"]
 
 Decimal = Literal["point", "comma"]
-CLEAR: Final = 20
+CLEAR: Final = 10
 """So many values must speak for one reading for each that speaks against it."""
 # Currencies, blanks and apostrophes between digits, and short codes such as USD or kr at the ends.
 _DECORATION: Final = (

@@ -86,7 +86,7 @@ def orders_of(table: RowTable, mapped: Mapped, options: ReadOptions) -> Orders:
     groups, level = _grouped(table, mapped, options)
     amount = table.of_line if table.amount is None else table.amount
     assert amount is not None  # noqa: S101  (resolve asks for one)
-    if level == "order" and "order" in mapped.columns:
+    if level == "order":
         table.choices["amounts"] = "one per order (its rows repeat it, or leave it blank)"
     elif "order" in mapped.columns:
         table.choices["amounts"] = "one per row" + (
@@ -178,8 +178,8 @@ def _grouped(table: RowTable, mapped: Mapped, options: ReadOptions) -> tuple[Gro
     # rows that are left out get users of their own, so that no order has them
     user = np.where(used, table.user.codes, -1 - np.arange(len(used)))
     groups = group_rows(user, table.order.codes, table.ts_ms)
-    if table.amount is None:
-        return groups, "line"
+    if table.amount is None or "order" not in mapped.columns:
+        return groups, "line"  # nothing says that two rows of one time are one order's
     if options.amount_per is not None:
         return groups, options.amount_per
     column = mapped.columns["amount"]

@@ -64,6 +64,8 @@ class Report:
         """Raises SettingsError if nothing is left, too large a share of the rows is wrong, or any
         row at all was left out in `strict`."""
         told = self._told_left_out()
+        if not self.rows:
+            raise SettingsError(f"{self.name}: there are no rows below the header line.")
         if self.faults > max_share * self.rows:
             raise SettingsError(
                 f"{self.name}: {self.faults:,} of {self.rows:,} rows can't be used, more than "

@@ -6,6 +6,7 @@ import gzip
 import io
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -50,22 +51,28 @@ def unpacked(path: Path) -> Iterator[Path]:
         raise SettingsError(f"{path}: {error.strerror or error}.") from error
     if not head.strip():
         raise SettingsError(f"{path.name} is empty.")
-    try:
-        if head.startswith(_GZIP):
-            data = gzip.decompress(path.read_bytes())
-        elif head.startswith(_ZIP) and not _is_workbook(path):
-            data = _only_member(path)
-        else:
-            yield path
-            return
-    except (OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise SettingsError(f"{path.name} can't be unpacked: {error}.") from error
+    data = _inside(path, head)
+    if data is None:
+        yield path
+        return
+    if not data.strip():
+        raise SettingsError(f"{path.name} is empty.")
     with tempfile.TemporaryDirectory(prefix="tideline-") as folder:
         inside = Path(folder) / path.name
         inside.write_bytes(data)
-        if not data.strip():
-            raise SettingsError(f"{path.name} is empty.")
         yield inside
+
+
+def _inside(path: Path, head: bytes) -> bytes | None:
+    """What is in an archive; None if `path` is none."""
+    try:
+        if head.startswith(_GZIP):
+            return gzip.decompress(path.read_bytes())
+        if head.startswith(_ZIP) and not _is_workbook(path):
+            return _only_member(path)
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise SettingsError(f"{path.name} can't be unpacked: {error}.") from error
+    return None
 
 
 def _is_workbook(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -12,7 +13,7 @@ from schemas.errors import SettingsError
 from streams.history.exports import EXPORTS
 from streams.history.fields import FIELDS, plain
 
-__all__ = ["Layout", "column_names", "encoding_of", "header_at", "layout_of"]
+__all__ = ["Layout", "cells_in", "column_names", "encoding_of", "header_at", "layout_of"]
 
 _MARKS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -21,6 +22,7 @@ _MARKS: Final = (
 )  # fmt: skip
 _DELIMITERS: Final = ",;\t|"
 _LOOKED_AT: Final = 40
+_SEPARATORS: Final = {"sep=": "\t", **{f"sep={d}": d for d in ",;|:^~"}}
 _KNOWN: Final = frozenset(
     [plain(n) for names in FIELDS.values() for n in names]
     + [n for e in EXPORTS for names in (*e.signature, *e.columns.values()) for n in names]
@@ -48,6 +50,18 @@ def encoding_of(head: bytes, *, is_utf8: bool) -> str:
     return "utf-8" if is_utf8 else "cp1252"
 
 
+def cells_in(row: str, delimiter: str) -> list[str]:
+    """The cells of one row of text, which may span lines if it quotes them.
+
+    >>> cells_in('a,"b, c",d', ",")
+    ['a', 'b, c', 'd']
+    """
+    try:
+        return next(csv.reader(io.StringIO(row, newline=""), delimiter=delimiter), [])
+    except csv.Error:  # a line break or a NUL where no cell can have one
+        return row.split(delimiter)
+
+
 def layout_of(text: str, given: Sequence[str] = ()) -> Layout:
     """Delimiter and header of a text's first lines. `given`: columns that the user named.
 
@@ -64,10 +78,12 @@ def layout_of(text: str, given: Sequence[str] = ()) -> Layout:
         first += 1
     said = lines[first].strip().strip('"').lower() if first < len(lines) else ""
     if said.startswith("sep=") and len(said) <= 5:
-        delimiter, first = said[4:] or "\t", first + 1
+        first += 1
+    if said in _SEPARATORS:
+        delimiter = _SEPARATORS[said]
     else:
         delimiter = max(_DELIMITERS, key=lambda d: _evenness(lines[first:], d))
-    rows = [next(csv.reader([line], delimiter=delimiter), []) for line in lines]
+    rows = [cells_in(line, delimiter) for line in lines]
     at = first + header_at(rows[first:], given)
     return delimiter, at, rows[at]
 
@@ -115,9 +131,7 @@ def column_names(header: Sequence[str]) -> list[str]:
 
 
 def _evenness(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
-    widths = Counter(
-        len(next(csv.reader([line], delimiter=delimiter), [])) for line in lines if line.strip()
-    )
+    widths = Counter(len(cells_in(line, delimiter)) for line in lines if line.strip())
     wide = {width: n for width, n in widths.items() if width > 1}
     if not wide:
         return 0.0, 0

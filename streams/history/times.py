@@ -27,7 +27,7 @@ DateOrder = Literal["day-first", "month-first", "year-first"]
 EARLIEST_MS: Final = 788_918_400_000
 """1995: no shop's orders were online before, and what says so is a mistake (0, 1900, 1970)."""
 UNREADABLE: Final = np.iinfo(np.int64).min
-CLEAR: Final = 20
+CLEAR: Final = 10
 """So many values must speak for one reading for each that speaks against it."""
 
 
@@ -103,10 +103,9 @@ def _typed(column: Any, tz: tzinfo) -> TimeColumn:
 def _with_clock(day: Any, clock: Any) -> Any:
     """Dates and times of day as one text each; a date that has a time already keeps it."""
     texts = pc.cast(day, pa.large_string())
-    if pa.types.is_time(clock.type):
-        clock = pc.cast(clock, pa.string())
-    times = pc.cast(clock, pa.large_string())
-    joined = pc.binary_join_element_wise(texts, times, " ", null_handling="skip")
+    times = pc.cast(pc.cast(clock, pa.string()), pa.large_string())
+    space = pa.scalar(" ", pa.large_string())
+    joined = pc.binary_join_element_wise(texts, times, space, null_handling="skip")
     has_time = pc.match_substring(texts, ":")
     is_time = pc.match_substring_regex(times, r"^\s*\d{1,2}:\d{2}")
     use = pc.and_(pc.fill_null(is_time, False), pc.invert(pc.fill_null(has_time, False)))
@@ -200,6 +199,7 @@ def _epochs(texts: Any, now_ms: int, tz: tzinfo) -> list[tuple[str, NDArray[np.i
     is_number = pc.match_substring_regex(texts, r"^\d+(?:\.\d+)?(?:[eE]\+?\d+)?$")
     texts = pc.if_else(is_number, texts, pa.scalar("nan", texts.type))
     values = as_floats(texts.cast(pa.float64()))
+    values = np.where(values < 1e21, values, np.nan)
     latest_ms = now_ms + 36_525 * DAY_MS
     found: list[tuple[str, NDArray[np.int64]]] = []
     for told, per_ms in (
@@ -243,7 +243,7 @@ def _digits(name: str, texts: Any, rules: TimeRules) -> tuple[str, NDArray[np.in
     same = all(np.array_equal(readings[leading[0]], readings[order]) for order in leading)
     against = int(matched.sum()) - best
     others = [int(matched.sum()) - n for order, n in fits.items() if order not in leading]
-    if (len(leading) > 1 and not same) or any(CLEAR * against >= n for n in others if against):
+    if (len(leading) > 1 and not same) or any(CLEAR * against > n for n in others if against):
         case = _case(texts, readings, leading if len(leading) > 1 else list(fits))
         options = " or ".join(f"--dates {order}" for order in fits)
         raise SettingsError(

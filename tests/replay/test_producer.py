@@ -240,8 +240,10 @@ def test_the_command_replays_and_prints_json(
     assert made["sent"]["records"] == made["generated"]["records"] == 2_000
     own = json.loads(run(str(path), "--no-browse", "--json").stdout)
     assert own["sent"]["orders"] == 2
+    assert own["sent"]["clickstream"] == 0
     shown = run(str(path)).stdout
-    assert "SIMULATED" in shown
+    assert "SIMULATED" not in shown
+    assert "SIMULATED" in run(str(path), "--browse").stdout
     assert "user=user" in shown
     assert run().exit_code == 2
     assert "completejourney, a FILE, or --synthetic" in run(str(path), "--synthetic").output
