@@ -206,8 +206,8 @@ def _source(
         if found.report.one_order_each:
             raise SettingsError(found.report.one_order_each)
         return found, orders.name, found.report
-    told = f" days {days[0]}-{days[1]}" if days else ""
-    return completejourney.orders(days=days), f"Complete Journey{told}", None
+    span = f" days {days[0]}-{days[1]}" if days else ""
+    return completejourney.orders(days=days), f"Complete Journey{span}", None
 
 
 def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:

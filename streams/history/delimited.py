@@ -68,10 +68,10 @@ def open_delimited(path: Path, encoding: str | None, given: Sequence[str]) -> Sh
     except SettingsError as error:
         raise SettingsError(f"{path.name}: {error}") from error
     text = _Text(source, delimiter, at, column_names(header), lines, quotes)
-    told = _ENCODINGS.get(found, found.upper())
+    encoded_as = _ENCODINGS.get(found, found.upper())
     return Sheet(
         text.columns,
-        f"text, {told}, {_NAMES.get(delimiter, repr(delimiter))} between cells"
+        f"text, {encoded_as}, {_NAMES.get(delimiter, repr(delimiter))} between cells"
         + (f", {at} lines before the header" if at else ""),
         "line",
         partial(_load, text, path.name),

@@ -186,11 +186,11 @@ class Mapped:
 
     def words(self) -> str:
         """The mapping in one line, as `--map` takes it."""
-        told = dict(self.columns)
+        shown = dict(self.columns)
         for sign, columns in (("+", self.added), ("-", self.taken_off)):
             for column in columns:
-                told["amount"] = f"{told['amount']} {sign} {column}"
-        return ", ".join(f"{name}={column}" for name, column in told.items())
+                shown["amount"] = f"{shown['amount']} {sign} {column}"
+        return ", ".join(f"{name}={column}" for name, column in shown.items())
 
 
 def recognise(columns: Sequence[str]) -> Export | None:

@@ -156,9 +156,9 @@ def _leave_out(table: RowTable) -> None:
     reasons, user, order = table.reasons, table.user, table.order
     if len(table.status):
         outcomes = np.array(table.outcomes, dtype=object)
-        for outcome, told in _LEFT.items():
+        for outcome, reason in _LEFT.items():
             rows = (outcomes == outcome)[table.status]
-            reasons.leave_out(rows, told, fault=False, show=order.text)
+            reasons.leave_out(rows, reason, fault=False, show=order.text)
     reasons.leave_out(table.cancelled, "cancelled", fault=False, show=order.text)
     reasons.leave_out(user.codes < 0, "no user (guest)", fault=False)
     reasons.leave_out(table.time_blank, "no time", fault=True)
@@ -298,9 +298,9 @@ def _totals(level: Level, cents: Floats, of_row: Ints, groups: Groups) -> Floats
 def _refunds(table: RowTable, cents: Floats, level: Level, of_row: Ints, groups: Groups) -> Floats:
     """Cents that were refunded of each order, float64 [m]: by column, or all by its status."""
     m = len(groups.start)
-    told = np.round(once_or_sum(groups, table.refund) * 100)
+    by_column = np.round(once_or_sum(groups, table.refund) * 100)
     if not len(table.status) or not m:
-        return told
+        return by_column
     whole = np.array([o == "refunded" for o in table.outcomes], np.bool_)[table.status]
     each = np.where(whole & (cents > 0), cents, 0)
     if level == "order":
@@ -308,13 +308,13 @@ def _refunds(table: RowTable, cents: Floats, level: Level, of_row: Ints, groups:
     else:
         full = np.bincount(of_row, each, minlength=m)
     part = np.array([o == "partly refunded" for o in table.outcomes], np.bool_)[table.status]
-    unknown = int((np.bincount(of_row[part], minlength=m).astype(bool) & (told == 0)).sum())
+    unknown = int((np.bincount(of_row[part], minlength=m).astype(bool) & (by_column == 0)).sum())
     if unknown:
         table.notes.append(
             f"{unknown:,} orders are partly refunded, and no column says how much: they count in "
             "full. Name it with --map refund=COLUMN."
         )
-    return np.where(told > 0, told, full)
+    return np.where(by_column > 0, by_column, full)
 
 
 def _earliest(ts_ms: Ints, of_row: Ints, keep: NDArray[np.bool_], m: int) -> Ints:

@@ -63,24 +63,24 @@ class Report:
     def check(self, *, strict: bool = False, max_share: float = DEFAULT_MAX_LEFT_OUT) -> None:
         """Raises SettingsError if nothing is left, too large a share of the rows is wrong, or any
         row at all was left out in `strict`."""
-        told = self._told_left_out()
+        left = self._left_out_lines()
         if not self.rows:
             raise SettingsError(f"{self.name}: there are no rows below the header line.")
         if self.faults > max_share * self.rows:
             raise SettingsError(
                 f"{self.name}: {self.faults:,} of {self.rows:,} rows can't be used, more than "
-                f"{max_share:.0%}.{told}\nCheck --map, --tz, --dates, --decimal and --time-format, "
+                f"{max_share:.0%}.{left}\nCheck --map, --tz, --dates, --decimal and --time-format, "
                 "mend these rows, or allow a larger --max-left-out."
             )
         if strict and self.left_out:
-            left = sum(found.rows for found in self.left_out)
+            number = sum(found.rows for found in self.left_out)
             raise SettingsError(
-                f"{self.name}: {left:,} of {self.rows:,} rows are left out, and --strict allows "
-                f"none.{told}\nMend these rows, or run without --strict."
+                f"{self.name}: {number:,} of {self.rows:,} rows are left out, and --strict allows "
+                f"none.{left}\nMend these rows, or run without --strict."
             )
         if not self.orders and not self.returns and not self.clicks:
             raise SettingsError(
-                f"{self.name}: no order is left of {self.rows:,} rows.{told}\n"
+                f"{self.name}: no order is left of {self.rows:,} rows.{left}\n"
                 f"The mapping was: {self.mapping or 'none'}. Check --map, such as user=COLUMN."
             )
 
@@ -137,7 +137,7 @@ class Report:
             f"- {name}: {value}" for name, value in self.lines() if name not in ("file",)
         )
 
-    def _told_left_out(self) -> str:
+    def _left_out_lines(self) -> str:
         return "".join(
             f"\n  {f.rows:,} rows: {f.reason}"
             + (f" ({'; '.join(f.examples)})" if f.examples else "")

@@ -105,10 +105,10 @@ def open_sheet(
         return _parquet(path)
     if head.startswith((_ZIP, _OLE)):
         return _workbook(path, sheet, given)
-    told = next((words for mark, words in _OTHERS.items() if head.startswith(mark)), None)
-    if told is not None:
+    kind = next((words for mark, words in _OTHERS.items() if head.startswith(mark)), None)
+    if kind is not None:
         raise SettingsError(
-            f"{path.name} is {told}; export the orders as CSV, Parquet, JSON lines or Excel."
+            f"{path.name} is {kind}; export the orders as CSV, Parquet, JSON lines or Excel."
         )
     begins = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if begins.startswith((b"{", b"[")):

@@ -265,7 +265,7 @@ def _statuses(
     for i in np.argsort(-counts, kind="stable").tolist():
         by_outcome.setdefault(outcomes[i], []).append(f"{words[i]} {counts[i]:,}")
     choices["statuses"] = "; ".join(
-        f"{outcome}: {', '.join(told[:6])}" for outcome, told in by_outcome.items()
+        f"{outcome}: {', '.join(shown[:6])}" for outcome, shown in by_outcome.items()
         if outcome != "unknown"
     )  # fmt: skip
     if unknown := by_outcome.get("unknown"):

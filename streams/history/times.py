@@ -80,14 +80,14 @@ def read_times(name: str, column: Any, rules: TimeRules, clock: Any = None) -> T
     cells = cells_of(column)
     texts = cells.texts
     if rules.pattern is not None:
-        ms, told = _by_pattern(cells.words(), rules), rules.pattern
+        ms, read_as = _by_pattern(cells.words(), rules), rules.pattern
     else:
-        ms, told = _by_shape(name, texts, rules)
+        ms, read_as = _by_shape(name, texts, rules)
     padded = np.append(ms, UNREADABLE)
     found = padded[cells.codes]
     blank = cells.codes < 0
     unreadable = (found == UNREADABLE) & ~blank
-    return TimeColumn(np.where(blank | unreadable, 0, found), blank, unreadable, told)
+    return TimeColumn(np.where(blank | unreadable, 0, found), blank, unreadable, read_as)
 
 
 def _typed(column: Any, tz: tzinfo) -> TimeColumn:
@@ -158,21 +158,21 @@ def _by_shape(name: str, texts: Any, rules: TimeRules) -> tuple[NDArray[np.int64
     found = np.full(len(texts), UNREADABLE, np.int64)
     counts: dict[str, int] = {}
 
-    def take(told: str, ms: NDArray[np.int64]) -> None:
+    def take(read_as: str, ms: NDArray[np.int64]) -> None:
         fresh = (found == UNREADABLE) & (ms != UNREADABLE)
         found[fresh] = ms[fresh]
         if fresh.any():
-            counts[told] = counts.get(told, 0) + int(fresh.sum())
+            counts[read_as] = counts.get(read_as, 0) + int(fresh.sum())
 
-    for told, pattern in _SHAPES.items():
-        take(told, local_ms(parts_of(texts, pattern), rules.tz))
-    for told, ms in _epochs(texts, rules.now_ms, rules.tz):
-        take(told, ms)
+    for read_as, pattern in _SHAPES.items():
+        take(read_as, local_ms(parts_of(texts, pattern), rules.tz))
+    for read_as, ms in _epochs(texts, rules.now_ms, rules.tz):
+        take(read_as, ms)
     if (found == UNREADABLE).any():
-        told, ms = _digits(name, texts, rules)
-        take(told, ms)
-    told = ", ".join(sorted(counts, key=lambda t: -counts[t]))
-    return found, told or "nothing that is a time"
+        read_as, ms = _digits(name, texts, rules)
+        take(read_as, ms)
+    read_as = ", ".join(sorted(counts, key=lambda t: -counts[t]))
+    return found, read_as or "nothing that is a time"
 
 
 def _iso(texts: Any, tz: tzinfo) -> NDArray[np.int64] | None:
@@ -202,12 +202,12 @@ def _epochs(texts: Any, now_ms: int, tz: tzinfo) -> list[tuple[str, NDArray[np.i
     values = np.where(values < 1e21, values, np.nan)
     latest_ms = now_ms + 36_525 * DAY_MS
     found: list[tuple[str, NDArray[np.int64]]] = []
-    for told, per_ms in (
+    for read_as, per_ms in (
         ("epoch seconds", 1e-3), ("epoch milliseconds", 1.0), ("epoch microseconds", 1e3),
         ("epoch nanoseconds", 1e6),
     ):  # fmt: skip
         ms = values / per_ms
-        found.append((told, epoch_ms(ms, (ms >= EARLIEST_MS) & (ms < latest_ms))))
+        found.append((read_as, epoch_ms(ms, (ms >= EARLIEST_MS) & (ms < latest_ms))))
     # Excel counts days from 1899-12-30; 25,569 is 1970-01-01
     serial = np.round((values - 25_569) * 86_400) * 1000
     ok = (values >= 18_000) & (values < 100_000)

@@ -31,8 +31,8 @@ def _carded(outcomes: list[Outcome]) -> str:
 
 
 def _own_words(outcomes: list[Outcome]) -> str:
-    told = said(outcomes)
-    return told.split("Error: ", 1)[-1]
+    message = said(outcomes)
+    return message.split("Error: ", 1)[-1]
 
 
 def _mapping_and_read(outcomes: list[Outcome]) -> str:

@@ -73,19 +73,19 @@ class Done:
 
 def net(outcomes: list[Outcome]) -> str:
     """Orders, users, what came back and what is left, of each command."""
-    told = []
+    lines = []
     for outcome in outcomes:
         if outcome.exit_code:
-            told.append(said([outcome]))
+            lines.append(said([outcome]))
             continue
         read = outcome.history
         back = sum(read["returned"].values())
-        told.append(
+        lines.append(
             f"{read['orders']:,} orders of {read['users']:,}, "
             f"net {sum(read['revenue'].values()):,.2f}"
             + (f" ({back:,.2f} came back)" if back else "")
         )
-    return "; ".join(told)
+    return "; ".join(lines)
 
 
 def left_out(outcomes: list[Outcome]) -> str:

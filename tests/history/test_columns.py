@@ -93,8 +93,8 @@ def test_dates_in_two_orders_are_asked_about() -> None:
 
 def test_a_mistyped_date_does_not_unsettle_the_others() -> None:
     cells = [f"{d:02}/01/2024" for d in range(1, 32)] * 3
-    found, told = times(*cells, "01/32/2024")
-    assert told == "day-first dates"
+    found, read_as = times(*cells, "01/32/2024")
+    assert read_as == "day-first dates"
     assert found[-1] is None
     assert None not in found[:-1]
 

@@ -61,7 +61,7 @@ def test_archives_of_one_file(reading: Reader) -> None:
         reading(packed.getvalue(), name="orders.zip")
 
 
-@pytest.mark.parametrize(("data", "told"), [
+@pytest.mark.parametrize(("data", "message"), [
     (b"", "is empty"), (b"  \n", "is empty"), (b"%PDF-1.4", "a PDF"),
     (b"<html><table>", "web page"),
     (b"PAR1", "no Parquet file"), (b"PK\x03\x04x", "can't be unpacked"), (b"{", "no JSON object"),
@@ -70,8 +70,8 @@ def test_archives_of_one_file(reading: Reader) -> None:
     (b"1,17,2024-03-01,5\n2,18,2024-03-02,6\n", "holds values, not column names"),
     (b"order,user,date,total\n", "no rows below|no order is left|no rows"),
 ])  # fmt: skip
-def test_what_is_no_table_is_refused_in_words(reading: Reader, data: bytes, told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_what_is_no_table_is_refused_in_words(reading: Reader, data: bytes, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         reading(data).report.check()
 
 
@@ -79,8 +79,8 @@ def test_a_missing_file_and_a_folder_are_named(reading: Reader, tmp_path: Path) 
     from streams.history.read import read  # noqa: PLC0415
     from streams.history.table import ReadOptions  # noqa: PLC0415
 
-    for path, told in ((tmp_path / "no.csv", "No such file"), (tmp_path, "Is a directory")):
-        with pytest.raises(SettingsError, match=told):
+    for path, message in ((tmp_path / "no.csv", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(SettingsError, match=message):
             read(path, ReadOptions(), 0)
 
 

@@ -112,8 +112,8 @@ def ends_well(
     assert "mistake in Tideline" not in result.output, said
     assert "Traceback" not in result.output, said
     if result.exit_code:
-        told = result.stderr.strip().splitlines()
-        assert any(line.startswith(("Error: ", "Usage: ")) for line in told), said
+        lines = result.stderr.strip().splitlines()
+        assert any(line.startswith(("Error: ", "Usage: ")) for line in lines), said
 
 
 @pytest.mark.timeout(600)

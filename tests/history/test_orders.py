@@ -250,8 +250,8 @@ def test_impossible_times_are_counted_and_stretch_nothing(
 ) -> None:
     text = "user,date,total\n" + "a,2024-03-01,1\nb,2024-03-09,2\n" * 20 + f"a,{cell},3\n"
     history = reading(text)
-    ((told, rows),) = reasons(history).items()
-    assert told.startswith(reason)
+    ((why, rows),) = reasons(history).items()
+    assert why.startswith(reason)
     assert rows == 1
     assert history.report.last_ms == 1_709_942_400_000
     history.report.check()
@@ -287,10 +287,10 @@ def test_a_share_of_faults_stops_and_says_which_rows(reading: Reader) -> None:
 
 def test_the_report_is_whole_in_json_and_markdown(reading: Reader) -> None:
     report = reading(RETAIL).report
-    told = report.as_dict()
-    assert (told["rows"], told["orders"], told["users"], told["returns"]) == (5, 2, 2, 1)
-    assert told["revenue"] == {"": 6.35}
-    assert told["left_out"][0]["examples"] == ["line 5"]
-    assert told["from"] == "2024-03-01T10:00:00+00:00"
+    found = report.as_dict()
+    assert (found["rows"], found["orders"], found["users"], found["returns"]) == (5, 2, 2, 1)
+    assert found["revenue"] == {"": 6.35}
+    assert found["left_out"][0]["examples"] == ["line 5"]
+    assert found["from"] == "2024-03-01T10:00:00+00:00"
     for words in ("mapping: user=CustomerID", "1 rows: no user (guest) (line 5)", "revenue: 6.35"):
         assert words in report.markdown()
