@@ -52,9 +52,8 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.clickhouse", "streams.core", "streams.kafka", "streams.settings",
         "streams.shard",
     },
-    "streams.replay": {
-        "schemas", "streams.background", "streams.core", "streams.kafka", "streams.settings",
-    },
+    "streams.replay": {"schemas", "streams.background", "streams.kafka", "streams.settings"},
+    "streams.history": {"schemas", "streams.replay"},
     "streams.evaluation": {
         "schemas", "models", "streams.core", "streams.kafka", "streams.replay", "streams.shard",
     },
@@ -74,8 +73,8 @@ RULES: dict[str, set[str]] = {
     },
     "streams.commands": {
         "schemas", "models", "streams.clickhouse", "streams.demo", "streams.evaluation",
-        "streams.kafka", "streams.lag", "streams.learner", "streams.local", "streams.ops",
-        "streams.privacy", "streams.replay", "streams.settings", "streams.shard",
+        "streams.history", "streams.kafka", "streams.lag", "streams.learner", "streams.local",
+        "streams.ops", "streams.privacy", "streams.replay", "streams.settings", "streams.shard",
         "streams.stopping", "streams.telemetry", "streams.worker",
     },
     "streams.cli": {"schemas", "streams.commands", "streams.stopping"},
