@@ -89,11 +89,6 @@ class LocalServer(ABC):
         if child is not None:
             child.kill()
 
-    def restart(self) -> Self:
-        """Stop, then start on the same data and port."""
-        self.stop()
-        return self.start()
-
     def __enter__(self) -> Self:
         return self.start()
 

@@ -49,7 +49,7 @@ PENDING_ROWS = 8_000  # and this for the half million rows that may wait
 
 
 @pytest.mark.full
-@pytest.mark.fault("ClickHouse down for a minute: bounded memory, paused, lag told")
+@pytest.mark.fault("ClickHouse down for a minute: bounded memory, paused, lag reported")
 def test_clickhouse_down_for_long_is_waited_for_in_bounded_memory(
     fault: Drill, own_server: ChdbServer
 ) -> None:

@@ -38,7 +38,7 @@ def recreate(here: World, topics: list[str]) -> None:
     create_missing(here.settings)
 
 
-@pytest.mark.fault("input topics deleted and made anew, {when}")
+@pytest.mark.fault("input topics deleted and recreated, {when}")
 @pytest.mark.parametrize("when", ["while no worker runs", "while a worker runs"])
 def test_recreated_input_topics_are_detected(fault: Drill, when: str) -> None:
     here = settled(fault)
@@ -172,7 +172,7 @@ def test_a_damaged_journal_is_refused_with_the_reason(fault: Drill, what: str) -
     fault.refused(fault.worker("after"), topic, "not a journal record")
 
 
-@pytest.mark.fault("journal deleted and made anew")
+@pytest.mark.fault("journal deleted and recreated")
 def test_a_recreated_journal_is_refused_with_the_reason(fault: Drill) -> None:
     here = settled(fault)
     topic = here.settings.topic_names.journal

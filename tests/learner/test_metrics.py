@@ -55,8 +55,8 @@ def test_each_change_counts_once() -> None:
         MemoryLog(), "learner", load_artifact(default_artifact_path()).manifest
     )
     assert values(metrics)["tideline_drifts_total/loss"] == 0
-    for told in ([drift("a", "loss")], [drift("a", "loss"), drift("b", "feature")]):
-        published = snapshot(*told)
+    for reported in ([drift("a", "loss")], [drift("a", "loss"), drift("b", "feature")]):
+        published = snapshot(*reported)
         show(metrics, published, service.new_drifts(published))
     show(metrics, published, service.new_drifts(published))
     found = values(metrics)

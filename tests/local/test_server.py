@@ -43,7 +43,8 @@ def test_a_server_answers_after_its_start_and_keeps_its_port() -> None:
         assert server.bootstrap == f"127.0.0.1:{port}"
         assert server.process is not None
         assert server.process.running
-        server.restart()
+        server.stop()
+        server.start()
         assert server.port == port
         assert server.pid != pid
     assert server.pid is None

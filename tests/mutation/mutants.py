@@ -25,8 +25,8 @@ _COMPUTED: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult,
     ast.Div: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
 }  # fmt: skip
-_TOLD = {"debug", "info", "warning", "error", "exception"}
-"""Of a logger: what is only told is not mutated, and neither are errors' texts."""
+_LOGGED = {"debug", "info", "warning", "error", "exception"}
+"""Of a logger: what is only logged is not mutated, and neither are errors' texts."""
 
 
 _SWAP = "swapped with the next statement"
@@ -158,7 +158,7 @@ def _apply(tree: ast.Module, node: ast.AST, what: str) -> None:
 
 def _function_around(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> str | None:
     """The outermost function around a node. None where nothing is mutated: outside of functions, in
-    signatures and annotations, in what is told, and in an error's text."""
+    signatures and annotations, in what is logged, and in an error's text."""
     names: list[str] = []
     in_function = False
     while node in parents:
@@ -183,7 +183,7 @@ def _tells(value: ast.expr) -> bool:
     return (
         isinstance(value, ast.Call)
         and isinstance(value.func, ast.Attribute)
-        and value.func.attr in _TOLD
+        and value.func.attr in _LOGGED
         and isinstance(value.func.value, ast.Name)
     )
 

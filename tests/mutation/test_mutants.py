@@ -87,7 +87,7 @@ def test_faults_are_found_in_functions_and_neither_in_signatures_nor_in_texts(
     swapped = [text for _, what, text in shown if what == "swapped with the next statement"]
     assert swapped == ["self.coins.append(coin)"]
     texts = {text for _, _, text in shown}
-    assert "coin + 1" not in texts  # told only
+    assert "coin + 1" not in texts  # only logged
     assert "9" not in texts
     assert "3" not in texts
 
