@@ -18,8 +18,13 @@ from streams.core.features import DAY_MS, HALF_LIVES_MS
 from streams.core.state.columns import DECAYED
 from streams.core.state.shard_state import ShardState
 from streams.kernels.counting import (
+    Batch,
     Cells,
-    Measures,
+    LastTimes,
+    Pairs,
+    Seen,
+    Touched,
+    Weighted,
     add_decayed,
     event_cells,
     newest,
@@ -31,18 +36,12 @@ from streams.kernels.counting import (
 __all__ = ["Applied", "admit", "apply", "forget", "forget_some"]
 
 PAIR_TILE_MS: Final = 300_000  # the finest tile: from it every window's tile follows
-_COUNT: Final = {name: i for i, name in enumerate(COUNT_MEASURES)}
 _MONEY: Final = {name: i for i, name in enumerate(MONEY_MEASURES)}
 # An event's kind is its count measure: clicks come first in both, then the three kinds of orders.
 assert COUNT_MEASURES[: KIND_PLACED + 3] == (*CLICK_TYPES, "orders", "cancellations", "returns")  # noqa: S101
-_MEASURES: Final = Measures(
-    *(_COUNT[name] for name in ("order_lines", "coupon_orders", "rating_tenths", "ratings")),
-    *(_COUNT[name] for name in ("distinct_items", "distinct_categories", "sessions")),
-)
 _MONEY_OF_KIND: Final = np.array(
     [0] * KIND_PLACED + [_MONEY["revenue_cents"], _MONEY["refund_cents"], _MONEY["refund_cents"]]
 )
-_PAIR_SALTS: Final = np.array([1, 2, 3], np.uint64)  # item, category, session
 _NOT_YET: Final = np.iinfo(np.int64).max  # later than any time, for a running minimum
 _FORGET_PER_STEP: Final = 1 << 16  # entries looked at: about a millisecond
 _TIDIED_PER_STEP: Final = 8  # blocks of parked users: a millisecond again
@@ -99,9 +98,10 @@ def apply(state: ShardState, events: Events, fresh: NDArray[np.int64]) -> NDArra
     rows = state.rows_of(users)
     kind = events.kind[fresh]
     ts_ms = events.ts_ms[fresh]
-    _count(state, events, fresh, rows, kind, ts_ms)
+    batch = Batch(rows, kind, ts_ms)
+    _count(state, events, fresh, batch)
     c = state.columns
-    remember(c.last_seen_ms, c.last_activity_ms, c.first_seen_ms, rows, kind, ts_ms)
+    remember(LastTimes(c.last_seen_ms, c.last_activity_ms, c.first_seen_ms), batch)
     placed = kind == KIND_PLACED
     cents = events.amount_cents[fresh]
     ordered = np.flatnonzero(placed)
@@ -112,20 +112,14 @@ def apply(state: ShardState, events: Events, fresh: NDArray[np.int64]) -> NDArra
     return rows
 
 
-def _count(
-    state: ShardState,
-    events: Events,
-    fresh: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    kind: NDArray[np.int8],
-    ts_ms: NDArray[np.int64],
-) -> None:
+def _count(state: ShardState, events: Events, fresh: NDArray[np.int64], batch: Batch) -> None:
     """Counts and money into the windows; distinct items, categories and sessions exactly.
 
     A window reaches to the present, so it covers a (user, item) pair iff it covers the pair's
     newest tile. When a pair is seen in a newer tile its one moves there; an older sighting
     changes nothing.
     """
+    rows, kind, ts_ms = batch
     at = np.flatnonzero(kind >= KIND_PLACED)
     if len(at):
         cents, discount = events.amount_cents[fresh[at]], events.discount_cents[fresh[at]]
@@ -133,39 +127,32 @@ def _count(
         off = np.flatnonzero((kind[at] == KIND_PLACED) & (discount > 0))
         measure = np.full(len(off), _MONEY["discount_cents"], np.int64)
         state.money.add(rows[at[off]], measure, discount[off], ts_ms[at[off]])
-    keys, owner, ends = _pairs(events, fresh, rows)
-    tile = (ts_ms // PAIR_TILE_MS).astype(np.int32)[owner]
-    before, is_new = state.pairs.see(keys, tile)
-    room = 4 * len(rows) + 2 * len(keys)
+    pairs = _pairs(events, fresh, rows)
+    tile = (ts_ms // PAIR_TILE_MS).astype(np.int32)[pairs.owner]
+    seen = Seen(tile, *state.pairs.see(pairs.keys, tile))
+    room = 4 * len(rows) + 2 * len(pairs.keys)
     cells = Cells(
         np.empty(room, np.int64), np.empty(room, np.int64),
         np.empty(room, np.int32), np.empty(room, np.int64),
     )  # fmt: skip
     n = event_cells(
-        rows, kind, ts_ms, events.rating_tenths[fresh], events.order_lines[fresh],
-        events.coupon[fresh], KIND_PLACED, _MEASURES, cells,
-    )  # fmt: skip
-    n = pair_cells(
-        rows, owner, ends, tile, before, is_new, PAIR_TILE_MS, _MEASURES, cells, n
-    )  # fmt: skip
+        batch, events.rating_tenths[fresh], events.order_lines[fresh], events.coupon[fresh], cells
+    )
+    n = pair_cells(rows, pairs, seen, PAIR_TILE_MS, cells, n)
     state.counts.add(cells.rows[:n], cells.measures[:n], cells.deltas[:n], cells.ts_ms[:n])
 
 
-def _pairs(
-    events: Events, fresh: NDArray[np.int64], rows: NDArray[np.int64]
-) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-    """What `pair_keys` gives: keys, their events' places in `rows`, and where each kind ends."""
-    of_event = np.full(len(events), -1, np.int64)
-    of_event[fresh] = np.arange(len(fresh))
+def _pairs(events: Events, fresh: NDArray[np.int64], rows: NDArray[np.int64]) -> Pairs:
+    """The pairs that the fresh events contain."""
+    place = np.full(len(events), -1, np.int64)
+    place[fresh] = np.arange(len(fresh))
     lines = events.lines
     room = 2 * len(lines.event) + len(rows)
-    keys, owner = np.empty(room, np.uint64), np.empty(room, np.int64)
-    ends = np.empty(3, np.int64)
-    pair_keys(
-        rows, of_event, lines.event, lines.item, lines.category, events.session[fresh],
-        _PAIR_SALTS, keys, owner, ends,
-    )  # fmt: skip
-    return keys[: ends[2]], owner[: ends[2]], ends
+    pairs = Pairs(np.empty(room, np.uint64), np.empty(room, np.int64), np.empty(3, np.int64))
+    session = events.session[fresh]
+    pair_keys(rows, Touched(place, lines.event, lines.item, lines.category, session), pairs)
+    used = pairs.ends[2]
+    return Pairs(pairs.keys[:used], pairs.owner[:used], pairs.ends)
 
 
 def _orders(
@@ -220,7 +207,7 @@ def _decay(
     faded = np.exp2(-(at - before)[:, None] / HALF_LIVES_MS[::3])
     weight = np.exp2(-(at[which] - ts_ms)[:, None] / HALF_LIVES_MS[::3])
     added = np.zeros((len(users), DECAYED))
-    add_decayed(c.decayed, users, faded, which, weight, placed, cents, added)
+    add_decayed(c.decayed, users, faded, Weighted(which, weight, placed, cents), added)
     c.decayed_at_ms[users] = at
 
 

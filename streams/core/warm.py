@@ -23,8 +23,8 @@ from streams.core.state.shard_state import ShardState
 from streams.core.state.u64map import U64Map
 from streams.core.state.windows import WindowSums
 from streams.core.texts import Texts
-from streams.kernels.cells import DIGITS, combine_cells
-from streams.kernels.record_batches import read_batch
+from streams.kernels.cells import DIGITS, Entries, combine_cells
+from streams.kernels.record_batches import Batch, RecordColumns, read_batch
 
 __all__ = ["compile_kernels"]
 
@@ -43,10 +43,8 @@ def compile_kernels() -> None:
         at = np.array([_AT_MS])
         decode(Records.of(np.zeros(1, np.int64), at, [b"u"], [value]), source, rules)
     longs, ints = np.zeros((4, 1), np.int64), np.zeros((2, 1), np.int32)
-    read_batch(
-        np.frombuffer(_BATCH, np.uint8), 0, len(_BATCH), 0, 0, -1,
-        longs[0], longs[1], longs[2], ints[0], longs[3], ints[1],
-    )  # fmt: skip
+    columns = RecordColumns(longs[0], longs[1], longs[2], ints[0], longs[3], ints[1])
+    read_batch(np.frombuffer(_BATCH, np.uint8), Batch(0, len(_BATCH), 0, 0, -1), columns)
     _compile_state_kernels()
 
 
@@ -61,8 +59,8 @@ def _compile_state_kernels() -> None:
             sums.advance(at_ms + _LATER_MS)  # it leaves every window
     _compile_counting()
     _compile_features()
-    cell, spare = np.zeros(1, np.uint32), np.zeros(1, np.uint32)
-    combine_cells(cell, one.copy(), spare, one.copy(), np.zeros(DIGITS, np.int64))
+    entries, spare = (Entries(np.zeros(1, np.uint32), one.copy()) for _ in range(2))
+    combine_cells(entries, spare, np.zeros(DIGITS, np.int64))
     users = UserDirectory()
     users.rows_of(Texts.of(["u"]))
     users.release(row)

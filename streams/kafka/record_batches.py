@@ -11,7 +11,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from streams.core.events.records import Records
-from streams.kernels.record_batches import read_batch
+from streams.kernels.record_batches import Batch, RecordColumns, read_batch
 
 __all__ = ["is_v2", "read_batches"]
 
@@ -110,17 +110,17 @@ def _unpack(packed: bytes, codec: int) -> bytes:
 
 def _read(data: NDArray[np.uint8], start: int, stop: int, header: _Header) -> Records:
     n = min(header.records, stop - start)  # a record takes more than a byte
-    columns = Records(
-        np.empty(n, np.int64), np.empty(n, np.int64), data,
+    columns = RecordColumns(
+        np.empty(n, np.int64), np.empty(n, np.int64),
         np.empty(n, np.int64), np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int32),
     )  # fmt: skip
-    if not read_batch(
-        data, start, stop, header.base_offset, header.base_ms, header.appended_ms,
-        columns.offsets, columns.timestamps_ms,
-        columns.key_at, columns.key_bytes, columns.value_at, columns.value_bytes,
-    ):  # fmt: skip
+    batch = Batch(start, stop, header.base_offset, header.base_ms, header.appended_ms)
+    if not read_batch(data, batch, columns):
         raise ValueError(f"the batch at offset {header.base_offset} can't be read")
-    return columns
+    return Records(
+        columns.offsets, columns.timestamps_ms, data,
+        columns.key_at, columns.key_bytes, columns.value_at, columns.value_bytes,
+    )  # fmt: skip
 
 
 def _joined(parts: list[Records]) -> Records:

@@ -1,28 +1,37 @@
-"""Sorts the cells of a window's log and adds up what is said of the same cell.
+"""Sorts the entries of a window's log by cell and adds up those of the same cell.
 
-numpy's stable sort of 32-bit numbers compares them; counting digits takes a fifth of its time here.
+numpy's stable sort of 32-bit numbers compares them; a radix sort takes a fifth of its time here.
 (Least significant digit first: Knuth, vol. 3, 5.2.5, algorithm R.)
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.kernels.jit import kernel
 
-__all__ = ["DIGITS", "combine_cells"]
+__all__ = ["DIGITS", "Entries", "combine_cells"]
 
 _BITS: Final = 11
 DIGITS: Final = 1 << _BITS
-"""Counters that sorting needs."""
-_FEW: Final = 64  # so few are sorted by insertion: cheaper than clearing the counters
+"""Counters that the sort needs."""
+_FEW: Final = 64  # up to here insertion sort is faster: clearing the counters costs more
+
+
+class Entries(NamedTuple):
+    """k additions to cells of a table. cells: uint32 [k], row * measures + measure; deltas: signed
+    integers [k]."""
+
+    cells: NDArray[np.uint32]
+    deltas: NDArray[Any]
 
 
 @kernel
-def _insertion_sort(cells: NDArray[np.uint32], deltas: NDArray[np.int64]) -> None:
+def _insertion_sort(entries: Entries) -> None:
+    cells, deltas = entries.cells, entries.deltas
     for i in range(1, len(cells)):
         cell, delta = cells[i], deltas[i]
         at = i
@@ -33,9 +42,10 @@ def _insertion_sort(cells: NDArray[np.uint32], deltas: NDArray[np.int64]) -> Non
 
 
 @kernel
-def _combine(cells: NDArray[np.uint32], deltas: NDArray[np.int64]) -> int:
-    """Of ascending cells, one entry each, without those that sum to 0. Returns how many are left,
-    at the front of both arrays."""
+def _combine(entries: Entries) -> int:
+    """Merge entries of ascending cells: one per cell, none that sums to 0. Returns how many are
+    left, at the front of both arrays."""
+    cells, deltas = entries.cells, entries.deltas
     n, i = 0, 0
     while i < len(cells):
         cell, total = cells[i], deltas[i]
@@ -50,21 +60,18 @@ def _combine(cells: NDArray[np.uint32], deltas: NDArray[np.int64]) -> int:
 
 
 @kernel
-def combine_cells(
-    cells: NDArray[np.uint32],
-    deltas: NDArray[np.int64],
-    spare_cells: NDArray[np.uint32],
-    spare_deltas: NDArray[np.int64],
-    starts: NDArray[np.int64],
-) -> tuple[int, bool]:
-    """Sort k cells with their deltas, one entry per cell, entries that sum to 0 dropped.
+def combine_cells(entries: Entries, spare: Entries, starts: NDArray[np.int64]) -> tuple[int, bool]:
+    """Sort k entries by cell and merge those of one cell; entries that sum to 0 are dropped.
 
-    All arrays are [k], but for `starts`, which is [DIGITS]; all are written to. Returns how many
-    entries are left, and whether they are at the front of the spare arrays.
+    deltas: int64 [k]. `spare` has the shape of `entries`; starts: int64 [DIGITS], scratch space.
+    All are overwritten. Returns how many entries are left, and whether they are at the front of
+    `spare` and not of `entries`.
     """
+    cells, deltas = entries.cells, entries.deltas
+    spare_cells, spare_deltas = spare.cells, spare.deltas
     if len(cells) <= _FEW:
-        _insertion_sort(cells, deltas)
-        return _combine(cells, deltas), False
+        _insertion_sort(entries)
+        return _combine(entries), False
     most = np.uint32(0)
     for i in range(len(cells)):
         most = max(most, cells[i])
@@ -88,4 +95,4 @@ def combine_cells(
         deltas, spare_deltas = spare_deltas, deltas
         swapped = not swapped
         shift += np.uint32(_BITS)
-    return _combine(cells, deltas), swapped
+    return _combine(spare if swapped else entries), swapped

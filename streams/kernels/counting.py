@@ -1,21 +1,27 @@
-"""What a batch of events adds to a state, worked out in one pass over the events each.
+"""What a batch of events adds to a state, in one pass over the events each.
 
-`streams.core.apply` says what it means. Cells are (row, measure, delta, time), written one behind
-the other into four arrays.
+`streams.core.apply` says what it means.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.features import COUNT_MEASURES
 from streams.kernels.jit import kernel
 
 __all__ = [
+    "PAIR_SALTS",
+    "Batch",
     "Cells",
-    "Measures",
+    "LastTimes",
+    "Pairs",
+    "Seen",
+    "Touched",
+    "Weighted",
     "add_decayed",
     "event_cells",
     "group",
@@ -28,21 +34,31 @@ __all__ = [
 _Longs = NDArray[np.int64]
 _Hashes = NDArray[np.uint64]
 
+PAIR_SALTS: Final = np.array([1, 2, 3], np.uint64)
+"""Of (user, item), (user, category) and (user, session): without them an item and a category of one
+name would be one pair."""
+_PLACED: Final = COUNT_MEASURES.index("orders")  # an event's kind is its count measure
+_ORDER_LINES: Final = COUNT_MEASURES.index("order_lines")
+_COUPON_ORDERS: Final = COUNT_MEASURES.index("coupon_orders")
+_RATING_TENTHS: Final = COUNT_MEASURES.index("rating_tenths")
+_RATINGS: Final = COUNT_MEASURES.index("ratings")
+_SESSIONS: Final = COUNT_MEASURES.index("sessions")
+_ITEMS: Final = COUNT_MEASURES.index("distinct_items")
+_CATEGORIES: Final = COUNT_MEASURES.index("distinct_categories")
 
-class Measures(NamedTuple):
-    """Which count measure is which."""
 
-    order_lines: int
-    coupon_orders: int
-    rating_tenths: int
-    ratings: int
-    items: int
-    categories: int
-    sessions: int
+class Batch(NamedTuple):
+    """k events that count. rows: int64 [k], of their users; kind: int8 [k]; ts_ms: int64 [k], ms
+    since 1970 UTC."""
+
+    rows: _Longs
+    kind: NDArray[np.int8]
+    ts_ms: _Longs
 
 
 class Cells(NamedTuple):
-    """Room for cells: rows, measures and times int64 [m], deltas int32 [m]."""
+    """Room for m cells of window sums: rows, measures and times (ms) int64 [m], deltas int32 [m].
+    They are appended from the front."""
 
     rows: _Longs
     measures: _Longs
@@ -50,8 +66,61 @@ class Cells(NamedTuple):
     ts_ms: _Longs
 
 
+class Touched(NamedTuple):
+    """m items that n events name. place: int64 [n], each event's place among the k that count, or
+    -1; event: int32 [m], each item's event; item, category: uint64 [m], hashes, 0 if missing;
+    session: uint64 [k], of the events that count, 0 if missing."""
+
+    place: _Longs
+    event: NDArray[np.int32]
+    item: _Hashes
+    category: _Hashes
+    session: _Hashes
+
+
+class Pairs(NamedTuple):
+    """Room for keys of pairs: first (user, item), then (user, category), then (user, session).
+
+    keys: uint64 [2 m + k]; owner: int64 [2 m + k], each pair's place among the k events that count;
+    ends: int64 [3], where each kind ends.
+    """
+
+    keys: _Hashes
+    owner: _Longs
+    ends: _Longs
+
+
+class Seen(NamedTuple):
+    """When pairs were seen, as tiles. tile: int32 [p], now; before: int32 [p], the newest one until
+    then; is_new: bool [p], never until then."""
+
+    tile: NDArray[np.int32]
+    before: NDArray[np.int32]
+    is_new: NDArray[np.bool_]
+
+
+class LastTimes(NamedTuple):
+    """Columns of the state, ms since 1970 UTC: last_seen_ms int64 [rows, kinds]; last_activity_ms,
+    first_seen_ms int64 [rows]."""
+
+    last_seen_ms: _Longs
+    last_activity_ms: _Longs
+    first_seen_ms: _Longs
+
+
+class Weighted(NamedTuple):
+    """k events with their weights. user: int64 [k], place among the users of the batch; weight:
+    float64 [k, H], for each half-life; placed: bool [k], whether it is an order; cents: int64 [k],
+    the order's amount."""
+
+    user: _Longs
+    weight: NDArray[np.float64]
+    placed: NDArray[np.bool_]
+    cents: _Longs
+
+
 @kernel
-def _put(cells: Cells, n: int, row: int, measure: int, delta: int, ts_ms: Any) -> int:
+def _append(cells: Cells, n: int, row: int, measure: int, delta: int, ts_ms: Any) -> int:
     cells.rows[n] = row
     cells.measures[n] = measure
     cells.deltas[n] = delta
@@ -61,10 +130,11 @@ def _put(cells: Cells, n: int, row: int, measure: int, delta: int, ts_ms: Any) -
 
 @kernel
 def group(rows: _Longs, marks: NDArray[np.int32], distinct: _Longs, which: _Longs) -> int:
-    """Number the distinct rows in the order of their first place: which[i] is rows[i]'s number and
-    distinct[number] the row. Returns how many there are.
+    """Number the distinct rows in the order in which they first occur.
 
-    marks: int32, one place for every row there can be; all 0 before and after.
+    rows: int64 [k]. Sets which[i], int64 [k], to the number of rows[i], and distinct[number], int64
+    [k], to the row; returns how many there are. marks: int32, one per row of the state; all 0
+    before and after.
     """
     n = 0
     for i in range(len(rows)):
@@ -81,31 +151,31 @@ def group(rows: _Longs, marks: NDArray[np.int32], distinct: _Longs, which: _Long
 
 @kernel
 def event_cells(
-    rows: _Longs,
-    kind: NDArray[np.int8],
-    ts_ms: _Longs,
+    batch: Batch,
     rating_tenths: NDArray[np.int32],
     order_lines: NDArray[np.int32],
     coupon: NDArray[np.bool_],
-    placed: int,
-    measures: Measures,
     cells: Cells,
 ) -> int:
-    """The cells of k events themselves: one of its kind's measure (which is the kind), and what
-    orders and ratings add. At most four each. Returns how many were written."""
+    """Write the cells of k events themselves: one of its kind's measure, and what orders and
+    ratings add; at most four per event. Returns how many were written.
+
+    rating_tenths: int32 [k], tenths of a star, 0 for none; order_lines: int32 [k]; coupon: bool
+    [k].
+    """
     n = 0
-    for i in range(len(rows)):
-        row, at = rows[i], ts_ms[i]
-        n = _put(cells, n, row, kind[i], 1, at)
+    for i in range(len(batch.rows)):
+        row, kind, at = batch.rows[i], batch.kind[i], batch.ts_ms[i]
+        n = _append(cells, n, row, kind, 1, at)
         if rating_tenths[i] != 0:
-            n = _put(cells, n, row, measures.rating_tenths, rating_tenths[i], at)
+            n = _append(cells, n, row, _RATING_TENTHS, rating_tenths[i], at)
         if rating_tenths[i] > 0:
-            n = _put(cells, n, row, measures.ratings, 1, at)
-        if kind[i] == placed:
+            n = _append(cells, n, row, _RATINGS, 1, at)
+        if kind == _PLACED:
             if order_lines[i] != 0:
-                n = _put(cells, n, row, measures.order_lines, order_lines[i], at)
+                n = _append(cells, n, row, _ORDER_LINES, order_lines[i], at)
             if coupon[i]:
-                n = _put(cells, n, row, measures.coupon_orders, 1, at)
+                n = _append(cells, n, row, _COUPON_ORDERS, 1, at)
     return n
 
 
@@ -119,97 +189,67 @@ def _mixed(a: np.uint64, b: np.uint64) -> np.uint64:
 
 
 @kernel
-def pair_keys(
-    rows: _Longs,
-    of_event: _Longs,
-    line_event: NDArray[np.int32],
-    item: _Hashes,
-    category: _Hashes,
-    session: _Hashes,
-    salts: _Hashes,
-    keys: _Hashes,
-    owner: _Longs,
-    ends: _Longs,
-) -> None:
-    """Keys of (user, item), then of (user, category), then of (user, session): what is 0 is not
-    there. owner: whose each is, as a place in `rows`. ends: int64 [3], where each kind's keys end.
+def pair_keys(rows: _Longs, touched: Touched, pairs: Pairs) -> None:
+    """Write the pairs that the events contain into `pairs`. rows: int64 [k].
 
-    rows: int64 [k] of the events that count; of_event: place in it of each event, or -1;
-    line_event, item, category: [m]; session: [k]. keys and owner have room for 2 m + k.
-
-    Keys are made of rows, not names: who comes back after an erasure has another row and starts
-    from zero, and nobody can ask what is left here about a name.
+    Keys are made of rows, not ids: a user who comes back after an erasure has another row and
+    starts from zero, and the keys that are left here can't be matched with an id.
     """
     n = 0
     for part in range(2):
-        hashes = item if part == 0 else category
-        for i in range(len(line_event)):
-            place = of_event[line_event[i]]
+        hashes = touched.item if part == 0 else touched.category
+        for i in range(len(touched.event)):
+            place = touched.place[touched.event[i]]
             if place >= 0 and hashes[i] != 0:
                 user = np.uint64(rows[place]) << np.uint64(2)
-                keys[n], owner[n] = _mixed(user ^ salts[part], hashes[i]), place
+                pairs.keys[n] = _mixed(user ^ PAIR_SALTS[part], hashes[i])
+                pairs.owner[n] = place
                 n += 1
-        ends[part] = n
+        pairs.ends[part] = n
     for i in range(len(rows)):
-        if session[i] != 0:
+        if touched.session[i] != 0:
             user = np.uint64(rows[i]) << np.uint64(2)
-            keys[n], owner[n] = _mixed(user ^ salts[2], session[i]), i
+            pairs.keys[n] = _mixed(user ^ PAIR_SALTS[2], touched.session[i])
+            pairs.owner[n] = i
             n += 1
-    ends[2] = n
+    pairs.ends[2] = n
 
 
 @kernel
-def pair_cells(
-    rows: _Longs,
-    owner: _Longs,
-    ends: _Longs,
-    tile: NDArray[np.int32],
-    before: NDArray[np.int32],
-    is_new: NDArray[np.bool_],
-    tile_ms: int,
-    measures: Measures,
-    cells: Cells,
-    n: int,
-) -> int:
-    """A pair's one goes to its newest tile, away from the one where it was `before`. Written from n
-    on, two cells a pair at most; returns where they end."""
-    for i in range(len(owner)):
-        measure = measures.sessions
-        if i < ends[0]:
-            measure = measures.items
-        elif i < ends[1]:
-            measure = measures.categories
-        row = rows[owner[i]]
-        if is_new[i]:
-            n = _put(cells, n, row, measure, 1, np.int64(tile[i]) * tile_ms)
-        elif tile[i] > before[i]:
-            n = _put(cells, n, row, measure, 1, np.int64(tile[i]) * tile_ms)
-            n = _put(cells, n, row, measure, -1, np.int64(before[i]) * tile_ms)
+def pair_cells(rows: _Longs, pairs: Pairs, seen: Seen, tile_ms: int, cells: Cells, n: int) -> int:
+    """Write the cells of pairs, from n on: a pair counts 1 in its newest tile and leaves the one
+    before. At most two per pair. rows: int64 [k]. Returns where they end.
+    """
+    for i in range(len(pairs.owner)):
+        measure = _SESSIONS
+        if i < pairs.ends[0]:
+            measure = _ITEMS
+        elif i < pairs.ends[1]:
+            measure = _CATEGORIES
+        row = rows[pairs.owner[i]]
+        if seen.is_new[i]:
+            n = _append(cells, n, row, measure, 1, np.int64(seen.tile[i]) * tile_ms)
+        elif seen.tile[i] > seen.before[i]:
+            n = _append(cells, n, row, measure, 1, np.int64(seen.tile[i]) * tile_ms)
+            n = _append(cells, n, row, measure, -1, np.int64(seen.before[i]) * tile_ms)
     return n
 
 
 @kernel
-def remember(
-    last_seen_ms: _Longs,
-    last_activity_ms: _Longs,
-    first_seen_ms: _Longs,
-    rows: _Longs,
-    kind: NDArray[np.int8],
-    ts_ms: _Longs,
-) -> None:
-    """When k events happened, into the columns of the state: by kind, of any kind, and the first
-    one, for which 0 means never."""
-    for i in range(len(rows)):
-        row, at = rows[i], ts_ms[i]
-        last_seen_ms[row, kind[i]] = max(last_seen_ms[row, kind[i]], at)
-        last_activity_ms[row] = max(last_activity_ms[row], at)
-        first = first_seen_ms[row]
-        first_seen_ms[row] = at if first == 0 else min(first, at)
+def remember(times: LastTimes, batch: Batch) -> None:
+    """Write when k events happened into the state: the last of each kind, the last of any kind, and
+    the first one, for which 0 means never."""
+    for i in range(len(batch.rows)):
+        row, kind, at = batch.rows[i], batch.kind[i], batch.ts_ms[i]
+        times.last_seen_ms[row, kind] = max(times.last_seen_ms[row, kind], at)
+        times.last_activity_ms[row] = max(times.last_activity_ms[row], at)
+        first = times.first_seen_ms[row]
+        times.first_seen_ms[row] = at if first == 0 else min(first, at)
 
 
 @kernel
 def newest(at_ms: _Longs, which: _Longs, ts_ms: _Longs) -> None:
-    """Raise at_ms[which[i]] to ts_ms[i]."""
+    """Raise at_ms[which[i]] to ts_ms[i] if it is lower. which, ts_ms: int64 [k]."""
     for i in range(len(which)):
         at_ms[which[i]] = max(at_ms[which[i]], ts_ms[i])
 
@@ -217,30 +257,28 @@ def newest(at_ms: _Longs, which: _Longs, ts_ms: _Longs) -> None:
 @kernel
 def add_decayed(
     decayed: NDArray[np.float64],
-    users: _Longs,
+    rows: _Longs,
     faded: NDArray[np.float64],
-    which: _Longs,
-    weight: NDArray[np.float64],
-    placed: NDArray[np.bool_],
-    cents: _Longs,
+    events: Weighted,
     added: NDArray[np.float64],
 ) -> None:
-    """decayed[users] = decayed[users] * faded + the events, each by its weight.
+    """decayed[rows] = decayed[rows] * faded + the events, each by its weight.
 
-    Per half-life: orders, revenue and activity. faded: float64 [users, H]; weight: float64 [k, H];
-    added: zeros [users, 3 H]. The events are added up first, in their order, and then to what
-    there was: replay depends on that.
+    decayed: float64 [users, 3 H], for each half-life orders, revenue (currency) and activity. rows:
+    int64 [u], the batch's users; faded: float64 [u, H]; added: zeros, float64 [u, 3 H]. The events
+    are summed first, in their order, and then added to the rest: replay depends on that.
     """
-    halves = weight.shape[1]
-    for i in range(len(which)):
-        user: Any = which[i]
+    halves = events.weight.shape[1]
+    for i in range(len(events.user)):
+        user: Any = events.user[i]
         for h in range(halves):
-            if placed[i]:
-                added[user, 3 * h] += weight[i, h]
-                added[user, 3 * h + 1] += weight[i, h] * (cents[i] / 100.0)
-            added[user, 3 * h + 2] += weight[i, h]
-    for u in range(len(users)):
+            weight = events.weight[i, h]
+            if events.placed[i]:
+                added[user, 3 * h] += weight
+                added[user, 3 * h + 1] += weight * (events.cents[i] / 100.0)
+            added[user, 3 * h + 2] += weight
+    for u in range(len(rows)):
         for h in range(halves):
             for j in range(3):
-                kept = decayed[users[u], 3 * h + j] * faded[u, h]
-                decayed[users[u], 3 * h + j] = kept + added[u, 3 * h + j]
+                kept = decayed[rows[u], 3 * h + j] * faded[u, h]
+                decayed[rows[u], 3 * h + j] = kept + added[u, 3 * h + j]

@@ -1,18 +1,19 @@
 """Reads well-formed events straight from their JSON bytes into columns, without an object each.
 
-D-015 says why. The kernel only takes what is beyond doubt: an event with every field valid, whose
-key is its user. It leaves `ok` False for everything else; msgspec reads those, and says what is
-wrong with them. `streams.core.events.decode` joins the two, and tests compare the kernel with
-msgspec on all that fuzzing finds.
+D-015 says why. The kernel accepts only events in which every field is valid and whose key is their
+user. For all others `ok` stays False: msgspec reads those, and says what is wrong with them.
+`streams.core.events.decode` joins the two, and tests compare the kernel with msgspec on everything
+that fuzzing finds.
 
-Producers write the members of an object in the same order nearly always, so a member's key is first
-compared with the one that stood there before: two loads in place of a scan and a lookup.
+Producers nearly always write the members of an object in the same order. So the bytes of a member's
+key are first compared with those of the key that was in its position in the object before: two
+loads instead of a scan and a lookup.
 (Speculation on the order of fields as in Li et al., "Mison: a fast JSON parser", VLDB 2017.)
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,10 @@ from streams.kernels.scan import (
     skip_value,
     text,
 )
+from streams.kernels.strings import Pieces
 from streams.kernels.xxh64 import xxh64
 
-__all__ = ["REMEMBERED", "read_events"]
+__all__ = ["MEMBERS", "Found", "Scratch", "read_events"]
 
 _USER: Final = f.USER
 _ID: Final = f.ID
@@ -46,8 +48,9 @@ _BOOLEAN: Final = f.BOOLEAN
 _LINES: Final = f.LINES
 
 UNKNOWN: Final = -2
-REMEMBERED: Final = 32
-"""Members per object whose keys are guessed."""
+MEMBERS: Final = 32
+"""Members per object whose keys are remembered."""
+_KEY_AT, _KEY_BYTES, _FIELD = range(3)  # what is remembered of each
 _COMMA: Final = 0x2C
 _OPEN: Final = 0x7B
 _CLOSE: Final = 0x7D
@@ -57,6 +60,61 @@ _NULL: Final = 0x6C6C756E
 _TRUE: Final = 0x65757274
 _FALSE: Final = 0x65736C6166
 _ZERO: Final = np.uint64(0)
+
+
+class Scratch(NamedTuple):
+    """Memory that `read_events` works in.
+
+    text: uint8, as long as the longest value that may be read. members, line_members: int64 [3,
+    MEMBERS], zeros: for each member of a record, and of its lines, the key it had last (address,
+    and bytes up to its value) and the field that this is.
+    """
+
+    text: NDArray[np.uint8]
+    members: NDArray[np.int64]
+    line_members: NDArray[np.int64]
+
+
+class Found(NamedTuple):
+    """What was read of n records, in the slots that `Fields` says.
+
+    ok: bool [n], all False at first, True where an event was read. hashes: uint64 [n, h]; integers:
+    int64 [n, i]; numbers: float64 [n, d]: zeros at first. line_hashes: uint64 [m, l] and
+    line_event: int32 [m]: the lines of all events, and the record of each.
+    """
+
+    ok: NDArray[np.bool_]
+    hashes: NDArray[np.uint64]
+    integers: NDArray[np.int64]
+    numbers: NDArray[np.float64]
+    line_hashes: NDArray[np.uint64]
+    line_event: NDArray[np.int32]
+
+
+class _Rule(NamedTuple):
+    """How one value is read: `Fields` of one field, and the address of its `count` names."""
+
+    kind: int
+    nullable: bool
+    low: int
+    high: int
+    names: int
+    count: int
+
+
+class _Bytes(NamedTuple):
+    """Some bytes in memory."""
+
+    at: int
+    size: int
+
+
+class _Lines(NamedTuple):
+    """How lines are read: their fields, remembered keys, and where the hashes go."""
+
+    fields: Fields
+    members: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
 
 
 @kernel
@@ -76,23 +134,21 @@ def _is_null(at: int, end: int) -> bool:
 
 
 @kernel
-def _text(
-    at: int, end: int, scratch: int, low: int, high: int, hashed: bool
-) -> tuple[int, np.uint64]:
-    """A text of low to high characters: (address after it, its hash, or 0 when not asked for)."""
+def _text(at: int, end: int, scratch: int, rule: _Rule) -> tuple[int, np.uint64]:
+    """A text of low to high characters: (address after it, its hash, or 0 if none is kept)."""
     start = at + 1
     after, length, characters = plain_text(at, end)
     if after == ESCAPED:
         start = scratch
         after, length, characters = text(at, end, scratch)
-    if after < 0 or characters < low or characters > high:
+    if after < 0 or characters < rule.low or characters > rule.high:
         return FAILED, _ZERO
-    return after, xxh64(start, length) if hashed else _ZERO
+    return after, xxh64(start, length) if rule.kind == _ID else _ZERO
 
 
 @kernel
 def _user(
-    at: int, end: int, scratch: int, low: int, high: int, key_at: int, key_bytes: int
+    at: int, end: int, scratch: int, rule: _Rule, record_key: _Bytes
 ) -> tuple[int, np.uint64]:
     """The user id, which must be the record's key: (address after it, its hash)."""
     start = at + 1
@@ -100,20 +156,22 @@ def _user(
     if after == ESCAPED:
         start = scratch
         after, length, characters = text(at, end, scratch)
-    if after < 0 or length != key_bytes or characters < low or characters > high:
+    if after < 0 or length != record_key.size:
         return FAILED, _ZERO
-    if not same(start, key_at, length):
+    if characters < rule.low or characters > rule.high:
         return FAILED, _ZERO
-    return after, xxh64(key_at, key_bytes)
+    if not same(start, record_key.at, length):
+        return FAILED, _ZERO
+    return after, xxh64(record_key.at, record_key.size)
 
 
 @kernel
-def _name(at: int, end: int, words: int, count: int) -> tuple[int, int]:
-    """One of `count` names: (address after it, its index)."""
+def _name(at: int, end: int, rule: _Rule) -> tuple[int, int]:
+    """One of the rule's names: (address after it, its index)."""
     after, length, _ = plain_text(at, end)
     if after < 0:
         return FAILED, 0
-    which = _which(words, count, at + 1, length)
+    which = _which(rule.names, rule.count, at + 1, length)
     return (after if which >= 0 else FAILED), which
 
 
@@ -128,36 +186,27 @@ def _boolean(at: int, end: int) -> int:
 
 @kernel
 def _value(
-    at: int,
-    end: int,
-    scratch: int,
-    kind: int,
-    nullable: bool,
-    low: int,
-    high: int,
-    words: int,
-    count: int,
-    key_at: int,
-    key_bytes: int,
+    at: int, end: int, scratch: int, rule: _Rule, record_key: _Bytes
 ) -> tuple[int, np.uint64, int, float]:
     """Any value but an array: (address after it, its hash, integer or number)."""
     hashed, whole, number = _ZERO, 0, 0.0
-    if nullable and _is_null(at, end):
+    kind = rule.kind
+    if rule.nullable and _is_null(at, end):
         return at + 4, hashed, whole, number
     if kind == _ID or kind == _TEXT:
-        at, hashed = _text(at, end, scratch, low, high, kind == _ID)
+        at, hashed = _text(at, end, scratch, rule)
     elif kind == _USER:
-        at, hashed = _user(at, end, scratch, low, high, key_at, key_bytes)
+        at, hashed = _user(at, end, scratch, rule, record_key)
     elif kind == _INTEGER:
         at, whole = integer(at, end)
-        if whole < low or whole > high:
+        if whole < rule.low or whole > rule.high:
             at = FAILED
     elif kind == _DECIMAL:
         at, number = decimal(at, end)
-        if number < low or number > high:
+        if number < rule.low or number > rule.high:
             at = FAILED
     elif kind == _NAME:
-        at, whole = _name(at, end, words, count)
+        at, whole = _name(at, end, rule)
     elif kind == _BOOLEAN:
         at = _boolean(at, end)
     else:
@@ -166,50 +215,59 @@ def _value(
 
 
 @kernel
-def _read_lines(
-    at: int,
-    end: int,
-    scratch: int,
-    most: int,
-    fields: Fields,
-    memory: NDArray[np.int64],
-    hashes: NDArray[np.uint64],
-    first: int,
+def _member(
+    at: int, end: int, words: NDArray[np.uint64], members: NDArray[np.int64], member: int
 ) -> tuple[int, int]:
-    """An array of objects: (address after it, their number). Hashes go to `first` and on."""
+    """The key of an object's next member: (address of its value, its field or UNKNOWN).
+
+    words: uint64 [f, 2], the names of the fields.
+    """
+    size = members[_KEY_BYTES, member]
+    if size > 0 and at + size < end and same(at, members[_KEY_AT, member], size):
+        return at + size, members[_FIELD, member]
+    after, length = key(at, end)
+    if after < 0 or after >= end:
+        return FAILED, UNKNOWN
+    field = _which(address(words), len(words), at + 1, length)
+    members[_KEY_AT, member], members[_KEY_BYTES, member] = at, after - at
+    members[_FIELD, member] = field
+    return after, field
+
+
+@kernel
+def _read_lines(
+    at: int, end: int, scratch: int, most: int, lines: _Lines, first: int
+) -> tuple[int, int]:
+    """An array of at most `most` objects: (address after it, their number).
+
+    Their hashes go to place `first` and after; an array that does not fit there fails.
+    """
     if at >= end or load8(at) != _OPEN_LIST:
         return FAILED, 0
     at = after_space(at + 1, end)
     if at < end and load8(at) == _CLOSE_LIST:
         return at + 1, 0
-    words = address(fields.words)
+    fields = lines.fields
     count = 0
-    while at < end and load8(at) == _OPEN and count < most and first + count < len(hashes):
+    while at < end and load8(at) == _OPEN and count < most and first + count < len(lines.hashes):
         seen, member = 0, 0
-        hashes[first + count] = _ZERO
+        lines.hashes[first + count] = _ZERO
         at = after_space(at + 1, end)
         while True:
-            size = memory[1, member]
-            if size > 0 and at + size < end and same(at, memory[0, member], size):
-                at += size
-                field = memory[2, member]
-            else:
-                start = at
-                at, length = key(at, end)
-                if at < 0 or at >= end:
-                    return FAILED, 0
-                field = _which(words, len(fields.words), start + 1, length)
-                memory[0, member], memory[1, member], memory[2, member] = start, at - start, field
-            member = min(member + 1, REMEMBERED - 1)
+            at, field = _member(at, end, fields.words, lines.members, member)
+            if at < 0:
+                return FAILED, 0
+            member = min(member + 1, MEMBERS - 1)
             if field < 0:
                 at = skip_value(at, end, scratch)
             else:
-                at, hashed, _, _ = _value(
-                    at, end, scratch, fields.kinds[field], fields.nullable[field],
-                    fields.low[field], fields.high[field], words, 0, 0, 0,
+                rule = _Rule(
+                    fields.kinds[field], fields.nullable[field],
+                    fields.low[field], fields.high[field], 0, 0,
                 )  # fmt: skip
+                at, hashed, _, _ = _value(at, end, scratch, rule, _Bytes(0, 0))
                 if fields.slots[field] >= 0:
-                    hashes[first + count, fields.slots[field]] = hashed
+                    lines.hashes[first + count, fields.slots[field]] = hashed
                 seen |= fields.bits[field]
             if at < 0:
                 return FAILED, 0
@@ -235,43 +293,28 @@ def _read_lines(
 
 @kernel
 def read_events(
-    data: NDArray[np.uint8],
-    key_at: NDArray[np.int64],
-    key_bytes: NDArray[np.int32],
-    value_at: NDArray[np.int64],
-    value_bytes: NDArray[np.int32],
+    keys: Pieces,
+    values: Pieces,
     fields: Fields,
     line_fields: Fields,
-    scratch: NDArray[np.uint8],
-    memory: NDArray[np.int64],
-    line_memory: NDArray[np.int64],
-    ok: NDArray[np.bool_],
-    hashes: NDArray[np.uint64],
-    integers: NDArray[np.int64],
-    numbers: NDArray[np.float64],
-    line_hashes: NDArray[np.uint64],
-    line_event: NDArray[np.int32],
+    scratch: Scratch,
+    found: Found,
 ) -> int:
-    """Read n records; returns the number of lines written.
+    """Read n records into `found`; returns the number of lines written.
 
-    ok: bool [n], all False, becomes True where the kernel has read an event. hashes uint64 [n, h],
-    integers int64 [n, i], numbers float64 [n, d]: zeros, filled as `fields` says. line_hashes
-    uint64 [m, l] and line_event int32 [m]: what the events' lists hold, and whose it is; lists that
-    do not fit are left to msgspec. `scratch` is as long as the longest value that is read.
-    `memory`, of the records' members, and `line_memory`, of those of their lines, are int64
-    [3, REMEMBERED], zeros: address and length of the key that each had last, up to its value; and
-    the field that it is.
+    keys, values: n pieces each, of size -1 where a record has none. Values that are longer than the
+    scratch text, and lists for which there is no room, are not read.
     """
-    base = address(data)
-    free = address(scratch)
-    words = address(fields.words)
+    base, key_base = address(values.data), address(keys.data)
+    free = address(scratch.text)
     names = address(fields.names)
+    lines = _Lines(line_fields, scratch.line_members, found.line_hashes)
     total = 0
-    for i in range(len(key_at)):
-        if key_bytes[i] <= 0 or value_bytes[i] < 0 or value_bytes[i] > len(scratch):
+    for i in range(len(values.at)):
+        if keys.size[i] <= 0 or values.size[i] < 0 or values.size[i] > len(scratch.text):
             continue
-        at = base + value_at[i]
-        end = at + value_bytes[i]
+        at = base + values.at[i]
+        end = at + values.size[i]
         at = after_space(at, end)
         if at >= end or load8(at) != _OPEN:
             continue
@@ -279,42 +322,33 @@ def read_events(
         seen, member, count = 0, 0, 0
         closed = False
         while at < end:
-            size = memory[1, member]
-            if size > 0 and at + size < end and same(at, memory[0, member], size):
-                at += size
-                field = memory[2, member]
-            else:
-                start = at
-                at, length = key(at, end)
-                if at < 0 or at >= end:
-                    break
-                field = _which(words, len(fields.words), start + 1, length)
-                memory[0, member], memory[1, member], memory[2, member] = start, at - start, field
-            member = min(member + 1, REMEMBERED - 1)
+            at, field = _member(at, end, fields.words, scratch.members, member)
+            if at < 0:
+                break
+            member = min(member + 1, MEMBERS - 1)
             if field < 0:
                 at = skip_value(at, end, free)
             elif fields.kinds[field] == _LINES:
-                at, count = _read_lines(
-                    at, end, free, fields.high[field], line_fields, line_memory, line_hashes, total
-                )
-                integers[i, fields.slots[field]] = count
+                at, count = _read_lines(at, end, free, fields.high[field], lines, total)
+                found.integers[i, fields.slots[field]] = count
                 seen |= fields.bits[field]
             else:
                 kind = fields.kinds[field]
-                at, hashed, whole, number = _value(
-                    at, end, free, kind, fields.nullable[field], fields.low[field],
-                    fields.high[field], names + 16 * fields.names_from[field],
-                    fields.names_known[field], base + key_at[i], key_bytes[i],
+                rule = _Rule(
+                    kind, fields.nullable[field], fields.low[field], fields.high[field],
+                    names + 16 * fields.names_from[field], fields.names_known[field],
                 )  # fmt: skip
+                record_key = _Bytes(key_base + keys.at[i], keys.size[i])
+                at, hashed, whole, number = _value(at, end, free, rule, record_key)
                 slot = fields.slots[field]
                 if slot < 0:
                     pass
                 elif kind == _DECIMAL:
-                    numbers[i, slot] = number
+                    found.numbers[i, slot] = number
                 elif kind == _INTEGER or kind == _NAME:
-                    integers[i, slot] = whole
+                    found.integers[i, slot] = whole
                 else:
-                    hashes[i, slot] = hashed
+                    found.hashes[i, slot] = hashed
                 seen |= fields.bits[field]
             if at < 0:
                 break
@@ -329,7 +363,7 @@ def read_events(
             at = after_space(at + 1, end)
         if closed and seen == fields.required:
             for line in range(total, total + count):
-                line_event[line] = i
+                found.line_event[line] = i
             total += count
-            ok[i] = True
+            found.ok[i] = True
     return total

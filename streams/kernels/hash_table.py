@@ -1,19 +1,20 @@
 """The loops of `streams.core.state.u64map`: open addressing with linear probing (Knuth, vol. 3,
 6.4).
 
-An index is uint32 [slots], 0 where free. An entry holds 1 + position in `keys` in as many low bits
-as that may take, and bits of the key's hash above them: most entries of other keys are passed over
-without looking at `keys`, which is a miss of the cache each. A key's home is its hash scaled to the
-number of slots, so that this needs to be no power of two. While an index is replaced by a larger
-one, what the new one does not have yet is in the old one, which is searched second.
+An index is uint32 [slots], 0 where free. The low bits of an entry are 1 + a position in `keys`, as
+many as a position may need; the bits above are a tag, from the key's hash. Most entries of other
+keys differ in the tag and are skipped without a look at `keys`, which would be a cache miss each. A
+key's home slot is its hash scaled to the number of slots, so this need not be a power of two. While
+an index is replaced by a larger one, entries that have not been moved are still in the old one,
+which is searched second.
 
-A large table is in no cache, so what a key some places on will need is asked for ahead of its turn
+A large table is in no cache, so what a key needs is prefetched some keys ahead
 (Chen et al., "Improving hash join performance through prefetching", ICDE 2004).
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,22 +22,35 @@ from numpy.typing import NDArray
 from streams.kernels.jit import kernel
 from streams.kernels.memory import address, prefetch
 
-__all__ = ["compact", "find", "find_or_add", "see", "take_in"]
+__all__ = ["Table", "compact", "find", "find_or_add", "insert_positions", "raise_or_add"]
 
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing (Knuth, 6.4)
 _HALF: Final = np.uint64(32)
 _WORD: Final = np.uint64(0xFFFFFFFF)
 _ONE: Final = np.uint64(1)
-_FAR: Final = 24  # keys ahead whose place in the index is asked for
-_NEAR: Final = 12  # keys ahead whose entry is there by now, and whose key and value are asked for
+_FAR: Final = 24  # keys ahead: their slot in the index is prefetched
+_NEAR: Final = 12  # keys ahead: their entry has arrived, so their key and value are prefetched
 
 _Index = NDArray[np.uint32]
 _Keys = NDArray[np.uint64]
 
 
+class Table(NamedTuple):
+    """The arrays of a map of n entries, with room for more.
+
+    index: uint32 [slots]; old: uint32 [old slots], or [0]; keys: uint64 [room]; values: int32
+    [room]. Entries are keys[:n] and values[:n], in the order of insertion.
+    """
+
+    index: _Index
+    old: _Index
+    keys: _Keys
+    values: NDArray[np.int32]
+
+
 @kernel
 def _hash(key: np.uint64) -> np.uint64:
-    """32 bits: the upper ones say where a key's home is, the lower ones go into its entry."""
+    """32 bits: the upper ones give the home slot, the lower ones the tag."""
     return np.uint64((key * _MIX) >> _HALF)
 
 
@@ -47,7 +61,7 @@ def _home(hashed: np.uint64, slots: int) -> Any:
 
 @kernel
 def _places(slots: int) -> np.uint64:
-    """A mask of the bits that 1 + a position takes: there are fewer positions than slots."""
+    """A mask of the bits of 1 + a position: there are fewer positions than slots."""
     mask = np.uint64(slots)
     mask |= mask >> np.uint64(1)
     mask |= mask >> np.uint64(2)
@@ -59,13 +73,13 @@ def _places(slots: int) -> np.uint64:
 
 @kernel
 def _tag(hashed: np.uint64, places: np.uint64) -> np.uint64:
-    """The part of an entry that is of the hash."""
+    """The tag, in the bits above the position's."""
     return np.uint64((hashed * (places + _ONE)) & _WORD)
 
 
 @kernel
 def _slot_of(index: _Index, keys: _Keys, key: np.uint64) -> Any:
-    """Where the key is, or -1 - the free slot where it would go."""
+    """The slot of the key, or -1 - the free slot where it belongs."""
     slots = len(index)
     hashed = _hash(key)
     places = _places(slots)
@@ -94,13 +108,13 @@ def _enter(index: _Index, slot: int, key: np.uint64, at: int) -> None:
 
 
 @kernel
-def _ask_for_slot(index: _Index, key: np.uint64) -> None:
+def _prefetch_slot(index: _Index, key: np.uint64) -> None:
     prefetch(address(index) + 4 * _home(_hash(key), len(index)))
 
 
 @kernel
-def _ask_for_key(index: _Index, keys: _Keys, values: int, key: np.uint64) -> None:
-    """`values`: the address of int32 values that are needed as well, or 0."""
+def _prefetch_key(index: _Index, keys: _Keys, values: int, key: np.uint64) -> None:
+    """Prefetch a key, and its value if `values`, their address, is not 0."""
     slots = len(index)
     hashed = _hash(key)
     places = _places(slots)
@@ -113,16 +127,17 @@ def _ask_for_key(index: _Index, keys: _Keys, values: int, key: np.uint64) -> Non
 
 
 @kernel
-def take_in(index: _Index, keys: _Keys, start: int, stop: int) -> None:
-    """Enter positions start to stop, whose keys are distinct and not in the index."""
+def insert_positions(table: Table, start: int, stop: int) -> None:
+    """Insert the entries in [start, stop) into the index. Their keys are distinct and not in it."""
+    index, keys = table.index, table.keys
     slots = len(index)
     places = _places(slots)
     for at in range(start, stop):
         if at + _FAR < stop:
-            _ask_for_slot(index, keys[at + _FAR])
+            _prefetch_slot(index, keys[at + _FAR])
         hashed = _hash(keys[at])
         slot: Any = _home(hashed, slots)
-        while index[slot] != 0:  # no need to look whose: keys are distinct
+        while index[slot] != 0:  # keys are distinct, so none has to be compared
             slot += 1
             if slot == slots:
                 slot = 0
@@ -130,60 +145,61 @@ def take_in(index: _Index, keys: _Keys, start: int, stop: int) -> None:
 
 
 @kernel
-def _position(index: _Index, old: _Index, keys: _Keys, key: np.uint64) -> Any:
-    slot = _slot_of(index, keys, key)
+def _position(table: Table, key: np.uint64) -> Any:
+    """The position of the key, or -1 - the free slot where it belongs."""
+    slot = _slot_of(table.index, table.keys, key)
     if slot >= 0:
-        return _at(index, slot)
-    if len(old):
-        older = _slot_of(old, keys, key)
+        return _at(table.index, slot)
+    if len(table.old):
+        older = _slot_of(table.old, table.keys, key)
         if older >= 0:
-            return _at(old, older)
-    return slot  # below 0, and says where the key would go
+            return _at(table.old, older)
+    return slot
 
 
 @kernel
-def _look_ahead(
-    index: _Index, old: _Index, keys: _Keys, values: int, wanted: _Keys, i: int
-) -> None:
+def _prefetch_ahead(table: Table, values: int, wanted: _Keys, i: int) -> None:
+    """Prefetch for the keys after wanted[i]; `values` as in `_prefetch_key`."""
     if i + _FAR < len(wanted):
-        _ask_for_slot(index, wanted[i + _FAR])
-        if len(old):
-            _ask_for_slot(old, wanted[i + _FAR])
+        _prefetch_slot(table.index, wanted[i + _FAR])
+        if len(table.old):
+            _prefetch_slot(table.old, wanted[i + _FAR])
     if i + _NEAR < len(wanted):
-        _ask_for_key(index, keys, values, wanted[i + _NEAR])
-        if len(old):
-            _ask_for_key(old, keys, values, wanted[i + _NEAR])
+        _prefetch_key(table.index, table.keys, values, wanted[i + _NEAR])
+        if len(table.old):
+            _prefetch_key(table.old, table.keys, values, wanted[i + _NEAR])
 
 
 @kernel
-def find(index: _Index, old: _Index, keys: _Keys, wanted: _Keys, found: NDArray[np.int64]) -> None:
-    """found[i] = position of wanted[i], or -1."""
+def find(table: Table, wanted: _Keys, found: NDArray[np.int64]) -> None:
+    """Set found[i], int64 [k], to the position of wanted[i], uint64 [k]; -1 if it is missing."""
     for i in range(len(wanted)):
-        _look_ahead(index, old, keys, 0, wanted, i)
-        found[i] = max(_position(index, old, keys, wanted[i]), -1)
+        _prefetch_ahead(table, 0, wanted, i)
+        found[i] = max(_position(table, wanted[i]), -1)
 
 
 @kernel
 def find_or_add(
-    index: _Index,
-    old: _Index,
-    keys: _Keys,
-    values: NDArray[Any],
+    table: Table,
     n: int,
     wanted: _Keys,
-    value: NDArray[Any],
+    value: NDArray[np.int32],
     found: NDArray[np.int64],
     is_new: NDArray[np.bool_],
 ) -> int:
-    """Positions of all keys, one after the other; missing ones are added. Returns the new n."""
+    """As `find`, but adds missing keys to the n entries, with their value. Returns the new n.
+
+    wanted: uint64 [k]; value: int32 [k]. is_new: bool [k], all False, becomes True where a key was
+    added.
+    """
     for i in range(len(wanted)):
-        _look_ahead(index, old, keys, 0, wanted, i)
+        _prefetch_ahead(table, 0, wanted, i)
         key = wanted[i]
-        at = _position(index, old, keys, key)
+        at = _position(table, key)
         if at < 0:
-            _enter(index, -1 - at, key, n)
-            keys[n] = key
-            values[n] = value[i]
+            _enter(table.index, -1 - at, key, n)
+            table.keys[n] = key
+            table.values[n] = value[i]
             is_new[i] = True
             at = n
             n += 1
@@ -192,29 +208,30 @@ def find_or_add(
 
 
 @kernel
-def see(
-    index: _Index,
-    old: _Index,
-    keys: _Keys,
-    values: NDArray[Any],
+def raise_or_add(
+    table: Table,
     n: int,
     wanted: _Keys,
-    value: NDArray[Any],
-    before: NDArray[Any],
+    value: NDArray[np.int32],
+    before: NDArray[np.int32],
     is_new: NDArray[np.bool_],
-    page_shift: int,
     dirty: NDArray[np.bool_],
+    page_bits: int,
 ) -> int:
-    """As `find_or_add`, and raises each key's value to the one given. before[i]: what it was when
-    i's turn came; untouched for new ones. dirty[page] is set where a value was raised."""
-    known = address(values)
+    """As `find_or_add`, and raises each key's value to value[i] if it is lower.
+
+    before[i], int32 [k]: the key's value before that; not written for keys that were added. dirty:
+    bool [pages], set for each page of 2 ** page_bits values in which one was raised.
+    """
+    values = table.values
+    values_at = address(values)
     for i in range(len(wanted)):
-        _look_ahead(index, old, keys, known, wanted, i)
+        _prefetch_ahead(table, values_at, wanted, i)
         key = wanted[i]
-        at = _position(index, old, keys, key)
+        at = _position(table, key)
         if at < 0:
-            _enter(index, -1 - at, key, n)
-            keys[n] = key
+            _enter(table.index, -1 - at, key, n)
+            table.keys[n] = key
             values[n] = value[i]
             is_new[i] = True
             n += 1
@@ -222,13 +239,13 @@ def see(
         before[i] = values[at]
         if value[i] > values[at]:
             values[at] = value[i]
-            dirty[at >> page_shift] = True
+            dirty[at >> page_bits] = True
     return n
 
 
 @kernel
 def _remove(index: _Index, keys: _Keys, slot: int) -> None:
-    """Free a slot, and close the gap: whoever was pushed past it moves back."""
+    """Free a slot, and close the gap: entries that were displaced past it move back."""
     slots = len(index)
     gap = slot
     while True:
@@ -238,7 +255,7 @@ def _remove(index: _Index, keys: _Keys, slot: int) -> None:
         at = _at(index, slot)
         if at < 0:
             break
-        # how far its home is from here, and how far the gap is: both going back
+        # the distance back to its home, and back to the gap
         if (slot - _home(_hash(keys[at]), slots)) % slots >= (slot - gap) % slots:
             index[gap] = index[slot]
             gap = slot
@@ -246,17 +263,10 @@ def _remove(index: _Index, keys: _Keys, slot: int) -> None:
 
 
 @kernel
-def compact(
-    index: _Index,
-    keys: _Keys,
-    values: NDArray[Any],
-    oldest: int,
-    read: int,
-    write: int,
-    stop: int,
-) -> int:
-    """Drop the entries in [read, stop) with a value below `oldest`; move the others to `write` on.
-    Returns where the next one would go."""
+def compact(table: Table, oldest: int, read: int, write: int, stop: int) -> int:
+    """Drop the entries in [read, stop) whose value is below `oldest`; move the others to `write`
+    and after. Returns the position after the last one. `old` must be empty."""
+    index, keys, values = table.index, table.keys, table.values
     for at in range(read, stop):
         slot = _slot_of(index, keys, keys[at])
         if values[at] < oldest:

@@ -4,11 +4,14 @@ Numba compiles a kernel when it is first called (seconds, once per machine) and 
 next to the source, or in the user's cache directory where that can't be written. An image may ship
 what was compiled when it was built. Numba itself only
 notices a change in the file of the function it compiles, not in the functions that this one calls,
-so the directory's name carries a digest of all kernels' sources, and of the schema whose constants
-are compiled into them. D-037 says why kernels make no arrays.
+so the directory's name carries a digest of all kernels' sources, and of the schemas whose constants
+(the columns of features, the order of measures) are compiled into them. D-037 says why kernels allocate no arrays.
 
-`NUMBA_DISABLE_JIT=1` runs the kernels as plain Python, for a debugger. `python -m
-streams.core.warm` compiles everything ahead.
+`NUMBA_DISABLE_JIT=1` runs the kernels as plain Python, for a debugger; `tests/kernels` passes that
+way too. `python -m streams.core.warm` compiles everything ahead.
+
+Arrays that belong together are handed over as one NamedTuple. The compiled code takes it apart into
+its fields, so a loop costs the same; a call costs a little more, in Python, for reading its type.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 
+import schemas.events
 import schemas.features
 
 __all__ = ["kernel"]
@@ -35,7 +40,8 @@ _HERE = Path(__file__).parent
 def _cache_directory() -> Path | None:
     """Where machine code is kept; None: nowhere, every process compiles for itself."""
     digest = hashlib.sha256()
-    for source in (*sorted(_HERE.glob("*.py")), Path(schemas.features.__file__)):
+    contracts = (Path(schema.__file__) for schema in (schemas.events, schemas.features))
+    for source in (*sorted(_HERE.glob("*.py")), *contracts):
         digest.update(source.read_bytes())
     name = f"kernels-{digest.hexdigest()[:12]}"
     shipped = _HERE / "__pycache__" / name
@@ -74,13 +80,17 @@ if _CACHE is not None:
 
 
 def kernel(function: _Kernel) -> _Kernel:
-    """Compile a function of arrays and scalars to machine code that runs without the GIL.
+    """Compile a function of arrays, scalars and NamedTuples of them to machine code that runs
+    without the GIL.
 
     Indices are not checked and integers wrap around: a kernel must keep within its arrays itself.
-    It can't make an array, so it is given whatever it needs: Numba counts no references in it.
-    Counting them, atomically and whenever one kernel hands an array to another, took three
-    quarters of a lookup in a map.
+    It can't allocate an array, so it takes whatever it needs as an argument: Numba counts no
+    references in it. Counting them, atomically and whenever one kernel passes an array to another,
+    took three quarters of a lookup in a map.
     """
+    if numba.config.DISABLE_JIT:
+        plain: _Kernel = np.errstate(all="ignore")(function)
+        return plain
     compiled: _Kernel = numba.njit(
         function, cache=_CACHE is not None, nogil=True, error_model="numpy", _nrt=False
     )

@@ -1,25 +1,39 @@
 """The loops of `streams.core.state.directory`: user ids to rows, by hash and then byte for byte.
 
-Open addressing with linear probing (Knuth, vol. 3, 6.4). `index` is int32 [slots], a power of two:
-1 + row, 0 where free. Ids are pieces of one buffer. `sizes` tells what a row is: above 0
-somebody's, 0 nobody's, free for the next; below 0 nobody's for ever.
+Open addressing with linear probing (Knuth, vol. 3, 6.4).
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.kernels.jit import kernel
 from streams.kernels.memory import address, prefetch, same, store8
+from streams.kernels.strings import Pieces
 
-__all__ = ["find_or_add", "place", "release"]
+__all__ = ["Directory", "fill_index", "find_or_add", "release"]
 
-_FAR: Final = 24
-_NEAR: Final = 16
-_NEXT: Final = 8
+_FAR: Final = 24  # ids ahead: their slot in the index is prefetched
+_NEAR: Final = 16  # ids ahead: what is known of the row in that slot is prefetched
+_NEXT: Final = 8  # ids ahead: the id of that row is prefetched
+
+
+class Directory(NamedTuple):
+    """The arrays of a directory of `room` rows.
+
+    index: int32 [slots], a power of two: 1 + row, 0 where free. hashes: uint64 [room]. The id of a
+    row is the `sizes` (int32 [room]) bytes of names (uint8 [bytes]) from `starts` (int64 [room])
+    on; a size of 0 means that the row is free, one below 0 that it is never used again.
+    """
+
+    index: NDArray[np.int32]
+    hashes: NDArray[np.uint64]
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int32]
+    names: NDArray[np.uint8]
 
 
 @kernel
@@ -28,10 +42,11 @@ def _home(found: np.uint64, mask: int) -> Any:
 
 
 @kernel
-def place(index: NDArray[np.int32], hashes: NDArray[np.uint64], sizes: NDArray[np.int32]) -> None:
-    """Enter all rows whose id is not empty into an index that is free."""
+def fill_index(directory: Directory, rows: int) -> None:
+    """Enter those of the first `rows` rows that have an id into an empty index."""
+    index, hashes, sizes = directory.index, directory.hashes, directory.sizes
     mask = len(index) - 1
-    for row in range(len(hashes)):
+    for row in range(rows):
         if sizes[row] <= 0:
             continue
         slot = _home(hashes[row], mask)
@@ -42,36 +57,30 @@ def place(index: NDArray[np.int32], hashes: NDArray[np.uint64], sizes: NDArray[n
 
 @kernel
 def find_or_add(
-    data: NDArray[np.uint8],
-    at: NDArray[np.int64],
-    size: NDArray[np.int32],
+    directory: Directory,
+    in_use: tuple[int, int, int],
+    ids: Pieces,
     hashed: NDArray[np.uint64],
-    index: NDArray[np.int32],
-    hashes: NDArray[np.uint64],
-    starts: NDArray[np.int64],
-    sizes: NDArray[np.int32],
-    names: NDArray[np.uint8],
-    known: int,
-    used: int,
-    free: int,
     add: bool,
     rows: NDArray[np.int64],
     added: NDArray[np.int64],
 ) -> tuple[int, int, int, int]:
-    """rows[i]: the row of id i, which lies in data at `at` and hashes to `hashed`.
+    """Set rows[i], int64 [k], to the row of id i, whose xxh64 is hashed[i], uint64 [k].
 
-    Ids that are not known get the lowest free rows if `add`, else -1; no row below `free` is. The
-    caller has made room in all arrays. Returns the rows and bytes of `names` that are then in use,
-    the new `free`, and how many rows were given out: the first of `added`.
+    in_use: the number of rows in use, of bytes of `names` in use, and a row below which none is
+    free. Unknown ids get the lowest free rows if `add`, else -1. The caller has made room in all
+    arrays. Returns the new `in_use`, and how many rows were assigned: they are the first of
+    `added`, int64 [k] (or [0] without `add`).
     """
+    index, hashes, starts, sizes, names = directory
+    data, at, size = ids
+    known, used, free = in_use
     new = 0
     mask = len(index) - 1
     given, kept = address(data), address(names)
     entries, known_hashes = address(index), address(hashes)
     known_starts, known_sizes = address(starts), address(sizes)
     for i in range(len(at)):
-        # What the ids to come will need is fetched into the cache: where they are in the index,
-        # then what is known of the row there, then its name.
         if i + _FAR < len(at):
             prefetch(entries + 4 * _home(hashed[i + _FAR], mask))
         if i + _NEAR < len(at):
@@ -117,26 +126,21 @@ def find_or_add(
 
 @kernel
 def release(
-    rows: NDArray[np.int64],
-    left: int,
-    index: NDArray[np.int32],
-    hashes: NDArray[np.uint64],
-    starts: NDArray[np.int64],
-    sizes: NDArray[np.int32],
-    names: NDArray[np.uint8],
-    known: int,
-    free: int,
+    directory: Directory, rows: NDArray[np.int64], size: int, known: int, free: int
 ) -> tuple[int, int, int]:
-    """Take the ids from `rows`, which have one each, and overwrite them; `left` is their size from
-    now on. Returns the rows that are then in use, the new `free`, and the bytes of ids that were
-    given back."""
+    """Remove and overwrite the ids of `rows`, int64 [k], which have one each.
+
+    size: what their size becomes, 0 or less. known: the number of rows in use; no row below `free`
+    is free. Returns the new `known` and `free`, and the bytes of the ids that were removed.
+    """
+    index, hashes, starts, sizes, names = directory
     mask = len(index) - 1
-    given_back = 0
+    removed = 0
     for row in rows:
         gap = _home(hashes[row], mask)
         while index[gap] != row + 1:
             gap = (gap + 1) & mask
-        # whoever was pushed past the gap moves back into it
+        # entries that were displaced past the gap move back into it
         slot = gap
         while True:
             slot = (slot + 1) & mask
@@ -149,11 +153,11 @@ def release(
         index[gap] = 0
         for byte in range(starts[row], starts[row] + sizes[row]):
             names[byte] = 0
-        given_back += sizes[row]
-        sizes[row] = left
+        removed += sizes[row]
+        sizes[row] = size
         hashes[row] = 0
-        if left == 0:
+        if size == 0:
             free = min(free, row)
     while known > 0 and sizes[known - 1] == 0:
         known -= 1
-    return known, min(free, known), given_back
+    return known, min(free, known), removed

@@ -1,36 +1,50 @@
-"""Moves short texts between buffers: out of the directory of names, into rows for ClickHouse."""
+"""Copies short texts between buffers: from the directory of user ids, into ClickHouse rows."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.kernels.jit import kernel
 
-__all__ = ["gather", "length_prefixed"]
+__all__ = ["Pieces", "gather", "length_prefixed"]
+
+
+class Pieces(NamedTuple):
+    """n pieces of one buffer: piece i is data[at[i] : at[i] + size[i]].
+
+    data: uint8 [bytes]; at: int64 [n]; size: int32 [n], bytes. What a negative size means is up to
+    the function that takes the pieces.
+    """
+
+    data: NDArray[np.uint8]
+    at: NDArray[np.int64]
+    size: NDArray[np.int32]
 
 
 @kernel
-def gather(
-    names: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    sizes: NDArray[np.int32],
-    data: NDArray[np.uint8],
-) -> None:
-    """Copy the pieces of `names` into `data`, which has just room for them, one after the other."""
+def gather(pieces: Pieces, packed: NDArray[np.uint8]) -> None:
+    """Copy the pieces, of sizes of 0 or more, into `packed`, one after the other: uint8 [sum of
+    their sizes]."""
     used = 0
-    for i in range(len(starts)):
-        start = starts[i]
-        for byte in range(sizes[i]):
-            data[used + byte] = names[start + byte]
-        used += sizes[i]
+    for i in range(len(pieces.at)):
+        start = pieces.at[i]
+        for byte in range(pieces.size[i]):
+            packed[used + byte] = pieces.data[start + byte]
+        used += pieces.size[i]
 
 
 @kernel
 def length_prefixed(
     data: NDArray[np.uint8], sizes: NDArray[np.int32], packed: NDArray[np.uint8]
 ) -> int:
-    """Write each piece after its length (unsigned LEB128); returns the bytes that this took."""
+    """Write each text after its length in bytes, an unsigned LEB128 number, into `packed`.
+
+    data: uint8 [sum of sizes], the texts one after the other; sizes: int32 [n], bytes; packed:
+    uint8, with room for 5 bytes more per text. Returns the bytes written.
+    """
     at, used = 0, 0
     for i in range(len(sizes)):
         left = np.int64(sizes[i])

@@ -11,8 +11,16 @@ from streams.core.features import DAY_MS, HALF_LIVES_MS, features
 from streams.core.hashing import mix
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import Texts
-from streams.kernels.cells import DIGITS, combine_cells
-from streams.kernels.counting import add_decayed, group, pair_keys
+from streams.kernels.cells import DIGITS, Entries, combine_cells
+from streams.kernels.counting import (
+    PAIR_SALTS,
+    Pairs,
+    Touched,
+    Weighted,
+    add_decayed,
+    group,
+    pair_keys,
+)
 from tests.core import reference_features
 
 
@@ -34,9 +42,10 @@ def test_cells_are_combined_as_a_sort_and_a_sum_would(size: int, most: int) -> N
     cells = rng.integers(0, most, size, endpoint=True).astype(np.uint32)
     deltas = rng.integers(-2, 3, size)
     want_cells, want_deltas = combined(cells, deltas)
-    spare = np.empty_like(cells), np.empty_like(deltas)
-    left, swapped = combine_cells(cells, deltas, *spare, np.empty(DIGITS, np.int64))
-    got_cells, got_deltas = spare if swapped else (cells, deltas)
+    entries = Entries(cells, deltas)
+    spare = Entries(np.empty_like(cells), np.empty_like(deltas))
+    left, swapped = combine_cells(entries, spare, np.empty(DIGITS, np.int64))
+    got_cells, got_deltas = spare if swapped else entries
     assert got_cells[:left].tolist() == want_cells.tolist()
     assert got_deltas[:left].tolist() == want_deltas.tolist()
 
@@ -119,7 +128,8 @@ def test_decayed_sums_are_those_of_numpy_bit_for_bit() -> None:
             want[:, 3 * h + j] += np.bincount(which, weight[:, h] * amount, 300)
     others = np.setdiff1d(np.arange(900), users)
     untouched = decayed[others].copy()
-    add_decayed(decayed, users, faded, which, weight, placed, cents, np.zeros((300, 9)))
+    events = Weighted(which, weight, placed, cents)
+    add_decayed(decayed, users, faded, events, np.zeros((300, 9)))
     assert (decayed[users] == want).all()
     assert (decayed[others] == untouched).all()
     assert (np.repeat(HALF_LIVES_MS[::3], 3) == HALF_LIVES_MS).all()  # what callers rely on
@@ -135,21 +145,21 @@ def test_pairs_have_the_keys_of_mix_and_what_is_missing_has_none() -> None:
         rng.integers(0, 2**63, size).astype(np.uint64) * (rng.random(size) < 0.7).astype(np.uint64)
         for size in (120, 120, 50)
     )
-    salts = np.array([1, 2, 3], np.uint64)
     want_keys, want_owner, want_ends = [], [], []
     places = [
         (of_event[line_event], item),
         (of_event[line_event], category),
         (np.arange(50), session),
     ]
-    for (place, hashed), salt in zip(places, salts, strict=True):
+    for (place, hashed), salt in zip(places, PAIR_SALTS, strict=True):
         there = (place >= 0) & (hashed != 0)
         user = rows[place[there]].astype(np.uint64) << np.uint64(2)
         want_keys += mix(user ^ salt, hashed[there]).tolist()
         want_owner += place[there].tolist()
         want_ends.append(len(want_keys))
     keys, owner, ends = np.empty(290, np.uint64), np.empty(290, np.int64), np.empty(3, np.int64)
-    pair_keys(rows, of_event, line_event, item, category, session, salts, keys, owner, ends)
+    touched = Touched(of_event, line_event, item, category, session)
+    pair_keys(rows, touched, Pairs(keys, owner, ends))
     assert ends.tolist() == want_ends
     assert keys[: ends[2]].tolist() == want_keys
     assert owner[: ends[2]].tolist() == want_owner

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,9 @@ from streams.core.events.events import (
 from streams.core.events.parse import parse
 from streams.core.events.records import CLICKSTREAM, Records
 from streams.core.texts import Texts
-from streams.kernels.events import REMEMBERED, read_events
+from streams.kernels.events import MEMBERS, Found, Scratch, read_events
 from streams.kernels.fields import Fields
+from streams.kernels.strings import Pieces
 
 __all__ = ["REASONS", "decode"]
 
@@ -99,46 +100,39 @@ def decode(records: Records, source: int, rules: DecodeRules) -> Events:
     return merged(events.at(np.flatnonzero(ok)), others)
 
 
-def _read(
-    records: Records, fields: Fields, rules: DecodeRules, lines: int
-) -> tuple[_Read, NDArray[np.bool_]]:
-    """Run the kernel with room for so many lines: what it read, and where that may be used."""
+def _read(records: Records, fields: Fields, rules: DecodeRules, lines: int) -> Found:
+    """Run the kernel with room for so many lines: what it read, `ok` where that may be used."""
     n = len(records)
     # One buffer is read-only and another is not; to the compiler these are different types.
     data = records.data.view()
     data.flags.writeable = False
-    found = _Read(
+    found = Found(
+        np.zeros(n, np.bool_),
         np.zeros((n, 5), np.uint64),
         np.zeros((n, 4), np.int64),
         np.zeros((n, 2), np.float64),
         np.empty((lines, 2), np.uint64),
         np.empty(lines, np.int32),
     )
-    ok = np.zeros(n, np.bool_)
-    memory = np.zeros((2, 3, REMEMBERED), np.int64)
+    members = np.zeros((2, 3, MEMBERS), np.int64)
     written = read_events(
-        data, records.key_at, records.key_bytes, records.value_at, records.value_bytes,
-        fields, _ONE_LINE, np.empty(MAX_EVENT_BYTES, np.uint8),
-        memory[0], memory[1], ok, *found,
-    )  # fmt: skip
+        Pieces(data, records.key_at, records.key_bytes),
+        Pieces(data, records.value_at, records.value_bytes),
+        fields,
+        _ONE_LINE,
+        Scratch(np.empty(MAX_EVENT_BYTES, np.uint8), members[0], members[1]),
+        found,
+    )
     latest = np.minimum(records.timestamps_ms + rules.max_future_ms, LATEST_MS - 1)
     ts_ms = found.integers[:, _TS]
-    ok &= (ts_ms >= EARLIEST_MS) & (ts_ms <= latest)
-    found.numbers[~ok] = 0.0  # whatever was in them may not even fit an integer
-    return found._replace(lines=found.lines[:written], owner=found.owner[:written]), ok
+    found.ok[:] &= (ts_ms >= EARLIEST_MS) & (ts_ms <= latest)
+    found.numbers[~found.ok] = 0.0  # whatever was in them may not even fit an integer
+    return found._replace(
+        line_hashes=found.line_hashes[:written], line_event=found.line_event[:written]
+    )
 
 
-class _Read(NamedTuple):
-    """What the kernel fills: see `read_events`."""
-
-    hashes: NDArray[np.uint64]
-    integers: NDArray[np.int64]
-    numbers: NDArray[np.float64]
-    lines: NDArray[np.uint64]
-    owner: NDArray[np.int32]
-
-
-def _users(records: Records, found: _Read) -> Texts:
+def _users(records: Records, found: Found) -> Texts:
     """The record keys: where the kernel has read an event, they are its user."""
     size = np.maximum(records.key_bytes, 0)
     return Texts(records.data, records.key_at, size, found.hashes[:, _USER].copy())
@@ -146,7 +140,7 @@ def _users(records: Records, found: _Read) -> Texts:
 
 def _clicks(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Events]:
     n = len(records)
-    found, ok = _read(records, _CLICK, rules, 0)
+    found = _read(records, _CLICK, rules, 0)
     kind, ts_ms = found.integers[:, _TYPE].astype(np.int8), found.integers[:, _TS].copy()
     session, item, category = found.hashes[:, [_SESSION, _ITEM, _CATEGORY]].T.copy()
     missing = session == 0
@@ -154,7 +148,7 @@ def _clicks(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Ev
     session[missing] = (ts_ms[missing] // SESSION_SLOT_MS).astype(np.uint64)
     rating = np.where(kind == KIND_OF_CLICK["review"], found.numbers[:, _RATING], 0.0)
     touched = np.flatnonzero((item != 0) | (category != 0)).astype(np.int32)
-    return ok, Events(
+    return found.ok, Events(
         users=_users(records, found),
         kind=kind,
         ts_ms=ts_ms,
@@ -190,14 +184,14 @@ def _orders(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Ev
     currencies = (rules.currency, *(c for c in rules.rates if c != rules.currency))
     rates = np.array([rules.rates[c] for c in currencies])
     room = int(np.maximum(records.value_bytes, 0).sum()) // _MIN_LINE_BYTES + 1
-    found, ok = _read(records, _order_fields(currencies), rules, room)
+    found = _read(records, _order_fields(currencies), rules, room)
     kind = found.integers[:, _TYPE]
     # a record that is not ok may have any number there
-    rate = rates[np.where(ok, found.integers[:, _CURRENCY], 0)]
+    rate = rates[np.where(found.ok, found.integers[:, _CURRENCY], 0)]
     amount, discount = found.numbers[:, _AMOUNT], found.numbers[:, _DISCOUNT]
     # Only what was bought counts as touched; giving it back is not new interest.
-    bought = np.flatnonzero(kind[found.owner] == 0)
-    return ok, Events(
+    bought = np.flatnonzero(kind[found.line_event] == 0)
+    return found.ok, Events(
         users=_users(records, found),
         kind=(kind + KIND_PLACED).astype(np.int8),
         ts_ms=found.integers[:, _TS].copy(),
@@ -210,9 +204,9 @@ def _orders(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Ev
         coupon=found.hashes[:, _COUPON] != 0,
         order_lines=found.integers[:, _LINE_COUNT].astype(np.int32),
         lines=Lines(
-            found.owner[bought],
-            found.lines[bought, 0],
-            found.lines[bought, 1],
+            found.line_event[bought],
+            found.line_hashes[bought, 0],
+            found.line_hashes[bought, 1],
         ),
         positions=np.arange(n),
     )

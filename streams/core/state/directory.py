@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from streams.core.texts import Strings, Texts
 from streams.kernels.arrays import grown, zeros
-from streams.kernels.names import find_or_add, place, release
-from streams.kernels.strings import gather
+from streams.kernels.names import Directory, fill_index, find_or_add, release
+from streams.kernels.strings import Pieces, gather
 
 __all__ = ["UserDirectory"]
 
@@ -83,6 +83,10 @@ class UserDirectory:
         return taken
 
     @property
+    def _directory(self) -> Directory:
+        return Directory(self._index, self._hashes, self._starts, self._sizes, self._names)
+
+    @property
     def nbytes(self) -> int:
         """Memory in bytes."""
         arrays = (self._names, self._starts, self._sizes, self._hashes, self._index)
@@ -107,9 +111,8 @@ class UserDirectory:
         data.flags.writeable = False
         rows, added = np.empty(len(users), np.int64), np.empty(len(users) if add else 0, np.int64)
         self._n, self._used, self._free, new = find_or_add(
-            data, users.at, users.size, users.hashed,
-            self._index, self._hashes, self._starts, self._sizes, self._names,
-            self._n, self._used, self._free, add, rows, added,
+            self._directory, (self._n, self._used, self._free),
+            Pieces(data, users.at, users.size), users.hashed, add, rows, added,
         )  # fmt: skip
         self._known += new
         return rows, added[:new]
@@ -144,7 +147,7 @@ class UserDirectory:
         """As `names`, as a column for ClickHouse; each of these rows belongs to a user."""
         starts, sizes = self._starts[rows], self._sizes[rows]
         data = np.empty(int(sizes.sum(dtype=np.int64)), np.uint8)
-        gather(self._names, starts, sizes, data)
+        gather(Pieces(self._names, starts, sizes), data)
         return Strings(data, sizes)
 
     def release(self, rows: NDArray[np.int64]) -> None:
@@ -156,10 +159,7 @@ class UserDirectory:
         self._release(np.array([row], np.int64), _FORGOTTEN)
 
     def _release(self, rows: NDArray[np.int64], left: int) -> None:
-        self._n, self._free, given_back = release(
-            rows, left, self._index, self._hashes, self._starts, self._sizes, self._names,
-            self._n, self._free,
-        )  # fmt: skip
+        self._n, self._free, given_back = release(self._directory, rows, left, self._n, self._free)
         self._unused += given_back
         self._known -= len(rows)
 
@@ -205,7 +205,7 @@ class UserDirectory:
         """The ids that there are, one behind the other in a buffer of so many bytes."""
         sizes = np.maximum(self._sizes[: self._n], 0)
         names = np.empty(max(room, _MIN_ROWS * _ID_BYTES), np.uint8)
-        gather(self._names, self._starts[: self._n], sizes, names)
+        gather(Pieces(self._names, self._starts[: self._n], sizes), names)
         ends = np.cumsum(sizes, dtype=np.int64)
         self._starts[: self._n] = ends - sizes
         self._names, self._used, self._unused = names, int(ends[-1]) if self._n else 0, 0
@@ -216,4 +216,4 @@ class UserDirectory:
         while slots < 2 * rows:
             slots *= 2
         self._index = zeros(slots, np.int32)
-        place(self._index, self._hashes[: self._n], self._sizes[: self._n])
+        fill_index(self._directory, self._n)

@@ -61,6 +61,10 @@ class U64Map:
         return self._values[: self._n]
 
     @property
+    def _table(self) -> hash_table.Table:
+        return hash_table.Table(self._index, self._old, self._keys, self._values)
+
+    @property
     def nbytes(self) -> int:
         """Memory in use, in bytes."""
         return self.keys.nbytes + self.values.nbytes + self._index.nbytes + self._old.nbytes
@@ -68,7 +72,7 @@ class U64Map:
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The position of each key, or -1. keys: uint64 [k] -> int64 [k]."""
         found = np.empty(len(keys), np.int64)
-        hash_table.find(self._index, self._old, self._keys, keys, found)
+        hash_table.find(self._table, keys, found)
         return found
 
     def find_or_add(
@@ -82,9 +86,7 @@ class U64Map:
         self._reserve(len(keys))
         positions, is_new = np.empty(len(keys), np.int64), np.zeros(len(keys), np.bool_)
         before = self._n
-        self._n = hash_table.find_or_add(
-            self._index, self._old, self._keys, self._values, before, keys, value, positions, is_new
-        )
+        self._n = hash_table.find_or_add(self._table, before, keys, value, positions, is_new)
         self._appended(before)
         return positions, is_new
 
@@ -102,10 +104,9 @@ class U64Map:
             self.values_guard.before_change(self._values, at[at >= 0])
         before, is_new = np.zeros(len(keys), np.int32), np.zeros(len(keys), np.bool_)
         n = self._n
-        self._n = hash_table.see(
-            self._index, self._old, self._keys, self._values, n, keys, value, before, is_new,
-            _VALUES_PAGE_BITS, self.values_guard.dirty,
-        )  # fmt: skip
+        self._n = hash_table.raise_or_add(
+            self._table, n, keys, value, before, is_new, self.values_guard.dirty, _VALUES_PAGE_BITS
+        )
         self._appended(n)
         return before, is_new
 
@@ -135,7 +136,7 @@ class U64Map:
             (self.values_guard, self._values),
         ):
             guard.before_change_of_range(array, write, write + stop - read)
-        write = hash_table.compact(self._index, self._keys, self._values, oldest, read, write, stop)
+        write = hash_table.compact(self._table, oldest, read, write, stop)
         self._compacting = (oldest, stop, write)
         if stop == self._n:
             self._n = write
@@ -158,8 +159,8 @@ class U64Map:
         if progress:
             oldest, read, write = progress
             self._compacting = (oldest, read, write)
-        hash_table.take_in(self._index, self._keys, 0, write)
-        hash_table.take_in(self._index, self._keys, read, self._n)
+        hash_table.insert_positions(self._table, 0, write)
+        hash_table.insert_positions(self._table, read, self._n)
         self.keys_guard.grow(self._n)
         self.values_guard.grow(self._n)
 
@@ -209,7 +210,7 @@ class U64Map:
     def _move(self, entries: int) -> None:
         """Enter more of the old index' entries into the new one."""
         stop = min(self._until, self._moved + entries)
-        hash_table.take_in(self._index, self._keys, self._moved, stop)
+        hash_table.insert_positions(self._table, self._moved, stop)
         self._moved = stop
         if stop == self._until:
             self._old = _NO_INDEX

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from schemas.features import WINDOWS
 from streams.kernels.arrays import grown, zeros
-from streams.kernels.cells import DIGITS, combine_cells
+from streams.kernels.cells import DIGITS, Entries, combine_cells
 from streams.kernels.sums import add_events, take_from_window
 
 __all__ = ["Chunk", "WindowSums", "oldest_tile"]
@@ -221,19 +221,19 @@ class WindowSums:
         begins_ms = self._begins_ms
         if windows is not None:
             begins_ms = np.where(windows, begins_ms, np.iinfo(np.int64).max)
-        deltas, done = deltas.astype(self.dtype, copy=False), 0
+        entries, done = Entries(cells, deltas.astype(self.dtype, copy=False)), 0
         while done < len(cells):
             table, most = self._flat()
-            done = add_events(table, cells, ts_ms, deltas, begins_ms, done, most)
+            done = add_events(table, entries, ts_ms, begins_ms, done, most)
             if done < len(cells):
                 self._widen()
 
     def _leave(self, w: int, cells: NDArray[np.uint32], deltas: NDArray[Any]) -> None:
         """Take from the sums of window w."""
-        deltas, done = deltas.astype(self.dtype, copy=False), 0
+        entries, done = Entries(cells, deltas.astype(self.dtype, copy=False)), 0
         while done < len(cells):
             table, most = self._flat()
-            done = take_from_window(table, w, cells, deltas, done, most)
+            done = take_from_window(table, w, entries, done, most)
             if done < len(cells):
                 self._widen()
 
@@ -322,10 +322,10 @@ def _join(chunks: list[Chunk]) -> Chunk:
         return chunks[0]
     cells = np.concatenate([chunk.index for chunk in chunks])
     deltas = np.concatenate([chunk.deltas.astype(np.int64) for chunk in chunks])
-    spare = np.empty_like(cells), np.empty_like(deltas)
-    left, swapped = combine_cells(cells, deltas, *spare, np.empty(DIGITS, np.int64))
-    if swapped:
-        cells, deltas = spare
+    entries = Entries(cells, deltas)
+    spare = Entries(np.empty_like(cells), np.empty_like(deltas))
+    left, swapped = combine_cells(entries, spare, np.empty(DIGITS, np.int64))
+    cells, deltas = spare if swapped else entries
     cells, deltas = cells[:left].copy(), _narrowed(deltas[:left])
     gaps = np.diff(cells, prepend=np.uint32(0))
     if not len(gaps) or int(gaps.max()) > np.iinfo(np.uint16).max:
