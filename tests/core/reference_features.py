@@ -1,7 +1,7 @@
 """The feature matrix in numpy: the reference for `streams.kernels.feature_rows`.
 
-One measure after the other for all users, as the formulas read; the kernels do one user after the
-other and must give the same bits.
+One feature after the other for all users, by name, as the formulas read; the kernels do one user
+after the other and must give the same bits.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from schemas.features import (
     COUNT_MEASURES,
+    DECAY_HALF_LIVES_DAYS,
     FEATURE_NAMES,
-    FEATURES,
     MONEY_MEASURES,
     NEAR_ORDERS,
     RECENCY_KINDS,
@@ -24,19 +24,12 @@ from schemas.features import (
     YEAR_DAYS,
 )
 from streams.core.features import DAY_MS, HALF_LIVES_MS
-from streams.core.state.columns import DECAYED
 from streams.core.state.shard_state import ShardState
 
 __all__ = ["features"]
 
-_RATING = COUNT_MEASURES.index("rating_tenths")
-_RATINGS = COUNT_MEASURES.index("ratings")
-_PLAIN: Final = np.array([i for i in range(len(COUNT_MEASURES)) if i not in (_RATING, _RATINGS)])
-_REVENUE = MONEY_MEASURES.index("revenue_cents")
-_DISCOUNT = MONEY_MEASURES.index("discount_cents")
-_REFUND = MONEY_MEASURES.index("refund_cents")
-_KINDS: Final = len(RECENCY_KINDS)
-_AT: Final = {name: i for i, name in enumerate(FEATURE_NAMES)}
+Named = dict[str, Any]
+"""Features by name: a number per user, or one for all."""
 MIN_AGE_DAYS: Final = 7.0
 
 
@@ -46,33 +39,34 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
     Returns float32 [k, F], columns in `schemas.features.FEATURES` order; what is unknown is NaN.
     Each row depends on its user alone, bit for bit, whichever others are asked for.
     """
-    x = np.empty((len(rows), len(FEATURES)), np.float32)
+    found: Named = {"day_of_year": now_ms / DAY_MS % YEAR_DAYS}
     with np.errstate(invalid="ignore", divide="ignore"):
-        column = _windows(x, state, rows)
-        column = _recency(x, column, state, rows, now_ms)
-        column = _orders(x, column, state, rows, now_ms)
-        column = _rhythm(x, column, state, rows, now_ms)
-        _decayed(x, _AT["orders_decayed_7d"], state, rows, now_ms)
-        _trends(x, column, state, rows, now_ms)
-    x[:, _AT["day_of_year"]] = now_ms / DAY_MS % YEAR_DAYS
+        _windows(found, state, rows)
+        _recency(found, state, rows, now_ms)
+        _orders(found, state, rows, now_ms)
+        _rhythm(found, state, rows, now_ms)
+        _decayed(found, state, rows, now_ms)
+        _trends(found, state, rows, now_ms)
+    x = np.empty((len(rows), len(FEATURE_NAMES)), np.float32)
+    for column, name in enumerate(FEATURE_NAMES):
+        x[:, column] = found.pop(name)
+    assert not found, f"not features: {sorted(found)}"
     return x
 
 
-def _windows(x: NDArray[np.float32], state: ShardState, rows: NDArray[np.int64]) -> int:
-    column = 0
-    for w in range(len(WINDOWS)):
-        counts = state.counts.table[..., w][rows]
-        money = state.money.table[..., w][rows].astype(np.float64)
-        plain = len(_PLAIN)
-        x[:, column : column + plain] = counts[:, _PLAIN]
-        column += plain
-        revenue, discount = money[:, _REVENUE], money[:, _DISCOUNT]
-        x[:, column] = counts[:, _RATING] / (10.0 * counts[:, _RATINGS])
-        x[:, column + 1] = revenue / 100.0
-        x[:, column + 2] = money[:, _REFUND] / 100.0
-        x[:, column + 3] = discount / (revenue + discount)
-        column += 4
-    return column
+def _windows(found: Named, state: ShardState, rows: NDArray[np.int64]) -> None:
+    for w, window in enumerate(WINDOWS):
+        counts = dict(zip(COUNT_MEASURES, state.counts.table[..., w][rows].T, strict=True))
+        money = dict(zip(MONEY_MEASURES, state.money.table[..., w][rows].T / 1.0, strict=True))
+        tenths, ratings = counts.pop("rating_tenths"), counts.pop("ratings")
+        revenue, discount = money["revenue_cents"], money["discount_cents"]
+        values = counts | {
+            "rating_mean": tenths / (10.0 * ratings),
+            "revenue": revenue / 100.0,
+            "refunds": money["refund_cents"] / 100.0,
+            "discount_share": discount / (revenue + discount),
+        }
+        found |= {f"{name}_{window.name}": value for name, value in values.items()}
 
 
 def _days_since(then_ms: NDArray[np.int64], now_ms: int) -> NDArray[np.float64]:
@@ -81,20 +75,15 @@ def _days_since(then_ms: NDArray[np.int64], now_ms: int) -> NDArray[np.float64]:
     return np.where(then_ms > 0, days, np.nan)
 
 
-def _recency(
-    x: NDArray[np.float32], column: int, state: ShardState, rows: NDArray[np.int64], now_ms: int
-) -> int:
+def _recency(found: Named, state: ShardState, rows: NDArray[np.int64], now_ms: int) -> None:
     c = state.columns
-    x[:, column : column + _KINDS] = _days_since(c.last_seen_ms[rows], now_ms)
-    column += _KINDS
-    x[:, column] = _days_since(c.last_activity_ms[rows], now_ms)
-    x[:, column + 1] = _days_since(c.first_seen_ms[rows], now_ms)
-    return column + 2
+    for kind, last_ms in zip(RECENCY_KINDS, c.last_seen_ms[rows].T, strict=True):
+        found[f"days_since_{kind}"] = _days_since(last_ms, now_ms)
+    found["days_since_activity"] = _days_since(c.last_activity_ms[rows], now_ms)
+    found["tenure_days"] = _days_since(c.first_seen_ms[rows], now_ms)
 
 
-def _orders(
-    x: NDArray[np.float32], column: int, state: ShardState, rows: NDArray[np.int64], now_ms: int
-) -> int:
+def _orders(found: Named, state: ShardState, rows: NDArray[np.int64], now_ms: int) -> None:
     c = state.columns
     orders = c.orders[rows]
     revenue = c.revenue_cents[rows] / 100.0
@@ -111,25 +100,20 @@ def _orders(
     count = np.where(kept > 1, kept - 1, np.nan)
     mean = _row_sum(np.where(known, gaps, 0.0)) / count
     variance = _row_sum(np.where(known, (gaps - mean[:, None]) ** 2, 0.0)) / count
-    columns: list[NDArray[Any]] = [
-        orders,
-        revenue,
-        revenue / orders,
-        lifetime_gap,
-        mean,
-        np.sqrt(variance),
-        np.where(kept > 1, gaps[:, 0], np.nan),
+    found |= {
+        "lifetime_orders": orders,
+        "lifetime_revenue": revenue,
+        "mean_order_value": revenue / orders,
+        "gap_lifetime_mean_days": lifetime_gap,
+        "gap_mean_days": mean,
+        "gap_std_days": np.sqrt(variance),
+        "gap_last_days": np.where(kept > 1, gaps[:, 0], np.nan),
         # a floor of one hour: two orders in one minute do not make a day of silence infinite
-        silence / np.maximum(mean, 1 / 24),
-    ]
-    for i, values in enumerate(columns):
-        x[:, column + i] = values
-    return column + len(columns)
+        "silence_over_gap": silence / np.maximum(mean, 1 / 24),
+    }
 
 
-def _rhythm(
-    x: NDArray[np.float32], column: int, state: ShardState, rows: NDArray[np.int64], now_ms: int
-) -> int:
+def _rhythm(found: Named, state: ShardState, rows: NDArray[np.int64], now_ms: int) -> None:
     """The long rhythm. Whole days are integers, so sums over them are exact in any order."""
     c = state.columns
     recent = c.recent_orders_ms[rows]
@@ -150,56 +134,49 @@ def _rhythm(
     longest[longest == 0.0] = np.nan
     typical = squares / np.where(span > 0.0, span, np.nan)
     longer = (pauses > silence[:, None]).sum(axis=1, dtype=np.int32)
-    values = [
-        _days_since(c.first_order_ms[rows], now_ms),
-        *((fresh & (age < w)).sum(axis=1, dtype=np.int32) for w in RHYTHM_DAYS),
-        mean,
-        np.sqrt(np.maximum(squares / many - mean * mean, 0.0)),
-        longest,
-        typical,
-        silence / typical,
-        silence / longest,
-        longer / many,
-        *(
-            (np.maximum(pauses - w, 0).sum(axis=1, dtype=np.int64) + np.maximum(silence - w, 0.0))
-            / (span + silence)
-            for w in SILENCE_DAYS
-        ),
-    ]
-    for i, value in enumerate(values):
-        x[:, column + i] = value
-    return column + len(values)
+    found |= {
+        "days_since_first_order": _days_since(c.first_order_ms[rows], now_ms),
+        "day_gap_mean": mean,
+        "day_gap_std": np.sqrt(np.maximum(squares / many - mean * mean, 0.0)),
+        "day_gap_max": longest,
+        "day_gap_typical": typical,
+        "silence_over_typical": silence / typical,
+        "silence_over_max": silence / longest,
+        "longer_gap_share": longer / many,
+    }
+    for w in RHYTHM_DAYS:
+        found[f"order_days_{w}d"] = (fresh & (age < w)).sum(axis=1, dtype=np.int32)
+    for w in SILENCE_DAYS:
+        silent = np.maximum(pauses - w, 0).sum(axis=1, dtype=np.int64)
+        found[f"silent_share_{w}d"] = (silent + np.maximum(silence - w, 0.0)) / (span + silence)
 
 
-def _trends(
-    x: NDArray[np.float32], column: int, state: ShardState, rows: NDArray[np.int64], now_ms: int
-) -> None:
-    """The present against the customer's own past, from the columns that are there already."""
+def _trends(found: Named, state: ShardState, rows: NDArray[np.int64], now_ms: int) -> None:
+    """The present compared with the customer's own past, from features that are there already."""
     c = state.columns
 
     def known(name: str) -> NDArray[np.float64]:
-        return x[:, _AT[name]].astype(np.float64)
+        return np.asarray(found[name], np.float32).astype(np.float64)  # as the matrix has it
 
     # A first week would be multiplied up to a life of it.
     age = np.maximum(_days_since(c.first_order_ms[rows], now_ms), MIN_AGE_DAYS)
     per_day = c.revenue_cents[rows] / 100.0 / age
     revenue_30, revenue_90 = known("revenue_30d"), known("revenue_90d")
     orders_30, orders_90 = known("orders_30d"), known("orders_90d")
-    values = [
-        per_day,
-        c.orders[rows] / age,
-        revenue_90 / (np.minimum(age, 90.0) * per_day),
-        revenue_30 / revenue_90,
-        orders_30 / orders_90,
-        known("revenue_7d") / revenue_30,
-        known("order_lines_90d") / orders_90,
-        revenue_30 / known("order_days_30d"),
-        revenue_90 / known("order_days_90d"),
-        known("revenue_decayed_30d") / known("revenue_decayed_90d"),
-        known("orders_decayed_30d") / known("orders_decayed_90d"),
-    ]
-    for i, value in enumerate(values):
-        x[:, column + i] = np.where(np.isfinite(value), value, np.nan)
+    values = {
+        "revenue_per_day": per_day,
+        "orders_per_day": c.orders[rows] / age,
+        "revenue_trend_90d": revenue_90 / (np.minimum(age, 90.0) * per_day),
+        "revenue_trend_30d": revenue_30 / revenue_90,
+        "orders_trend_30d": orders_30 / orders_90,
+        "revenue_trend_7d": known("revenue_7d") / revenue_30,
+        "lines_per_order_90d": known("order_lines_90d") / orders_90,
+        "revenue_per_order_day_30d": revenue_30 / known("order_days_30d"),
+        "revenue_per_order_day_90d": revenue_90 / known("order_days_90d"),
+        "revenue_fading": known("revenue_decayed_30d") / known("revenue_decayed_90d"),
+        "orders_fading": known("orders_decayed_30d") / known("orders_decayed_90d"),
+    }
+    found |= {name: np.where(np.isfinite(v), v, np.nan) for name, v in values.items()}
 
 
 def _row_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -210,9 +187,13 @@ def _row_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return total
 
 
-def _decayed(
-    x: NDArray[np.float32], column: int, state: ShardState, rows: NDArray[np.int64], now_ms: int
-) -> None:
+def _decayed(found: Named, state: ShardState, rows: NDArray[np.int64], now_ms: int) -> None:
     c = state.columns
     age = np.maximum(now_ms - c.decayed_at_ms[rows], 0)[:, None]
-    x[:, column : column + DECAYED] = c.decayed[rows] * np.exp2(-age / HALF_LIVES_MS)
+    sums = c.decayed[rows] * np.exp2(-age / HALF_LIVES_MS)
+    names = [
+        f"{what}_decayed_{int(days)}d"
+        for days in DECAY_HALF_LIVES_DAYS
+        for what in ("orders", "revenue", "activity")
+    ]
+    found |= dict(zip(names, sums.T, strict=True))
