@@ -38,11 +38,11 @@ _Keys = NDArray[np.uint64]
 class Table(NamedTuple):
     """The arrays of a map of n entries, with room for more.
 
-    index: uint32 [slots]; old: uint32 [old slots], or [0]; keys: uint64 [room]; values: int32
+    slots: the index; old: the index that it replaces, or [0]; keys: uint64 [room]; values: int32
     [room]. Entries are keys[:n] and values[:n], in the order of insertion.
     """
 
-    index: _Index
+    slots: _Index
     old: _Index
     keys: _Keys
     values: NDArray[np.int32]
@@ -129,7 +129,7 @@ def _prefetch_key(index: _Index, keys: _Keys, values: int, key: np.uint64) -> No
 @kernel
 def insert_positions(table: Table, start: int, stop: int) -> None:
     """Insert the entries in [start, stop) into the index. Their keys are distinct and not in it."""
-    index, keys = table.index, table.keys
+    index, keys = table.slots, table.keys
     slots = len(index)
     places = _places(slots)
     for at in range(start, stop):
@@ -147,9 +147,9 @@ def insert_positions(table: Table, start: int, stop: int) -> None:
 @kernel
 def _position(table: Table, key: np.uint64) -> Any:
     """The position of the key, or -1 - the free slot where it belongs."""
-    slot = _slot_of(table.index, table.keys, key)
+    slot = _slot_of(table.slots, table.keys, key)
     if slot >= 0:
-        return _at(table.index, slot)
+        return _at(table.slots, slot)
     if len(table.old):
         older = _slot_of(table.old, table.keys, key)
         if older >= 0:
@@ -161,11 +161,11 @@ def _position(table: Table, key: np.uint64) -> Any:
 def _prefetch_ahead(table: Table, values: int, wanted: _Keys, i: int) -> None:
     """Prefetch for the keys after wanted[i]; `values` as in `_prefetch_key`."""
     if i + _FAR < len(wanted):
-        _prefetch_slot(table.index, wanted[i + _FAR])
+        _prefetch_slot(table.slots, wanted[i + _FAR])
         if len(table.old):
             _prefetch_slot(table.old, wanted[i + _FAR])
     if i + _NEAR < len(wanted):
-        _prefetch_key(table.index, table.keys, values, wanted[i + _NEAR])
+        _prefetch_key(table.slots, table.keys, values, wanted[i + _NEAR])
         if len(table.old):
             _prefetch_key(table.old, table.keys, values, wanted[i + _NEAR])
 
@@ -197,7 +197,7 @@ def find_or_add(
         key = wanted[i]
         at = _position(table, key)
         if at < 0:
-            _enter(table.index, -1 - at, key, n)
+            _enter(table.slots, -1 - at, key, n)
             table.keys[n] = key
             table.values[n] = value[i]
             is_new[i] = True
@@ -230,7 +230,7 @@ def raise_or_add(
         key = wanted[i]
         at = _position(table, key)
         if at < 0:
-            _enter(table.index, -1 - at, key, n)
+            _enter(table.slots, -1 - at, key, n)
             table.keys[n] = key
             values[n] = value[i]
             is_new[i] = True
@@ -266,7 +266,7 @@ def _remove(index: _Index, keys: _Keys, slot: int) -> None:
 def compact(table: Table, oldest: int, read: int, write: int, stop: int) -> int:
     """Drop the entries in [read, stop) whose value is below `oldest`; move the others to `write`
     and after. Returns the position after the last one. `old` must be empty."""
-    index, keys, values = table.index, table.keys, table.values
+    index, keys, values = table.slots, table.keys, table.values
     for at in range(read, stop):
         slot = _slot_of(index, keys, keys[at])
         if values[at] < oldest:

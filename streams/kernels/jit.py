@@ -2,10 +2,10 @@
 
 Numba compiles a kernel when it is first called (seconds, once per machine) and keeps the result
 next to the source, or in the user's cache directory where that can't be written. An image may ship
-what was compiled when it was built. Numba itself only
-notices a change in the file of the function it compiles, not in the functions that this one calls,
-so the directory's name carries a digest of all kernels' sources, and of the schemas whose constants
-(the columns of features, the order of measures) are compiled into them. D-037 says why kernels allocate no arrays.
+what was compiled when it was built. Numba itself only notices a change in the file of the function
+it compiles, not in the functions that this one calls, so the directory's name carries a digest of
+all kernels' sources, and of the schemas whose constants (the columns of features, the order of
+measures) are compiled into them. D-037 says why kernels allocate no arrays.
 
 `NUMBA_DISABLE_JIT=1` runs the kernels as plain Python, for a debugger; `tests/kernels` passes that
 way too. `python -m streams.core.warm` compiles everything ahead.
@@ -40,7 +40,7 @@ _HERE = Path(__file__).parent
 def _cache_directory() -> Path | None:
     """Where machine code is kept; None: nowhere, every process compiles for itself."""
     digest = hashlib.sha256()
-    contracts = (Path(schema.__file__) for schema in (schemas.events, schemas.features))
+    contracts = Path(schemas.events.__file__), Path(schemas.features.__file__)
     for source in (*sorted(_HERE.glob("*.py")), *contracts):
         digest.update(source.read_bytes())
     name = f"kernels-{digest.hexdigest()[:12]}"
@@ -88,7 +88,7 @@ def kernel(function: _Kernel) -> _Kernel:
     references in it. Counting them, atomically and whenever one kernel passes an array to another,
     took three quarters of a lookup in a map.
     """
-    if numba.config.DISABLE_JIT:
+    if numba.config.DISABLE_JIT:  # numpy must not warn of what compiled code does in silence
         plain: _Kernel = np.errstate(all="ignore")(function)
         return plain
     compiled: _Kernel = numba.njit(

@@ -24,12 +24,12 @@ _NEXT: Final = 8  # ids ahead: the id of that row is prefetched
 class Directory(NamedTuple):
     """The arrays of a directory of `room` rows.
 
-    index: int32 [slots], a power of two: 1 + row, 0 where free. hashes: uint64 [room]. The id of a
+    slots: int32, a power of two of them: 1 + row, 0 where free. hashes: uint64 [room]. The id of a
     row is the `sizes` (int32 [room]) bytes of names (uint8 [bytes]) from `starts` (int64 [room])
     on; a size of 0 means that the row is free, one below 0 that it is never used again.
     """
 
-    index: NDArray[np.int32]
+    slots: NDArray[np.int32]
     hashes: NDArray[np.uint64]
     starts: NDArray[np.int64]
     sizes: NDArray[np.int32]
@@ -44,7 +44,7 @@ def _home(found: np.uint64, mask: int) -> Any:
 @kernel
 def fill_index(directory: Directory, rows: int) -> None:
     """Enter those of the first `rows` rows that have an id into an empty index."""
-    index, hashes, sizes = directory.index, directory.hashes, directory.sizes
+    index, hashes, sizes = directory.slots, directory.hashes, directory.sizes
     mask = len(index) - 1
     for row in range(rows):
         if sizes[row] <= 0:
