@@ -26,6 +26,7 @@ _ROUNDED: Final = r"^\d(?:[.,]\d+)?[eE]\+\d+$"
 def identifiers(column: Any, blank: frozenset[str] = BLANK_WORDS) -> Cells:
     """A column of ids. Where all of them are whole numbers written as decimals, the zeros go.
 
+    >>> import pyarrow as pa
     >>> identifiers(pa.array(["17850.0", "13047.0", "NULL", "0"]), GUEST_WORDS).words()
     ['17850', '13047']
     """

@@ -76,7 +76,7 @@ def read_numbers(
     A column that its own values don't settle follows the others of the file. Raises SettingsError
     if none does.
 
-    >>> read_numbers({"total": pa.array(["2,059", "45.20", None, "x9"])})["total"].values.tolist()
+    >>> read_numbers({"total": pa.array(["2,059", "45.20", None, "9 or 8"])})["total"].values.tolist()
     [2059.0, 45.2, nan, nan]
     """
     found: dict[str, NumberColumn] = {}
