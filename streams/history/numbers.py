@@ -76,7 +76,8 @@ def read_numbers(
     A column that its own values don't settle follows the others of the file. Raises SettingsError
     if none does.
 
-    >>> read_numbers({"total": pa.array(["2,059", "45.20", None, "9 or 8"])})["total"].values.tolist()
+    >>> column = pa.array(["2,059", "45.20", None, "9 or 8"])
+    >>> read_numbers({"total": column})["total"].values.tolist()
     [2059.0, 45.2, nan, nan]
     """
     found: dict[str, NumberColumn] = {}
