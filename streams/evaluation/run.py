@@ -127,8 +127,8 @@ def replay(
 
 
 def _refusals(shard: ReplayedShard) -> str:
-    told = ", ".join(f"{reason} {n:,}" for reason, n in shard.refused.most_common())
-    return f" Orders that could not be used: {told}." if told else ""
+    refused = ", ".join(f"{reason} {n:,}" for reason, n in shard.refused.most_common())
+    return f" Orders that could not be used: {refused}." if refused else ""
 
 
 def _is_training_day(protocol: Protocol, cut: int) -> bool:

@@ -80,10 +80,10 @@ class WithBrowsing:
         return round(orders * (1 + self.rate * (1 + self.visitors)))
 
     def summary(self) -> dict[str, Any]:
-        told = f"simulated around each order, about {self.rate:g} events, seed {self.seed}"
+        described = f"simulated around each order, about {self.rate:g} events, seed {self.seed}"
         if self.visitors:
-            told += f"; and visitors who never buy, one per {1 / self.visitors:.0f} orders"
-        return {**self.source.summary(), "browsing": told}
+            described += f"; and visitors who never buy, one per {1 / self.visitors:.0f} orders"
+        return {**self.source.summary(), "browsing": described}
 
     def __iter__(self) -> Iterator[Block]:
         waiting: Block = []

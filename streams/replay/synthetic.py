@@ -77,7 +77,7 @@ class Synthetic:
     skew: float = 0.0
     """Zipf exponent of user activity: 0 is uniform, 1 is a usual shop."""
     session_events: float = 1.0
-    """Mean number of consecutive events of one user; 1: each event draws its user anew."""
+    """Mean number of consecutive events of one user; 1: each event draws its own user."""
     late_share: float = 0.0
     duplicate_share: float = 0.0
     out_of_order_share: float = 0.0

@@ -99,9 +99,9 @@ async def partitions(producer: Any, topics: InputTopics) -> int:
         )
     counts = {name: len(partitions) for name, partitions in found.items()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} has {n}" for name, n in counts.items())
+        listed = ", ".join(f"{name} has {n}" for name, n in counts.items())
         raise SettingsError(
-            f"Both input topics need the same number of partitions, but {told}. "
+            f"Both input topics need the same number of partitions, but {listed}. "
             "Recreate one of them with the other's number."
         )
     return next(iter(counts.values()))
