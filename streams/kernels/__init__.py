@@ -1,1 +1,1 @@
-"""The loops over bytes that numpy can't do, compiled by Numba. See `streams.kernels.jit`."""
+"""The loops that numpy has no function for, compiled by Numba. See `streams.kernels.jit`."""

@@ -222,8 +222,8 @@ def _read_lines(
 
     Their hashes go to place `first` and after; an array that does not fit there fails.
 
-    The loop over members is that of `read_events`, written out twice: with the lookup of a key in a
-    function of its own, which both loops called, reading an event took 1.18 times as long.
+    The loop over members is that of `read_events`, written out again: with a function for a key's
+    lookup that both loops call, reading an event took 1.18 times as long.
     """
     if at >= end or load8(at) != _OPEN_LIST:
         return FAILED, 0

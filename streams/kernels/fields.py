@@ -1,4 +1,4 @@
-"""An event's schema as arrays that a kernel can walk by: derived from the msgspec structs."""
+"""An event's schema as arrays for the kernel that reads it, derived from the msgspec structs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 __all__ = ["BOOLEAN", "DECIMAL", "ID", "INTEGER", "LINES", "NAME", "TEXT", "USER", "Fields"]
 
-# How a value is read, and what a slot of the result then holds.
-USER: Final = 0  # an id that must be the record's key; its hash
-ID: Final = 1  # 1 to so many characters; its hash
-TEXT: Final = 2  # at most so many characters; nothing is kept
+# The kinds of values, and what is kept of each.
+USER: Final = 0  # an id that must be the record's key: its hash
+ID: Final = 1  # a text of `low` to `high` characters: its hash
+TEXT: Final = 2  # a text of `low` to `high` characters: nothing
 INTEGER: Final = 3  # the number
 DECIMAL: Final = 4  # the number
-NAME: Final = 5  # one of some names; its index
-BOOLEAN: Final = 6  # nothing is kept
-LINES: Final = 7  # an array of objects; their number
+NAME: Final = 5  # one of a list of names: its index
+BOOLEAN: Final = 6  # nothing
+LINES: Final = 7  # an array of at most `high` objects: their number
 
 _ANY_INT: Final = 2**62
 _NAME_BYTES: Final = 16
@@ -28,9 +28,11 @@ _NAME_BYTES: Final = 16
 class Fields(NamedTuple):
     """The fields of one kind of object, in the order of the struct.
 
-    words: uint64 [f, 2], the name's bytes; lengths, kinds, slots (-1: not kept), low, high,
-    names_from and names_known (a range of `names`): int64 [f]; nullable: bool [f]; bits: int64 [f],
-    nonzero where required; required: the sum of these; names: uint64 [m, 2].
+    words: uint64 [f, 2], the bytes of each field's name; lengths: int64 [f], their number. kinds:
+    int64 [f], see above; slots: int64 [f], the column of the result, or -1 if nothing is kept. low,
+    high: int64 [f], the least and the greatest length or value. names_from, names_known: int64 [f],
+    first and number of the field's `names`, uint64 [m, 2]. nullable: bool [f]. bits: int64 [f], a
+    different bit for each required field, else 0; required: all of them.
     """
 
     words: NDArray[np.uint64]

@@ -1,10 +1,9 @@
 """Bytes by address: the few machine instructions that numpy and Numba have no name for.
 
-The kernels that read tokens walk over a buffer by address: it goes from function to function in a
-register, where an array takes seven numbers. Nothing is checked here: whoever calls knows that the
-bytes are there.
+The kernels that read tokens move through a buffer by address: an address is passed in a register,
+an array takes seven numbers. Nothing is checked here: the caller must know that the bytes exist.
 
-Each function is plain Python, which Numba replaces by one LLVM instruction.
+Each function is plain Python, for uncompiled runs; Numba replaces it by one LLVM instruction.
 """
 # Numba wants an overload to be written with the same annotations as its body: none.
 # mypy: disable-error-code="no-untyped-call, no-untyped-def, untyped-decorator, misc"
@@ -54,7 +53,7 @@ def store8(at: int, value: int) -> None:
 
 
 def prefetch(at: int | np.signedinteger[Any]) -> None:
-    """Have the memory at an address fetched into the cache; any address will do."""
+    """Start to load the memory at an address into the cache; an invalid address does no harm."""
 
 
 def trailing_zeros(word: np.uint64) -> int:
@@ -147,14 +146,14 @@ def address(array: NDArray[Any]) -> int:
 
 @kernel
 def within_page(at: int) -> bool:
-    """Whether 8 bytes from `at` lie in one page of memory: then they can be read if the first can,
-    whatever they are."""
+    """Whether 8 bytes from `at` lie in one page of memory: all can be read if the first can."""
     return at & 0xFFF <= 0xFF8
 
 
 @kernel
 def word(at: int, length: int) -> np.uint64:
-    """Up to 8 bytes as a little-endian number: a way to compare short names in one go."""
+    """The first 8 of `length` bytes as a little-endian number, so that short names are compared in
+    one step; 0 if there are none."""
     if length >= 8:
         return load64(at)
     if length <= 0:

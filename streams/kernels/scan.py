@@ -1,9 +1,9 @@
-"""Reads JSON tokens out of bytes: what the event kernels are made of.
+"""Reads JSON tokens from bytes, for the event kernels.
 
 Every function takes the address of a token's first byte and the end of its text, and returns the
 address after it, or FAILED. It may refuse what JSON allows (an exponent, 19 digits, deep nesting):
-such a record is then read by msgspec, which decides. It must never accept what JSON forbids, nor
-read a value otherwise than msgspec does. (RFC 8259; UTF-8 as in Unicode 15, table 3-7.)
+msgspec then reads the record, and decides. It must never accept what JSON forbids, nor read a value
+differently from msgspec. (RFC 8259; UTF-8 as in Unicode 15, table 3-7.)
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _MINUS: Final = 0x2D
 _POINT: Final = 0x2E
 _ZERO: Final = 0x30
 _NINE: Final = 0x39
-_EXACT_DIGITS: Final = 15  # so many always fit a double's 53 bits
-_INT_DIGITS: Final = 18  # so many always fit an int64
+_EXACT_DIGITS: Final = 15  # always fit a double's 53 bits
+_INT_DIGITS: Final = 18  # always fit an int64
 _POWERS: Final = 10.0 ** np.arange(_EXACT_DIGITS + 1)  # all of them exact
 _MAX_DEPTH: Final = 60
 _ONES: Final = np.uint64(0x0101010101010101)
@@ -90,8 +90,7 @@ def _after_utf8(at: int, end: int) -> int:
 def plain_text(at: int, end: int) -> tuple[int, int, int]:
     """A string without escapes: (address after it, its bytes, its characters).
 
-    The text begins at at + 1. ESCAPED in place of the address says that
-    there is a backslash in it.
+    The text begins at at + 1. The address is ESCAPED if there is a backslash in it.
     """
     if at >= end or load8(at) != _QUOTE:
         return FAILED, 0, 0
@@ -126,8 +125,8 @@ def plain_text(at: int, end: int) -> tuple[int, int, int]:
 
 @kernel
 def _odd_bytes(eight: np.uint64) -> np.uint64:
-    """The top bit of each byte that may not simply be passed over: a quote, a backslash, a control
-    character or a byte beyond ASCII. The lowest bit is right; above it there may be too many.
+    """The top bit of each byte that needs a closer look: a quote, a backslash, a control character
+    or a byte beyond ASCII. The lowest bit is exact; above it there may be false ones.
     (Mycroft's test for a zero byte; Warren, "Hacker's Delight", 2nd ed., section 6-1.)
     """
     quotes = eight ^ _QUOTES
@@ -219,7 +218,7 @@ def _escape(at: int, end: int) -> tuple[int, int]:
 def text(at: int, end: int, out: int) -> tuple[int, int, int]:
     """A string with escapes, written to `out`: (address after it, its bytes, its characters).
 
-    `out` is the address of end - at free bytes: no escape is shorter than what it stands for.
+    `out` is the address of end - at free bytes: no escape is shorter than its character.
     """
     if at >= end or load8(at) != _QUOTE:
         return FAILED, 0, 0
@@ -362,8 +361,7 @@ def _after_literal(at: int, end: int) -> int:
 
 @kernel
 def skip_value(at: int, end: int, scratch: int) -> int:
-    """Past any JSON value of at most 60 levels. `scratch` is the address of as many
-    free bytes as the text has."""
+    """Past any JSON value of at most 60 levels. `scratch` is the address of end - at free bytes."""
     inside = np.uint64(0)  # one bit per open level: 1 is an object
     depth = 0
     while True:

@@ -1,6 +1,6 @@
 """XXH64 over bytes in memory (xxHash, https://github.com/Cyan4973/xxHash, seed 0).
 
-The same numbers as `xxhash.xxh64_intdigest`, which a test checks.
+A test checks that it gives the same numbers as `xxhash.xxh64_intdigest`.
 """
 
 from __future__ import annotations

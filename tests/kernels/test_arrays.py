@@ -15,7 +15,7 @@ STATM = Path("/proc/self/statm")
 
 @pytest.mark.parametrize("shape", [0, 3, (300_000, 7), (1_000_000, 2, 3)])
 @pytest.mark.parametrize("dtype", [np.int16, np.uint64, [("a", "i8"), ("b", "?")]])
-def test_it_is_what_numpy_gives(shape: int | tuple[int, ...], dtype: object) -> None:
+def test_zeros_are_those_of_numpy(shape: int | tuple[int, ...], dtype: object) -> None:
     found = zeros(shape, dtype)  # type: ignore[arg-type]
     want = np.zeros(shape, dtype)  # type: ignore[call-overload]
     assert found.dtype == want.dtype
@@ -24,7 +24,7 @@ def test_it_is_what_numpy_gives(shape: int | tuple[int, ...], dtype: object) -> 
     assert found.tobytes() == want.tobytes()
 
 
-def test_growing_keeps_what_is_used_and_nothing_else() -> None:
+def test_grown_array_keeps_the_used_items_only() -> None:
     array = np.arange(600_000).reshape(-1, 2)
     longer = grown(array, 900_000, used=200_000)
     assert longer.shape == (900_000, 2)
@@ -34,7 +34,7 @@ def test_growing_keeps_what_is_used_and_nothing_else() -> None:
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="memory is read from Linux's /proc")
-def test_room_that_nobody_uses_takes_no_memory_and_is_given_back() -> None:
+def test_unused_capacity_takes_no_memory_and_is_released() -> None:
     def resident() -> int:
         return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
