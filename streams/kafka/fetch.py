@@ -86,12 +86,15 @@ def drain(result: FetchResult) -> Records:
         return Records.empty()
     partition = result._partition_records
     fetched = getattr(partition._records, "fetched", None)
-    # Aborted transactions and formats before v2 are read in aiokafka's own way.
-    if fetched is None or partition._isolation_level == READ_COMMITTED or not is_v2(fetched):
+    if fetched is None or not is_v2(fetched):  # formats before v2: in aiokafka's own way
         return to_records(result.getall())
+    committed_only = partition._isolation_level == READ_COMMITTED
     try:
         records, next_offset = read_batches(
-            fetched, partition.next_fetch_offset, check_crcs=partition._check_crcs
+            fetched,
+            partition.next_fetch_offset,
+            check_crcs=partition._check_crcs,
+            aborted=partition._aborted_transactions if committed_only else (),
         )
     except ValueError as why:
         raise CorruptRecordException(f"{result._topic_partition}: {why}") from why

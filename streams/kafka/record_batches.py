@@ -1,8 +1,10 @@
-"""Fetched bytes of one topic partition to `Records`: batch headers, checksums, decompression."""
+"""Fetched bytes of one topic partition to `Records`: batch headers, checksums, decompression, and
+the batches of transactions that were aborted left out."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -47,6 +49,10 @@ class _Header(NamedTuple):
         return self.max_ms if self.attributes & 0x08 else -1
 
     @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & 0x10)
+
+    @property
     def is_control(self) -> bool:
         return bool(self.attributes & 0x20)
 
@@ -56,14 +62,46 @@ def is_v2(fetched: bytes) -> bool:
     return len(fetched) > _MAGIC_AT and fetched[_MAGIC_AT] == 2
 
 
-def read_batches(fetched: bytes, first_wanted: int, *, check_crcs: bool) -> tuple[Records, int]:
+class _Aborted:
+    """Which producers' transactions were aborted, batch by batch (KIP-98, "read_committed").
+
+    The broker lists aborted transactions as (producer id, first offset). A listed producer's
+    transactional batches from that offset on are left out until its control batch ends them; the
+    list has only aborted ones, so any control batch of that producer is the abort marker.
+    """
+
+    def __init__(self, transactions: Iterable[tuple[int, int]]) -> None:
+        self._to_come = sorted(transactions, key=lambda each: each[1], reverse=True)
+        self._producers: set[int] = set()
+
+    def leaves_out(self, header: _Header) -> bool:
+        """Whether this batch belongs to an aborted transaction. Call for each batch in order."""
+        while self._to_come and self._to_come[-1][1] <= header.base_offset:
+            self._producers.add(self._to_come.pop()[0])
+        if not self._producers or not header.is_transactional:
+            return False
+        if header.is_control:
+            self._producers.discard(header.producer_id)
+            return False
+        return header.producer_id in self._producers
+
+
+def read_batches(
+    fetched: bytes,
+    first_wanted: int,
+    *,
+    check_crcs: bool,
+    aborted: Iterable[tuple[int, int]] = (),
+) -> tuple[Records, int]:
     """The records from offset `first_wanted` on, and the next offset to fetch.
 
-    A fetch may begin before the wanted offset and end within a batch. Raises ValueError for bytes
-    that are damaged, unless good batches come before them: then these are returned, and the next
-    fetch begins at the damage.
+    A fetch may begin before the wanted offset and end within a batch. `aborted` lists the aborted
+    transactions in it as (producer id, first offset); their records are left out. Raises ValueError
+    for bytes that are damaged, unless good batches come before them: then these are returned, and
+    the next fetch begins at the damage.
     """
     whole = np.frombuffer(fetched, np.uint8)
+    left_out = _Aborted(aborted)
     parts: list[Records] = []
     at, next_offset = 0, first_wanted
     try:
@@ -73,7 +111,7 @@ def read_batches(fetched: bytes, first_wanted: int, *, check_crcs: bool) -> tupl
             if stop > len(fetched):
                 break
             _check(fetched, at, stop, header, check_crcs)
-            if not header.is_control:
+            if not left_out.leaves_out(header) and not header.is_control:
                 if header.codec:
                     unpacked = np.frombuffer(_unpack(fetched[start:stop], header.codec), np.uint8)
                     parts.append(_read(unpacked, 0, len(unpacked), header))

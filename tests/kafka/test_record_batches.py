@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
@@ -167,3 +169,65 @@ def test_nothing_fetched_is_no_records() -> None:
     records, next_offset = read_batches(b"", 5, check_crcs=True)
     assert (len(records), next_offset) == (0, 5)
     assert not is_v2(b"")
+
+
+# A producer's next move in a log: it sends a record, commits or aborts what it has sent.
+MOVES = st.lists(
+    st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from(["send", "send", "commit", "abort"])),
+    max_size=40,
+)
+
+
+def transactional(producer: int, offset: int, key: bytes, value: bytes, control: bool) -> bytes:
+    """One batch of one record of a transaction; `control`: a marker."""
+    builder = DefaultRecordBatchBuilder(2, 0, 1, producer, 0, 0, 1 << 16)
+    builder.append(0, 1_000, key, value, [])
+    data = bytearray(struct.pack(">q", offset) + bytes(builder.build())[8:])
+    if control:
+        data[22] |= 0x20
+        data[17:21] = struct.pack(">I", calc_crc32c(bytes(data[21:])))
+    return bytes(data)
+
+
+def log_of(moves: list[tuple[int, str]]) -> tuple[bytes, list[tuple[int, int]], list[int]]:
+    """(bytes, aborted transactions, offsets that read_committed shows); producer 3 is plain."""
+    data, aborted, shown = b"", [], []
+    begun: dict[int, list[int]] = {}
+    offset = 0
+    ends = [(producer, "commit") for producer in (1, 2)]  # nothing stays open
+    for producer, move in moves + ends:
+        if producer == 3:
+            data += batch([(1_000, b"plain", b"%d" % offset, [])], offset)
+            shown.append(offset)
+        elif move == "send":
+            data += transactional(producer, offset, b"k", b"%d" % offset, control=False)
+            begun.setdefault(producer, []).append(offset)
+        elif sent := begun.pop(producer, []):
+            kind = 0 if move == "abort" else 1
+            marker = struct.pack(">hh", 0, kind), struct.pack(">hi", 0, 0)
+            data += transactional(producer, offset, *marker, control=True)
+            if move == "abort":
+                aborted.append((producer, sent[0]))
+            else:
+                shown += sent
+        else:
+            continue
+        offset += 1
+    return data, aborted, sorted(shown)
+
+
+@settings(deadline=None)
+@given(MOVES, st.just(0) | st.integers(0, 60))
+def test_records_of_aborted_transactions_are_left_out(
+    moves: list[tuple[int, str]], first: int
+) -> None:
+    data, aborted, shown = log_of(moves)
+    # A broker lists the transactions that reach into the fetched range, which begins at `first`.
+    records, next_offset = read_batches(data, first, check_crcs=True, aborted=aborted)
+    assert records.offsets.tolist() == [offset for offset in shown if offset >= first]
+    if first == 0:  # aiokafka goes back when a fetch begins before the offset that it wants
+        theirs = PartitionRecords(
+            TopicPartition("t", 0), MemoryRecords(data), aborted, 0, None, None, True, 1
+        )
+        assert records.offsets.tolist() == [record.offset for record in theirs]
+        assert next_offset == theirs.next_fetch_offset
