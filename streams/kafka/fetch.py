@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka.consumer.fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
@@ -22,14 +22,23 @@ from streams.core.events.records import Records
 from streams.kafka.log import to_records
 from streams.kafka.record_batches import is_v2, read_batches
 
-__all__ = ["drain", "fetched_columns", "keep_fetched_bytes"]
+__all__ = ["Fetched", "drain", "fetched_columns", "keep_fetched_bytes"]
+
+
+class Fetched(NamedTuple):
+    """What was fetched of one partition: all that it holds in the offsets [start, stop)."""
+
+    records: Records
+    start: int
+    stop: int
 
 
 async def fetched_columns(
     fetcher: Any, partitions: Collection[Any] | None, timeout: float, resumed: asyncio.Event
-) -> dict[Any, Records]:
-    """`Fetcher.fetched_records`, with `Records` for each partition: everything fetched so far, or
-    what arrives first within `timeout` seconds. Raises what a fetch raised.
+) -> dict[Any, Fetched]:
+    """`Fetcher.fetched_records`, as columns for each partition: everything fetched so far, or what
+    arrives first within `timeout` seconds. A partition is named also if only its position moved.
+    Raises what a fetch raised.
 
     Set `resumed` when `partitions` has new members: their records may have been fetched already.
     """
@@ -57,8 +66,8 @@ async def fetched_columns(
             waiter.cancel()
 
 
-def _drain_all(fetcher: Any, partitions: Collection[Any] | None) -> dict[Any, Records]:
-    drained: dict[Any, Records] = {}
+def _drain_all(fetcher: Any, partitions: Collection[Any] | None) -> dict[Any, Fetched]:
+    drained: dict[Any, Fetched] = {}
     for tp in list(fetcher._records):
         if partitions is not None and tp not in partitions:
             if not fetcher._subscriptions.is_assigned(tp):
@@ -72,22 +81,24 @@ def _drain_all(fetcher: Any, partitions: Collection[Any] | None) -> dict[Any, Re
             fetcher._notify(fetcher._wait_consume_future)
             result.check_raise()
             continue
-        records = drain(result)
+        fetched = drain(result)
         del fetcher._records[tp]
         fetcher._notify(fetcher._wait_consume_future)  # so that it fetches more of this partition
-        if len(records):
-            drained[tp] = records
+        if fetched is not None and fetched.stop > fetched.start:
+            drained[tp] = fetched
     return drained
 
 
-def drain(result: FetchResult) -> Records:
-    """All records of one fetch, moving the consumer's position behind them."""
+def drain(result: FetchResult) -> Fetched | None:
+    """All of one fetch, moving the consumer's position behind it; None if it is not wanted now."""
     if not result.check_assignment(result._topic_partition) or not result.has_more():
-        return Records.empty()
+        return None
     partition = result._partition_records
+    start = partition.next_fetch_offset
     fetched = getattr(partition._records, "fetched", None)
     if fetched is None or not is_v2(fetched):  # formats before v2: in aiokafka's own way
-        return to_records(result.getall())
+        records = to_records(result.getall())
+        return Fetched(records, start, partition.next_fetch_offset)
     committed_only = partition._isolation_level == READ_COMMITTED
     try:
         records, next_offset = read_batches(
@@ -101,7 +112,7 @@ def drain(result: FetchResult) -> Records:
     partition.next_fetch_offset = next_offset
     result._update_position()
     result._partition_records = None
-    return records
+    return Fetched(records, start, next_offset)
 
 
 class _KeptRecords(MemoryRecords):  # type: ignore[misc]

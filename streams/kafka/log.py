@@ -77,6 +77,7 @@ class KafkaLog:
         self._consumer = clients.async_consumer(
             self._access,
             auto_offset_reset="none",
+            isolation_level="read_committed",
             max_partition_fetch_bytes=READ_BYTES,
             fetch_max_bytes=2 * READ_BYTES,
             fetch_max_wait_ms=FETCH_WAIT_MS,

@@ -5,7 +5,8 @@ the stream iterator, the acks and the sensors. Here one poll of one partition is
 value is a `RecordBatch`; all of that is then paid once per batch, and Faust still owns worker
 lifecycle, group membership, assignment, rebalancing, sensors and web.
 
-Three things differ from `kafka://`:
+Four things differ from `kafka://`:
+- only records of committed transactions are read;
 - `getmany` yields a batch per partition, for every subscribed topic;
 - partitions are assigned by range, so partition p of both inputs goes to the same worker;
 - offsets are committed by `commit_offsets` only: agents must not ack (`topic(acks=False)`).
@@ -25,9 +26,9 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.core.events.records import RecordBatch, Records
+from streams.core.events.records import RecordBatch
 from streams.kafka.commits import commit_assigned
-from streams.kafka.fetch import fetched_columns, keep_fetched_bytes
+from streams.kafka.fetch import Fetched, fetched_columns, keep_fetched_bytes
 
 __all__ = ["BatchSchema", "Consumer", "Transport"]
 
@@ -64,14 +65,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         keep_fetched_bytes()
         consumer = super()._create_worker_consumer(transport)
-        # Faust has no setting for these two; aiokafka reads both when the consumer starts.
+        # Faust has no setting for these; aiokafka reads them when the consumer starts.
         consumer._partition_assignment_strategy = (RangePartitionAssignor,)  # noqa: SLF001
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
+        consumer._isolation_level = "read_committed"  # noqa: SLF001
         return consumer
 
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, **_: Any
-    ) -> dict[TP, Records]:
+    ) -> dict[TP, Fetched]:
         """Called on this thread by Faust's `getmany`; columns in place of lists of records."""
         if not self.consumer.flow_active:
             return {}
@@ -80,6 +82,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001
             return await fetched_columns(fetcher, active_partitions, timeout or 0.0, self._resumed)
+
+    def log_end(self, tp: TP) -> int | None:
+        """Where the partition ends for us: the high watermark, or the last stable offset while a
+        transaction is open. None before the first fetch."""
+        consumer = self._ensure_consumer()
+        mark, stable = consumer.highwater(tp), consumer.last_stable_offset(tp)
+        if mark is None or stable is None or stable < 0:
+            return cast(int | None, mark)
+        return int(min(mark, stable))
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         return await commit_assigned(self._ensure_consumer(), offsets)
@@ -112,24 +123,24 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if not self.flow_active:  # a rebalance began while we were waiting
             await self.perform_seek()
             return
-        for tp, records in cast(Mapping[TP, Records], polled).items():
+        for tp, fetched in cast(Mapping[TP, Fetched], polled).items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             # Also when it was paused meanwhile: the position is past these records already, and
             # if they were the last ones nothing would show that they are missing.
-            if records:
-                yield tp, self._batch_message(tp, records)
+            yield tp, self._batch_message(tp, fetched)
 
-    def _batch_message(self, tp: TP, records: Records) -> ConsumerMessage:
+    def _batch_message(self, tp: TP, fetched: Fetched) -> ConsumerMessage:
         log_end = self.highwater(tp)
         if self.app.monitor is not None and log_end is not None:
             self.app.monitor.track_tp_end_offset(tp, log_end)
-        batch = RecordBatch(tp.topic, tp.partition, records)
+        records = fetched.records
+        batch = RecordBatch(tp.topic, tp.partition, records, fetched.start, fetched.stop)
         return ConsumerMessage(
             tp.topic,
             tp.partition,
-            int(records.offsets[-1]),
-            float(records.timestamps_ms[-1]) / 1000.0,
+            fetched.stop - 1,
+            float(records.timestamps_ms[-1]) / 1000.0 if len(records) else 0.0,
             0,
             (),
             None,
@@ -150,8 +161,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return bool(await self._commit(offsets))
 
     def log_end(self, tp: TP) -> int | None:
-        """The high watermark as of the last fetch; None before the first, or when not ours."""
-        return cast(int | None, self.highwater(tp)) if tp in self.assignment() else None
+        """As `ConsumerThread.log_end`; None also when the partition is not ours."""
+        return self._thread.log_end(tp) if tp in self.assignment() else None
 
     def pause(self, tps: Iterable[TP]) -> None:
         """Stop fetching from these partitions until `resume`."""

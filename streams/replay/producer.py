@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaError
 from streams import background
 from streams.kafka.access import KafkaAccess
 from streams.replay.pacing import Pace, slices
-from streams.replay.partitioner import Partitioner
+from streams.replay.partitioner import KeyAssigner
 from streams.replay.records import CLICKSTREAM, Block, InputRecord, Source, TopicKind
 from streams.replay.target import (
     InputTopics,
@@ -140,7 +140,7 @@ class _Sender:
         self.summary = ProduceSummary([0] * partitions, [0] * partitions)
         self._producer = producer
         self._topics = topics
-        self._partitioner = Partitioner(partitions)
+        self._partitioner = KeyAssigner(partitions)
         self._stamp_now = stamp_now
         self._in_flight: list[Awaitable[Any]] = []
         self._packed: Callable[[], None] = _nothing

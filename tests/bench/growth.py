@@ -109,14 +109,14 @@ class _Core:
         from schemas.features import FEATURE_NAMES, FEATURES, WINDOWS  # noqa: PLC0415
         from streams.core.state.shard_state import ShardState  # noqa: PLC0415
         from streams.core.warm import compile_kernels  # noqa: PLC0415
-        from streams.replay.partitioner import Partitioner  # noqa: PLC0415
+        from streams.replay.partitioner import KeyAssigner  # noqa: PLC0415
         from streams.shard.config import core_config  # noqa: PLC0415
 
         compile_kernels()
         self.config = core_config(settings)
         self.scorer: Any = _Anyone(scorer, len(FEATURES) - known, len(WINDOWS))
         self.states = [ShardState(shard, len(FEATURE_NAMES)) for shard in range(self.partitions)]
-        self._partitioner = Partitioner(self.partitions)
+        self._partitioner = KeyAssigner(self.partitions)
         self.cpu_seconds = 0.0
         self.longest_seconds = 0.0
         self.events = 0

@@ -37,7 +37,7 @@ from streams.kafka.log import KafkaLog
 from streams.kafka.topics import create_missing
 from streams.local.process import ChildProcess
 from streams.local.stack import LocalStack
-from streams.replay.partitioner import Partitioner
+from streams.replay.partitioner import KeyAssigner
 from streams.replay.synthetic import Synthetic
 from streams.settings import Settings, as_environ, load
 from streams.shard.checkpoints import CheckpointStore
@@ -57,7 +57,7 @@ def build(settings: Settings, source: Synthetic, progress: Progress) -> list[Sha
     scorer = ScorerStore(artifact_directory(settings.model.artifact), settings.stream.currency).get(
         ""
     )
-    partitioner = Partitioner(partitions)
+    partitioner = KeyAssigner(partitions)
     states = [ShardState(shard, len(FEATURE_NAMES)) for shard in range(partitions)]
     task = progress.add_task("build the state", total=source.events)
     for block in source:

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from streams.kafka.access import KafkaAccess
-from streams.replay.partitioner import Partitioner
+from streams.replay.partitioner import KeyAssigner
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, InputRecord
 from streams.replay.target import new_producer
 from streams.replay.templates import Templates
@@ -88,7 +88,7 @@ def _events(sending: Sending) -> list[tuple[float, InputRecord]]:
 
 def _packed(sending: Sending, producer: Any) -> list[list[tuple[str, int, Any]]]:
     """The record batches of every tick: (topic, partition, batch)."""
-    partitioner = Partitioner(sending.partitions)
+    partitioner = KeyAssigner(sending.partitions)
     events = _events(sending)
     owners = partitioner.assign([record.key for _, record in events])
     ticks: list[dict[tuple[str, int], Any]] = [

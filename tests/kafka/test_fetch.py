@@ -46,7 +46,8 @@ async def read(bootstrap: str, start: int, columns: bool, count: int) -> dict[An
     async with asyncio.timeout(20):
         while sum(len(r) for part in parts.values() for r in part) < count - 2 * start:
             if columns:
-                got = await fetched_columns(consumer._fetcher, TPS, 0.5, asyncio.Event())
+                fetched = await fetched_columns(consumer._fetcher, TPS, 0.5, asyncio.Event())
+                got = {tp: each.records for tp, each in fetched.items()}
             else:
                 polled = await consumer.getmany(timeout_ms=500)
                 got = {tp: to_records(records) for tp, records in polled.items()}
@@ -91,7 +92,7 @@ def test_what_was_fetched_of_a_partition_comes_as_soon_as_it_is_resumed() -> Non
             while got < 50:
                 found = await fetched_columns(fetcher, active, 0.5, resumed)
                 assert set(found) <= active
-                got += sum(map(len, found.values()))
+                got += sum(len(each.records) for each in found.values())
             while TPS[1] not in fetcher._records:
                 await asyncio.sleep(0.01)
         waiting = asyncio.create_task(fetched_columns(fetcher, active, 600, resumed))

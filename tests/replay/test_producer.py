@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ from schemas.errors import BrokerUnavailable, SettingsError
 from streams.kafka.access import KafkaAccess
 from streams.replay import target
 from streams.replay.pacing import Pace, slices
-from streams.replay.partitioner import Partitioner, murmur2
+from streams.replay.partitioner import KeyAssigner
 from streams.replay.producer import InputTopics, produce
 from streams.replay.records import CLICKSTREAM, Block, InputRecord
 from streams.replay.synthetic import Synthetic
@@ -27,13 +26,8 @@ PARTITIONS = 3
 NOWHERE = KafkaAccess(("nowhere:1",))
 
 
-def test_murmur2_is_kafkas() -> None:
-    keys = [os.urandom(n % 41) for n in range(2_000)]
-    assert murmur2(keys).tolist() == [reference(key) for key in keys]
-
-
 def test_the_partitioner_remembers_and_spreads_keyless_records() -> None:
-    partitioner = Partitioner(4)
+    partitioner = KeyAssigner(4)
     keys = [b"a", None, b"b", None, b"a"]
     first = partitioner.assign(keys)
     assert first[0] == first[4] == (reference(b"a") & 0x7FFFFFFF) % 4

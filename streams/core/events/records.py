@@ -129,8 +129,14 @@ class Records:
 
 @dataclass(frozen=True)
 class RecordBatch:
-    """What one poll returned for one topic partition."""
+    """What one poll returned for one topic partition: all that the log holds in [start, stop).
+
+    Some of these offsets may have no record: transaction markers and aborted transactions take
+    offsets too. So `stop` may lie behind the last record, and a batch may hold no record at all.
+    """
 
     topic: str
     partition: int
     records: Records
+    start: int
+    stop: int

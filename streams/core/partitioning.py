@@ -1,0 +1,60 @@
+"""Which partition a key belongs to, and which records are in another one.
+
+A shard has all of a customer's events only if producers of both topics choose partitions alike. A
+producer with another hash gives one customer two lives, in two shards that overwrite each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.core.events.records import Records
+from streams.kernels.partitioners import CRC32, FNV1A, MURMUR2, crc32_table, key_partitions
+
+__all__ = ["Partitioner", "PartitionerName", "partitions_of_keys"]
+
+PartitionerName = Literal["murmur2", "crc32", "fnv1a"]
+
+_WHICH: Final[dict[str, int]] = {"murmur2": MURMUR2, "crc32": CRC32, "fnv1a": FNV1A}
+_TABLE: Final = crc32_table()
+
+
+@dataclass(frozen=True)
+class Partitioner:
+    """How producers choose among `partitions` partitions: by which hash of the key."""
+
+    name: PartitionerName
+    partitions: int
+
+    def of(self, records: Records) -> NDArray[np.int32]:
+        """The partition of each record's key, int32 [n]; -1: it has none."""
+        found = np.empty(len(records), np.int32)
+        data = records.data.view()
+        data.flags.writeable = False  # one compiled version, whatever the buffer is
+        key_partitions(
+            data, records.key_at, records.key_bytes,
+            _WHICH[self.name], self.partitions, _TABLE, found,
+        )  # fmt: skip
+        return found
+
+    def misplaced(self, records: Records, partition: int) -> NDArray[np.int64]:
+        """The positions of records whose key belongs to another partition, int64 [k]."""
+        of_key = self.of(records)
+        return np.flatnonzero((of_key != partition) & (of_key >= 0))
+
+
+def partitions_of_keys(
+    keys: Sequence[bytes], name: PartitionerName, partitions: int
+) -> NDArray[np.int32]:
+    """The partition of each key, int32 [n].
+
+    >>> partitions_of_keys([b"21", b"foobar"], "murmur2", 1 << 20).tolist()
+    [194796, 293822]
+    """
+    none = np.empty(len(keys), np.int64)
+    return Partitioner(name, partitions).of(Records.of(none, none, keys, keys))
