@@ -121,10 +121,15 @@ def _version(rng: random.Random, event: dict[str, Any]) -> Answer:
     return _key(event), _bytes(event | {"v": other}), "unknown_version"
 
 
+def _reason_of(ts: int, true_ts: int) -> str:
+    plausible = 631_152_000_000 <= ts < 4_102_444_800_000
+    return "future_timestamp" if plausible and ts > true_ts else "absurd_timestamp"
+
+
 def _absurd(rng: random.Random, event: dict[str, Any]) -> Answer:
     borders = [631_151_999_999, 4_102_444_800_000]  # just outside 1990 to 2099
     ts = rng.choice([-1, 0, 1, event["ts"] * 1000, event["ts"] + 10**10, 2**62, *borders])
-    return _key(event), _bytes(event | {"ts": ts}), "absurd_timestamp"
+    return _key(event), _bytes(event | {"ts": ts}), _reason_of(ts, event["ts"])
 
 
 def _huge(rng: random.Random, event: dict[str, Any]) -> Answer:

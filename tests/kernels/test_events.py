@@ -47,7 +47,7 @@ def check(records: Records, source: int) -> Events:
 def by_kernel(records: Records, source: int) -> list[bool]:
     """Which records the kernel accepted."""
     read = decoding._clicks if source == CLICKSTREAM else decoding._orders
-    return list(map(bool, read(records, RULES)[0]))
+    return list(map(bool, read(records, RULES, 0)[0]))
 
 
 def one(value: bytes, key: bytes = b"u", at_ms: int = T0) -> Records:

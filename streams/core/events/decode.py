@@ -9,8 +9,9 @@ Reasons (the codes that dead letters carry):
     invalid_field        a field is missing or has the wrong type or range
     unknown_version      `v` is not a version this build reads
     key_mismatch         the record's key is not the event's `user_id`
-    absurd_timestamp     before 1990, after 2099, or further after the record's own time than is
-                         allowed
+    absurd_timestamp     before 1990 or after 2099, so perhaps not in milliseconds
+    future_timestamp     further ahead of the record's own time, or of the worker's clock, than is
+                         allowed: the producer's clock is fast
     unknown_currency     an order in a currency that no rate is set for
 """
 
@@ -36,11 +37,11 @@ from streams.core.events.events import (
     EARLIEST_MS,
     KIND_OF_CLICK,
     KIND_PLACED,
-    LATEST_MS,
     SESSION_SLOT_MS,
     DecodeRules,
     Events,
     Lines,
+    latest_ms,
     merged,
 )
 from streams.core.events.parse import parse
@@ -61,6 +62,7 @@ REASONS: Final = (
     "unknown_version",
     "key_mismatch",
     "absurd_timestamp",
+    "future_timestamp",
     "unknown_currency",
 )
 
@@ -84,23 +86,27 @@ _CLICK: Final = Fields.of(
 _MIN_LINE_BYTES: Final = len('{"item_id":"i","amount":1},')
 
 
-def decode(records: Records, source: int, rules: DecodeRules) -> Events:
+def decode(records: Records, source: int, rules: DecodeRules, clock_ms: int = 0) -> Events:
     """Decode one run of records of `source` (CLICKSTREAM or ORDERS). Never raises for bad input.
+
+    clock_ms: the worker's clock, beyond which events are refused; 0: time comes from the events.
 
     The kernels read the records that are plainly right; the others go through msgspec.
     """
     read = _clicks if source == CLICKSTREAM else _orders
-    ok, events = read(records, rules)
+    ok, events = read(records, rules, clock_ms)
     left = np.flatnonzero(~ok)
     if not len(left):
         return events
-    others = parse(records[left], source, rules)
+    others = parse(records[left], source, rules, clock_ms)
     rejects = [replace(r, position=int(left[r.position])) for r in others.rejects]
     others = replace(others, positions=left[others.positions], rejects=rejects)
     return merged(events.at(np.flatnonzero(ok)), others)
 
 
-def _read(records: Records, fields: Fields, rules: DecodeRules, lines: int) -> Found:
+def _read(
+    records: Records, fields: Fields, rules: DecodeRules, clock_ms: int, lines: int
+) -> Found:
     """Run the kernel with room for so many lines: what it read, `ok` where that may be used."""
     n = len(records)
     # One buffer is read-only and another is not; to the compiler these are different types.
@@ -123,7 +129,7 @@ def _read(records: Records, fields: Fields, rules: DecodeRules, lines: int) -> F
         Scratch(np.empty(MAX_EVENT_BYTES, np.uint8), members[0], members[1]),
         found,
     )
-    latest = np.minimum(records.timestamps_ms + rules.max_future_ms, LATEST_MS - 1)
+    latest = latest_ms(records.timestamps_ms, rules, clock_ms)
     ts_ms = found.integers[:, _TS]
     found.ok[:] &= (ts_ms >= EARLIEST_MS) & (ts_ms <= latest)
     found.numbers[~found.ok] = 0.0  # whatever was in them may not even fit an integer
@@ -138,9 +144,11 @@ def _users(records: Records, found: Found) -> Texts:
     return Texts(records.data, records.key_at, size, found.hashes[:, _USER].copy())
 
 
-def _clicks(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Events]:
+def _clicks(
+    records: Records, rules: DecodeRules, clock_ms: int
+) -> tuple[NDArray[np.bool_], Events]:
     n = len(records)
-    found = _read(records, _CLICK, rules, 0)
+    found = _read(records, _CLICK, rules, clock_ms, 0)
     kind, ts_ms = found.integers[:, _TYPE].astype(np.int8), found.integers[:, _TS].copy()
     session, item, category = found.hashes[:, [_SESSION, _ITEM, _CATEGORY]].T.copy()
     missing = session == 0
@@ -178,13 +186,15 @@ def _order_fields(currencies: tuple[str, ...]) -> Fields:
     )  # fmt: skip
 
 
-def _orders(records: Records, rules: DecodeRules) -> tuple[NDArray[np.bool_], Events]:
+def _orders(
+    records: Records, rules: DecodeRules, clock_ms: int
+) -> tuple[NDArray[np.bool_], Events]:
     n = len(records)
     # the shop's own currency comes first: it is also what a missing one means
     currencies = (rules.currency, *(c for c in rules.rates if c != rules.currency))
     rates = np.array([rules.rates[c] for c in currencies])
     room = int(np.maximum(records.value_bytes, 0).sum()) // _MIN_LINE_BYTES + 1
-    found = _read(records, _order_fields(currencies), rules, room)
+    found = _read(records, _order_fields(currencies), rules, clock_ms, room)
     kind = found.integers[:, _TYPE]
     # a record that is not ok may have any number there
     rate = rates[np.where(found.ok, found.integers[:, _CURRENCY], 0)]

@@ -46,6 +46,22 @@ class DecodeRules:
     rates: Mapping[str, float]
 
 
+def latest_ms(
+    timestamps_ms: NDArray[np.int64], rules: DecodeRules, clock_ms: int
+) -> NDArray[np.int64]:
+    """The latest time that each record's event may have, int64 [n].
+
+    An event may be ahead by `rules.max_future_ms`, of its record's own time and of the worker's
+    clock `clock_ms` (0: there is none, time comes from the events). A producer whose clock is fast
+    stamps its records with the same clock, so the record's time alone would prove nothing.
+    """
+    bound = timestamps_ms
+    if clock_ms:
+        timed = timestamps_ms >= 0  # formats before v1 have no time, and are given as -1
+        bound = np.where(timed, np.minimum(timestamps_ms, clock_ms), clock_ms)
+    return np.minimum(bound + rules.max_future_ms, LATEST_MS - 1)
+
+
 @dataclass(frozen=True)
 class Reject:
     """A record that can't be used: its position in the run, a reason code and the details."""

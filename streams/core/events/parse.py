@@ -25,6 +25,7 @@ from streams.core.events.events import (
     Events,
     Lines,
     Reject,
+    latest_ms,
 )
 from streams.core.events.records import CLICKSTREAM, Records
 from streams.core.hashing import hashes
@@ -42,14 +43,14 @@ _order_decoder: Final = msgspec.json.Decoder(OrderEvent)
 _version_decoder: Final = msgspec.json.Decoder(_Version)
 
 
-def parse(records: Records, source: int, rules: DecodeRules) -> Events:
+def parse(records: Records, source: int, rules: DecodeRules, clock_ms: int = 0) -> Events:
     """Read one run of records of `source` (CLICKSTREAM or ORDERS). Never raises for bad input."""
     rejects: list[Reject] = []
     decoder: msgspec.json.Decoder[Any] = _click_decoder if source == CLICKSTREAM else _order_decoder
     events, positions = _documents(records, decoder, rejects)
     users = [e.user_id for e in events]
     ts_ms = _int64([e.ts for e in events])
-    keep = _acceptable(records, events, users, ts_ms, positions, rules, rejects)
+    keep = _acceptable(records, events, users, ts_ms, positions, rules, clock_ms, rejects)
     if not keep.all():
         chosen = np.flatnonzero(keep)
         events = [events[i] for i in chosen]
@@ -110,6 +111,7 @@ def _acceptable(
     ts_ms: NDArray[np.int64],
     positions: NDArray[np.int64],
     rules: DecodeRules,
+    clock_ms: int,
     rejects: list[Reject],
 ) -> NDArray[np.bool_]:
     """Which parsed events may enter; the others are added to `rejects`, one reason each."""
@@ -133,10 +135,20 @@ def _acceptable(
         for i, (ours, key) in enumerate(zip(encoded, keys, strict=True)):
             if ours != key:
                 refuse(i, "key_mismatch", "the record's key is not the event's user_id")
-    latest = np.minimum(records.timestamps_ms[positions] + rules.max_future_ms, LATEST_MS - 1)
-    for i in np.flatnonzero((ts_ms < EARLIEST_MS) | (ts_ms > latest)).tolist():
-        detail = f"ts {ts_ms[i]} is not between {EARLIEST_MS} and {latest[i]} (milliseconds)"
+    for i in np.flatnonzero((ts_ms < EARLIEST_MS) | (ts_ms >= LATEST_MS)).tolist():
+        detail = f"ts {ts_ms[i]} is not between 1990 and 2099 in milliseconds since 1970"
         refuse(i, "absurd_timestamp", detail)
+    recorded_ms = records.timestamps_ms[positions]
+    latest = latest_ms(recorded_ms, rules, clock_ms)
+    if not clock_ms:
+        for i in np.flatnonzero(recorded_ms < 0).tolist():
+            refuse(i, "absurd_timestamp", "the record has no time of its own to compare with")
+    for i in np.flatnonzero(ts_ms > latest).tolist():
+        record_is_fast = clock_ms and recorded_ms[i] > clock_ms
+        whose, at_ms = ("worker's", clock_ms) if record_is_fast else ("record's", recorded_ms[i])
+        ahead_seconds = (int(ts_ms[i]) - int(at_ms)) / 1000
+        detail = f"ts {ts_ms[i]} is {ahead_seconds:,.0f} s ahead of the {whose} clock"
+        refuse(i, "future_timestamp", detail)
     if events and isinstance(events[0], OrderEvent):
         for i, event in enumerate(events):
             if event.currency is not None and event.currency not in rules.rates:

@@ -123,7 +123,7 @@ BAD_CLICKS: dict[str, tuple[str, Row]] = {
     "minus 500 digits": ("absurd_timestamp", raw(CLICK, ts="-" + "9" * 500)),
     "2^63": ("absurd_timestamp", changed(CLICK, ts=2**63)),
     "-2^63 - 1": ("absurd_timestamp", changed(CLICK, ts=-(2**63) - 1)),
-    "a millisecond too far ahead": ("absurd_timestamp", changed(CLICK, ts=T0 + 300_001)),
+    "a millisecond too far ahead": ("future_timestamp", changed(CLICK, ts=T0 + 300_001)),
     "record and event in microseconds": (
         "absurd_timestamp",
         (b"u", json.dumps(CLICK | {"ts": T0 * 1000}).encode(), T0 * 1000),
@@ -202,6 +202,24 @@ def test_a_record_may_be_exactly_as_long_as_allowed() -> None:
     for padding in (MAX_EVENT_BYTES - len(value), MAX_EVENT_BYTES - len(value) + 1):
         events = decode(to_records([with_value(value + b" " * padding)]), CLICKSTREAM, RULES)
         assert len(events) == (len(value) + padding <= MAX_EVENT_BYTES)
+
+
+@pytest.mark.parametrize("source", [CLICKSTREAM, ORDERS])
+def test_an_event_ahead_of_the_workers_clock_is_refused_whatever_its_record_says(
+    source: int,
+) -> None:
+    """A fast clock stamps event and record alike."""
+    make = click if source == CLICKSTREAM else order
+    ahead_ms = (0, 300_000, 300_001, 400 * DAY_MS)
+    rows = [record(make("u", T0 + ahead)) for ahead in ahead_ms]
+    events = decode(to_records(rows), source, RULES, T0)
+    assert events.ts_ms.tolist() == [T0, T0 + 300_000]
+    assert [(r.position, r.reason) for r in events.rejects] == [
+        (2, "future_timestamp"),
+        (3, "future_timestamp"),
+    ]
+    assert events.rejects[1].detail.endswith("is 34,560,000 s ahead of the worker's clock")
+    assert len(decode(to_records(rows), source, RULES)) == len(rows)
 
 
 def test_the_bounds_of_time_are_inclusive() -> None:
