@@ -6,7 +6,7 @@ where a bad record gets its reason.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -135,26 +135,35 @@ def _acceptable(
         for i, (ours, key) in enumerate(zip(encoded, keys, strict=True)):
             if ours != key:
                 refuse(i, "key_mismatch", "the record's key is not the event's user_id")
-    for i in np.flatnonzero((ts_ms < EARLIEST_MS) | (ts_ms >= LATEST_MS)).tolist():
-        detail = f"ts {ts_ms[i]} is not between 1990 and 2099 in milliseconds since 1970"
-        refuse(i, "absurd_timestamp", detail)
-    recorded_ms = records.timestamps_ms[positions]
-    latest = latest_ms(recorded_ms, rules, clock_ms)
-    if not clock_ms:
-        for i in np.flatnonzero(recorded_ms < 0).tolist():
-            refuse(i, "absurd_timestamp", "the record has no time of its own to compare with")
-    for i in np.flatnonzero(ts_ms > latest).tolist():
-        record_is_fast = clock_ms and recorded_ms[i] > clock_ms
-        whose, at_ms = ("worker's", clock_ms) if record_is_fast else ("record's", recorded_ms[i])
-        ahead_seconds = (int(ts_ms[i]) - int(at_ms)) / 1000
-        detail = f"ts {ts_ms[i]} is {ahead_seconds:,.0f} s ahead of the {whose} clock"
-        refuse(i, "future_timestamp", detail)
+    for i, reason, detail in _wrong_times(ts_ms, records.timestamps_ms[positions], rules, clock_ms):
+        refuse(i, reason, detail)
     if events and isinstance(events[0], OrderEvent):
         for i, event in enumerate(events):
             if event.currency is not None and event.currency not in rules.rates:
                 detail = f"{event.currency} has no rate; set currency_rates"
                 refuse(i, "unknown_currency", detail)
     return keep
+
+
+def _wrong_times(
+    ts_ms: NDArray[np.int64], recorded_ms: NDArray[np.int64], rules: DecodeRules, clock_ms: int
+) -> Iterator[tuple[int, str, str]]:
+    """(position, reason, detail) of the events whose time can't be true."""
+    for i in np.flatnonzero((ts_ms < EARLIEST_MS) | (ts_ms >= LATEST_MS)).tolist():
+        detail = f"ts {ts_ms[i]} is not between 1990 and 2099 in milliseconds since 1970"
+        yield i, "absurd_timestamp", detail
+    if not clock_ms:
+        for i in np.flatnonzero(recorded_ms < 0).tolist():
+            yield i, "absurd_timestamp", "the record has no time of its own to compare with"
+    for i in np.flatnonzero(ts_ms > latest_ms(recorded_ms, rules, clock_ms)).tolist():
+        by_worker = clock_ms and not 0 <= recorded_ms[i] <= clock_ms
+        whose, at_ms = ("worker's", clock_ms) if by_worker else ("record's", recorded_ms[i])
+        ahead_seconds = (int(ts_ms[i]) - int(at_ms)) / 1000
+        yield (
+            i,
+            "future_timestamp",
+            (f"ts {ts_ms[i]} is {ahead_seconds:,.0f} s ahead of the {whose} clock"),
+        )
 
 
 def _click_columns(
