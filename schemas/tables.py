@@ -175,6 +175,7 @@ TABLES: Final[dict[str, Table]] = {
                 "dead_letters": "UInt32",
                 "erased": "UInt32",  # sent before their person was erased
                 "users_scored": "UInt32",
+                "skipped_offsets": "UInt32",  # of transaction markers and aborted transactions
             },
         ),
         Table(

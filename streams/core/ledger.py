@@ -75,5 +75,6 @@ def batch_row(state: ShardState, plan: Plan, counts: Counts) -> TableRows:
         "dead_letters": np.uint32(counts.dead_letters),
         "erased": np.uint32(counts.erased),
         "users_scored": np.uint32(counts.users_scored),
+        "skipped_offsets": np.uint32(sum(plan.skipped)),
     }
     return {name: np.array([value]) for name, value in row.items()}

@@ -51,6 +51,10 @@ class Plan(msgspec.Struct, frozen=True):
     """A learner snapshot that takes effect with this step; None: no change."""
     erase: tuple[Erasure, ...] = ()
     """People who are forgotten before this step's records are looked at."""
+    records: tuple[int, int] | None = None
+    """How many records the ranges have; None in plans of builds that did not say."""
+    skipped: tuple[int, int] = (0, 0)
+    """How many of the ranges' offsets transaction markers and aborted transactions take."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,25 @@ class Pending:
     """Records of one topic that wait for a step, without gaps from the shard's next offset on.
 
     offsets and timestamps_ms are int64 [n]; `caught_up` says that the topic has nothing more.
+    `stop` is the next offset to come: transaction markers may lie between it and the last record
+    (None: none do). `skipped` are the ranges [first, last + 1) of offsets without a record.
     """
 
     offsets: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
     caught_up: bool
+    stop: int | None = None
+    skipped: tuple[tuple[int, int], ...] = ()
+
+    def behind(self, taken: int, start: int) -> int:
+        """The next offset once the first `taken` records are, from `start` on."""
+        if taken == len(self.offsets) and self.stop is not None:
+            return self.stop
+        return int(self.offsets[taken - 1]) + 1 if taken else start
+
+    def skipped_before(self, stop: int) -> int:
+        """How many skipped offsets lie before `stop`."""
+        return sum(max(0, min(end, stop) - first) for first, end in self.skipped)
 
 
 def next_plan(
@@ -92,17 +110,15 @@ def next_plan(
     counts = _cut(pending, bound, max_records)
     sweep_rows = _wall_sweep(meta, wall_ms, sweep_interval_ms, users) if clock == "wall" else 0
     clock_ms = wall_ms if clock == "wall" else 0
+    start = (meta.offsets[0], meta.offsets[1])
+    stop = tuple(p.behind(n, first) for p, n, first in zip(pending, counts, start, strict=True))
     if not any(counts):
         if sweep_due:
             clock_ms = meta.next_sweep_ms
             sweep_rows = min(SWEEP_SLICE_ROWS, users - meta.sweep_row)
-        elif not sweep_rows and not erase:
+        elif not sweep_rows and not erase and stop == start:
             return None
-    start = (meta.offsets[0], meta.offsets[1])
-    stop = tuple(
-        int(p.offsets[n - 1]) + 1 if n else first
-        for p, n, first in zip(pending, counts, start, strict=True)
-    )
+    skipped = [p.skipped_before(end) for p, end in zip(pending, stop, strict=True)]
     return Plan(
         seq=meta.seq + 1,
         start=start,
@@ -112,6 +128,8 @@ def next_plan(
         champion=champion,
         learner=_newer(learner, meta.learner),
         erase=erase,
+        records=counts,
+        skipped=(skipped[0], skipped[1]),
     )
 
 

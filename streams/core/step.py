@@ -165,8 +165,12 @@ def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:
     for source in SOURCES:
         offsets = records[source].offsets
         start, stop = plan.start[source], plan.stop[source]
-        missing = stop != start and not len(offsets)
-        if missing or (len(offsets) and (offsets[0] < start or offsets[-1] != stop - 1)):
+        inside = not len(offsets) or (offsets[0] >= start and offsets[-1] < stop)
+        if plan.records is None:
+            whole = offsets[-1] == stop - 1 if len(offsets) else stop == start
+        else:
+            whole = len(offsets) == plan.records[source]
+        if not (inside and whole):
             raise ValueError(f"step {plan.seq}: the records of source {source} are not the plan's")
 
 

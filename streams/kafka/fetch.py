@@ -31,6 +31,8 @@ class Fetched(NamedTuple):
     records: Records
     start: int
     stop: int
+    skipped: tuple[tuple[int, int], ...] = ()
+    """Ranges [first, last + 1) of offsets that markers and aborted transactions take."""
 
 
 async def fetched_columns(
@@ -101,7 +103,7 @@ def drain(result: FetchResult) -> Fetched | None:
         return Fetched(records, start, partition.next_fetch_offset)
     committed_only = partition._isolation_level == READ_COMMITTED
     try:
-        records, next_offset = read_batches(
+        records, next_offset, skipped = read_batches(
             fetched,
             partition.next_fetch_offset,
             check_crcs=partition._check_crcs,
@@ -112,7 +114,7 @@ def drain(result: FetchResult) -> Fetched | None:
     partition.next_fetch_offset = next_offset
     result._update_position()
     result._partition_records = None
-    return Fetched(records, start, next_offset)
+    return Fetched(records, start, next_offset, skipped)
 
 
 class _KeptRecords(MemoryRecords):  # type: ignore[misc]

@@ -92,8 +92,9 @@ def read_batches(
     *,
     check_crcs: bool,
     aborted: Iterable[tuple[int, int]] = (),
-) -> tuple[Records, int]:
-    """The records from offset `first_wanted` on, and the next offset to fetch.
+) -> tuple[Records, int, tuple[tuple[int, int], ...]]:
+    """The records from offset `first_wanted` on, the next offset to fetch, and the ranges
+    [first, last + 1) of offsets that markers and aborted transactions take.
 
     A fetch may begin before the wanted offset and end within a batch. `aborted` lists the aborted
     transactions in it as (producer id, first offset); their records are left out. Raises ValueError
@@ -103,6 +104,7 @@ def read_batches(
     whole = np.frombuffer(fetched, np.uint8)
     left_out = _Aborted(aborted)
     parts: list[Records] = []
+    skipped: list[tuple[int, int]] = []
     at, next_offset = 0, first_wanted
     try:
         while at + _HEADER.size <= len(fetched):
@@ -111,21 +113,24 @@ def read_batches(
             if stop > len(fetched):
                 break
             _check(fetched, at, stop, header, check_crcs)
-            if not left_out.leaves_out(header) and not header.is_control:
-                if header.codec:
-                    unpacked = np.frombuffer(_unpack(fetched[start:stop], header.codec), np.uint8)
-                    parts.append(_read(unpacked, 0, len(unpacked), header))
-                else:
-                    parts.append(_read(whole, start, stop, header))
+            behind = header.base_offset + header.last_offset_delta + 1
+            if left_out.leaves_out(header) or header.is_control:
+                if behind > first_wanted:
+                    skipped.append((max(header.base_offset, first_wanted), behind))
+            elif header.codec:
+                unpacked = np.frombuffer(_unpack(fetched[start:stop], header.codec), np.uint8)
+                parts.append(_read(unpacked, 0, len(unpacked), header))
+            else:
+                parts.append(_read(whole, start, stop, header))
             at = stop
-            next_offset = max(next_offset, header.base_offset + header.last_offset_delta + 1)
+            next_offset = max(next_offset, behind)
     except ValueError:
         if not parts:
             raise
     records = _joined(parts)
     if len(records) and records.offsets[0] < first_wanted:
         records = records[int(records.offsets.searchsorted(first_wanted)) :]
-    return records, next_offset
+    return records, next_offset, tuple(skipped)
 
 
 def _check(fetched: bytes, at: int, stop: int, header: _Header, check_crcs: bool) -> None:

@@ -135,7 +135,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if self.app.monitor is not None and log_end is not None:
             self.app.monitor.track_tp_end_offset(tp, log_end)
         records = fetched.records
-        batch = RecordBatch(tp.topic, tp.partition, records, fetched.start, fetched.stop)
+        batch = RecordBatch(tp.topic, tp.partition, *fetched)
         return ConsumerMessage(
             tp.topic,
             tp.partition,

@@ -73,8 +73,7 @@ class LearnerService:
                     _log.warning("an example can't be read and is skipped: %s", exc)
             learned += learner.counts["learned"]
             await asyncio.sleep(0)
-        if len(batch.records):
-            self.next_offset = int(batch.records.offsets[-1]) + 1
+        self.next_offset = batch.stop
         return learned
 
     async def publish_and_commit(

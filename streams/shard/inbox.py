@@ -20,32 +20,41 @@ class Inbox:
 
     def __init__(self, offsets: tuple[int, int]) -> None:
         self._chunks: tuple[deque[Records], deque[Records]] = (deque(), deque())
+        self._skipped: tuple[deque[tuple[int, int]], deque[tuple[int, int]]] = (deque(), deque())
         self._next = list(offsets)
 
-    def has_passed(self, source: int, records: Records) -> bool:
-        """Whether all of a fetched batch lies before what is known already."""
-        return bool(len(records)) and int(records.offsets[-1]) < self._next[source]
+    def has_passed(self, source: int, stop: int) -> bool:
+        """Whether all of a fetched batch, which ends before `stop`, is known already."""
+        return stop <= self._next[source]
 
-    def missing_before(self, source: int, records: Records) -> tuple[int, int] | None:
-        """The offsets [start, stop) that lie between what is known and a fetched batch, if any."""
+    def missing_before(self, source: int, start: int) -> tuple[int, int] | None:
+        """The offsets [start, stop) between what is known and a fetched batch, if there are any."""
         expected = self._next[source]
-        if len(records) and records.offsets[0] > expected:
-            return expected, int(records.offsets[0])
-        return None
+        return (expected, start) if start > expected else None
 
-    def offer(self, source: int, records: Records) -> None:
-        """Take in a fetched batch; what is known already is dropped.
+    def offer(
+        self,
+        source: int,
+        records: Records,
+        stop: int,
+        skipped: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """Take in all that the log holds up to `stop`; what is known already is dropped.
 
-        Offsets may have holes (transaction markers take some up), so the caller must have called
-        `missing_before` and added what the log has.
+        The caller must have asked `missing_before` and offered what the log has there. `skipped`
+        are ranges of offsets that are known to have no record.
         """
         expected = self._next[source]
-        if not len(records) or records.offsets[-1] < expected:
+        if stop <= expected:
             return
-        if records.offsets[0] < expected:
+        if len(records) and records.offsets[0] < expected:
             records = records[int(np.searchsorted(records.offsets, expected)) :]
-        self._chunks[source].append(records)
-        self._next[source] = int(records.offsets[-1]) + 1
+        if len(records):
+            self._chunks[source].append(records)
+        self._skipped[source].extend(
+            (max(first, expected), end) for first, end in skipped if end > expected
+        )
+        self._next[source] = stop
 
     def __len__(self) -> int:
         return sum(self.waiting(source) for source in SOURCES)
@@ -65,6 +74,8 @@ class Inbox:
                     np.concatenate([c.offsets for c in chunks]) if chunks else _NONE,
                     np.concatenate([c.timestamps_ms for c in chunks]) if chunks else _NONE,
                     log_end is not None and self._next[source] >= log_end,
+                    self._next[source],
+                    tuple(self._skipped[source]),
                 )
             )
         return views[0], views[1]
@@ -74,6 +85,9 @@ class Inbox:
         return self._take(0, plan.stop[0]), self._take(1, plan.stop[1])
 
     def _take(self, source: int, stop: int) -> Records:
+        skipped = self._skipped[source]
+        while skipped and skipped[0][1] <= stop:
+            skipped.popleft()
         chunks = self._chunks[source]
         taken = []
         while chunks and chunks[0].offsets[-1] < stop:

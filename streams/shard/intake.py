@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+
+import numpy as np
 
 from streams.core.events.records import SOURCES, RecordBatch, Records
 from streams.core.plan import Pending, Plan
@@ -14,6 +17,17 @@ __all__ = ["Intake"]
 
 MAX_GAP_RECORDS = 1_000  # a longer gap is fetched again first: reading aside is slow
 FETCH_AHEAD_BATCHES = 3  # records waiting before the partition is paused, in full batches
+
+
+def holes(records: Records, start: int, stop: int) -> list[tuple[int, int]]:
+    """The ranges of [start, stop) without a record, for records that a client has read whole: it
+    leaves out markers and aborted transactions without a word."""
+    edges = np.r_[start - 1, records.offsets, stop]
+    return [
+        (int(before) + 1, int(after))
+        for before, after in itertools.pairwise(edges)
+        if after > before + 1
+    ]
 
 
 class Intake:
@@ -64,11 +78,11 @@ class Intake:
         if inbox is None:
             self._s.inputs.pause(source, self._shard, True)
             return
-        if inbox.has_passed(source, batch.records):
+        if inbox.has_passed(source, batch.stop):
             # Usually fetched before a seek. But a topic that was created again looks the same.
             self._doubtful.add(source)
             return
-        missing = inbox.missing_before(source, batch.records)
+        missing = inbox.missing_before(source, batch.start)
         if missing is not None:
             start, stop = missing
             if stop - start > MAX_GAP_RECORDS and self._sought.get(source) != missing:
@@ -80,8 +94,8 @@ class Intake:
             between = await self._s.log.read(self._topics[source], self._shard, start, stop)
             if self._inbox is not inbox:  # suspended meanwhile
                 return
-            inbox.offer(source, between)
-        inbox.offer(source, batch.records)
+            inbox.offer(source, between, stop, holes(between, start, stop))
+        inbox.offer(source, batch.records, batch.stop, batch.skipped)
         self.balance()
         self._wake.set()
 

@@ -58,7 +58,7 @@ class Rung:
         shard, source = batch.partition, self._topics.index(batch.topic)
         state = self._states.setdefault(shard, ShardState(shard, len(FEATURE_NAMES)))
         inbox = self._inboxes.setdefault(shard, Inbox((0, 0)))
-        inbox.offer(source, batch.records)
+        inbox.offer(source, batch.records, batch.stop, batch.skipped)
         loop = asyncio.get_running_loop()
         async with self._turn:
             while True:

@@ -230,7 +230,7 @@ def test_people_to_erase_get_a_step_though_no_record_waits(clock: Clock) -> None
     meta = Meta(0, seq=4, offsets=[5, 9], clock_ms=T0)
     plan = ask(meta, waits(first=5), waits(first=9), clock=clock, erase=(person,), champion="v1")
     clock_ms = T0 if clock == "wall" else 0
-    assert plan == Plan(5, (5, 9), (5, 9), clock_ms, 0, "v1", erase=(person,))
+    assert plan == Plan(5, (5, 9), (5, 9), clock_ms, 0, "v1", erase=(person,), records=(0, 0))
 
 
 @pytest.mark.parametrize(("current", "newest", "taken"), [

@@ -67,7 +67,7 @@ def test_any_batches_are_read_as_aiokafka_reads_them(
 ) -> None:
     data = batch(one, first, codec) + batch(two, first + len(one))
     assert is_v2(data)
-    records, next_offset = read_batches(data, first, check_crcs=True)
+    records, next_offset, _ = read_batches(data, first, check_crcs=True)
     assert rows_of(records) == reference(data)
     assert next_offset == first + len(one) + len(two)
 
@@ -76,7 +76,7 @@ def test_any_batches_are_read_as_aiokafka_reads_them(
 @given(ROWS, st.data())
 def test_a_fetch_may_begin_before_what_is_wanted(rows: list[Row], data: Any) -> None:
     wanted = data.draw(st.integers(0, len(rows)))
-    records, next_offset = read_batches(batch(rows), wanted, check_crcs=True)
+    records, next_offset, _ = read_batches(batch(rows), wanted, check_crcs=True)
     assert records.offsets.tolist() == list(range(wanted, len(rows)))
     assert next_offset == len(rows)
 
@@ -86,7 +86,7 @@ def test_a_fetch_may_begin_before_what_is_wanted(rows: list[Row], data: Any) -> 
 def test_a_fetch_may_end_within_a_batch(one: list[Row], two: list[Row], data: Any) -> None:
     first, second = batch(one), batch(two, len(one))
     cut = data.draw(st.integers(0, len(second) - 1))
-    records, next_offset = read_batches(first + second[:cut], 0, check_crcs=True)
+    records, next_offset, _ = read_batches(first + second[:cut], 0, check_crcs=True)
     assert rows_of(records) == reference(first)
     assert next_offset == len(one)
 
@@ -114,7 +114,7 @@ def test_good_batches_before_a_damaged_one_are_handed_out() -> None:
     damaged = bytearray(batch(rows, 1))
     damaged[-1] ^= 1
     data = batch(rows) + bytes(damaged) + batch(rows, 2)
-    records, next_offset = read_batches(data, 0, check_crcs=True)
+    records, next_offset, _ = read_batches(data, 0, check_crcs=True)
     assert (records.offsets.tolist(), next_offset) == ([0], 1)
     with pytest.raises(ValueError, match="checksum"):
         read_batches(data[len(batch(rows)) :], 1, check_crcs=True)
@@ -135,7 +135,7 @@ def test_damage_with_a_right_checksum_reads_nothing_beyond_the_batch(seed: int) 
             )
         data[17:21] = struct.pack(">I", calc_crc32c(bytes(data[21:])))
         try:
-            records, _ = read_batches(bytes(data), 0, check_crcs=True)
+            records, _, _ = read_batches(bytes(data), 0, check_crcs=True)
         except ValueError:
             refused += 1
             continue
@@ -152,7 +152,7 @@ def test_control_batches_take_up_offsets_but_hold_nothing_to_read() -> None:
     control[22] |= 0x20
     control[17:21] = struct.pack(">I", calc_crc32c(bytes(control[21:])))
     data = batch(rows) + bytes(control) + batch(rows, 2)
-    records, next_offset = read_batches(data, 0, check_crcs=True)
+    records, next_offset, _ = read_batches(data, 0, check_crcs=True)
     assert (records.offsets.tolist(), next_offset) == ([0, 2], 3)
 
 
@@ -161,12 +161,12 @@ def test_the_logs_own_time_replaces_the_producers() -> None:
     stamped[22] |= 0x08
     stamped[35:43] = struct.pack(">q", 7_777)
     stamped[17:21] = struct.pack(">I", calc_crc32c(bytes(stamped[21:])))
-    records, _ = read_batches(bytes(stamped), 0, check_crcs=True)
+    records, _, _ = read_batches(bytes(stamped), 0, check_crcs=True)
     assert records.timestamps_ms.tolist() == [7_777, 7_777]
 
 
 def test_nothing_fetched_is_no_records() -> None:
-    records, next_offset = read_batches(b"", 5, check_crcs=True)
+    records, next_offset, _ = read_batches(b"", 5, check_crcs=True)
     assert (len(records), next_offset) == (0, 5)
     assert not is_v2(b"")
 
@@ -223,7 +223,10 @@ def test_records_of_aborted_transactions_are_left_out(
 ) -> None:
     data, aborted, shown = log_of(moves)
     # A broker lists the transactions that reach into the fetched range, which begins at `first`.
-    records, next_offset = read_batches(data, first, check_crcs=True, aborted=aborted)
+    records, next_offset, skipped = read_batches(data, first, check_crcs=True, aborted=aborted)
+    holes = [offset for start, stop in skipped for offset in range(start, stop)]
+    everything = sorted(holes + records.offsets.tolist())
+    assert everything == list(range(first, next_offset))
     assert records.offsets.tolist() == [offset for offset in shown if offset >= first]
     if first == 0:  # aiokafka goes back when a fetch begins before the offset that it wants
         theirs = PartitionRecords(

@@ -181,7 +181,7 @@ def test_the_learner_goes_on_with_a_promoted_champion(root: Path) -> None:
         ]
         values: list[bytes | None] = [msgspec.msgpack.encode(e) for e in made]
         at = np.arange(first, first + n, dtype=np.int64)
-        return RecordBatch("examples", 0, Records.of(at, at, [None] * n, values))
+        return RecordBatch.of("examples", 0, Records.of(at, at, [None] * n, values))
 
     async def go() -> list[LearnerSnapshot | None]:
         service = LearnerService(MemoryLog(), "learner", old)

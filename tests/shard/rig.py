@@ -293,7 +293,7 @@ class Process:
                 stop = min(end, at + self.fetch)
                 records = await self.rig.log.read(self._topics[source], SHARD, at, stop)
                 self.position[source] = stop
-                batch = RecordBatch(self._topics[source], SHARD, records)
+                batch = RecordBatch.of(self._topics[source], SHARD, records)
                 if offer is None:
                     await self.shard.offer(source, batch)
                 else:

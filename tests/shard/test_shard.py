@@ -420,7 +420,7 @@ async def started(process: Process) -> Engine:
 async def fetched(rig: Rig, start: int) -> RecordBatch:
     topic = TOPICS.clickstream
     records = await rig.log.read(topic, SHARD, start, rig.ends[0])
-    return RecordBatch(topic, SHARD, records)
+    return RecordBatch.of(topic, SHARD, records)
 
 
 @pytest.mark.parametrize("longest", [10**6, 5])
@@ -521,7 +521,7 @@ def test_records_seen_before_mean_a_recreated_topic_if_it_ends_before_them(
         async with running(process.pump(engine.offer)):
             await process.until(lambda: process.done)
         again = await rig.log.read(TOPICS.clickstream, SHARD, 0, 7)
-        await engine.offer(RecordBatch(TOPICS.clickstream, SHARD, again))
+        await engine.offer(RecordBatch.of(TOPICS.clickstream, SHARD, again))
         if recreated:
             rig.log.cut(TOPICS.clickstream, SHARD, 7)
             await process.until(lambda: process.failure is not None)

@@ -140,3 +140,11 @@ class RecordBatch:
     records: Records
     start: int
     stop: int
+    skipped: tuple[tuple[int, int], ...] = ()
+    """Ranges [first, last + 1) of offsets that are known to have no record for us."""
+
+    @staticmethod
+    def of(topic: str, partition: int, records: Records) -> RecordBatch:
+        """A batch that begins and ends with its records, of which there must be some."""
+        start, stop = int(records.offsets[0]), int(records.offsets[-1]) + 1
+        return RecordBatch(topic, partition, records, start, stop)
