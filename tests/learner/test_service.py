@@ -41,7 +41,7 @@ def batch(manifest: Manifest, first: int, n: int, junk: Sequence[int] = ()) -> R
         for i in range(first, first + n)
     ]
     at = np.arange(FIRST_OFFSET + first, FIRST_OFFSET + first + n, dtype=np.int64)
-    return RecordBatch("examples", 0, Records.of(at, at, [None] * n, values))
+    return RecordBatch.of("examples", 0, Records.of(at, at, [None] * n, values))
 
 
 class World(NoFaults):

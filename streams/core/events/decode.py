@@ -104,9 +104,7 @@ def decode(records: Records, source: int, rules: DecodeRules, clock_ms: int = 0)
     return merged(events.at(np.flatnonzero(ok)), others)
 
 
-def _read(
-    records: Records, fields: Fields, rules: DecodeRules, clock_ms: int, lines: int
-) -> Found:
+def _read(records: Records, fields: Fields, rules: DecodeRules, clock_ms: int, lines: int) -> Found:
     """Run the kernel with room for so many lines: what it read, `ok` where that may be used."""
     n = len(records)
     # One buffer is read-only and another is not; to the compiler these are different types.
