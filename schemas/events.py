@@ -84,8 +84,10 @@ class OrderLine(msgspec.Struct, frozen=True, gc=False):
 class OrderEvent(msgspec.Struct, frozen=True, gc=False):
     """An order placed, cancelled or returned.
 
-    `amount` is what the customer pays (placed) or gets back (cancelled, returned); `discount` is
-    what was taken off before. Cancelling and returning name the order by `order_id`.
+    An order is (`user_id`, `order_id`), whatever the event ids: a second `placed` of it is a
+    repeat, or amends it if it says something else; `cancelled` undoes it, and `returned` lowers its
+    revenue, in any order of arrival. `amount` is what the customer pays (placed) or gets back
+    (cancelled, returned); `discount` is what was taken off before.
     """
 
     event_id: Id

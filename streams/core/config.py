@@ -16,7 +16,8 @@ __all__ = ["CoreConfig", "Forecast", "Scorer", "Scores"]
 
 
 class Scores(Protocol):
-    """Scores of k users, float32 [k] each. p: no order within the horizon; spend: in currency."""
+    """Scores of k users, float32 [k] each. p: no order within the horizon; spend: within it, in
+    currency, net of cancellations and returns."""
 
     @property
     def p_churn(self) -> NDArray[np.float32]: ...

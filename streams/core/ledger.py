@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.apply import Applied
+from streams.core.apply import Applied, Counted
 from streams.core.events.events import Events, Reject
 from streams.core.events.records import Records
 from streams.core.plan import Plan
@@ -40,17 +40,18 @@ def counts_of(
     excluded: Sequence[NDArray[np.bool_] | None],
     rejects: Sequence[Sequence[Reject]],
     admitted: Sequence[Applied],
+    counted: Sequence[Counted],
     users_scored: int,
 ) -> Counts:
     """Count a step's records, from one item of each for each source: the records, what was decoded,
-    events of erased people (bool [n], or None), rejects that become dead letters, and what `admit`
-    decided."""
+    events of erased people (bool [n], or None), rejects that become dead letters, what `admit`
+    decided, and what `apply` counted."""
     erased_events = sum(int(mask.sum()) for mask in excluded if mask is not None)
     dead_letters = sum(map(len, rejects))
     return Counts(
         accepted=sum(map(len, records)),
-        scored=sum(len(a.fresh) for a in admitted),
-        duplicates=sum(a.duplicates for a in admitted),
+        scored=sum(len(each.rows) for each in counted),
+        duplicates=sum(a.duplicates for a in admitted) + sum(each.repeats for each in counted),
         late=sum(len(a.late) for a in admitted),
         dead_letters=dead_letters,
         erased=erased_events + sum(len(events.rejects) for events in decoded) - dead_letters,

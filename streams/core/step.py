@@ -93,7 +93,7 @@ def step(
         for events, mask in zip(decoded, excluded, strict=True)
     ]
     now_ms = _move_clock(state, plan, decoded, admitted, config.sweep_interval_ms)
-    rows = [apply(state, e, a.fresh) for e, a in zip(decoded, admitted, strict=True)]
+    counted = [apply(state, e, a) for e, a in zip(decoded, admitted, strict=True)]
     meta.offsets = list(plan.stop)
 
     # 2. questions whose horizon has passed become examples, before new questions are asked
@@ -101,7 +101,7 @@ def step(
 
     # 3. score the users whom events touched, and the slice of silent users whose turn it is
     swept = take_slice(state, plan.sweep_rows)
-    touched = np.sort(state.grouped(np.concatenate([*rows, swept]))[0])
+    touched = np.sort(state.grouped(np.concatenate([*(each.rows for each in counted), swept]))[0])
     x = features(state, touched, now_ms)
     refused = take_scores(state, touched, x, now_ms, config, scorer, learner)
     forecast_orders(state, touched, x, swept, now_ms, config.sweep_interval_ms, scorer)
@@ -130,7 +130,7 @@ def step(
             state, records[s], decoded[s], rejects[s], admitted[s], config.topics[s]
         )
     ]
-    counts = counts_of(records, decoded, excluded, rejects, admitted, len(touched))
+    counts = counts_of(records, decoded, excluded, rejects, admitted, counted, len(touched))
     tables = {
         "score_history": score_rows(state, written, now_ms, scorer, learner_version),
         "segment_changes": changes,

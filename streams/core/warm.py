@@ -76,14 +76,16 @@ def _compile_state_kernels() -> None:
 
 
 def _compile_counting() -> None:
-    """What lets events into a state; `decode` gives the same types for both sources."""
+    """What lets events into a state."""
     rules = DecodeRules(0, "EUR", {"EUR": 1.0})
     click = ClickEvent("c", "u", "view", _AT_MS, session_id="s", item_id="i", category="k")
-    value = msgspec.json.encode(click)
-    record = Records.of(np.zeros(1, np.int64), np.array([_AT_MS]), [b"u"], [value])
+    order = OrderEvent("o", "u", "placed", _AT_MS, "o", 1.0)
     state = ShardState(0, len(FEATURE_NAMES))
-    events = decode(record, CLICKSTREAM, rules)
-    apply(state, events, admit(state, events, 0).fresh)
+    for source, event in ((CLICKSTREAM, click), (ORDERS, order)):
+        value = msgspec.json.encode(event)
+        record = Records.of(np.zeros(1, np.int64), np.array([_AT_MS]), [b"u"], [value])
+        events = decode(record, source, rules)
+        apply(state, events, admit(state, events, 0))
 
 
 def _compile_features() -> None:

@@ -30,7 +30,7 @@ _QUESTIONS: Final = {
     "churn": "Who will not order within {h} days?",
     "partial": "Who will spend less than half of their own mean over {h} days?",
     "next_visit": "Who will order within 7 days?",
-    "value": "How much will each customer spend in {h} days?",
+    "value": "How much will each customer spend in {h} days, net of returns?",
 }
 _UNIT: Final = (0.0, 1.0)
 _COMPARED: Final = ("blend", "bgnbd", "bgnbd_gg", "rfm", "recency", "past_spend")

@@ -148,7 +148,7 @@ def _feed(state: ShardState, part: Block, rules: DecodeRules) -> None:
         )
         if len(events):
             _advance(state, int(events.ts_ms.max()))
-        apply(state, events, admit(state, events, lateness_ms=7 * DAY_MS).fresh)
+        apply(state, events, admit(state, events, lateness_ms=7 * DAY_MS))
 
 
 def _advance(state: ShardState, now_ms: int) -> None:

@@ -22,12 +22,14 @@ __all__ = [
     "Seen",
     "Touched",
     "Weighted",
+    "WeightedOrders",
     "add_decayed",
     "event_cells",
     "group",
     "newest",
     "pair_cells",
     "pair_keys",
+    "put",
     "remember",
 ]
 
@@ -38,8 +40,6 @@ PAIR_SALTS: Final = np.array([1, 2, 3], np.uint64)
 """Of (user, item), (user, category) and (user, session): without them an item and a category of one
 name would be one pair."""
 _PLACED: Final = COUNT_MEASURES.index("orders")  # an event's kind is its count measure
-_ORDER_LINES: Final = COUNT_MEASURES.index("order_lines")
-_COUPON_ORDERS: Final = COUNT_MEASURES.index("coupon_orders")
 _RATING_TENTHS: Final = COUNT_MEASURES.index("rating_tenths")
 _RATINGS: Final = COUNT_MEASURES.index("ratings")
 _SESSIONS: Final = COUNT_MEASURES.index("sessions")
@@ -110,17 +110,25 @@ class LastTimes(NamedTuple):
 
 class Weighted(NamedTuple):
     """k events with their weights. user: int64 [k], place among the users of the batch; weight:
-    float64 [k, H], for each half-life; placed: bool [k], whether it is an order; cents: int64 [k],
-    the order's amount."""
+    float64 [k, H], for each half-life."""
 
     user: _Longs
     weight: NDArray[np.float64]
-    placed: NDArray[np.bool_]
+
+
+class WeightedOrders(NamedTuple):
+    """m changes of orders with their weights. user: int64 [m], as in `Weighted`; weight: float64
+    [m, H]; orders, cents: int64 [m], what is added; below 0 what is taken."""
+
+    user: _Longs
+    weight: NDArray[np.float64]
+    orders: _Longs
     cents: _Longs
 
 
 @kernel
-def _append(cells: Cells, n: int, row: int, measure: int, delta: int, ts_ms: Any) -> int:
+def put(cells: Cells, n: int, row: int, measure: int, delta: int, ts_ms: Any) -> int:
+    """Write one cell at place n; returns the next place."""
     cells.rows[n] = row
     cells.measures[n] = measure
     cells.deltas[n] = delta
@@ -153,29 +161,24 @@ def group(rows: _Longs, marks: NDArray[np.int32], distinct: _Longs, which: _Long
 def event_cells(
     batch: Batch,
     rating_tenths: NDArray[np.int32],
-    order_lines: NDArray[np.int32],
-    coupon: NDArray[np.bool_],
     cells: Cells,
 ) -> int:
-    """Write the cells of k events themselves: one of its kind's measure, and what orders and
-    ratings add; at most four per event. Returns how many were written.
+    """Write the cells of k events themselves, but for orders placed (`streams.kernels.orders`): one
+    of its kind's measure, and what ratings add; at most three per event. Returns how many were
+    written.
 
-    rating_tenths: int32 [k], tenths of a star, 0 for none; order_lines: int32 [k]; coupon: bool
-    [k].
+    rating_tenths: int32 [k], tenths of a star, 0 for none.
     """
     n = 0
     for i in range(len(batch.rows)):
         row, kind, at = batch.rows[i], batch.kind[i], batch.ts_ms[i]
-        n = _append(cells, n, row, kind, 1, at)
-        if rating_tenths[i] != 0:
-            n = _append(cells, n, row, _RATING_TENTHS, rating_tenths[i], at)
-        if rating_tenths[i] > 0:
-            n = _append(cells, n, row, _RATINGS, 1, at)
         if kind == _PLACED:
-            if order_lines[i] != 0:
-                n = _append(cells, n, row, _ORDER_LINES, order_lines[i], at)
-            if coupon[i]:
-                n = _append(cells, n, row, _COUPON_ORDERS, 1, at)
+            continue
+        n = put(cells, n, row, kind, 1, at)
+        if rating_tenths[i] != 0:
+            n = put(cells, n, row, _RATING_TENTHS, rating_tenths[i], at)
+        if rating_tenths[i] > 0:
+            n = put(cells, n, row, _RATINGS, 1, at)
     return n
 
 
@@ -228,20 +231,21 @@ def pair_cells(rows: _Longs, pairs: Pairs, seen: Seen, tile_ms: int, cells: Cell
             measure = _CATEGORIES
         row = rows[pairs.owner[i]]
         if seen.is_new[i]:
-            n = _append(cells, n, row, measure, 1, np.int64(seen.tile[i]) * tile_ms)
+            n = put(cells, n, row, measure, 1, np.int64(seen.tile[i]) * tile_ms)
         elif seen.tile[i] > seen.before[i]:
-            n = _append(cells, n, row, measure, 1, np.int64(seen.tile[i]) * tile_ms)
-            n = _append(cells, n, row, measure, -1, np.int64(seen.before[i]) * tile_ms)
+            n = put(cells, n, row, measure, 1, np.int64(seen.tile[i]) * tile_ms)
+            n = put(cells, n, row, measure, -1, np.int64(seen.before[i]) * tile_ms)
     return n
 
 
 @kernel
 def remember(times: LastTimes, batch: Batch) -> None:
-    """Write when k events happened into the state: the last of each kind, the last of any kind, and
-    the first one, for which 0 means never."""
+    """Write when k events happened into the state: the last of each kind but orders placed
+    (`streams.kernels.orders`), the last of any kind, and the first one, for which 0 means never."""
     for i in range(len(batch.rows)):
         row, kind, at = batch.rows[i], batch.kind[i], batch.ts_ms[i]
-        times.last_seen_ms[row, kind] = max(times.last_seen_ms[row, kind], at)
+        if kind != _PLACED:
+            times.last_seen_ms[row, kind] = max(times.last_seen_ms[row, kind], at)
         times.last_activity_ms[row] = max(times.last_activity_ms[row], at)
         first = times.first_seen_ms[row]
         times.first_seen_ms[row] = at if first == 0 else min(first, at)
@@ -260,23 +264,25 @@ def add_decayed(
     rows: _Longs,
     faded: NDArray[np.float64],
     events: Weighted,
+    orders: WeightedOrders,
     added: NDArray[np.float64],
 ) -> None:
-    """decayed[rows] = decayed[rows] * faded + the events, each by its weight.
+    """decayed[rows] = decayed[rows] * faded + the events and orders, each by its weight.
 
     decayed: float64 [users, 3 H], for each half-life orders, revenue (currency) and activity. rows:
-    int64 [u], the batch's users; faded: float64 [u, H]; added: zeros, float64 [u, 3 H]. The events
-    are summed first, in their order, and then added to the rest: replay depends on that.
+    int64 [u], the batch's users; faded: float64 [u, H]; added: zeros, float64 [u, 3 H]. All are
+    summed first, in their order, and then added to the rest: replay depends on that.
     """
     halves = events.weight.shape[1]
     for i in range(len(events.user)):
-        user: Any = events.user[i]
         for h in range(halves):
-            weight = events.weight[i, h]
-            if events.placed[i]:
-                added[user, 3 * h] += weight
-                added[user, 3 * h + 1] += weight * (events.cents[i] / 100.0)
-            added[user, 3 * h + 2] += weight
+            added[events.user[i], 3 * h + 2] += events.weight[i, h]
+    for i in range(len(orders.user)):
+        user: Any = orders.user[i]
+        for h in range(halves):
+            weight = orders.weight[i, h]
+            added[user, 3 * h] += weight * orders.orders[i]
+            added[user, 3 * h + 1] += weight * (orders.cents[i] / 100.0)
     for u in range(len(rows)):
         for h in range(halves):
             for j in range(3):

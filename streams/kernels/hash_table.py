@@ -39,13 +39,15 @@ class Table(NamedTuple):
     """The arrays of a map of n entries, with room for more.
 
     slots: the index; old: the index that it replaces, or [0]; keys: uint64 [room]; values: int32
-    [room]. Entries are keys[:n] and values[:n], in the order of insertion.
+    [room]; words: int64 [room, W], what entries hold besides. Entries are keys[:n], values[:n] and
+    words[:n], in the order of insertion.
     """
 
     slots: _Index
     old: _Index
     keys: _Keys
     values: NDArray[np.int32]
+    words: NDArray[np.int64]
 
 
 @kernel
@@ -265,8 +267,8 @@ def _remove(index: _Index, keys: _Keys, slot: int) -> None:
 @kernel
 def compact(table: Table, oldest: int, read: int, write: int, stop: int) -> int:
     """Drop the entries in [read, stop) whose value is below `oldest`; move the others to `write`
-    and after. Returns the position after the last one. `old` must be empty."""
-    index, keys, values = table.slots, table.keys, table.values
+    and after, with their words. Returns the position after the last one. `old` must be empty."""
+    index, keys, values, words = table.slots, table.keys, table.values, table.words
     for at in range(read, stop):
         slot = _slot_of(index, keys, keys[at])
         if values[at] < oldest:
@@ -275,5 +277,7 @@ def compact(table: Table, oldest: int, read: int, write: int, stop: int) -> int:
         _enter(index, slot, keys[at], write)
         keys[write] = keys[at]
         values[write] = values[at]
+        for j in range(words.shape[1]):
+            words[write, j] = words[at, j]
         write += 1
     return write

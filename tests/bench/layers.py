@@ -62,7 +62,7 @@ def _windows(
     meta.clock_ms = max(meta.clock_ms, plan.clock_ms)
     state.counts.advance(meta.clock_ms)
     state.money.advance(meta.clock_ms)
-    rows = [apply(state, e, a.fresh) for e, a in zip(decoded, admitted, strict=True)]
+    rows = [apply(state, e, a).rows for e, a in zip(decoded, admitted, strict=True)]
     meta.seq, meta.offsets = plan.seq, list(plan.stop)
     return features(state, np.unique(np.concatenate(rows)), meta.clock_ms)
 

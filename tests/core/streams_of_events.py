@@ -68,6 +68,15 @@ def _event(rng: random.Random, users: int, ts: int) -> tuple[int, Wire]:
     return 0, event
 
 
+def _order_id(rng: random.Random, event: Wire, past: list[tuple[int, Wire]]) -> str:
+    """Mostly one of its own for an order, and another one's for what follows on an order; of that
+    some comes before its order, and some for an order that never comes."""
+    theirs = [e["order_id"] for source, e in past if source and e["user_id"] == event["user_id"]]
+    if theirs and rng.random() < (0.15 if event["type"] == "placed" else 0.85):
+        return str(rng.choice(theirs[-8:] if rng.random() < 0.8 else theirs))
+    return str(event["event_id"])
+
+
 def random_batches(
     seed: int, batches: int, most: int = 25, users: int = 5, late_share: float = 0.0
 ) -> list[Batch]:
@@ -91,7 +100,7 @@ def random_batches(
                 source, event = _event(rng, users, _time(rng, now_ms, late_share))
                 event["event_id"] = f"e{len(past)}"  # by seed, not by what ran before
                 if source:
-                    event["order_id"] = event["event_id"]
+                    event["order_id"] = _order_id(rng, event, past)
                 past.append((source, event))
             (batch.orders if source else batch.clicks).append(event)
         rng.shuffle(batch.clicks)

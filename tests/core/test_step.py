@@ -28,6 +28,7 @@ from streams.core.state.shard_state import VALUE_BINS
 from streams.core.times import iso_utc
 from tests.core.driving import (
     HOUR_MS,
+    RATES,
     T0,
     Driver,
     FakeScores,
@@ -752,18 +753,21 @@ def test_only_bad_records_leave_a_step_without_users() -> None:
     assert driver.state.meta.clock_ms == 0
 
 
-def test_forgetting_old_ids_and_pairs_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forgetting_old_ids_pairs_and_orders_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The same run with maps that are emptied as soon as they may be."""
     runs = []
     for threshold in (1 << 16, 1):
         monkeypatch.setattr("streams.core.apply._FORGET_AT", threshold)
-        driver, admission = Driver(config()), Admission(7 * DAY_MS)
-        for batch in random_batches(77, 60, late_share=0.05):
+        driver, admission = Driver(config()), Admission(7 * DAY_MS, RATES)
+        for batch in random_batches(83, 60, late_share=0.05):
             admission.batch(batch.clicks, batch.orders)
             driver.feed(batch.clicks, batch.orders, at_ms=batch.now_ms, sweep_rows=100)
         runs.append(driver)
     assert len(runs[1].state.pairs) < len(runs[0].state.pairs)
     assert len(runs[1].state.seen_ids) < len(runs[0].state.seen_ids)
+    assert len(runs[1].state.known_orders) < len(runs[0].state.known_orders)
     assert [encode(o) for o in runs[0].outputs] == [encode(o) for o in runs[1].outputs]
     forget(runs[1].state, 0)
 

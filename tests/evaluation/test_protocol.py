@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -170,3 +171,29 @@ def test_orders_are_those_that_were_sent() -> None:
     assert known.orders(T0, T0 + 2 * DAY_MS).tolist() == [1, 1]
     assert known.spend(T0, T0 + 3 * DAY_MS).tolist() == [5.0, 2.0]
     assert [msgspec.json.decode(v or b"")["user_id"] for v in known.records.values] == list("aba")
+
+
+def test_truth_is_net_as_far_as_it_was_known_at_the_end_of_its_time() -> None:
+    told: list[tuple[str, str, Literal["placed", "cancelled", "returned"], float, float]] = [
+        ("o1", "a", "placed", 1, 10.0), ("o2", "a", "placed", 2, 20.0),
+        ("o3", "b", "placed", 3, 7.0), ("o1", "a", "placed", 3.5, 10.0),
+        ("o2", "a", "returned", 4, 5.0),
+        ("o3", "a", "cancelled", 4.5, 7.0), ("o1", "a", "cancelled", 6, 10.0),
+        ("o2", "a", "placed", 6.5, 24.0), ("o3", "b", "returned", 7, 99.0),
+    ]  # fmt: skip
+    sent = order_records(
+        OrderEvent(
+            event_id=f"e{i}", user_id=user, type=kind, ts=T0 + round(day * DAY_MS),
+            order_id=order, amount=amount,
+        )
+        for i, (order, user, kind, day, amount) in enumerate(told)
+    )  # fmt: skip
+    known = read_history([sent], "USD", {"USD": 1.0})
+    ends = [T0 + day * DAY_MS for day in (4, 5, 7, 8)]
+    assert [known.orders(T0, end).tolist() for end in ends] == [[2, 1], [2, 1], [1, 1], [1, 1]]
+    spend = [known.spend(T0, end).tolist() for end in ends]
+    assert spend == [[34.0, 7.0], [29.0, 7.0], [19.0, 7.0], [19.0, 0.0]]
+    assert known.next_order_ms(T0).tolist() == [T0 + 2 * DAY_MS, T0 + 3 * DAY_MS]
+    then = known.before(ends[1])
+    assert then.amount.tolist() == [10.0, 19.0, 7.0]
+    assert known.before(ends[3]).user.tolist() == [0, 1]

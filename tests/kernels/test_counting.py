@@ -11,6 +11,7 @@ from streams.kernels.counting import (
     Pairs,
     Touched,
     Weighted,
+    WeightedOrders,
     add_decayed,
     group,
     pair_keys,
@@ -33,17 +34,18 @@ def test_decayed_sums_are_those_of_numpy_bit_for_bit() -> None:
     rng = np.random.default_rng(2)
     users, which = rng.permutation(900)[:300], rng.integers(0, 300, 5_000)
     decayed, faded = rng.random((900, 9)) * 50, rng.random((300, 3))
-    weight, cents = rng.random((5_000, 3)), rng.integers(0, 10**6, 5_000)
-    placed = rng.random(5_000) < 0.3
+    ordering, weight, order_weight = rng.integers(0, 300, 900), *rng.random((2, 5_000, 3))
+    order_weight, orders = order_weight[:900], rng.integers(-1, 2, 900)
+    cents = rng.integers(-(10**6), 10**6, 900)
     want = decayed[users] * np.repeat(faded, 3, axis=1)
-    amounts = (placed.astype(np.float64), np.where(placed, cents / 100.0, 0.0), np.ones(5_000))
     for h in range(3):
-        for j, amount in enumerate(amounts):
-            want[:, 3 * h + j] += np.bincount(which, weight[:, h] * amount, 300)
+        for j, amount in enumerate((orders, cents / 100.0)):
+            want[:, 3 * h + j] += np.bincount(ordering, order_weight[:, h] * amount, 300)
+        want[:, 3 * h + 2] += np.bincount(which, weight[:, h], 300)
     others = np.setdiff1d(np.arange(900), users)
     untouched = decayed[others].copy()
-    events = Weighted(which, weight, placed, cents)
-    add_decayed(decayed, users, faded, events, np.zeros((300, 9)))
+    changes = WeightedOrders(ordering, order_weight, orders, cents)
+    add_decayed(decayed, users, faded, Weighted(which, weight), changes, np.zeros((300, 9)))
     assert (decayed[users] == want).all()
     assert (decayed[others] == untouched).all()
     assert (np.repeat(HALF_LIVES_MS[::3], 3) == HALF_LIVES_MS).all()  # what callers rely on

@@ -68,7 +68,7 @@ REASONS: Final = (
 
 # where the kernel puts what it reads
 _EVENT_ID, _USER, _SESSION, _ITEM, _CATEGORY = range(5)  # hashes
-_COUPON: Final = 2
+_COUPON, _ORDER_ID = 2, 3
 _TYPE, _TS, _CURRENCY, _LINE_COUNT = range(4)  # integers
 _RATING: Final = 0  # numbers
 _AMOUNT, _DISCOUNT = range(2)
@@ -159,6 +159,7 @@ def _clicks(
         kind=kind,
         ts_ms=ts_ms,
         id_hash=found.hashes[:, _EVENT_ID].copy(),
+        order=np.zeros(n, np.uint64),
         session=session,
         rating_tenths=np.rint(rating * 10).astype(np.int32),
         amount_cents=np.zeros(n, np.int64),
@@ -176,7 +177,8 @@ def _order_fields(currencies: tuple[str, ...]) -> Fields:
         OrderEvent,
         slots={
             "event_id": _EVENT_ID, "user_id": _USER, "coupon": _COUPON, "type": _TYPE, "ts": _TS,
-            "currency": _CURRENCY, "lines": _LINE_COUNT, "amount": _AMOUNT, "discount": _DISCOUNT,
+            "order_id": _ORDER_ID, "currency": _CURRENCY, "lines": _LINE_COUNT, "amount": _AMOUNT,
+            "discount": _DISCOUNT,
         },
         user="user_id",
         version=("v", EVENT_VERSION),
@@ -205,6 +207,7 @@ def _orders(
         ts_ms=found.integers[:, _TS].copy(),
         # a shop may number orders and clicks alike: keep the two apart
         id_hash=~found.hashes[:, _EVENT_ID],
+        order=found.hashes[:, _ORDER_ID].copy(),
         session=np.zeros(n, np.uint64),
         rating_tenths=np.zeros(n, np.int32),
         amount_cents=np.rint(amount * rate * 100).astype(np.int64),

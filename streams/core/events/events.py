@@ -89,6 +89,8 @@ class Events:
     kind: NDArray[np.int8]
     ts_ms: NDArray[np.int64]
     id_hash: NDArray[np.uint64]
+    order: NDArray[np.uint64]
+    """Hash of the order id; 0 for clicks."""
     session: NDArray[np.uint64]
     """0 for orders."""
     rating_tenths: NDArray[np.int32]
@@ -136,8 +138,8 @@ class Events:
 
 
 _COLUMNS: Final = (
-    "kind", "ts_ms", "id_hash", "session", "rating_tenths", "amount_cents", "discount_cents",
-    "coupon", "order_lines", "positions",
+    "kind", "ts_ms", "id_hash", "order", "session", "rating_tenths", "amount_cents",
+    "discount_cents", "coupon", "order_lines", "positions",
 )  # fmt: skip
 
 

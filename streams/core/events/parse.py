@@ -196,6 +196,7 @@ def _click_columns(
         kind=kind,
         ts_ms=ts_ms,
         id_hash=hashes([e.event_id for e in events]),
+        order=np.zeros(n, np.uint64),
         session=session,
         rating_tenths=rating,
         amount_cents=zeros,
@@ -234,6 +235,7 @@ def _order_columns(
         ts_ms=ts_ms,
         # a shop may number orders and clicks alike: keep the two apart
         id_hash=~hashes([e.event_id for e in events]),
+        order=hashes([e.order_id for e in events]),
         session=np.zeros(n, np.uint64),
         rating_tenths=np.zeros(n, np.int32),
         amount_cents=np.rint(amount * rate * 100).astype(np.int64),

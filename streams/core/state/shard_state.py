@@ -18,6 +18,7 @@ from schemas.messages import Erasure, JournalledSnapshot
 from streams.core.state.columns import LEAST_ROWS, ROW, Columns
 from streams.core.state.copy_on_write import PageGuard, RowGuard
 from streams.core.state.directory import UserDirectory
+from streams.core.state.known_orders import ORDER, forget_orders
 from streams.core.state.open_questions import Questions
 from streams.core.state.parked import Parked
 from streams.core.state.u64map import U64Map
@@ -28,7 +29,7 @@ from streams.kernels.counting import group
 
 __all__ = ["STATE_FORMAT", "VALUE_BINS", "Meta", "ShardState", "UserNames"]
 
-STATE_FORMAT: Final = 6
+STATE_FORMAT: Final = 7
 """Raised whenever `export` changes shape; a checkpoint of another format is refused."""
 
 ROWS_PAGE_BITS: Final = 9  # 276 KiB
@@ -51,6 +52,8 @@ class Meta(msgspec.Struct):
     """Processing clock: event or wall time, see `streams/core/plan.py`. Never goes back."""
     watermark_ms: int = 0
     """The newest event time accepted; lateness is measured from here."""
+    active_ms: int = 0
+    """The clock when events last came."""
     next_sweep_ms: int = 0
     """Event clock: when the next sweep is due."""
     sweep_row: int = 0
@@ -109,6 +112,7 @@ class ShardState:
         self.parked = Parked()
         self.seen_ids = U64Map()  # event id hash -> event day
         self.pairs = U64Map()  # (user, item | category | session) -> newest 5-minute tile
+        self.known_orders = U64Map(ORDER)  # (user, order id) -> day of its newest event
         self.features = features
         self.questions = Questions(features)
         self.value_histogram = np.zeros(VALUE_BINS, np.int64)
@@ -216,12 +220,14 @@ class ShardState:
         """Forget the user in `row` for good: the name, every column, windows, open question.
 
         The row stays, empty, and is not given to anybody else: rows are what questions and pair
-        keys go by. Pairs and event ids can't be separated by user. They are hashes that lead to no
-        name, and expire with their windows.
+        keys go by. Their orders are overwritten, and are not known any more. Pairs and event ids
+        can't be separated by user. They are hashes that lead to no name, and expire with their
+        windows.
         """
         rows = np.array([row], np.int64)
         self.will_change(rows)
         self.users_guard.before_change(self.users, rows)
+        user_hash = self.rows_by_user.hashes[row]
         self.rows_by_user.forget(row)
         self.parked.tidy_all()  # they may have been there once
         if self.columns.value_bin[row] >= 0:
@@ -230,6 +236,7 @@ class ShardState:
         self.counts.drop_row(row)
         self.money.drop_row(row)
         self.questions.drop(row)
+        forget_orders(self.known_orders, user_hash)
 
     @property
     def nbytes(self) -> int:
@@ -243,6 +250,7 @@ class ShardState:
             + self.money.nbytes(self.n)
             + self.seen_ids.nbytes
             + self.pairs.nbytes
+            + self.known_orders.nbytes
             + self.questions.nbytes
         )
 

@@ -7,7 +7,7 @@ as it was at that moment, with steps in between (see `copy_on_write`); `thaw` en
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from streams.core.state.columns import ROW
 from streams.core.state.copy_on_write import PageGuard
 from streams.core.state.pages import Source
 from streams.core.state.shard_state import STATE_FORMAT, Meta, ShardState
-from streams.core.state.u64map import U64Map
+from streams.core.state.u64map import MapPart, U64Map
 from streams.core.state.windows import Chunk, WindowSums
 
 __all__ = ["comparable", "digest", "exported", "freeze", "load", "thaw"]
@@ -41,11 +41,10 @@ def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Sou
         "forgotten": Source.constant(state.rows_by_user.forgotten, changed=True),
     }
     sources |= _users(state, everything)
-    for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):
+    for name, table in _maps(state).items():
         progress = np.array(table.progress, np.int64)
         sources[f"{name}/progress"] = Source.constant(progress, changed=True)
-        sources[f"{name}/keys"] = _guarded(table, "keys", everything)
-        sources[f"{name}/values"] = _guarded(table, "values", everything)
+        sources |= {f"{name}/{p}": _guarded(table, p, everything) for p in table.parts}
     for part, array in state.questions.export().items():
         loose = part.split("/")[1] in ("head", "open")
         sources[f"questions/{part}"] = Source.constant(array, changed=loose)
@@ -60,20 +59,24 @@ def thaw(state: ShardState) -> None:
     """End what `freeze` began, whether or not everything was taken."""
     state.rows_guard.thaw()
     state.users_guard.thaw()
-    for table in (state.seen_ids, state.pairs):
-        table.keys_guard.thaw()
-        table.values_guard.thaw()
+    for table in _maps(state).values():
+        table.thaw()
 
 
-def _guarded(table: U64Map, part: Literal["keys", "values"], everything: bool) -> Source:
+def _maps(state: ShardState) -> dict[str, U64Map]:
+    """The state's maps, by the names that their arrays have in a checkpoint."""
+    return {"ids": state.seen_ids, "pairs": state.pairs, "orders": state.known_orders}
+
+
+def _guarded(table: U64Map, part: MapPart, everything: bool) -> Source:
     guard: PageGuard = getattr(table, f"{part}_guard")
     now: NDArray[Any] = getattr(table, part)
     return Source(
         now.dtype.str,
-        len(now),
+        now.size,
         lambda page: table.take(part, page).tobytes(),
         guard.freeze(len(now), everything=everything).tolist(),
-        now.itemsize << guard.bits,
+        now.itemsize * (now.shape[1] if now.ndim > 1 else 1) << guard.bits,
     )
 
 
@@ -135,11 +138,12 @@ def load(meta: bytes, arrays: Mapping[str, NDArray[Any]], features: int) -> Shar
         raise ValueError(f"{len(users)} user ids for {len(rows)} rows")
     state.restore_users(users, rows, arrays["forgotten"])
     state.parked.load(_under(arrays, "parked/"))
-    for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):
+    for name, table in _maps(state).items():
         keys, values = arrays[f"{name}/keys"], arrays[f"{name}/values"]
         if len(keys) != len(values):
             raise ValueError(f"{name}: {len(keys)} keys for {len(values)} values")
-        table.load(keys, values, arrays[f"{name}/progress"].tolist())
+        words = arrays[f"{name}/words"] if "words" in table.parts else None
+        table.load(keys, values, arrays[f"{name}/progress"].tolist(), words)
     state.questions.load(_under(arrays, "questions/"))
     for name, sums in (("counts", state.counts), ("money", state.money)):
         _load_logs(sums, decoded.clock_ms, state.columns.capacity, _under(arrays, f"{name}/"))
@@ -186,13 +190,15 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
     arrays["parked/users"] = np.frombuffer(in_order, np.uint8)
     arrays["forgotten"] = np.array([len(state.rows_by_user.forgotten)])
     arrays["histogram"] = state.value_histogram.copy()
-    for name, table in (("ids", state.seen_ids), ("pairs", state.pairs)):
+    for name, table in _maps(state).items():
         kept = np.ones(len(table), np.bool_)
         if table.progress:
             kept[table.progress[2] : table.progress[1]] = False
         by_key = np.argsort(table.keys[kept])
         arrays[f"{name}/keys"] = table.keys[kept][by_key]
         arrays[f"{name}/values"] = table.values[kept][by_key]
+        if "words" in table.parts:
+            arrays[f"{name}/words"] = table.words[kept][by_key]
     for horizon_days, queue in state.questions.by_horizon.items():
         questions = queue.everything()
         whose = rank[questions.rows] if state.n else questions.rows

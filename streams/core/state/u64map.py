@@ -1,8 +1,9 @@
 """A map from uint64 keys to an int32 value, made for whole arrays at once.
 
-Entries lie in the order of insertion in plain arrays (`keys`, `values`), so that a checkpoint can
-write them page by page and only the last page changes; an index of positions stands beside them and
-is built again on load. Python's dict would take five times the memory and one call per key.
+Entries lie in the order of insertion in plain arrays (`keys`, `values`, `words`), so that a
+checkpoint can write them page by page and only the last page changes; an index of positions stands
+beside them and is built again on load. Python's dict would take five times the memory and one call
+per key.
 
 Nothing here takes long at once: a larger index takes over entry by entry with every call, and
 `compact` drops old entries a part at a time. Both depend only on the calls made, so that a replay
@@ -20,23 +21,33 @@ from streams.core.state.copy_on_write import PageGuard
 from streams.kernels import hash_table
 from streams.kernels.arrays import grown, zeros
 
-__all__ = ["U64Map"]
+__all__ = ["MapPart", "U64Map"]
+
+MapPart = Literal["keys", "values", "words"]
 
 _LEAST: Final = 512
 _FULL: Final = 0.8  # 3 probes for a key that is there
 _GROWTH: Final = 1.6
 _EMPTY: Final = 6  # times as much room as entries is too much: growing leaves less than 3
 _MOVED_PER_KEY: Final = 8  # of the old index, per key looked up: done long before the next growth
+_WORD_BYTES: Final = 8
 _NO_INDEX: Final = np.empty(0, np.uint32)
 _KEYS_PAGE_BITS: Final = 15
 _VALUES_PAGE_BITS: Final = 16  # 256 KiB each
+_WORDS_PAGE_BITS: Final = 12  # of entries with 7 words: 224 KiB
 
 
 class U64Map:
-    """uint64 -> int32, vectorised. Keys may be any value, including 0."""
+    """uint64 -> int32, vectorised. Keys may be any value, including 0.
 
-    def __init__(self) -> None:
+    `record`: what an entry holds besides its value, in whole words of 8 bytes; None: nothing.
+    """
+
+    def __init__(self, record: np.dtype[Any] | None = None) -> None:
         self._n = 0
+        self._record = record
+        width = record.itemsize // _WORD_BYTES if record is not None else 0
+        self._words = np.zeros((_LEAST, width), np.int64)
         self._keys = np.empty(_LEAST, np.uint64)
         self._values = np.empty(_LEAST, np.int32)
         self._index = np.zeros(2 * _LEAST, np.uint32)
@@ -45,6 +56,7 @@ class U64Map:
         self._compacting: tuple[int, int, int] | None = None  # oldest, read, write
         self.keys_guard = PageGuard(_KEYS_PAGE_BITS)
         self.values_guard = PageGuard(_VALUES_PAGE_BITS)
+        self.words_guard = PageGuard(_WORDS_PAGE_BITS)
 
     def __len__(self) -> int:
         """Entries, those included that are being dropped."""
@@ -62,12 +74,24 @@ class U64Map:
 
     @property
     def _table(self) -> hash_table.Table:
-        return hash_table.Table(self._index, self._old, self._keys, self._values)
+        return hash_table.Table(self._index, self._old, self._keys, self._values, self._words)
+
+    @property
+    def words(self) -> NDArray[np.int64]:
+        """The records as words, int64 [n, words of a record] (a view)."""
+        return self._words[: self._n]
+
+    @property
+    def records(self) -> NDArray[Any]:
+        """The records, in insertion order (a view). That of a new entry may hold anything."""
+        assert self._record is not None  # noqa: S101  (only a map with records is asked for them)
+        return self.words.view(self._record)[:, 0]
 
     @property
     def nbytes(self) -> int:
         """Memory in use, in bytes."""
-        return self.keys.nbytes + self.values.nbytes + self._index.nbytes + self._old.nbytes
+        entries = self.keys.nbytes + self.values.nbytes + self.words.nbytes
+        return entries + self._index.nbytes + self._old.nbytes
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The position of each key, or -1. keys: uint64 [k] -> int64 [k]."""
@@ -116,6 +140,16 @@ class U64Map:
         self.values_guard.before_change(self._values, at[~is_new])
         self._values[at] = value
 
+    @property
+    def parts(self) -> tuple[MapPart, ...]:
+        """The arrays that are all there is of the entries, by name."""
+        return ("keys", "values") if self._record is None else ("keys", "values", "words")
+
+    def before_change(self, at: NDArray[np.int64]) -> None:
+        """To be called before values and records at positions `at` (int64 [k]) are changed."""
+        self.values_guard.before_change(self._values, at)
+        self.words_guard.before_change(self._words, at)
+
     def begin_drop(self, oldest: int) -> None:
         """Have entries with a value below `oldest` dropped, by the calls of `drop_some` to come."""
         if self._compacting is None:
@@ -131,10 +165,7 @@ class U64Map:
             return
         oldest, read, write = self._compacting
         stop = min(self._n, read + entries)
-        for guard, array in (
-            (self.keys_guard, self._keys),
-            (self.values_guard, self._values),
-        ):
+        for guard, array in self._guarded():
             guard.before_change_of_range(array, write, write + stop - read)
         write = hash_table.compact(self._table, oldest, read, write, stop)
         self._compacting = (oldest, stop, write)
@@ -148,12 +179,19 @@ class U64Map:
         return list(self._compacting or ())
 
     def load(
-        self, keys: NDArray[np.uint64], values: NDArray[np.int32], progress: list[int] | None = None
+        self,
+        keys: NDArray[np.uint64],
+        values: NDArray[np.int32],
+        progress: list[int] | None = None,
+        words: NDArray[np.int64] | None = None,
     ) -> None:
-        """Fill an empty map with `keys`, `values` and `progress` of another one."""
+        """Fill an empty map with `keys`, `values`, `progress` and `words` (in any shape) of another
+        one. Raises ValueError if there are not as many words as the entries have."""
         self._n = len(keys)
         room = max(_LEAST, len(keys))
         self._keys, self._values = grown(keys, room), grown(values, room)
+        held = np.empty(0, np.int64) if words is None else words
+        self._words = grown(held.reshape(len(keys), self._words.shape[1]), room)
         self._index = zeros(int(room * _GROWTH), np.uint32)
         read = write = 0
         if progress:
@@ -161,14 +199,26 @@ class U64Map:
             self._compacting = (oldest, read, write)
         hash_table.insert_positions(self._table, 0, write)
         hash_table.insert_positions(self._table, read, self._n)
-        self.keys_guard.grow(self._n)
-        self.values_guard.grow(self._n)
+        for guard, _ in self._guarded():
+            guard.grow(self._n)
 
-    def take(self, part: Literal["keys", "values"], page: int) -> NDArray[Any]:
+    def take(self, part: MapPart, page: int) -> NDArray[Any]:
         """A page as it was when its guard was frozen (there may have been more entries then)."""
-        if part == "keys":
-            return self.keys_guard.take(self._keys, page)
-        return self.values_guard.take(self._values, page)
+        guard: PageGuard = getattr(self, f"{part}_guard")
+        return guard.take(getattr(self, f"_{part}"), page)
+
+    def thaw(self) -> None:
+        """No page will be taken any more: see `PageGuard.thaw`."""
+        for guard, _ in self._guarded():
+            guard.thaw()
+
+    def _guarded(self) -> tuple[tuple[PageGuard, NDArray[Any]], ...]:
+        """The arrays that hold the entries, each with its guard."""
+        return (
+            (self.keys_guard, self._keys),
+            (self.values_guard, self._values),
+            (self.words_guard, self._words),
+        )
 
     def _reserve(self, more: int) -> None:
         """Make room for so many more entries, and go on with what goes on in the background."""
@@ -177,6 +227,7 @@ class U64Map:
             size = max(size, 2 * len(self._keys))
             self._keys = grown(self._keys, size, self._n)
             self._values = grown(self._values, size, self._n)
+            self._words = grown(self._words, size, self._n)
         if self._n + more > _FULL * len(self._index):
             self._finish_growing()
             while self._compacting is not None:
@@ -186,10 +237,7 @@ class U64Map:
             self._moved, self._until = 0, self._n
         if len(self._old):
             self._move(_MOVED_PER_KEY * more + 1)
-        for guard, array in (
-            (self.keys_guard, self._keys),
-            (self.values_guard, self._values),
-        ):
+        for guard, array in self._guarded():
             guard.grow(self._n + more)
             if guard.copy_on_write:  # after dropping, new entries come where frozen ones were
                 guard.before_change_of_range(array, self._n, self._n + more)
@@ -202,10 +250,11 @@ class U64Map:
             self._moved, self._until = 0, self._n
         room = max(_LEAST, self._n)
         # a checkpoint under way may need left-overs
-        copy_on_write = self.keys_guard.copy_on_write or self.values_guard.copy_on_write
+        copy_on_write = any(guard.copy_on_write for guard, _ in self._guarded())
         if len(self._keys) > _EMPTY * room and not copy_on_write:
             self._keys = grown(self._keys[:room], room, min(room, self._n))
             self._values = grown(self._values[:room], room, min(room, self._n))
+            self._words = grown(self._words[:room], room, min(room, self._n))
 
     def _move(self, entries: int) -> None:
         """Enter more of the old index' entries into the new one."""
@@ -220,5 +269,5 @@ class U64Map:
             self._move(self._until)
 
     def _appended(self, start: int) -> None:
-        self.keys_guard.changed_range(start, self._n)
-        self.values_guard.changed_range(start, self._n)
+        for guard, _ in self._guarded():
+            guard.changed_range(start, self._n)

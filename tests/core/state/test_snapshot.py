@@ -34,6 +34,7 @@ def small_pages() -> Any:
     patch.setattr(state_module, "USERS_PAGE_BITS", 3)
     patch.setattr(u64map, "_KEYS_PAGE_BITS", 4)
     patch.setattr(u64map, "_VALUES_PAGE_BITS", 5)
+    patch.setattr(u64map, "_WORDS_PAGE_BITS", 2)
     patch.setattr(asked_module, "_BLOCK", 7)
     patch.setattr("streams.core.apply._FORGET_AT", 20)
     patch.setattr("streams.core.apply._FORGET_PER_STEP", 40)

@@ -120,7 +120,7 @@ def test_exporting_does_not_change_what_comes() -> None:
 def test_there_was_something_to_lose_in_these_runs() -> None:
     """The runs above do have questions, alerts, tiers and learners in them."""
     driver = fresh()
-    for arguments in drive(7, 14, 40):
+    for arguments in drive(9, 14, 40):
         driver.feed(**arguments)
     seen = {name for o in driver.outputs for name in o.tables}
     assert {"alerts", "segment_changes", "matured_predictions", "dead_letters"} <= seen
@@ -179,12 +179,12 @@ def test_a_damaged_state_is_refused() -> None:
     meta, arrays = copied(driver.state)
     needed = [n for n in arrays if not n.startswith(("counts/", "money/"))]
     assert {name.split('/')[0] for name in needed} == {
-        "rows", "users", "ids", "pairs", "histogram", "questions", "forgotten"
+        "rows", "users", "ids", "pairs", "orders", "histogram", "questions", "forgotten"
     }  # fmt: skip
     for name in needed:
         with pytest.raises((KeyError, ValueError)):
             load(meta, {k: v for k, v in arrays.items() if k != name}, 1)
-    for name in ("rows", "users/0", "ids/keys", "pairs/values"):
+    for name in ("rows", "users/0", "ids/keys", "pairs/values", "orders/keys", "orders/words"):
         with pytest.raises(ValueError, match=r"."):
             load(meta, arrays | {name: arrays[name][:-1]}, 1)
     for bad in (b"", meta[:-1], b"\xc1", b"\x80", b"\x01", meta.replace(b"shard", b"chard")):

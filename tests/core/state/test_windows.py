@@ -33,7 +33,7 @@ def check(driver: Driver, admission: Admission, now_ms: int) -> None:
     assert set(users) == {s.event["user_id"] for s in admission.accepted}
     x = features(driver.state, np.arange(driver.state.n), now_ms)
     for row, user in enumerate(users):
-        want_by_name = recount(admission.of(user), now_ms, RATES)
+        want_by_name = recount(admission.of(user), now_ms, RATES, admission.standings.get(user))
         want = np.array([want_by_name[name] for name in FEATURE_NAMES], np.float32)
         same = (x[row] == want) | (np.isnan(x[row]) & np.isnan(want))
         close = same | (~EXACT & np.isclose(x[row], want, rtol=1e-6, atol=1e-9))
@@ -44,7 +44,7 @@ def check(driver: Driver, admission: Admission, now_ms: int) -> None:
 def feed(driver: Driver, admission: Admission, batch: Batch, *, wall: bool) -> int:
     """One step; returns the clock it left."""
     before = (admission.duplicates, admission.late, len(admission.accepted))
-    admission.batch(batch.clicks, batch.orders)
+    admission.batch(batch.clicks, batch.orders, driver.state.meta.clock_ms)
     out = driver.feed(
         batch.clicks, batch.orders, clock_ms=batch.now_ms if wall else 0, at_ms=batch.now_ms
     )
@@ -70,7 +70,7 @@ def feed(driver: Driver, admission: Admission, batch: Batch, *, wall: bool) -> i
 @example(seed=1, batches=40, wall=False, late_share=0.1)
 @example(seed=2, batches=40, wall=True, late_share=0.0)
 def test_features_equal_a_recount(seed: int, batches: int, wall: bool, late_share: float) -> None:
-    driver, admission = Driver(), Admission(LATENESS_MS)
+    driver, admission = Driver(), Admission(LATENESS_MS, RATES)
     rng = random.Random(seed)
     for batch in random_batches(seed, batches, late_share=late_share):
         now_ms = feed(driver, admission, batch, wall=wall)
@@ -129,7 +129,7 @@ def test_an_event_leaves_a_window_at_the_tile_border(window: object) -> None:
 
 
 def test_a_user_who_comes_back_after_a_hundred_days_starts_with_empty_windows() -> None:
-    driver, admission = Driver(), Admission(LATENESS_MS)
+    driver, admission = Driver(), Admission(LATENESS_MS, RATES)
     for batch in (
         Batch(T0, [click("u", T0, item_id="a", session_id="s")], [order("u", T0)]),
         Batch(T0 + 100 * DAY_MS, [click("u", T0 + 100 * DAY_MS, item_id="a", session_id="s")]),
