@@ -52,7 +52,9 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.clickhouse", "streams.core", "streams.kafka", "streams.settings",
         "streams.shard",
     },
-    "streams.replay": {"schemas", "streams.background", "streams.kafka", "streams.settings"},
+    "streams.replay": {
+        "schemas", "streams.background", "streams.core", "streams.kafka", "streams.settings",
+    },
     "streams.history": {"schemas", "streams.replay"},
     "streams.evaluation": {
         "schemas", "models", "streams.core", "streams.kafka", "streams.replay", "streams.shard",

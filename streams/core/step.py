@@ -85,7 +85,7 @@ def step(
         erase(state, order)
 
     # 1. events in: decode, refuse, drop duplicates, set late ones aside
-    decoded = [decode(records[s], s, config.decode) for s in SOURCES]
+    decoded = [decode(records[s], s, config.decode, plan.clock_ms) for s in SOURCES]
     excluded = [exclude_erased_events(state, decoded[s], records[s], s) for s in SOURCES]
     rejects = [exclude_erased_rejects(state, decoded[s].rejects, records[s], s) for s in SOURCES]
     admitted = [
