@@ -3,7 +3,8 @@
     TidelineError
     ├── RetryableError          try again; nothing is lost meanwhile
     │   ├── SinkUnavailable     ClickHouse does not answer, or asks us to slow down
-    │   └── BrokerUnavailable   Kafka does not answer
+    │   ├── BrokerUnavailable   Kafka does not answer
+    │   └── ClockWrong          this machine's clock can't be right: no step is taken by it
     ├── RejectError             one record is bad: it becomes a dead letter, the stream goes on
     └── FatalError              stop and say why; nothing is committed past this point
         ├── SettingsError       a setting is wrong or missing (all problems in one message)
@@ -20,6 +21,7 @@ from __future__ import annotations
 __all__ = [
     "ArtifactError",
     "BrokerUnavailable",
+    "ClockWrong",
     "FatalError",
     "LocalStackError",
     "RejectError",
@@ -46,6 +48,10 @@ class SinkUnavailable(RetryableError):
 
 class BrokerUnavailable(RetryableError):
     """Kafka does not answer. Check `broker_url` and that the broker is up."""
+
+
+class ClockWrong(RetryableError):
+    """The worker's clock differs from the broker's, or has jumped. Set it; the worker goes on."""
 
 
 class RejectError(TidelineError):

@@ -79,7 +79,14 @@ def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> 
     return (
         topic(names.clickstream, partitions, "events in, keyed by user", retention_ms=clicks_kept),
         topic(names.orders, partitions, "orders in, keyed by user", retention_ms=orders_kept),
-        topic(names.journal, partitions, "which records each batch took", retention_ms=week),
+        topic(
+            names.journal,
+            partitions,
+            "which records each batch took",
+            retention_ms=week,
+            # the broker's own time on each record: a worker compares its clock with that
+            message_timestamp_type="LogAppendTime",
+        ),
         topic(
             names.checkpoints,
             partitions,

@@ -28,6 +28,7 @@ from streams.settings import Settings
 from streams.shard.config import core_config
 from streams.shard.engine import Engine
 from streams.shard.services import Services
+from streams.shard.worker_clock import WorkerClock, wall_clock_ms
 from streams.stopping import StopRequests
 from streams.telemetry.metrics import Metrics, endpoint
 from streams.telemetry.shard_metrics import MetricsMonitor, SinkMetrics
@@ -80,7 +81,13 @@ def create_app(settings: Settings, failure: Failure) -> App:
     names = settings.topic_names
     sources = (names.clickstream, names.orders)
     metrics = Metrics()
-    log, page_log = KafkaLog(kafka_access(settings)), KafkaLog(kafka_access(settings))
+    clock = WorkerClock(tolerance_ms=int(settings.stream.max_future_seconds * 1000))
+
+    def stamped(sent_ms: int, answered_ms: int, stamped_ms: int) -> None:
+        lead_ms = clock.compare(sent_ms, answered_ms, stamped_ms)
+        metrics.worker_clock_lead_seconds.set(lead_ms / 1000)
+
+    log, page_log = KafkaLog(kafka_access(settings), stamped), KafkaLog(kafka_access(settings))
     sink = ClickHouseSink(clickhouse_target(settings), observer=SinkMetrics(metrics))
     metrics.sink_pending_rows.set_function(lambda: sink.status.pending_rows)
     scorers = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
@@ -108,11 +115,11 @@ def create_app(settings: Settings, failure: Failure) -> App:
             clock=settings.stream.clock,
             scorer=scorers.get,
             compute=compute,
-            wall_ms=lambda: time.time_ns() // 1_000_000,
+            wall_ms=clock.trusted_ms if settings.stream.clock == "wall" else wall_clock_ms,
             inputs=FaustInputs(app, sources, metrics),
             learner=lambda: follower.newest,
             erasures=erasures,
-            monitor=MetricsMonitor(metrics),
+            monitor=MetricsMonitor(metrics, sources),
             max_records=settings.stream.max_batch_records,
             checkpoint_seconds=settings.stream.checkpoint_interval_seconds,
             conceal=pseudonyms(settings),

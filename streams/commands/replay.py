@@ -79,7 +79,8 @@ def replay(invocation: Invocation, /, as_json: bool, **options: Any) -> None:
     Nothing is made up unless --browse or --synthetic asks for it.
     """
     kafka = invocation.settings.kafka
-    topics = InputTopics(kafka.clickstream_topic, kafka.orders_topic)
+    known = "murmur2" if kafka.partitioner == "unchecked" else kafka.partitioner
+    topics = InputTopics(kafka.clickstream_topic, kafka.orders_topic, known)
     source, report = _source(options, invocation.settings.stream.lateness_days)
     if not as_json:
         if report is not None:

@@ -38,7 +38,15 @@ from streams.kernels.counting import (
 )
 from streams.kernels.orders import Changes, order_cells
 
-__all__ = ["Applied", "Counted", "admit", "apply", "forget", "forget_some"]
+__all__ = [
+    "Applied",
+    "Counted",
+    "admit",
+    "apply",
+    "forget",
+    "forget_some",
+    "set_back_watermark",
+]
 
 PAIR_TILE_MS: Final = 300_000  # the finest tile: from it every window's tile follows
 _MONEY: Final = {name: i for i, name in enumerate(MONEY_MEASURES)}
@@ -68,6 +76,23 @@ class Counted:
 
     rows: NDArray[np.int64]
     repeats: int
+
+
+def set_back_watermark(state: ShardState, clock_ms: int, max_future_ms: int) -> int:
+    """Heal a watermark that no plausible event can have moved; returns by how much, 0 usually.
+
+    No event is accepted further ahead of the worker's clock `clock_ms` than `max_future_ms`, so a
+    watermark beyond that comes from a clock that was wrong, or from a build that trusted the
+    producers'. Left there, all that comes would be late until time has caught up. Events that were
+    late meanwhile are dead letters: replayed, they count. clock_ms 0: time comes from the events,
+    and nothing can be compared.
+    """
+    if not clock_ms:
+        return 0
+    plausible_ms = clock_ms + max_future_ms
+    lead_ms = max(0, state.meta.watermark_ms - plausible_ms)
+    state.meta.watermark_ms -= lead_ms
+    return lead_ms
 
 
 def admit(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.messages import LearnerSnapshot
 from streams.core.events.events import DecodeRules
+from streams.core.partitioning import Partitioner
 
 __all__ = ["CoreConfig", "Forecast", "Scorer", "Scores"]
 
@@ -90,3 +91,8 @@ class CoreConfig:
     """No user is scored before the shard's first order is this long ago."""
     sample_share: float = 0.0
     """Share of scores logged with their features, for `tideline skew`."""
+    partitioner: Partitioner | None = None
+    """How producers choose a key's partition; None: that is not checked."""
+    misplaced: Literal["refuse", "dead_letter"] = "refuse"
+    """What happens to a record in another partition: the shard stops before it, or it becomes a
+    dead letter."""

@@ -10,12 +10,13 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-__all__ = ["hashes", "mix", "stable_id", "stable_share"]
+__all__ = ["hashes", "key_pseudonym", "mix", "stable_id", "stable_share"]
 
 _hash64: Callable[[bytes], int] = xxhash.xxh64_intdigest
 _EMPTY: Final = np.uint64(_hash64(b""))
 _C1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _C2: Final = np.uint64(0x94D049BB133111EB)
+_PSEUDONYM_DIGITS: Final = 12
 
 
 def hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
@@ -54,6 +55,16 @@ def stable_id(*parts: str | int) -> str:
         text = str(part).encode()
         digest.update(len(text).to_bytes(4, "big") + text)
     return digest.hexdigest()
+
+
+def key_pseudonym(key: bytes | None) -> str:
+    """A short hash of a record's key, by which a log names a customer.
+
+    >>> key_pseudonym(b"u-42")
+    'ff3dabaa8cfe'
+    """
+    digest = hashlib.sha256(b"tideline log\0" + (key or b"")).hexdigest()
+    return digest[:_PSEUDONYM_DIGITS]
 
 
 def stable_share(*parts: str | int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,18 @@ from numpy.typing import NDArray
 from streams.core.events.records import Records
 from streams.kernels.partitioners import CRC32, FNV1A, MURMUR2, crc32_table, key_partitions
 
-__all__ = ["Partitioner", "PartitionerName", "partitions_of_keys"]
+__all__ = ["Partitioner", "PartitionerName", "explain_misplaced", "partitions_of_keys"]
 
 PartitionerName = Literal["murmur2", "crc32", "fnv1a"]
 
 _WHICH: Final[dict[str, int]] = {"murmur2": MURMUR2, "crc32": CRC32, "fnv1a": FNV1A}
 _TABLE: Final = crc32_table()
+_TELLING: Final = 8  # so few records may be where another number of partitions puts them
+_USED_BY: Final[dict[str, str]] = {
+    "murmur2": "Java's clients, kafka-python, aiokafka, kafkajs from version 2, franz-go",
+    "crc32": "librdkafka: confluent-kafka, node-rdkafka, rust-rdkafka, php-rdkafka",
+    "fnv1a": "Sarama for Go",
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,29 @@ class Partitioner:
         """The positions of records whose key belongs to another partition, int64 [k]."""
         of_key = self.of(records)
         return np.flatnonzero((of_key != partition) & (of_key >= 0))
+
+
+def explain_misplaced(records: Records, partition: int, expected: Partitioner) -> str:
+    """Who may have written `records`, none of which `expected` puts into `partition`, in words.
+
+    >>> none = np.zeros(2, np.int64)
+    >>> sent = Records.of(none, none, [b"P1", b"P2"], [b"", b""])
+    >>> explain_misplaced(sent, 3, Partitioner("murmur2", 4))
+    'no partitioner that is known here puts them there'
+    """
+
+    def fits(name: PartitionerName, partitions: int) -> bool:
+        return not len(Partitioner(name, partitions).misplaced(records, partition))
+
+    n = expected.partitions
+    for name in get_args(PartitionerName):
+        if name != expected.name and fits(name, n):
+            return f"{name} puts them there, the default of {_USED_BY[name]}"
+    if len(records) >= _TELLING:
+        for added in range(n + 1, 4 * n + 1):
+            if fits(expected.name, added):
+                return f"{expected.name} of {added} partitions puts them there: were any added?"
+    return "no partitioner that is known here puts them there"
 
 
 def partitions_of_keys(

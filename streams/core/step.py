@@ -13,12 +13,12 @@ import numpy as np
 
 from schemas.messages import AlertMessage, DeadLetter, Example
 from streams.core.alerts import enough_data, update_alerts
-from streams.core.apply import Applied, admit, apply, forget_some
+from streams.core.apply import Applied, admit, apply, forget_some, set_back_watermark
 from streams.core.config import CoreConfig, Scorer
 from streams.core.dead_letters import dead_letter_rows, dead_letters
 from streams.core.drift import drift_rows
 from streams.core.erasure import erase, exclude_erased_events, exclude_erased_rejects
-from streams.core.events.decode import decode
+from streams.core.events.decode import decode, decode_ours
 from streams.core.events.events import Events
 from streams.core.events.records import SOURCES, Records
 from streams.core.features import features
@@ -56,6 +56,11 @@ class Outputs:
     """The newest timestamp of the step's records; the step's clock if it has none."""
     refused: int = 0
     """Users that the champion gave no number; they keep the score that they had."""
+    clock_leads_ms: tuple[int, int] = (0, 0)
+    """How far ahead the producer with the fastest clock is, by source; 0: no event was refused for
+    that."""
+    watermark_lead_ms: int = 0
+    """How far the watermark was beyond what is plausible, before this step set it back."""
 
 
 def step(
@@ -85,7 +90,8 @@ def step(
         erase(state, order)
 
     # 1. events in: decode, refuse, drop duplicates, set late ones aside
-    decoded = [decode(records[s], s, config.decode, plan.clock_ms) for s in SOURCES]
+    watermark_lead_ms = set_back_watermark(state, plan.clock_ms, config.decode.max_future_ms)
+    decoded = [_decoded(state, plan, records[s], s, config) for s in SOURCES]
     excluded = [exclude_erased_events(state, decoded[s], records[s], s) for s in SOURCES]
     rejects = [exclude_erased_rejects(state, decoded[s].rejects, records[s], s) for s in SOURCES]
     admitted = [
@@ -153,7 +159,20 @@ def step(
     mark_written(state, written, now_ms)
     if plan.sweep_rows:
         end_slice(state, swept, now_ms, config)
-    return Outputs(tables, alerts, examples, dead, counts, produced_ms, len(refused))
+    leads_ms = [max((reject.ahead_ms for reject in of_source), default=0) for of_source in rejects]
+    return Outputs(
+        tables, alerts, examples, dead, counts, produced_ms, len(refused),
+        (leads_ms[0], leads_ms[1]), watermark_lead_ms,
+    )  # fmt: skip
+
+
+def _decoded(
+    state: ShardState, plan: Plan, records: Records, source: int, config: CoreConfig
+) -> Events:
+    rules, clock_ms = config.decode, plan.clock_ms
+    if config.partitioner is None or config.misplaced == "refuse":  # the shard has checked them
+        return decode(records, source, rules, clock_ms)
+    return decode_ours(records, source, rules, clock_ms, state.meta.shard, config.partitioner)
 
 
 def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:

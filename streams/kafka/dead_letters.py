@@ -1,8 +1,9 @@
 """Reads the dead-letter topic, and replays letters to the topics they came from.
 
-A record is replayed to its own topic *and partition* with its own key, so that it reaches the shard
-that has its user; a header says where it came from. Records that were in fact used before are
-dropped there as duplicates by their event id. A letter whose payload was truncated is not replayed.
+A record is replayed to its own topic with its own key, into the partition that the key belongs to,
+where its user's shard is; a header says where it came from. Records that were in fact used before
+are dropped there as duplicates by their event id. A letter whose payload was truncated is not
+replayed.
 
 A note in the topic marks a letter as replayed, once the broker has the record. So the next replay
 leaves it out. A replay that was interrupted sends a few letters again; they count once.
@@ -23,6 +24,7 @@ from kafka.errors import KafkaError
 
 from schemas.errors import BrokerUnavailable
 from schemas.messages import DeadLetter, ReplayedLetter
+from streams.core.partitioning import partitions_of_keys
 from streams.kafka import clients
 from streams.kafka.access import kafka_access
 from streams.kafka.end_offsets import EndOffsets
@@ -161,10 +163,10 @@ def replay(
                         letter.topic,
                         value=letter.payload,
                         key=letter.key,
-                        partition=letter.partition,
+                        partition=partition,
                         headers=[("tideline-replay-of", origin(letter).encode())],
                     )
-                    for letter in chunk
+                    for letter, partition in zip(chunk, _partitions(settings, chunk), strict=True)
                 ]
                 _acknowledged(sent)
                 now_ms = time.time_ns() // 1_000_000
@@ -178,6 +180,17 @@ def replay(
     except (KafkaError, OSError) as error:
         raise explain(access, error) from error
     return len(sendable)
+
+
+def _partitions(settings: Settings, letters: Sequence[DeadLetter]) -> list[int]:
+    """Where each letter's key belongs; the letter's own partition if it has no key, or if how
+    producers choose partitions is not known."""
+    partitioner = settings.kafka.partitioner
+    if partitioner == "unchecked":
+        return [letter.partition for letter in letters]
+    keys = [letter.key or b"" for letter in letters]
+    found = partitions_of_keys(keys, partitioner, settings.kafka.partitions).tolist()
+    return [n if x.key is not None else x.partition for n, x in zip(found, letters, strict=True)]
 
 
 def _acknowledged(sent: Iterable[Any]) -> None:

@@ -6,7 +6,8 @@ Shards use the `Log` protocol, so that a crash test can run them on a log in mem
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,7 +33,7 @@ READ_STALL_SECONDS = 30.0  # without a record for so long, a read has failed
 
 
 def to_records(records: Sequence[Any]) -> Records:
-    """aiokafka's records of one partition, as columns."""
+    """Records of one partition as aiokafka and kafka-python give them, as columns."""
     n = len(records)
     return Records.of(
         np.fromiter((r.offset for r in records), np.int64, n),
@@ -58,11 +59,22 @@ class Log(Protocol):
         ...
 
 
-class KafkaLog:
-    """`Log` on Kafka. Uses a producer and, for reading, a consumer without a group."""
+Stamped = Callable[[int, int, int], None]
+"""Called with (sent_ms, answered_ms, stamped_ms): when a record was sent and its acknowledgement
+came by this machine's clock, and the broker's own time in between."""
 
-    def __init__(self, where: KafkaAccess | Iterable[str]) -> None:
+_BY_BROKER = 1  # a record's timestamp type if the topic has message.timestamp.type=LogAppendTime
+
+
+class KafkaLog:
+    """`Log` on Kafka. Uses a producer and, for reading, a consumer without a group.
+
+    `stamped` is called for every append to a topic whose records the broker stamps.
+    """
+
+    def __init__(self, where: KafkaAccess | Iterable[str], stamped: Stamped | None = None) -> None:
         self._access = KafkaAccess.of(where)
+        self._stamped = stamped
         self._producer: Any = None
         self._consumer: Any = None
         self._reading = asyncio.Lock()  # one consumer, so one range at a time
@@ -99,16 +111,20 @@ class KafkaLog:
                 await client.stop()
 
     async def append(self, topic: str, partition: int, records: Sequence[KeyValue]) -> list[int]:
+        sent_ms = time.time_ns() // 1_000_000
         try:
             sent = [
                 await self._producer.send(topic, value, key=key, partition=partition)
                 for key, value in records
             ]
-            return [(await future).offset for future in sent]
+            answers = [await future for future in sent]
         except KafkaError as exc:
             raise BrokerUnavailable(
                 f"Kafka did not take a record for {topic}/{partition}: {exc!r}. {_CHECK_BROKER}"
             ) from exc
+        if self._stamped is not None and answers and answers[-1].timestamp_type == _BY_BROKER:
+            self._stamped(sent_ms, time.time_ns() // 1_000_000, answers[-1].timestamp)
+        return [answer.offset for answer in answers]
 
     async def ends(self, topic: str, partition: int) -> tuple[int, int]:
         tp = TopicPartition(topic, partition)

@@ -108,8 +108,10 @@ def _report(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
             topic,
             "wrong",
             f"it has {partitions} partitions, needed are {topic.partitions}",
-            f"Set TIDELINE_KAFKA_PARTITIONS={partitions} if all input topics have that many; else "
-            f"delete the topic or choose another TIDELINE_KAFKA_APP_ID, and run `{_CREATE}`"
+            f"If partitions were added, docs/operations.md says how to go on. If Tideline has not "
+            f"run yet, set TIDELINE_KAFKA_PARTITIONS={partitions} if all input topics have that "
+            "many; else delete the topic or choose another TIDELINE_KAFKA_APP_ID, and run "
+            f"`{_CREATE}`"
             if topic.partitions > 1
             else f"Delete the topic and run `{_CREATE}`",
         )

@@ -4,7 +4,7 @@
 2. `schemas`, `models` and `streams` come from one place, as names this common can collide.
 3. The settings.
 4. The model artifact.
-5. Kafka answers, and its topics are right.
+5. Kafka answers, its topics are right, and keys are in their partitions.
 6. ClickHouse answers, and its migrations are current.
 
 Each check is independent: one that fails, in any way, does not hide the next.
@@ -141,6 +141,30 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
             yield Finding("topics", "fail", detail, report.fix)
     if all(report.state == "ok" for report in reports):
         yield Finding("topics", "ok", f"all {len(reports)} are as needed")
+        yield from _guarded("keys", lambda: _keys(settings))
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    from streams.kafka.key_check import SAMPLE_RECORDS, misplaced_keys
+
+    partitioner = settings.kafka.partitioner
+    if partitioner == "unchecked":
+        yield Finding("keys", "ok", "not checked, as TIDELINE_KAFKA_PARTITIONER says")
+        return
+    found = list(misplaced_keys(settings, _TIMEOUT_SECONDS))
+    for each in found:
+        yield Finding(
+            "keys",
+            "fail",
+            f"{each.topic}/{each.partition}: of the newest {each.looked_at} records "
+            f"{each.misplaced} belong to another partition, the last at offset {each.offset}; "
+            f"{each.explanation}",
+            f"Set that producer's partitioner to {partitioner}: docs/events.md#partitions lists "
+            "each client's setting",
+        )
+    if not found:
+        detail = f"in the partitions that {partitioner} gives (newest {SAMPLE_RECORDS} of each)"
+        yield Finding("keys", "ok", detail)
 
 
 def _clickhouse(settings: Settings) -> Iterator[Finding]:

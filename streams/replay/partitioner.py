@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streams.core.partitioning import partitions_of_keys
+from streams.core.partitioning import PartitionerName, partitions_of_keys
 
 __all__ = ["KeyAssigner"]
 
@@ -15,8 +15,9 @@ __all__ = ["KeyAssigner"]
 class KeyAssigner:
     """Remembers the partition of each key; hashes the unknown ones of a block together."""
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, partitions: int, name: PartitionerName = "murmur2") -> None:
         self.partitions = partitions
+        self._name: PartitionerName = name
         self._known: dict[bytes, int] = {}
         self._keyless = 0
 
@@ -27,7 +28,7 @@ class KeyAssigner:
         fresh.discard(None)
         if fresh:
             unknown = [key for key in fresh if key is not None]
-            found = partitions_of_keys(unknown, "murmur2", self.partitions)
+            found = partitions_of_keys(unknown, self._name, self.partitions)
             known.update(zip(unknown, found.tolist(), strict=True))
         if None not in keys:
             return list(map(known.__getitem__, keys))  # type: ignore[arg-type]

@@ -140,7 +140,7 @@ class _Sender:
         self.summary = ProduceSummary([0] * partitions, [0] * partitions)
         self._producer = producer
         self._topics = topics
-        self._partitioner = KeyAssigner(partitions)
+        self._partitioner = KeyAssigner(partitions, topics.partitioner)
         self._stamp_now = stamp_now
         self._in_flight: list[Awaitable[Any]] = []
         self._packed: Callable[[], None] = _nothing

@@ -11,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, UnknownError
 
 from schemas.errors import BrokerUnavailable, SettingsError
+from streams.core.partitioning import PartitionerName
 from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
 from streams.kafka.reach import probe
@@ -34,10 +35,11 @@ _sender_log: Final = logging.getLogger("aiokafka.producer.sender")
 
 @dataclass(frozen=True)
 class InputTopics:
-    """The names of the two topics that are written."""
+    """The names of the two topics that are written, and how keys get their partition."""
 
     clickstream: str
     orders: str
+    partitioner: PartitionerName = "murmur2"
 
     def __getitem__(self, kind: TopicKind) -> str:
         return self.clickstream if kind == CLICKSTREAM else self.orders

@@ -52,6 +52,16 @@ class KafkaSettings:
         "partitions of each input topic, one shard per partition; fixed once created",
         rules.between(1, 10_000),
     )
+    partitioner: Literal["murmur2", "crc32", "fnv1a", "unchecked"] = setting(
+        "murmur2",
+        "how the producers of both topics choose a key's partition; unchecked: alike, but none of "
+        "these",
+    )
+    misplaced: Literal["refuse", "dead_letter"] = setting(
+        "refuse",
+        "what happens to a record in a partition that its key does not belong to: refuse (the "
+        "worker stops before it) or dead_letter",
+    )
     replication_factor: int = setting(
         1, "replicas of each topic that `tideline topics` creates", rules.between(1, 100)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streams.core.config import CoreConfig
 from streams.core.events.events import DecodeRules
+from streams.core.partitioning import Partitioner
 from streams.settings import Settings
 
 __all__ = ["core_config"]
@@ -31,4 +32,13 @@ def core_config(settings: Settings) -> CoreConfig:
         holdout_share=alerts.holdout_share,
         shop_min_ms=int(settings.model.shop_min_days * _DAY_MS),
         sample_share=settings.model.score_sample_share,
+        partitioner=_partitioner(settings),
+        misplaced=settings.kafka.misplaced,
     )
+
+
+def _partitioner(settings: Settings) -> Partitioner | None:
+    kafka = settings.kafka
+    if kafka.partitioner == "unchecked":
+        return None
+    return Partitioner(kafka.partitioner, kafka.partitions)

@@ -16,6 +16,7 @@ from schemas.topics import TopicNames
 from streams import background
 from streams.core.events.records import CLICKSTREAM, ORDERS, RecordBatch
 from streams.shard.duplicate_instance import TIMES, WITHIN_SECONDS, DuplicateInstanceWatch
+from streams.shard.inputs import partitions_added
 from streams.shard.journal import Fenced
 from streams.shard.services import Services
 from streams.shard.shard import Shard
@@ -112,6 +113,10 @@ class Engine:
                     "another id, or none."
                 )
             )
+            return
+        partitioner = self._services.config.partitioner
+        if partitioner is not None and ours and ours[-1] >= partitioner.partitions:
+            self._on_fatal(partitions_added(self._services.topics, ours[-1], partitioner))
             return
         for number in ours:
             if number in resting:

@@ -1,11 +1,26 @@
-"""Whether an input topic still holds what a shard is about to read."""
+"""Whether what an input topic holds is what a shard may read."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from schemas.errors import StateError
+from schemas.topics import TopicNames
+from streams.core.events.records import Records
+from streams.core.hashing import key_pseudonym
+from streams.core.partitioning import Partitioner, explain_misplaced
 from streams.kafka.log import Log
 
-__all__ = ["check_input"]
+__all__ = ["check_input", "check_keys", "partitions_added"]
+
+_REMEDY: Final = (
+    "A customer whose events lie in two partitions has two states, which overwrite each other, so "
+    "nothing more is read. If one producer is wrong, set its partitioner (docs/events.md lists "
+    "each client's setting; librdkafka: partitioner=murmur2_random), restart with "
+    "TIDELINE_KAFKA_MISPLACED=dead_letter, and `tideline dlq replay --reason wrong_partition` "
+    "sends what it wrote to the right partitions. If all producers of both topics choose "
+    "partitions alike, name their partitioner in TIDELINE_KAFKA_PARTITIONER."
+)
 
 
 async def check_input(log: Log, topic: str, shard: int, at: int) -> None:
@@ -26,4 +41,32 @@ async def check_input(log: Log, topic: str, shard: int, at: int) -> None:
         f"shard {shard} goes on at offset {at} of {topic}, which has {first} to {end}: {was}. "
         "Restore the topic; or start again from what it holds, with another TIDELINE_KAFKA_APP_ID "
         "and TIDELINE_CLICKHOUSE_DATABASE."
+    )
+
+
+def check_keys(records: Records, topic: str, shard: int, partitioner: Partitioner) -> None:
+    """Check that the records' keys belong to partition `shard`; raises StateError naming the first
+    one that does not, and who may have sent it."""
+    misplaced = partitioner.misplaced(records, shard)
+    if not len(misplaced):
+        return
+    strays = records[misplaced]
+    belongs = partitioner.of(strays)[0]
+    raise StateError(
+        f"{topic}/{shard}, offset {strays.offsets[0]}: the key (of customer "
+        f"{key_pseudonym(strays.keys[0])}) belongs to partition {belongs}, by {partitioner.name} "
+        f"of {partitioner.partitions} partitions. {len(strays)} of the {len(records)} records "
+        f"fetched are misplaced: {explain_misplaced(strays, shard, partitioner)}. "
+        f"{_REMEDY}"
+    )
+
+
+def partitions_added(names: TopicNames, partition: int, partitioner: Partitioner) -> StateError:
+    """The error for a partition that the state knows nothing of."""
+    return StateError(
+        f"The input topics {names.clickstream} and {names.orders} have a partition {partition}, "
+        f"but the state in {names.checkpoints} is of {partitioner.partitions} partitions "
+        "(TIDELINE_KAFKA_PARTITIONS): partitions were added, and since then producers send most "
+        'customers elsewhere. Nothing of that was read. docs/operations.md, "Partitions were '
+        'added", says how to go on.'
     )

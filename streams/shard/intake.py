@@ -10,7 +10,7 @@ import numpy as np
 from streams.core.events.records import SOURCES, RecordBatch, Records
 from streams.core.plan import Pending, Plan
 from streams.shard.inbox import Inbox
-from streams.shard.inputs import check_input
+from streams.shard.inputs import check_input, check_keys
 from streams.shard.services import Services
 
 __all__ = ["Intake"]
@@ -69,7 +69,7 @@ class Intake:
 
     async def offer(self, source: int, batch: RecordBatch) -> None:
         """Take in fetched records. While closed they are dropped, and no more are fetched until the
-        shard knows where it goes on.
+        shard knows where it goes on. Raises StateError if one belongs to another partition.
 
         A fetch that was under way when we sought elsewhere may skip records. What is missing is
         read from the log itself, so that nothing depends on the order of fetches and seeks.
@@ -94,10 +94,17 @@ class Intake:
             between = await self._s.log.read(self._topics[source], self._shard, start, stop)
             if self._inbox is not inbox:  # suspended meanwhile
                 return
+            self._check_keys(source, between)
             inbox.offer(source, between, stop, holes(between, start, stop))
+        self._check_keys(source, batch.records)
         inbox.offer(source, batch.records, batch.stop, batch.skipped)
         self.balance()
         self._wake.set()
+
+    def _check_keys(self, source: int, records: Records) -> None:
+        config = self._s.config
+        if config.partitioner is not None and config.misplaced == "refuse":
+            check_keys(records, self._topics[source], self._shard, config.partitioner)
 
     def pending(self) -> tuple[Pending, Pending]:
         """What the next plan can choose from."""

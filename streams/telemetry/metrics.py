@@ -96,6 +96,23 @@ class Metrics:
             "shard",
         )
 
+        # Clocks. No sample: nothing was compared, or refused, yet.
+        self.worker_clock_lead_seconds = self._gauge(
+            "worker_clock_lead_seconds",
+            "By how much this machine's clock is certainly ahead of the Kafka broker's (negative: "
+            "behind), when it last wrote to the journal",
+        )
+        self.producer_clock_lead_seconds = self._gauge(
+            "producer_clock_lead_seconds",
+            "By how much the event that was last refused as future_timestamp was ahead",
+            "topic",
+            "partition",
+        )
+        self.watermarks_set_back = self._counter(
+            "watermarks_set_back",
+            "Watermarks that were further ahead than any plausible event, and were set back",
+        )
+
         # Output.
         self.alerts = self._counter("alerts", "Alerts by state: open, closed", "state")
         self.segment_changes = self._counter(
@@ -183,7 +200,8 @@ class Metrics:
         ):
             gauge.remove_by_labels({"shard": str(shard)})
         self.shard_state.remove_by_labels({"shard": str(shard)})
-        self.partition_paused.remove_by_labels({"partition": str(shard)})
+        for gauge in (self.partition_paused, self.producer_clock_lead_seconds):
+            gauge.remove_by_labels({"partition": str(shard)})
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(name, help_, labels, namespace="tideline", registry=self.registry)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs
+from streams.telemetry.dead_letter_log import DeadLetterLog
 from streams.telemetry.metrics import Metrics
 
 __all__ = ["MetricsMonitor", "SinkMetrics"]
+
+_log = logging.getLogger(__name__)
 
 _MEMORY_EVERY_SECONDS = 5.0  # adding up a state's arrays is cheap, but not free
 
@@ -16,9 +20,12 @@ _MEMORY_EVERY_SECONDS = 5.0  # adding up a state's arrays is cheap, but not free
 class MetricsMonitor:
     """`streams.shard.services.Monitor` on Prometheus metrics."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, sources: tuple[str, str]) -> None:
+        """sources: the names of the clickstream and orders topics."""
         self._metrics = metrics
+        self._sources = sources
         self._memory_at: dict[int, float] = {}
+        self._dead_letters = DeadLetterLog()
 
     def stepped(self, shard: int, outputs: Outputs, state: ShardState, seconds: float) -> None:
         m, counts, label = self._metrics, outputs.counts, str(shard)
@@ -36,6 +43,8 @@ class MetricsMonitor:
         m.batch_seconds.labels("step").observe(seconds)
         for letter in outputs.dead_letters:
             m.dead_letters.labels(letter.reason).inc()
+        self._dead_letters.report(outputs.dead_letters)
+        self._clocks(shard, outputs)
         for alert in outputs.alerts:
             m.alerts.labels(alert.state).inc()
         changes = outputs.tables.get("segment_changes")
@@ -48,6 +57,21 @@ class MetricsMonitor:
         if time.monotonic() - self._memory_at.get(shard, 0.0) > _MEMORY_EVERY_SECONDS:
             self._memory_at[shard] = time.monotonic()
             m.state_bytes.labels(label).set(state.nbytes)
+
+    def _clocks(self, shard: int, outputs: Outputs) -> None:
+        for topic, lead_ms in zip(self._sources, outputs.clock_leads_ms, strict=True):
+            if lead_ms:
+                gauge = self._metrics.producer_clock_lead_seconds
+                gauge.labels(topic, str(shard)).set(lead_ms / 1000)
+        if outputs.watermark_lead_ms:
+            self._metrics.watermarks_set_back.inc()
+            _log.warning(
+                "shard %s: the watermark was %s s ahead of any plausible event and was set back. "
+                "Events that were late meanwhile are dead letters: run "
+                "`tideline dlq replay --reason late`",
+                shard,
+                outputs.watermark_lead_ms // 1000,
+            )
 
     def recovering(self, shard: int, remaining: int) -> None:
         self._metrics.recovery_batches_remaining.labels(str(shard)).set(remaining)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streams.core.config import CoreConfig
 from streams.core.events.events import DecodeRules
+from streams.core.partitioning import Partitioner
 from streams.settings import Settings, override
 from streams.shard.config import core_config
 
@@ -17,7 +18,8 @@ def test_every_setting_of_the_core_arrives_in_its_unit() -> None:
         stream_currency="EUR", stream_lateness_days=1.5, stream_sweep_interval_seconds=7,
         alerts_enter=0.7, alerts_leave=0.4, alerts_cooldown_days=2, alerts_min_orders=4,
         alerts_active_within_days=60, alerts_holdout_share=0.1, model_shop_min_days=30,
-        model_score_sample_share=0.2,
+        model_score_sample_share=0.2, kafka_partitioner="crc32", kafka_partitions=6,
+        kafka_misplaced="dead_letter",
     )  # fmt: skip
     assert core_config(settings) == CoreConfig(
         topics=("clicks", "buys"),
@@ -32,4 +34,7 @@ def test_every_setting_of_the_core_arrives_in_its_unit() -> None:
         holdout_share=0.1,
         shop_min_ms=30 * DAY_MS,
         sample_share=0.2,
+        partitioner=Partitioner("crc32", 6),
+        misplaced="dead_letter",
     )
+    assert core_config(override(settings, kafka_partitioner="unchecked")).partitioner is None

@@ -13,6 +13,8 @@ Reasons (the codes that dead letters carry):
     future_timestamp     further ahead of the record's own time, or of the worker's clock, than is
                          allowed: the producer's clock is fast
     unknown_currency     an order in a currency that no rate is set for
+    wrong_partition      the key belongs to another partition, and so to another shard
+                         (`streams.core.partitioning`)
 """
 
 from __future__ import annotations
@@ -41,17 +43,19 @@ from streams.core.events.events import (
     DecodeRules,
     Events,
     Lines,
+    Reject,
     latest_ms,
     merged,
 )
 from streams.core.events.parse import parse
 from streams.core.events.records import CLICKSTREAM, Records
+from streams.core.partitioning import Partitioner
 from streams.core.texts import Texts
 from streams.kernels.events import MEMBERS, Found, Scratch, read_events
 from streams.kernels.fields import Fields
 from streams.kernels.strings import Pieces
 
-__all__ = ["REASONS", "decode"]
+__all__ = ["REASONS", "decode", "decode_ours"]
 
 REASONS: Final = (
     "null_key",
@@ -64,6 +68,7 @@ REASONS: Final = (
     "absurd_timestamp",
     "future_timestamp",
     "unknown_currency",
+    "wrong_partition",
 )
 
 # where the kernel puts what it reads
@@ -98,10 +103,30 @@ def decode(records: Records, source: int, rules: DecodeRules, clock_ms: int = 0)
     left = np.flatnonzero(~ok)
     if not len(left):
         return events
-    others = parse(records[left], source, rules, clock_ms)
-    rejects = [replace(r, position=int(left[r.position])) for r in others.rejects]
-    others = replace(others, positions=left[others.positions], rejects=rejects)
+    others = parse(records[left], source, rules, clock_ms).taken_from(left)
     return merged(events.at(np.flatnonzero(ok)), others)
+
+
+def decode_ours(
+    records: Records,
+    source: int,
+    rules: DecodeRules,
+    clock_ms: int,
+    partition: int,
+    partitioner: Partitioner,
+) -> Events:
+    """`decode`, but records whose key belongs to another partition become dead letters."""
+    misplaced = partitioner.misplaced(records, partition)
+    if not len(misplaced):
+        return decode(records, source, rules, clock_ms)
+    ours = np.delete(np.arange(len(records)), misplaced)
+    events = decode(records[ours], source, rules, clock_ms).taken_from(ours)
+    belongs = partitioner.of(records)
+    refused = [
+        Reject(i, "wrong_partition", f"{partitioner.name} gives its key partition {belongs[i]}")
+        for i in misplaced.tolist()
+    ]
+    return replace(events, rejects=events.rejects + refused)
 
 
 def _read(records: Records, fields: Fields, rules: DecodeRules, clock_ms: int, lines: int) -> Found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -64,11 +64,14 @@ def latest_ms(
 
 @dataclass(frozen=True)
 class Reject:
-    """A record that can't be used: its position in the run, a reason code and the details."""
+    """A record that can't be used: its position in the run, a reason code and the details.
+    `ahead_ms`: how far the event is ahead of the clock that refused it; 0: that is not the reason.
+    """
 
     position: int
     reason: str
     detail: str
+    ahead_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,11 @@ class Events:
             rejects=self.rejects,
             **columns,
         )
+
+    def taken_from(self, chosen: NDArray[np.int64]) -> Events:
+        """The same, decoded from `run[chosen]`, with positions in that run. chosen: int64 [n]."""
+        rejects = [replace(r, position=int(chosen[r.position])) for r in self.rejects]
+        return replace(self, positions=chosen[self.positions], rejects=rejects)
 
     def _sorted(self) -> Events:
         """By position, lines by their event."""

@@ -118,10 +118,10 @@ def _acceptable(
     n = len(events)
     keep = np.ones(n, np.bool_)
 
-    def refuse(i: int, reason: str, detail: str) -> None:
+    def refuse(i: int, reason: str, detail: str, ahead_ms: int = 0) -> None:
         if keep[i]:
             keep[i] = False
-            rejects.append(Reject(int(positions[i]), reason, detail))
+            rejects.append(Reject(int(positions[i]), reason, detail, ahead_ms))
 
     versions = [e.v for e in events]
     if versions.count(EVENT_VERSION) != n:
@@ -135,8 +135,8 @@ def _acceptable(
         for i, (ours, key) in enumerate(zip(encoded, keys, strict=True)):
             if ours != key:
                 refuse(i, "key_mismatch", "the record's key is not the event's user_id")
-    for i, reason, detail in _wrong_times(ts_ms, records.timestamps_ms[positions], rules, clock_ms):
-        refuse(i, reason, detail)
+    for wrong in _wrong_times(ts_ms, records.timestamps_ms[positions], rules, clock_ms):
+        refuse(*wrong)
     if events and isinstance(events[0], OrderEvent):
         for i, event in enumerate(events):
             if event.currency is not None and event.currency not in rules.rates:
@@ -147,23 +147,20 @@ def _acceptable(
 
 def _wrong_times(
     ts_ms: NDArray[np.int64], recorded_ms: NDArray[np.int64], rules: DecodeRules, clock_ms: int
-) -> Iterator[tuple[int, str, str]]:
-    """(position, reason, detail) of the events whose time can't be true."""
+) -> Iterator[tuple[int, str, str, int]]:
+    """(position, reason, detail, ahead_ms) of the events whose time can't be true."""
     for i in np.flatnonzero((ts_ms < EARLIEST_MS) | (ts_ms >= LATEST_MS)).tolist():
         detail = f"ts {ts_ms[i]} is not between 1990 and 2099 in milliseconds since 1970"
-        yield i, "absurd_timestamp", detail
+        yield i, "absurd_timestamp", detail, 0
     if not clock_ms:
         for i in np.flatnonzero(recorded_ms < 0).tolist():
-            yield i, "absurd_timestamp", "the record has no time of its own to compare with"
+            yield i, "absurd_timestamp", "the record has no time of its own to compare with", 0
     for i in np.flatnonzero(ts_ms > latest_ms(recorded_ms, rules, clock_ms)).tolist():
         by_worker = clock_ms and not 0 <= recorded_ms[i] <= clock_ms
         whose, at_ms = ("worker's", clock_ms) if by_worker else ("record's", recorded_ms[i])
-        ahead_seconds = (int(ts_ms[i]) - int(at_ms)) / 1000
-        yield (
-            i,
-            "future_timestamp",
-            (f"ts {ts_ms[i]} is {ahead_seconds:,.0f} s ahead of the {whose} clock"),
-        )
+        ahead_ms = int(ts_ms[i]) - int(at_ms)
+        detail = f"ts {ts_ms[i]} is {ahead_ms / 1000:,.0f} s ahead of the {whose} clock"
+        yield i, "future_timestamp", detail, ahead_ms
 
 
 def _click_columns(

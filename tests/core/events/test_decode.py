@@ -14,10 +14,11 @@ import pytest
 import xxhash
 
 from schemas.events import CLICK_TYPES, MAX_EVENT_BYTES, ORDER_TYPES
-from streams.core.events.decode import REASONS, decode
+from streams.core.events.decode import REASONS, decode, decode_ours
 from streams.core.events.events import DecodeRules, Events
 from streams.core.events.records import CLICKSTREAM, ORDERS, Records
 from streams.core.hashing import hashes, mix, stable_id, stable_share
+from streams.core.partitioning import Partitioner, partitions_of_keys
 from tests.core.driving import RATES, T0, Driver, click, config, order, record, to_records
 from tests.core.oracle import DAY_MS, Wire
 
@@ -191,10 +192,30 @@ def test_a_bad_order_is_refused_with_its_reason(name: str) -> None:
 
 
 def test_every_reason_is_met_above_and_no_other() -> None:
-    assert {reason for reason, _ in (*BAD_CLICKS.values(), *BAD_ORDERS.values())} == set(REASONS)
+    met = {reason for reason, _ in (*BAD_CLICKS.values(), *BAD_ORDERS.values())}
+    assert met | {"wrong_partition"} == set(REASONS)
     assert len(set(REASONS)) == len(REASONS)
     module = decode.__globals__["__doc__"]
     assert all(f"    {reason} " in module for reason in REASONS)
+
+
+def test_records_of_another_partition_are_refused_in_place_and_others_read_as_ever() -> None:
+    keys = [f"u{i}" for i in range(40)]
+    partitioner = Partitioner("murmur2", 4)
+    belongs = partitions_of_keys([key.encode() for key in keys], "murmur2", 4)
+    bad = (b"u7", b"not JSON", T0)  # of partition 2, so it is refused for what it is
+    assert belongs[7] == 2
+    rows = [bad if i == 7 else record(order(key, T0 + i)) for i, key in enumerate(keys)]
+    events = decode_ours(to_records(rows), ORDERS, RULES, 0, 2, partitioner)
+    ours = [i for i in range(40) if belongs[i] == 2 and i != 7]
+    assert events.positions.tolist() == ours
+    assert events.ts_ms.tolist() == [T0 + i for i in ours]
+    assert_same(events, decode(to_records([rows[i] for i in ours]), ORDERS, RULES))
+    refused = {r.position: r.reason for r in events.rejects}
+    elsewhere = {i: "wrong_partition" for i in range(40) if belongs[i] != 2}
+    assert refused == elsewhere | {7: "invalid_json"}
+    details = {r.position: r.detail for r in events.rejects}
+    assert all(details[i] == f"murmur2 gives its key partition {belongs[i]}" for i in elsewhere)
 
 
 def test_a_record_may_be_exactly_as_long_as_allowed() -> None:
