@@ -22,6 +22,9 @@ PartitionerName = Literal["murmur2", "crc32", "fnv1a"]
 
 _WHICH: Final[dict[str, int]] = {"murmur2": MURMUR2, "crc32": CRC32, "fnv1a": FNV1A}
 _TABLE: Final = crc32_table()
+_BY_HAND: Final = (
+    "no partitioner known here puts them there; perhaps the producer names the partition itself"
+)
 _TELLING: Final = 8  # so few records may be where another number of partitions puts them
 _USED_BY: Final[dict[str, str]] = {
     "murmur2": "Java's clients, kafka-python, aiokafka, kafkajs from version 2, franz-go",
@@ -60,7 +63,7 @@ def explain_misplaced(records: Records, partition: int, expected: Partitioner) -
     >>> none = np.zeros(2, np.int64)
     >>> sent = Records.of(none, none, [b"P1", b"P2"], [b"", b""])
     >>> explain_misplaced(sent, 3, Partitioner("murmur2", 4))
-    'no partitioner that is known here puts them there'
+    'no partitioner known here puts them there; perhaps the producer names the partition itself'
     """
 
     def fits(name: PartitionerName, partitions: int) -> bool:
@@ -74,7 +77,7 @@ def explain_misplaced(records: Records, partition: int, expected: Partitioner) -
         for added in range(n + 1, 4 * n + 1):
             if fits(expected.name, added):
                 return f"{expected.name} of {added} partitions puts them there: were any added?"
-    return "no partitioner that is known here puts them there"
+    return _BY_HAND
 
 
 def partitions_of_keys(

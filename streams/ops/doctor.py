@@ -152,13 +152,16 @@ def _keys(settings: Settings) -> Iterator[Finding]:
         yield Finding("keys", "ok", "not checked, as TIDELINE_KAFKA_PARTITIONER says")
         return
     found = list(misplaced_keys(settings, _TIMEOUT_SECONDS))
-    for each in found:
+    for topic in dict.fromkeys(each.topic for each in found):
+        of_topic = [each for each in found if each.topic == topic]
+        last = of_topic[-1]
         yield Finding(
             "keys",
             "fail",
-            f"{each.topic}/{each.partition}: of the newest {each.looked_at} records "
-            f"{each.misplaced} belong to another partition, the last at offset {each.offset}; "
-            f"{each.explanation}",
+            f"{topic}: of the newest {sum(x.looked_at for x in of_topic)} records in partitions "
+            f"{', '.join(str(x.partition) for x in of_topic)}, "
+            f"{sum(x.misplaced for x in of_topic)} belong to another one, for example partition "
+            f"{last.partition}, offset {last.offset}; {last.explanation}",
             f"Set that producer's partitioner to {partitioner}: docs/events.md#partitions lists "
             "each client's setting",
         )

@@ -62,7 +62,7 @@ class DeadLetterLog:
         # Details of other reasons may quote the shop's text.
         detail = f": {letter.detail}" if letter.reason in _REMEDIES else ""
         _log.warning(
-            "%s/%s: %s dead letters (%s), the latest at offset %s of customer %s%s. %s",
+            "%s/%s: %s dead letters (%s), the first of them at offset %s of customer %s%s. %s",
             letter.topic, letter.partition, count, letter.reason, letter.offset,
             key_pseudonym(letter.key), detail, _REMEDIES.get(letter.reason, _OTHERWISE),
         )  # fmt: skip

@@ -13,7 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from schemas.errors import BrokerUnavailable, StateError
 from streams.kafka import log as log_module
 from streams.kafka.log import KafkaLog, Log
+from streams.local.kafka import ApacheKafka
 from streams.local.process import free_port
+from streams.shard.worker_clock import clock_lead_ms
 from tests.shard.memory import MemoryLog
 
 _NUMBERS = itertools.count(1)
@@ -145,5 +147,32 @@ def test_no_broker_is_a_broker_error_that_names_the_address() -> None:
         address = f"127.0.0.1:{free_port()}"
         with pytest.raises(BrokerUnavailable, match=address):
             await KafkaLog([address]).start()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("by_broker", [True, False])
+def test_a_broker_s_stamp_is_handed_on_and_lies_between_sending_and_answer(
+    apache_kafka: ApacheKafka, by_broker: bool
+) -> None:
+    async def go() -> None:
+        topic = f"stamped-{next(_NUMBERS)}"
+        config = {"message.timestamp.type": "LogAppendTime"} if by_broker else {}
+        admin = AIOKafkaAdminClient(bootstrap_servers=apache_kafka.bootstrap)
+        await admin.start()
+        await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=config)])
+        await admin.close()
+        stamps: list[tuple[int, int, int]] = []
+        log = KafkaLog([apache_kafka.bootstrap], lambda *times: stamps.append(times))
+        await log.start()
+        try:
+            await log.append(topic, 0, [(b"k", b"1"), (b"k", b"2")])
+            await log.append(topic, 0, [])
+        finally:
+            await log.stop()
+        assert len(stamps) == by_broker
+        for sent, answered, stamped in stamps:
+            assert sent <= stamped <= answered
+            assert clock_lead_ms(sent, answered, stamped) == 0
 
     asyncio.run(go())
