@@ -27,7 +27,7 @@ a row other bits depending on its place in the batch.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -67,6 +67,7 @@ _ROWS: Final = 15_000
 """Fitted to so many rows, spread evenly: seven numbers need no more."""
 _PULL: Final = 1e-4  # towards the start, where the labels don't determine a parameter
 _STEPS: Final = 200
+_FAR: Final = 25.0  # a log ratio beyond which a mean counts as no further off
 _POWER: Final = 1.5
 """Tweedie's, for fitting spend: less swayed by single large orders than Poisson's 1."""
 
@@ -83,11 +84,34 @@ class _Curve:
     def rate(self, orders: Floats) -> Floats:
         return self.r + orders - 1.0
 
+    def slopes(self, inputs: _Inputs) -> _Slopes:
+        """For fitting: `dead` and its derivatives by the parameters' logarithms."""
+        orders, age, silence, _ = inputs
+        rate, older = self.rate(orders), self.alpha + age
+        dead = self.dead(orders, age, silence)
+        free = np.where(dead < _MOST_DEAD, dead, 0.0)  # one that is cut off depends on nothing
+        by_r = free * np.log(older / (older - silence)) * self.r
+        by_alpha = free * rate * (1.0 / older - 1.0 / (older - silence)) * self.alpha
+        by_b = -free * self.b / (self.b + np.maximum(orders - 2.0, 0.0))
+        return _Slopes(rate, older, dead, by_r, by_alpha, free, by_b)
+
     def dead(self, orders: Floats, age: Floats, silence: Floats) -> Floats:
         ratio = (self.alpha + age) / (self.alpha + age - silence)
         with np.errstate(over="ignore"):
             grown = self.a / (self.b + np.maximum(orders - 2.0, 0.0)) * ratio ** self.rate(orders)
         return np.minimum(grown, _MOST_DEAD)
+
+
+class _Slopes(NamedTuple):
+    """float64 [n] each."""
+
+    rate: Floats
+    older: Floats
+    dead: Floats
+    by_r: Floats
+    by_alpha: Floats
+    by_a: Floats
+    by_b: Floats
 
 
 @dataclass(frozen=True)
@@ -199,9 +223,28 @@ def fit_event_base(
     def base(p: Floats) -> EventBase:
         return EventBase(_Curve(*np.exp(p[:4]).tolist()), days, float(p[4]), float(p[5]), season)
 
-    def loss(p: Floats) -> float:
-        z = base(p).of_inputs(inputs)
-        return float(np.logaddexp(0.0, -signs * z).mean() + _PULL * ((p - start) ** 2).sum())
+    def loss(p: Floats) -> tuple[float, Floats]:
+        c, slope = _Curve(*np.exp(p[:4]).tolist()), p[4]
+        at = c.slopes(inputs)
+        later = at.older + inputs.ahead
+        quiet = (at.older / later) ** at.rate
+        z = np.log(quiet + at.dead) - np.log(1.0 - quiet)
+        by_dead = slope / (quiet + at.dead)
+        by_quiet = by_dead + slope / (1.0 - quiet)
+        quiet_by_r = -quiet * np.log(later / at.older) * c.r
+        quiet_by_alpha = quiet * at.rate * (1.0 / at.older - 1.0 / later) * c.alpha
+        wrong = -signs * (p[5] + slope * z)
+        by_z = -signs / (1.0 + np.exp(-wrong)) / len(signs)
+        by = (
+            by_quiet * quiet_by_r + by_dead * at.by_r,
+            by_quiet * quiet_by_alpha + by_dead * at.by_alpha,
+            by_dead * at.by_a,
+            by_dead * at.by_b,
+            z,
+        )
+        pull = p - start
+        value = float(np.logaddexp(0.0, wrong).mean() + _PULL * (pull**2).sum())
+        return value, _gradient(by_z, by) + 2.0 * _PULL * pull
 
     return base(_least(loss, start))
 
@@ -225,12 +268,32 @@ def fit_spend_base(
         curve, (weight, value) = _Curve(*np.exp(p[:4]).tolist()), np.exp(p[4:6]).tolist()
         return SpendBase(curve, days, weight, value, float(p[6]), season)
 
-    def loss(p: Floats) -> float:
-        mean_ratio = np.exp(np.clip(base(p).of_inputs(inputs, worth) - np.log(mean), -25.0, 25.0))
-        y = amount / mean
-        deviance = y * mean_ratio ** (1.0 - _POWER) / (_POWER - 1.0)
-        deviance += mean_ratio ** (2.0 - _POWER) / (2.0 - _POWER)
-        return float(deviance.mean() + _PULL * ((p - start) ** 2).sum())
+    y = amount / mean
+
+    def loss(p: Floats) -> tuple[float, Floats]:
+        found = base(p)
+        at = found.curve.slopes(inputs)
+        alive = 1.0 / (1.0 + at.dead)
+        orders = found.weight + inputs.orders
+        value = (found.weight * found.value + inputs.orders * worth) / orders
+        log_mean = found.intercept + np.log(at.rate * inputs.ahead / at.older * alive * value)
+        log_ratio = log_mean - np.log(mean)
+        ratio = np.exp(np.clip(log_ratio, -_FAR, _FAR))
+        paid, expected = y * ratio ** (1.0 - _POWER), ratio ** (2.0 - _POWER)
+        by_log = np.where(np.abs(log_ratio) < _FAR, expected - paid, 0.0) / len(y)
+        share = found.weight / (orders * value)
+        by = (
+            found.curve.r / at.rate - at.by_r * alive,
+            -found.curve.alpha / at.older - at.by_alpha * alive,
+            -at.by_a * alive,
+            -at.by_b * alive,
+            share * (found.value - value),
+            share * found.value,
+        )
+        pull = p - start
+        deviance = paid / (_POWER - 1.0) + expected / (2.0 - _POWER)
+        loss = float(deviance.mean() + _PULL * (pull**2).sum())
+        return loss, _gradient(by_log, by) + 2.0 * _PULL * pull
 
     found = _least(loss, start)
     found[6] += np.log(mean / np.exp(base(found).of_inputs(inputs, worth)).mean())
@@ -241,7 +304,14 @@ def _spread(n: int) -> NDArray[np.int64]:
     return np.linspace(0, n - 1, min(n, _ROWS)).astype(np.int64)
 
 
-def _least(loss: Any, start: Floats) -> Floats:
+def _gradient(weight: Floats, by: Collection[Floats]) -> Floats:
+    """Weighted sums of the derivatives, the last of which is 1. Not as products of vectors: BLAS
+    would wake its threads for each."""
+    return np.array([*((weight * each).sum() for each in by), weight.sum()])
+
+
+def _least(loss: Callable[[Floats], tuple[float, Floats]], start: Floats) -> Floats:
+    """Where `loss`, which returns its value and gradient, is least."""
     try:
         minimize = importlib.import_module("scipy.optimize").minimize
     except ImportError as error:
@@ -250,7 +320,9 @@ def _least(loss: Any, start: Floats) -> Floats:
         ) from error
     # |log parameter| <= 12: where nobody ever leaves, some of them have no best value
     bounds = [(-12.0, 12.0)] * 4 + [(None, None)] * (len(start) - 4)
-    found = minimize(loss, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS})
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS}
+    )
     return np.asarray(found.x, np.float64).copy()
 
 

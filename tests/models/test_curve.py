@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import lightgbm
 import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from models import curve as curve_module
 from models.baselines.btyd import BgNbd
 from models.champion import CURVE as CHURN_CURVE
 from models.champion import CURVE_FILE, INPUT
@@ -15,6 +18,7 @@ from models.curve import BASE_FEATURES, EventBase, SpendBase, _Curve, fit_event_
 from models.training.export import Head, export_files, export_graph
 from schemas.features import FEATURE_NAMES
 
+Floats = NDArray[np.float64]
 F = len(FEATURE_NAMES)
 ORDERS, AGE, SILENCE = BASE_FEATURES
 VALUE = FEATURE_NAMES.index("mean_order_value")
@@ -135,3 +139,31 @@ def test_expected_spend_is_a_mean() -> None:
     predicted = np.exp(found.log_mean(x))
     assert predicted.sum() == pytest.approx(spend.sum(), rel=0.02)
     assert np.corrcoef(np.log(predicted), SPEND.log_mean(x))[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("which", ["churn", "order", "spend"])
+def test_the_slopes_that_a_fit_follows_are_those_of_its_loss(
+    which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start and around it, against differences; also where an input is at its bound."""
+    losses: list[tuple[Callable[[Floats], tuple[float, Floats]], Floats]] = []
+
+    def look(loss: Callable[[Floats], tuple[float, Floats]], start: Floats) -> Floats:
+        losses.append((loss, start))
+        return start.copy()
+
+    monkeypatch.setattr(curve_module, "_least", look)
+    x, rng = customers(3_000, seed=4), np.random.default_rng(9)
+    x[:50, SILENCE] = x[:50, AGE]  # those are the dead beyond counting
+    bought = rng.random(len(x)) < 0.4
+    if which == "spend":
+        fit_spend_base(x, bought * rng.lognormal(3.0, 1.0, len(x)), 28.0)
+    else:
+        fit_event_base(x, bought, 28.0, order=which == "order")
+    ((loss, start),) = losses
+    for step in (0.0, 0.3, 0.6, 0.9):
+        p = start + step * rng.normal(size=len(start))
+        slopes = loss(p)[1]
+        h = 1e-6
+        differences = [(loss(p + e)[0] - loss(p - e)[0]) / (2 * h) for e in h * np.eye(len(p))]
+        assert slopes == pytest.approx(np.array(differences), rel=1e-4, abs=1e-6)
