@@ -29,6 +29,7 @@ from models.evidence import Evidence
 from models.manifest import Manifest
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
+from schemas.lives import life_of, position_of
 from schemas.messages import Example, LearnerSnapshot
 
 __all__ = ["OnlineLearner"]
@@ -108,7 +109,9 @@ class OnlineLearner:
         if example.ordinal <= last:
             self.counts["repeated"] += 1
             return
-        self.counts["gaps"] += example.ordinal - last - 1
+        same_life = life_of(last) == life_of(example.ordinal)
+        expected = position_of(last) + 1 if same_life else 1
+        self.counts["gaps"] += position_of(example.ordinal) - expected
         self._positions[shard] = example.ordinal
         self._version += 1
         example = self._as_mine(example)

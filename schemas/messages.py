@@ -21,7 +21,8 @@ class Example(msgspec.Struct, frozen=True):
     """A matured label question: what was known when it was asked, and what happened since.
 
     One user has at most one open question; it matures at exactly `asked_at + horizon`. `shard` and
-    `ordinal` number the examples of a shard from 1 without gaps, so that a reader drops repeats.
+    `ordinal` number the examples of each life of the shard without gaps (`schemas.lives`), so that
+    a reader drops repeats.
     """
 
     shard: int

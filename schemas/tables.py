@@ -27,7 +27,7 @@ _LOW = "LowCardinality(String)"
 _SCORE_COLUMNS = {
     "user_id": "String",
     "shard": "UInt16",
-    "seq": "UInt64",  # the shard's batch number: the newest row of a user has the highest
+    "seq": "UInt64",  # life and batch (`schemas.lives`): a user's newest row has the highest
     "scored_at": _TIME,
     "p_churn": "Float32",
     "p_champion": "Float32",
@@ -77,6 +77,7 @@ TABLES: Final[dict[str, Table]] = {
                 "champion_version": _LOW,
                 "learner_version": "UInt32",
                 "event_produced_at": _TIME,  # of the newest record in the batch that raised it
+                "life": "UInt32",  # of the shard (`schemas.lives`)
             },
         ),
         Table(
@@ -90,6 +91,7 @@ TABLES: Final[dict[str, Table]] = {
                 "to_segment": _LOW,
                 "changed_at": _TIME,
                 "why": _LOW,
+                "life": "UInt32",  # of the shard (`schemas.lives`)
             },
         ),
         Table(

@@ -23,8 +23,9 @@ CREATE ROLE IF NOT EXISTS tideline_migrator;
 GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER TABLE, DROP VIEW, SELECT ON tideline.* TO tideline_migrator;
 GRANT INSERT ON tideline.schema_migrations TO tideline_migrator;
 GRANT INSERT ON tideline.latest_scores TO tideline_migrator;
+GRANT INSERT ON tideline.lives TO tideline_migrator;
 
--- Inserts results: the workers and the lag monitor. Can neither read results nor change them.
+-- Inserts results: the workers and the lag monitor. Can neither read a customer's results nor change any.
 CREATE ROLE IF NOT EXISTS tideline_writer;
 GRANT INSERT ON tideline.score_history TO tideline_writer;
 GRANT INSERT ON tideline.segment_changes TO tideline_writer;
@@ -35,7 +36,8 @@ GRANT INSERT ON tideline.score_samples TO tideline_writer;
 GRANT INSERT ON tideline.dead_letters TO tideline_writer;
 GRANT INSERT ON tideline.consumer_lag TO tideline_writer;
 GRANT INSERT ON tideline.batches TO tideline_writer;
--- for `tideline doctor`
+-- for `tideline doctor`, which compares the ledger with the topics
+GRANT SELECT ON tideline.ledger TO tideline_writer;
 GRANT SELECT(version, sha256) ON tideline.schema_migrations TO tideline_writer;
 
 -- Marketing: who is about to leave, and what became of the alerts.
@@ -56,6 +58,7 @@ GRANT SELECT ON tideline.drift_alerts TO tideline_campaign_ro;
 -- Operations: does it run. No user ids, and of dead letters neither key, payload nor detail.
 CREATE ROLE IF NOT EXISTS tideline_sre_ro;
 GRANT SELECT ON tideline.ledger TO tideline_sre_ro;
+GRANT SELECT ON tideline.past_lives TO tideline_sre_ro;
 GRANT SELECT ON tideline.batches TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag_live TO tideline_sre_ro;
@@ -76,7 +79,9 @@ GRANT SELECT(topic, partition, offset, record_key, payload, recorded_at), ALTER 
 GRANT INSERT ON tideline.erasures TO tideline_eraser;
 
 -- Nobody logs in as this one: the views read with its rights (3_views.sql), so that who may read a
--- view need not be able to read the tables under it; and the feed of latest_scores writes with them.
+-- view need not be able to read the tables under it; and the feeds of latest_scores and lives write
+-- with them.
 CREATE ROLE IF NOT EXISTS tideline_views;
 GRANT SELECT ON tideline.* TO tideline_views;
 GRANT INSERT ON tideline.latest_scores TO tideline_views;
+GRANT INSERT ON tideline.lives TO tideline_views;

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from schemas.lives import position_of
 from streams.commands.support import (
     Invocation,
     json_option,
@@ -133,7 +134,14 @@ def _tell(found: Skew) -> None:
         print_table(
             ("shard", "step", "user", "column", "live", "from the log"),
             [
-                (str(d.shard), str(d.seq), d.user_id, d.column, f"{d.live!r}", f"{d.offline!r}")
+                (
+                    str(d.shard),
+                    str(position_of(d.seq)),
+                    d.user_id,
+                    d.column,
+                    f"{d.live!r}",
+                    f"{d.offline!r}",
+                )
                 for d in found.examples
             ],
         )

@@ -13,10 +13,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.lives import life_of
 from schemas.messages import AlertMessage, LearnerSnapshot
 from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.config import CoreConfig, Scorer
-from streams.core.erasure import life_of
+from streams.core.erasure import erased_namesakes
 from streams.core.hashing import stable_id, stable_share
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import TableRows
@@ -109,7 +110,12 @@ def _describe(
     k = len(rows)
     users = [str(u) for u in state.users[rows]]
     episodes = c.episode[rows].tolist()
-    ids = [stable_id(u, RULE, e, *life_of(state, u)) for u, e in zip(users, episodes, strict=True)]
+    life = life_of(state.meta.seq)
+    # Episodes count from 1 in every life of the shard, and for everybody of the same name.
+    ids = [
+        stable_id(u, RULE, e, *((life,) if life else ()), *erased_namesakes(state, u))
+        for u, e in zip(users, episodes, strict=True)
+    ]
     arms = ["holdout" if stable_share("arm", u) < config.holdout_share else "treat" for u in users]
     tiers = [VALUE_TIERS[t] for t in c.value_tier[rows]]
     actions = [ACTIONS.get(t, DEFAULT_ACTION) for t in tiers]
@@ -140,6 +146,7 @@ def _describe(
         "champion_version": [scorer.champion_version] * k,
         "learner_version": np.full(k, learner_version, np.uint32),
         "event_produced_at": np.full(k, produced_ms, np.int64),
+        "life": np.full(k, life, np.uint32),
     }
     messages = [
         AlertMessage(

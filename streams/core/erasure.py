@@ -32,9 +32,9 @@ __all__ = [
     "digest",
     "due",
     "erase",
+    "erased_namesakes",
     "exclude_erased_events",
     "exclude_erased_rejects",
-    "life_of",
     "named_in",
     "probe_of",
 ]
@@ -164,7 +164,7 @@ def _by_salt(state: ShardState) -> dict[bytes, dict[str, Erasure]]:
     return by_salt
 
 
-def life_of(state: ShardState, user: str) -> tuple[int, ...]:
+def erased_namesakes(state: ShardState, user: str) -> tuple[int, ...]:
     """Distinguishes a user from a person who was erased under the same id: empty for nearly
     every user, else the cutoff. Episodes begin again at 1, and ids made of them must not."""
     found = (people.get(digest(salt, user)) for salt, people in _by_salt(state).items())

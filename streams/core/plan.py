@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.lives import first_of, life_beginning
 from schemas.messages import Erasure, JournalledSnapshot, LearnerSnapshot
 from streams.core.state.shard_state import Meta
 
@@ -37,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True):
     """
 
     seq: int
+    """Number of the step, with the life of the shard (`schemas.lives`)."""
     start: tuple[int, int]
     """First offset of clickstream and orders."""
     stop: tuple[int, int]
@@ -98,6 +100,8 @@ def next_plan(
 ) -> Plan | None:
     """The next step, or None when there is nothing to do yet. Pure; `wall_ms` is given.
 
+    A shard without a state begins a life, at `wall_ms` whatever the clock is.
+
     `champion` is the version in use, `learner` the newest snapshot: it is part of the plan if the
     shard has an older one, or none. People to `erase` get a step even if no record waits.
     """
@@ -120,7 +124,7 @@ def next_plan(
             return None
     skipped = [p.skipped_before(end) for p, end in zip(pending, stop, strict=True)]
     return Plan(
-        seq=meta.seq + 1,
+        seq=meta.seq + 1 if meta.seq else first_of(life_beginning(wall_ms)),
         start=start,
         stop=(stop[0], stop[1]),
         clock_ms=clock_ms,

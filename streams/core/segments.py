@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.lives import life_of
 from schemas.segments import DIMENSIONS, LIFECYCLE, VALUE_TIERS
 from streams.core.features import DAY_MS
 from streams.core.state.shard_state import VALUE_BINS, ShardState
@@ -82,6 +83,7 @@ def update_segments(
     changed = len(table["user_id"])
     table["shard"] = np.full(changed, shard, np.uint16)
     table["changed_at"] = np.full(changed, now_ms, np.int64)
+    table["life"] = np.full(changed, life_of(state.meta.seq), np.uint32)
     return table
 
 
@@ -110,8 +112,10 @@ def _change(
     state.columns.segment_changes[at] += 1
     users = state.users[at]
     counts = state.columns.segment_changes[at].tolist()
-    # Deterministic and unique: the user's n-th change of segment.
-    ids = [f"{user}/{count}" for user, count in zip(users, counts, strict=True)]
+    life = life_of(state.meta.seq)
+    # Deterministic and unique: the user's n-th change of segment in this life of the shard.
+    suffix = f"@{life}" if life else ""
+    ids = [f"{user}/{count}{suffix}" for user, count in zip(users, counts, strict=True)]
     return {
         "change_id": np.array(ids, object),
         "user_id": users,

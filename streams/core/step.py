@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schemas.lives import first_of, follows, life_of, position_of
 from schemas.messages import AlertMessage, DeadLetter, Example
 from streams.core.alerts import enough_data, update_alerts
 from streams.core.apply import Applied, admit, apply, forget_some, set_back_watermark
@@ -76,6 +77,8 @@ def step(
     """
     meta = state.meta
     _check(state, plan, records)
+    if not meta.seq:  # a life begins: its examples are numbered as its steps are
+        meta.examples = first_of(life_of(plan.seq)) - 1
     meta.seq = plan.seq
     look_ahead(state, scorer.horizon_days)
     known = meta.learner
@@ -177,9 +180,11 @@ def _decoded(
 
 def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:
     meta = state.meta
-    if plan.seq != meta.seq + 1 or list(plan.start) != meta.offsets:
+    number = position_of(plan.seq)
+    if not follows(plan.seq, meta.seq) or list(plan.start) != meta.offsets:
         raise ValueError(
-            f"step {plan.seq} from {plan.start} does not follow step {meta.seq} at {meta.offsets}"
+            f"step {number} from {plan.start} does not follow step {position_of(meta.seq)} at "
+            f"{meta.offsets}"
         )
     for source in SOURCES:
         offsets = records[source].offsets
@@ -190,7 +195,7 @@ def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:
         else:
             whole = len(offsets) == plan.records[source]
         if not (inside and whole):
-            raise ValueError(f"step {plan.seq}: the records of source {source} are not the plan's")
+            raise ValueError(f"step {number}: the records of source {source} are not the plan's")
 
 
 def _move_clock(

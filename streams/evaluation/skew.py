@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
+from schemas.lives import follows, position_of
 from schemas.topics import TopicNames
 from streams.core.config import CoreConfig, Scorer
 from streams.core.events.records import SOURCES, Records
@@ -131,18 +132,21 @@ async def check_shard(
     known = owner if offset >= first else None
     plans = valid_steps((entry for _, entry in entries), known)
     plans = [plan for plan in plans if plan.seq > state.meta.seq]
-    if plans and plans[0].seq != state.meta.seq + 1:
+    if plans and not follows(plans[0].seq, state.meta.seq):
         raise StateError(
-            f"The journal {topics.journal}/{shard} begins at step {plans[0].seq}; the state to go "
-            f"on from is at step {state.meta.seq}, and the steps between are gone. Delete the "
-            "directory given with --keep, and run this more often than the journal's retention."
+            f"The journal {topics.journal}/{shard} begins at step {position_of(plans[0].seq)}; the "
+            f"state to go on from is at step {position_of(state.meta.seq)}, and the steps between "
+            "are gone, or the shard was started over. Delete the directory given with --keep, and "
+            "run this more often than the journal's retention."
         )
+    # Older samples: of steps before, or of an earlier life, whose journal is gone.
+    begins = plans[0].seq if plans else state.meta.seq + 1
     # Rows come in the order of steps: those after the newest sample may still be on their way.
     last = max(wanted, default=0)
     plans = [plan for plan in plans if plan.seq <= last]
     if plans and not state.meta.seq:
         state.meta.offsets = list(plans[0].start)
-    for seq in [seq for seq in wanted if seq <= state.meta.seq]:
+    for seq in [seq for seq in wanted if seq < begins]:
         found.unchecked["before where this run begins"] += len(wanted.pop(seq))
     names_known = _Names(name_of)
     done = 0

@@ -11,6 +11,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from schemas.errors import StateError
+from schemas.lives import position_of
 from streams.core.state.pages import (
     TABLE,
     ArrayPages,
@@ -24,6 +25,7 @@ from streams.core.state.pages import (
 )
 from streams.kafka.log import KeyValue, Log
 from streams.shard.page_codec import PACKING, Unpacked, pack
+from streams.shard.starting_over import start_over
 
 __all__ = ["Begun", "CheckpointStore", "Stored"]
 
@@ -93,11 +95,11 @@ class CheckpointStore:
             try:
                 return await asyncio.to_thread(_whole, manifest, newest)
             except (ValueError, msgspec.DecodeError) as exc:
-                problems.append(f"step {manifest.seq}: {exc}")
+                problems.append(f"step {position_of(manifest.seq)}: {exc}")
         if problems:
             raise StateError(
                 f"no checkpoint in {self.topic}/{self.shard} is whole ({'; '.join(problems)}). "
-                "Restore the topic, or delete it and the journal to rebuild from the input topics."
+                f"Restore the topic, or {start_over('it', 'the journal')}"
             )
         return None
 
@@ -211,5 +213,5 @@ def _manifest(value: bytes, place: str) -> Manifest:
     except msgspec.DecodeError as exc:
         raise StateError(
             f"a checkpoint manifest in {place} can't be read ({exc}). Run the version that wrote "
-            "it, or delete the topic and the journal to rebuild from the input topics."
+            f"it, or {start_over('the topic', 'the journal')}"
         ) from exc

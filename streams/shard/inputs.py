@@ -10,6 +10,7 @@ from streams.core.events.records import Records
 from streams.core.hashing import key_pseudonym
 from streams.core.partitioning import Partitioner, explain_misplaced
 from streams.kafka.log import Log
+from streams.shard.starting_over import start_over
 
 __all__ = ["check_input", "check_keys", "partitions_added"]
 
@@ -39,8 +40,8 @@ async def check_input(log: Log, topic: str, shard: int, at: int) -> None:
     )
     raise StateError(
         f"shard {shard} goes on at offset {at} of {topic}, which has {first} to {end}: {was}. "
-        "Restore the topic; or start again from what it holds, with another TIDELINE_KAFKA_APP_ID "
-        "and TIDELINE_CLICKHOUSE_DATABASE."
+        f"Restore the topic; or, to go on with what it holds, "
+        f"{start_over('the topics …-checkpoints', '…-journal')}"
     )
 
 

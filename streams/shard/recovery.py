@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES
+from schemas.lives import position_of
 from streams.core.events.records import SOURCES, Records
 from streams.core.plan import Plan, in_runs
 from streams.core.state import snapshot
@@ -21,6 +22,7 @@ from streams.shard.checkpoints import CheckpointStore, Stored
 from streams.shard.inputs import check_input
 from streams.shard.journal import Fenced, Journal
 from streams.shard.services import Services
+from streams.shard.starting_over import start_over
 
 __all__ = ["Recovered", "Recovery", "empty_state"]
 
@@ -82,6 +84,10 @@ class Recovery:
             await check_input(self._s.log, self._topics[source], self._shard, stop)
         return Recovered(state, plans, stored.nbytes if stored else 0)
 
+    @property
+    def _start_over(self) -> str:
+        return start_over(self._s.topics.checkpoints, self._s.topics.journal)
+
     async def _refuse(self, journal_offset: int, end: int) -> NoReturn:
         """The checkpoint goes on behind the journal's end: raise what that means."""
         if not await self._journal.still_ours():
@@ -89,8 +95,7 @@ class Recovery:
         raise StateError(
             f"shard {self._shard}: the checkpoint goes on at offset {journal_offset} of the "
             f"journal {self._s.topics.journal}, which ends at {end}: the topic was created again. "
-            f"Restore it, or delete {self._s.topics.checkpoints} too, to start again from the "
-            "input topics."
+            f"Restore it, or {self._start_over}"
         )
 
     async def _load(self, stored: Stored) -> ShardState:
@@ -102,19 +107,20 @@ class Recovery:
             )
         except (ValueError, KeyError, msgspec.DecodeError) as exc:
             raise StateError(
-                f"shard {self._shard}: the checkpoint of step {stored.manifest.seq} can't be used: "
-                f"{exc}. Run the version that wrote it, or delete the topics "
-                f"{self._s.topics.checkpoints} and {self._s.topics.journal} to start again."
+                f"shard {self._shard}: the checkpoint of step "
+                f"{position_of(stored.manifest.seq)} can't be used: {exc}. Run the version that "
+                f"wrote it, or {self._start_over}"
             ) from exc
 
     async def _first_offsets(self, plans: list[Plan]) -> list[int]:
         """Where a shard without a checkpoint begins."""
         if plans:
-            if plans[0].seq != 1:
+            begins = position_of(plans[0].seq)
+            if begins != 1:
                 raise StateError(
-                    f"shard {self._shard}: the journal begins at step {plans[0].seq} but there is "
-                    f"no checkpoint before it. Restore {self._s.topics.checkpoints}, or delete "
-                    f"{self._s.topics.journal} to start again from the input topics."
+                    f"shard {self._shard}: the journal begins at step {begins} but there is no "
+                    f"checkpoint before it. Restore {self._s.topics.checkpoints}, or "
+                    f"{self._start_over}"
                 )
             return list(plans[0].start)
         return [(await self._s.log.ends(topic, self._shard))[0] for topic in self._topics]
@@ -143,8 +149,7 @@ class Recovery:
                 except ValueError as exc:  # it does not follow, or its records are not all there
                     raise StateError(
                         f"shard {self._shard}: {self._s.topics.journal} can't be replayed: {exc}. "
-                        f"Restore it, or delete it and {self._s.topics.checkpoints} to start again "
-                        "from the input topics."
+                        f"Restore it, or {self._start_over}"
                     ) from exc
                 left -= 1
                 self._s.monitor.recovering(self._shard, left)

@@ -21,6 +21,7 @@ from faust.types import TP
 
 from models.registry import ScorerStore, artifact_directory
 from schemas.features import FEATURE_NAMES
+from schemas.lives import position_of
 from schemas.messages import JournalledSnapshot
 from streams.agents import define_agents
 from streams.core.events.records import SOURCES, RecordBatch
@@ -71,7 +72,7 @@ class Rung:
                 )  # fmt: skip
                 if plan is None:
                     return
-                if plan.seq == 1:
+                if position_of(plan.seq) == 1:
                     plan = msgspec.structs.replace(plan, learner=self._learner)
                 taken = inbox.take(plan)
                 await loop.run_in_executor(self._compute, self._work, state, plan, taken)

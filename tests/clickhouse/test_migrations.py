@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from schemas.errors import SinkRefused, SinkUnavailable
+from schemas.lives import first_of
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.migrations import Migration, available, migrate, pending, split_statements
 from streams.local.process import free_port
@@ -95,3 +96,33 @@ def test_statements_split_at_semicolons_outside_strings_and_comments(
     sql: str, statements: list[str]
 ) -> None:
     assert list(split_statements(sql)) == statements
+
+
+def test_a_database_from_before_lives_goes_on_as_life_0(empty_target: ClickHouseTarget) -> None:
+    """Its rows stay as they are shown, until a shard is started over; then they are past."""
+    before = [m for m in available() if m.version <= 10]
+    migrate(empty_target, migrations=before)
+    zero = {"p_churn": 0.5, "scored_at": 1_700_000_000, "lifetime_orders": 1}
+    with connect(empty_target) as client:
+        for shard, user in ((0, "ann"), (1, "bob")):
+            row = {"shard": shard, "seq": 500_000, "user_id": user, **zero}
+            client.execute(f"INSERT INTO score_history ({', '.join(row)}) VALUES", [row])
+            client.execute("INSERT INTO alerts (alert_id, user_id, shard, state, version) VALUES",
+                           [(user, user, shard, "open", 1)])  # fmt: skip
+            for seq in (1, 2):
+                client.execute("INSERT INTO batches (shard, seq) VALUES", [(shard, seq)])
+        shown = (
+            "SELECT arraySort(groupArray((user_id, lifetime_orders))), (SELECT count() FROM "
+            "churn_alerts_live), (SELECT groupArray(balanced) FROM ledger) FROM scores_live"
+        )
+        as_before = client.execute(shown)
+        assert as_before == [([("ann", 1), ("bob", 1)], 2, [True, True])]
+        assert migrate(empty_target) == [m for m in available() if m.version > 10]
+        assert client.execute(shown) == as_before
+        client.execute("INSERT INTO batches (shard, seq) VALUES", [(1, 3)])
+        client.execute("INSERT INTO batches (shard, seq) VALUES", [(0, first_of(1_790_000_000))])
+        assert client.execute(shown) == [([("bob", 1)], 1, [True, True])]
+        row = {"shard": 0, "seq": first_of(1_790_000_000), "user_id": "ann", **zero,
+               "lifetime_orders": 2}  # fmt: skip
+        client.execute(f"INSERT INTO score_history ({', '.join(row)}) VALUES", [row])
+        assert client.execute(shown) == [([("ann", 2), ("bob", 1)], 1, [True, True])]

@@ -30,9 +30,10 @@ def client(server: ChdbServer) -> Iterator[Client]:
 VIEWS = {
     "alert_history",
     "churn_alerts_live", "consumer_lag_live", "drift_alerts", "ledger", "model_quality",
-    "scores_live",
+    "past_lives", "scores_live",
     "segment_flow", "segment_members", "segment_sizes",
 }  # fmt: skip
+FEEDS = {"latest_scores_feed", "lives_feed"}
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -50,19 +51,19 @@ def test_latest_scores_has_the_columns_of_score_history(client: Client) -> None:
 
 def test_there_are_no_other_tables(client: Client) -> None:
     names = {name for (name,) in client.execute("SHOW TABLES")}
-    ours = {*TABLES, *VIEWS, "erasures", "latest_scores", "latest_scores_feed", "schema_migrations"}
+    ours = {*TABLES, *VIEWS, *FEEDS, "erasures", "latest_scores", "lives", "schema_migrations"}
     assert names == ours
 
 
 def test_every_column_and_table_says_what_it_is(client: Client) -> None:
     here = "WHERE database = currentDatabase() AND comment = ''"
     silent = client.execute(f"SELECT table, name FROM system.columns {here}")
-    assert [row for row in silent if row[0] != "latest_scores_feed"] == []
+    assert [row for row in silent if row[0] not in FEEDS] == []
     silent = client.execute(f"SELECT name FROM system.tables {here}")
-    assert silent == [("latest_scores_feed",)]
+    assert {name for (name,) in silent} == FEEDS
 
 
-@pytest.mark.parametrize("table", [*TABLES, "latest_scores"])
+@pytest.mark.parametrize("table", [*TABLES, "latest_scores", "lives"])
 def test_a_table_replaces_rows_and_remembers_insert_tokens(client: Client, table: str) -> None:
     ((engine, created),) = client.execute(
         "SELECT engine, create_table_query FROM system.tables "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from math import log
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from clickhouse_driver import Client
+
+from schemas.lives import first_of
 
 pytestmark = pytest.mark.clickhouse
 
@@ -231,3 +234,109 @@ def test_samples_come_back_bit_by_bit(client: Client, put: Put) -> None:
     bits = "arrayMap(v -> reinterpretAsUInt32(v), features)"
     ((found,),) = client.execute(f"SELECT {bits} FROM score_samples FINAL")
     assert found == np.array(features, np.float32).view(np.uint32).tolist()
+
+
+# -- lives of a shard
+
+BEGAN, AGAIN = 1_790_000_000, 1_790_600_000  # seconds
+
+
+def numbered(life: int, position: int) -> int:
+    return first_of(life) + position - 1
+
+
+@pytest.mark.parametrize("before", [0, BEGAN], ids=["not counted yet", "counted"])
+def test_a_new_life_shows_at_once_though_the_old_one_made_more_batches(
+    client: Client, put: Put, before: int
+) -> None:
+    """The right value of a shard that was started over: not the row with the higher batch."""
+    old, new = numbered(before, 500_000), numbered(AGAIN, 3)
+    put("score_history", scored("ann", old, lifetime_orders=1, shard=3))
+    put("batches", {**FIRST, "seq": old})
+    put("score_history", scored("ann", new, lifetime_orders=2, shard=3))
+    query = "SELECT user_id, seq, lifetime_orders FROM scores_live"
+    assert client.execute(query) == [("ann", new, 2)]  # also before its batch has come
+    put("batches", {**FIRST, "seq": new})
+    put("score_history", scored("ann", old, lifetime_orders=1, shard=3))  # sent again, late
+    assert client.execute(query) == [("ann", new, 2)]
+    history = client.execute("SELECT lifetime_orders FROM score_history FINAL ORDER BY seq")
+    assert history == [(1,), (2,)]
+
+
+def test_what_only_a_past_life_knows_is_not_shown_as_of_now(client: Client, put: Put) -> None:
+    old, new = numbered(BEGAN, 9), numbered(AGAIN, 1)
+    there = {"shard": 4}
+    put("score_history", scored("ann", old, shard=3), scored("eve", old, **there))
+    put("alerts", raised("a", shard=3, life=BEGAN), raised("e", life=BEGAN, **there),
+        raised("c", shard=3, life=BEGAN))  # fmt: skip
+    put("alerts", raised("c", shard=3, life=BEGAN, state="closed", version=2,
+        closed_at=NOON + 5_000, closed_why="ordered"))  # fmt: skip
+    put("segment_changes", moved("ann", "high", 9, shard=3, life=BEGAN),
+        moved("eve", "high", 9, life=BEGAN, **there))  # fmt: skip
+    put("matured_predictions",
+        {"ordinal": numbered(BEGAN, 1), "shard": 3, "matured_at": NOON},
+        {"ordinal": numbered(BEGAN, 1), "matured_at": NOON, **there})  # fmt: skip
+    put("batches", {**FIRST, "seq": old}, {**FIRST, "seq": old, **there})
+    members = "SELECT user_id, since FROM segment_members WHERE dimension = 'value_tier'"
+    counted = (
+        "SELECT (SELECT count() FROM scores_live), (SELECT count() FROM churn_alerts_live), "
+        f"(SELECT count() FROM ({members})), (SELECT sum(moves) FROM segment_flow), "
+        "(SELECT sum(n) FROM model_quality), "
+        "(SELECT sum(users) FROM segment_sizes WHERE dimension = 'value_tier')"
+    )
+    assert client.execute(counted) == [(2, 2, 2, 2, 2, 2)]
+    put("batches", {**FIRST, "seq": new})  # shard 3 alone was started over
+    assert client.execute(counted) == [(1, 1, 1, 1, 1, 1)]
+    put("score_history", scored("ann", new, shard=3))
+    put("segment_changes", moved("ann", "high", 1, shard=3, life=AGAIN))
+    assert client.execute(members + " AND user_id = 'ann'") == [("ann", at(NOON + 1))]
+    ended = client.execute(
+        "SELECT alert_id, closed_at, closed_why FROM alert_history ORDER BY alert_id"
+    )
+    assert ended == [
+        ("a", at(AGAIN * 1000), "started_over"),
+        ("c", at(NOON + 5_000), "ordered"),
+        ("e", at(0), ""),
+    ]
+    past = client.execute("SELECT shard, life, ended_at FROM past_lives WHERE life > 0")
+    assert past == [(3, BEGAN, at(AGAIN * 1000))]
+
+
+def test_the_ledger_is_that_of_the_newest_life(client: Client, put: Put) -> None:
+    query = "SELECT life_began, batches, balanced, clickstream_next, orders_next FROM ledger"
+    put("batches", batch(1, (0, 90), (0, 9), accepted=98, scored=98))  # one record is missing
+    assert client.execute(query) == [(at(0), 1, False, 90, 9)]
+    lives = [{**row, "seq": numbered(AGAIN, row["seq"])} for row in (FIRST, SECOND)]
+    put("batches", *lives)
+    assert client.execute(query) == [(at(AGAIN * 1000), 2, True, 15, 42)]
+
+
+def test_batches_that_cancel_each_other_out_do_not_balance(client: Client, put: Put) -> None:
+    put("batches", {**FIRST, "accepted": 9, "scored": 6}, {**SECOND, "accepted": 8, "scored": 8})
+    query = "SELECT balanced, accepted = in_ranges, unbalanced_batches FROM ledger"
+    assert client.execute(query) == [(False, True, 2)]
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_every_batch_of_the_life_must_be_there(client: Client, put: Put, missing: int) -> None:
+    """Also one without records, and the first ones: no other batch shows a gap then."""
+    batches = [FIRST, batch(2, (10, 10), (0, 0)), {**SECOND, "seq": 3}]
+    put("batches", *({**row, "seq": numbered(AGAIN, row["seq"])} for row in batches))
+    query = "SELECT balanced, missing_batches FROM ledger"
+    assert client.execute(query) == [(True, 0)]
+    client.execute("TRUNCATE TABLE batches")
+    kept = [row for i, row in enumerate(batches) if i != missing]
+    put("batches", *({**row, "seq": numbered(AGAIN, row["seq"])} for row in kept))
+    # The newest one can't be missed here: that is what the committed offsets are compared for.
+    assert client.execute(query) == [(missing == 2, 0 if missing == 2 else 1)]
+
+
+def test_recent_shares_are_of_batches_that_arrived_within_the_hour(
+    client: Client, put: Put
+) -> None:
+    put("batches", SECOND)
+    an_hour_ago = {**FIRST, "inserted_at": int(time.time()) - 3_700}
+    names = ", ".join(an_hour_ago)
+    client.execute(f"INSERT INTO batches ({names}) VALUES", [an_hour_ago])
+    query = "SELECT accepted, late, accepted_recently, late_recently, dead_recently FROM ledger"
+    assert client.execute(query) == [(17, 1, 7, 0, 0)]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from schemas.lives import first_of, follows
 from schemas.messages import Erasure, JournalledSnapshot
 from streams.core.plan import SWEEP_SLICE_ROWS, Clock, Pending, Plan, in_runs, next_plan
 from streams.core.state.shard_state import Meta
@@ -91,7 +92,7 @@ class Checker:
             # only when a topic that has more has delivered nothing, or all is done
             assert -1 in behind or not any(len(p.offsets) for p in waiting)
             return
-        assert plan.seq == meta.seq + 1
+        assert follows(plan.seq, meta.seq)
         assert list(plan.start) == meta.offsets
         taken = []
         for p, start, stop in zip(waiting, plan.start, plan.stop, strict=True):
@@ -231,6 +232,18 @@ def test_people_to_erase_get_a_step_though_no_record_waits(clock: Clock) -> None
     plan = ask(meta, waits(first=5), waits(first=9), clock=clock, erase=(person,), champion="v1")
     clock_ms = T0 if clock == "wall" else 0
     assert plan == Plan(5, (5, 9), (5, 9), clock_ms, 0, "v1", erase=(person,), records=(0, 0))
+
+
+@pytest.mark.parametrize("clock", ["event", "wall"])
+@pytest.mark.parametrize("before", [0, 4, first_of(1_790_000_000)])
+def test_a_shard_without_a_state_begins_a_life_and_any_other_goes_on_in_its_own(
+    clock: Clock, before: int
+) -> None:
+    """Also one of a build that did not count lives, and whatever the event clock says."""
+    meta = Meta(0, seq=before, offsets=[5, 0])
+    plan = ask(meta, waits(T0, first=5), waits(), clock=clock, wall_ms=1_790_600_000_999)
+    assert plan is not None
+    assert plan.seq == (before + 1 if before else first_of(1_790_600_000))
 
 
 @pytest.mark.parametrize(("current", "newest", "taken"), [

@@ -99,7 +99,8 @@ def _views() -> str:
     """Every ClickHouse view with its comment, as the newest migration defines it."""
     files = sorted((ROOT / "schemas" / "clickhouse").glob("*.sql"))
     defined = re.findall(
-        r"^CREATE VIEW IF NOT EXISTS (\w+)\n\(.*?^\)\nCOMMENT '((?:[^']|'')*)'",
+        r"^CREATE (?:OR REPLACE )?VIEW (?:IF NOT EXISTS )?(\w+)\n\(.*?^\)\n"
+        r"COMMENT '((?:[^']|'')*)'",
         "\n".join(file.read_text() for file in files),
         re.DOTALL | re.MULTILINE,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from clickhouse_driver.errors import ServerException
 
+from schemas.lives import first_of
 from schemas.tables import TABLES
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.migrations import available, split_statements
@@ -37,6 +38,16 @@ def test_every_table_and_nearly_every_view_is_there_and_answers(target: ClickHou
     with connect(target) as client:
         for name in tables | views - set(NOT_THERE):
             client.execute(f"SELECT * FROM {name}")
+
+
+def test_lives_are_fed_and_followed_there_too(target: ClickHouseTarget) -> None:
+    began, again = 1_790_000_000, 1_790_600_000
+    with connect(target) as client:
+        for shard, life in ((0, 0), (0, again), (1, began), (1, again), (2, 0)):
+            row = [(shard, first_of(life))]
+            client.execute("INSERT INTO batches (shard, seq) VALUES", row)
+        past = client.execute("SELECT shard, life FROM past_lives ORDER BY shard, life")
+    assert past == [(0, 0), (1, 0), (1, began)]
 
 
 @pytest.mark.parametrize("view", NOT_THERE)

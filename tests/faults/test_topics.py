@@ -9,9 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from streams.kafka.admin import connect as connect_admin
 from streams.kafka.log import KafkaLog
-from streams.kafka.topics import create_missing
 from tests.faults.drill import Drill
 from tests.integration.world import World
 
@@ -31,13 +29,6 @@ def settled(fault: Drill) -> World:
     return here
 
 
-def recreate(here: World, topics: list[str]) -> None:
-    with connect_admin(here.settings.kafka.brokers) as admin:
-        admin.delete_topics(topics)
-        here.wait("the topics are gone", lambda: not set(topics) & set(admin.list_topics()))
-    create_missing(here.settings)
-
-
 @pytest.mark.fault("input topics deleted and recreated, {when}")
 @pytest.mark.parametrize("when", ["while no worker runs", "while a worker runs"])
 def test_recreated_input_topics_are_detected(fault: Drill, when: str) -> None:
@@ -45,7 +36,7 @@ def test_recreated_input_topics_are_detected(fault: Drill, when: str) -> None:
     if when == "while a worker runs":
         worker = fault.worker("running")
         here.own(worker)
-    recreate(here, [here.inputs.clickstream, here.inputs.orders])
+    here.recreate([here.inputs.clickstream, here.inputs.orders])
     fault.load(200, rate=1_000).join()  # fewer than there were
     if when == "while no worker runs":
         worker = fault.worker("after")
@@ -176,5 +167,5 @@ def test_a_damaged_journal_is_refused_with_the_reason(fault: Drill, what: str) -
 def test_a_recreated_journal_is_refused_with_the_reason(fault: Drill) -> None:
     here = settled(fault)
     topic = here.settings.topic_names.journal
-    recreate(here, [topic])
+    here.recreate([topic])
     fault.refused(fault.worker("after"), topic, "created again")

@@ -57,11 +57,11 @@ _COMPARED: Mapping[str, Mapping[str, str]] = {
     },
     "segment_changes": {
         "change_id": "", "user_id": "", "dimension": "", "from_segment": "", "to_segment": "",
-        "changed_at": "ms",
+        "changed_at": "ms", "life": "",
     },
     "alerts": {
         "alert_id": "", "version": "", "user_id": "", "arm": "", "raised_at": "ms",
-        "closed_why": "", "p_churn": "float",
+        "closed_why": "", "p_churn": "float", "life": "",
     },
     "matured_predictions": {
         "shard": "", "ordinal": "", "user_id": "", "churned": "", "p_churn": "float",

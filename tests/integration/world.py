@@ -25,6 +25,7 @@ from streams.clickhouse import migrations
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
 from streams.core.state import snapshot
 from streams.kafka.access import kafka_access
+from streams.kafka.admin import connect as connect_admin
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import create_missing
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail, wait_until
@@ -217,6 +218,13 @@ class World:
 
         if not wait_until(created, WAIT_SECONDS, 1.0):
             raise errors[-1]
+
+    def recreate(self, topics: Sequence[str]) -> None:
+        """Delete topics, and create them again, empty."""
+        with connect_admin(self.settings.kafka.brokers) as admin:
+            admin.delete_topics(list(topics))
+            self.wait("the topics are gone", lambda: not set(topics) & set(admin.list_topics()))
+        create_missing(self.settings)
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:

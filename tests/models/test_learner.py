@@ -17,6 +17,7 @@ from models.learner import OnlineLearner
 from models.manifest import Manifest
 from schemas.errors import StateError
 from schemas.features import FEATURES_HASH
+from schemas.lives import first_of
 from schemas.messages import Example, LearnerSnapshot
 from tests.models.synthetic import F, churn_logit, example, rows
 
@@ -117,6 +118,24 @@ def test_jumped_ordinals_are_counted(champion: Champion, drifted: Examples) -> N
 
     assert learner.counts["gaps"] == 2
     assert learner.snapshot().labels == 2
+
+
+def test_a_new_life_of_a_shard_is_neither_repeated_nor_jumped(
+    champion: Champion, drifted: Examples
+) -> None:
+    """Its ordinals begin at 1 again, within the life; what an earlier life sends late is old."""
+    new = [msgspec.structs.replace(e, ordinal=first_of(1_790_000_000) + i, shard=0)
+           for i, e in enumerate(drifted[:3])]  # fmt: skip
+    learner = OnlineLearner(champion.manifest)
+    learn(learner, [e for e in drifted[:90] if e.shard == 0])
+    learn(learner, [*new, drifted[0]])
+
+    assert learner.counts["gaps"] == 0
+    assert learner.counts["repeated"] == 1
+    assert learner.snapshot().labels == 33
+    jumped = msgspec.structs.replace(new[0], ordinal=first_of(1_790_600_000) + 2)
+    learn(learner, [jumped])  # the first two of another life are missing
+    assert learner.counts["gaps"] == 2
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from schemas.features import FEATURE_NAMES
+from schemas.lives import follows
 from schemas.topics import TopicNames
 from streams.core.config import CoreConfig, Scorer
 from streams.core.events.records import SOURCES
@@ -71,7 +72,7 @@ async def replay_journal(
         if isinstance(entry, Takeover):
             owner = entry.owner
             result.takeovers += 1
-        elif entry.owner == owner and entry.plan.seq == len(plans) + 1:
+        elif entry.owner == owner and follows(entry.plan.seq, plans[-1].seq if plans else 0):
             if plans:
                 assert entry.plan.start == plans[-1].stop, "a step does not begin where one ended"
             plans.append(entry.plan)

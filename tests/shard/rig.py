@@ -153,6 +153,8 @@ class Rig:
         )
     )  # fmt: skip
     committed: tuple[int, int] = (0, 0)
+    wall_ms: int = 1_790_000_000_123
+    """Steps go by the event clock; a life of the shard begins at this."""
 
     def load(self, source: Iterable[Any]) -> None:
         """Put a source's records into the input topics, all in this shard."""
@@ -247,7 +249,7 @@ class Process:
             clock="event",
             scorer=self._scorer,
             compute=Inline(),
-            wall_ms=lambda: 0,
+            wall_ms=lambda: self.rig.wall_ms,
             inputs=self,
             learner=self._learner,
             erasures=self.board,

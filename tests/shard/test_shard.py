@@ -463,6 +463,45 @@ def test_records_that_are_gone_before_they_were_fetched_stop_the_worker() -> Non
     asyncio.run(go())
 
 
+def test_a_shard_that_was_started_over_writes_over_nothing_of_its_earlier_life() -> None:
+    """Checkpoints and journal are gone; the input, and all rows, are still there."""
+    rig = Rig(log=script_log().copy())
+    asyncio.run(rig.process("a").run())
+    before = {table: dict(rows) for table, rows in rig.sink.rows.items()}
+    for topic in (TOPICS.checkpoints, TOPICS.journal):
+        rig.log.cut(topic, SHARD, 0)
+    rig.wall_ms += 9_000
+    asyncio.run(rig.process("b").run())
+    assert rig.sink.changed == []
+    after = rig.sink.rows
+    same = ("dead_letters",)  # of the same records
+    for table, rows in before.items():
+        assert rows.items() <= after[table].items()
+        new = [row for key, row in after[table].items() if key not in rows]
+        assert len(new) == (0 if table in (*same, "model_drift") else len(rows)), table
+        for column in {"seq", "ordinal"} & set(new[0] if new else ()):
+            assert min(r[column] for r in new) > max(r[column] for r in rows.values()), table
+        for column, unit in (("life", 1), ("seq", 1 << 32), ("ordinal", 1 << 32)):
+            lives = {row[column] // unit for row in new if column in row}
+            assert lives <= {rig.wall_ms // 1000}, (table, column)
+    rig.sink.rows = {
+        table: {key: row for key, row in rows.items() if key not in before[table]}
+        for table, rows in after.items() if table not in same
+    } | {table: after[table] for table in same}  # fmt: skip
+    journalled = asyncio.run(rig.oracle())
+    assert rig.sink.rows == journalled.rows
+
+
+def test_a_journal_whose_beginning_is_gone_can_t_begin_a_life() -> None:
+    rig = Rig(log=script_log().copy())
+    asyncio.run(rig.process("a").run())
+    rig.log.cut(TOPICS.checkpoints, SHARD, 0)
+    rig.log.expire(TOPICS.journal, SHARD, 3)
+    with pytest.raises(StateError, match=r"begins at step 3 .*or stop all workers, delete "
+                       r"app-checkpoints and app-journal, .*stay in score_history"):  # fmt: skip
+        asyncio.run(rig.process("b").run())
+
+
 def test_compaction_of_the_checkpoint_topic_between_owners_changes_nothing() -> None:
     async def go() -> None:
         rig = loaded()

@@ -45,7 +45,7 @@ class Meta(msgspec.Struct):
     format: int = STATE_FORMAT
     features_hash: str = FEATURES_HASH
     seq: int = 0
-    """Number of the last step applied; step numbers start at 1 and have no gaps."""
+    """Number of the last step applied, see `schemas.lives`; a life's have no gaps. 0: none yet."""
     offsets: list[int] = msgspec.field(default_factory=lambda: [0, 0])
     """The next offset to read of clickstream and orders."""
     clock_ms: int = 0
@@ -62,7 +62,7 @@ class Meta(msgspec.Struct):
     """Parked users (`Parked.entries`) when the sweep began."""
     sweep_started_ms: int = 0
     examples: int = 0
-    """Matured examples so far; the last one's ordinal."""
+    """Ordinal of the last matured example, numbered as steps are."""
     horizon_days: int = 0
     """Of the champion in use; 0 before the first step."""
     horizon_since: int = 0
