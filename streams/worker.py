@@ -25,7 +25,7 @@ from streams.privacy.erasure_board import ErasureBoard
 from streams.privacy.pseudonyms import pseudonyms
 from streams.process import Part, at_once, background_part, in_thread
 from streams.settings import Settings
-from streams.shard.config import core_config
+from streams.shard.config import core_config, health_limits
 from streams.shard.engine import Engine
 from streams.shard.services import Services
 from streams.shard.worker_clock import WorkerClock, wall_clock_ms
@@ -119,7 +119,7 @@ def create_app(settings: Settings, failure: Failure) -> App:
             inputs=FaustInputs(app, sources, metrics),
             learner=lambda: follower.newest,
             erasures=erasures,
-            monitor=MetricsMonitor(metrics, sources),
+            monitor=MetricsMonitor(metrics, sources, health_limits(settings)),
             max_records=settings.stream.max_batch_records,
             checkpoint_seconds=settings.stream.checkpoint_interval_seconds,
             conceal=pseudonyms(settings),

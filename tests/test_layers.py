@@ -60,7 +60,8 @@ RULES: dict[str, set[str]] = {
         "schemas", "models", "streams.core", "streams.kafka", "streams.replay", "streams.shard",
     },
     "streams.ops": {
-        "schemas", "models", "streams.clickhouse", "streams.kafka", "streams.settings",
+        "schemas", "models", "streams.clickhouse", "streams.core", "streams.kafka",
+        "streams.settings", "streams.shard",
     },
     "streams.worker": {
         "schemas", "models", "streams.agents", "streams.clickhouse", "streams.core",

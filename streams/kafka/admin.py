@@ -12,7 +12,7 @@ from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
 from streams.kafka.reach import explain, require_reachable
 
-__all__ = ["connect", "partition_counts"]
+__all__ = ["committed_offsets", "connect", "partition_counts"]
 
 _TOPIC_UNKNOWN = 3  # Kafka's UNKNOWN_TOPIC_OR_PARTITION
 
@@ -45,3 +45,10 @@ def partition_counts(admin: Any, names: Sequence[str]) -> dict[str, int]:
         for topic in admin.describe_topics(list(names))
         if topic["error_code"] != _TOPIC_UNKNOWN
     }
+
+
+def committed_offsets(admin: Any, group: str) -> dict[tuple[str, int], int]:
+    """The committed offset of each (topic, partition) of a group; those without one are missing or
+    negative. kafka-python's errors pass through."""
+    found = admin.list_group_offsets(group)[group]
+    return {(tp.topic, tp.partition): offset.offset for tp, offset in found.items()}

@@ -55,6 +55,13 @@ class EndOffsets:
         self._consumer.unsubscribe()  # drops the watermarks, so that the next call fetches new ones
         return {(tp.topic, tp.partition): end for tp, end in ends.items()}
 
+    def beginnings_of(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """The first offset of each partition that the log still holds; all must exist."""
+        asked = [TopicPartition(*partition) for partition in partitions]
+        timeout_ms = int(self._timeout_seconds * 1000)
+        found = self._consumer.beginning_offsets(asked, timeout_ms=timeout_ms)
+        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
     def close(self) -> None:
         self._consumer.close()
 

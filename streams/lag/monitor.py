@@ -17,7 +17,7 @@ from kafka.errors import KafkaError
 
 from schemas.errors import BrokerUnavailable
 from streams.kafka.access import kafka_access
-from streams.kafka.admin import connect, partition_counts
+from streams.kafka.admin import committed_offsets, connect, partition_counts
 from streams.kafka.end_offsets import EndOffsets, Partition
 from streams.lag.status import GroupLag, partition_lags
 from streams.settings import Settings
@@ -99,7 +99,8 @@ def poll(admin: Any, ends: EndOffsets, groups: Mapping[str, Mapping[str, int]]) 
         for group, topics in groups.items()
     }
     committed = {
-        group: ask(f"committed offsets of {group}", _committed, admin, group) for group in groups
+        group: ask(f"committed offsets of {group}", committed_offsets, admin, group)
+        for group in groups
     }
     log_end: dict[Partition, int] = {}
     answers = counted is not None or any(offsets is not None for offsets in committed.values())
@@ -191,8 +192,3 @@ def table_columns(report: LagReport) -> dict[str, list[Any]]:
         "lag_records": [number(each.lag_records) for _, each in rows],
         "status": [each.status for _, each in rows],
     }
-
-
-def _committed(admin: Any, group: str) -> dict[Partition, int]:
-    found = admin.list_group_offsets(group)[group]
-    return {(tp.topic, tp.partition): offset.offset for tp, offset in found.items()}

@@ -6,8 +6,10 @@
 4. The model artifact.
 5. Kafka answers, its topics are right, and keys are in their partitions.
 6. ClickHouse answers, and its migrations are current.
+7. The ledger balances; few records are late or dead letters; and the ledger ends where committed
+   offsets and topics say.
 
-Each check is independent: one that fails, in any way, does not hide the next.
+A check that fails, in any way, does not hide the next, unless that one needs what failed.
 """
 # ruff: noqa: PLC0415  (each check imports what it tests, as that may be what is broken)
 
@@ -18,12 +20,18 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from schemas.errors import SettingsError, TidelineError
 from streams.settings import Settings, load
+
+if TYPE_CHECKING:
+    from streams.clickhouse.client import ClickHouseTarget
+    from streams.core.health import Verdict
+    from streams.ops.books import Books
 
 __all__ = ["Finding", "examine"]
 
@@ -54,12 +62,22 @@ def examine(environ: Mapping[str, str], config: Path | None = None) -> Iterator[
         return
     changed = sum(origin != "default" for origin in settings.origins.values())
     yield Finding("settings", "ok", f"{changed} set, the others have their defaults")
-    for name, check in (
-        ("model", lambda: _model(settings)),
-        ("kafka", lambda: _kafka(settings)),
-        ("clickhouse", lambda: _clickhouse(settings)),
+    failed: set[str] = set()
+    for name, check, needs in (
+        ("model", _model, ()),
+        ("kafka", _kafka, ()),
+        ("clickhouse", _clickhouse, ()),
+        ("ledger", _ledger, ("clickhouse", "migrations")),
+        ("offsets", _offsets, ("kafka", "topics", "clickhouse", "migrations")),
     ):
-        yield from _guarded(name, check)
+        missing = [need for need in needs if need in failed]
+        if missing:
+            yield Finding(name, "warn", f"not checked, as this failed: {', '.join(missing)}")
+            continue
+        for finding in _guarded(name, partial(check, settings)):
+            if finding.state == "fail":
+                failed.add(finding.check)
+            yield finding
 
 
 def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -170,25 +188,38 @@ def _keys(settings: Settings) -> Iterator[Finding]:
         yield Finding("keys", "ok", detail)
 
 
-def _clickhouse(settings: Settings) -> Iterator[Finding]:
+def _target(settings: Settings) -> ClickHouseTarget:
     from dataclasses import replace
 
-    from streams.clickhouse.client import clickhouse_target, connect
-    from streams.clickhouse.errors import sink_error
-    from streams.clickhouse.migrations import pending
+    from streams.clickhouse.client import clickhouse_target
 
-    target = replace(
+    return replace(
         clickhouse_target(settings),
         connect_timeout_seconds=_TIMEOUT_SECONDS,
         send_receive_timeout_seconds=_TIMEOUT_SECONDS,
     )
-    client = connect(target, database="")
+
+
+def _rows(target: ClickHouseTarget, query: str, doing: str, **where: str) -> list[Any]:
+    """What ClickHouse answers. Raises SinkUnavailable, SinkRefused."""
+    from streams.clickhouse.client import connect
+    from streams.clickhouse.errors import sink_error
+
+    client = connect(target, **where)
     try:
-        version = client.execute("SELECT version()")[0][0]
+        return list(client.execute(query))
     except Exception as error:
-        raise sink_error(error, "asking ClickHouse for its version", target) from error
+        raise sink_error(error, doing, target) from error
     finally:
         client.disconnect()
+
+
+def _clickhouse(settings: Settings) -> Iterator[Finding]:
+    from streams.clickhouse.migrations import pending
+
+    target = _target(settings)
+    doing = "asking ClickHouse for its version"
+    ((version,),) = _rows(target, "SELECT version()", doing, database="")
     yield Finding("clickhouse", "ok", f"{target.host}:{target.port} answers, version {version}")
     waiting = pending(target)
     if waiting:
@@ -196,3 +227,50 @@ def _clickhouse(settings: Settings) -> Iterator[Finding]:
         yield Finding("migrations", "fail", f"not applied yet: {names}", "Run `tideline migrate`")
     else:
         yield Finding("migrations", "ok", f"database {target.database} is up to date")
+
+
+def _read_books(settings: Settings) -> list[Books]:
+    from streams.ops.books import LEDGER_QUERY, Books
+
+    return [Books.of(row) for row in _rows(_target(settings), LEDGER_QUERY, "reading the ledger")]
+
+
+def _ledger(settings: Settings) -> Iterator[Finding]:
+    from streams.ops.books import balance, shares
+    from streams.shard.config import health_limits
+
+    books = _read_books(settings)
+    for verdict in (*balance(books), *shares(books, health_limits(settings))):
+        yield _finding(verdict)
+
+
+def _offsets(settings: Settings) -> Iterator[Finding]:
+    """In the order that `streams.ops.books` asks for."""
+    from streams.kafka.access import kafka_access
+    from streams.kafka.admin import committed_offsets, connect, partition_counts
+    from streams.kafka.end_offsets import EndOffsets
+    from streams.ops.books import Place, against_log
+    from streams.shard.starting_over import start_over
+
+    names, access = settings.topic_names, kafka_access(settings)
+    with connect(access, _TIMEOUT_SECONDS) as admin, EndOffsets(access, _TIMEOUT_SECONDS) as ends:
+        counts = partition_counts(admin, [names.clickstream, names.orders])
+        sources = [
+            (source, (topic, number))
+            for source, topic in enumerate((names.clickstream, names.orders))
+            for number in range(counts.get(topic, 0))
+        ]
+        partitions = [partition for _, partition in sources]
+        committed = committed_offsets(admin, settings.kafka.app_id)
+        books = {each.shard: each for each in _read_books(settings)}
+        first, end = ends.beginnings_of(partitions), ends.of(partitions)
+    places = [
+        (source, Place(*at, None if (c := committed.get(at, -1)) < 0 else c, first[at], end[at]))
+        for source, at in sources
+    ]
+    for verdict in against_log(books, places, start_over(names.checkpoints, names.journal)):
+        yield _finding(verdict)
+
+
+def _finding(verdict: Verdict) -> Finding:
+    return Finding(verdict.check, verdict.state, verdict.detail, verdict.remedy)

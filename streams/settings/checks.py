@@ -24,6 +24,12 @@ def across(settings: Settings) -> list[str]:
             "TIDELINE_ALERTS_ENTER",
             f"less than [alerts] enter ({alerts.leave} against {alerts.enter})",
         )
+    for share in ("late", "dead_letter"):
+        fields = f"{share}_warn_share", f"{share}_fail_share"
+        warn, fail = (getattr(settings.health, field) for field in fields)
+        if warn > fail:
+            low, high = (env_name("health", field) for field in fields)
+            wrong(low, high, f"at most [health] {share}_fail_share ({warn} against {fail})")
     clicks, orders = "TIDELINE_KAFKA_CLICKSTREAM_TOPIC", "TIDELINE_KAFKA_ORDERS_TOPIC"
     names = settings.topic_names
     if names.clickstream == names.orders:

@@ -23,6 +23,7 @@ __all__ = [
     "SECTIONS",
     "AlertSettings",
     "ClickHouseSettings",
+    "HealthSettings",
     "KafkaSettings",
     "LogSettings",
     "ModelSettings",
@@ -203,6 +204,25 @@ class AlertSettings:
 
 
 @dataclass(frozen=True)
+class HealthSettings:
+    """From which shares of a shard's records on `tideline doctor`, the log and the metric
+    `tideline_health_state` warn, and from which on they report a failure."""
+
+    late_warn_share: float = setting(
+        0.01, "share of late records from which on a shard's state is a warning", rules.SHARE
+    )
+    late_fail_share: float = setting(
+        0.1, "share of late records from which on a shard's state is a failure", rules.SHARE
+    )
+    dead_letter_warn_share: float = setting(
+        0.01, "share of dead letters from which on a shard's state is a warning", rules.SHARE
+    )
+    dead_letter_fail_share: float = setting(
+        0.1, "share of dead letters from which on a shard's state is a failure", rules.SHARE
+    )
+
+
+@dataclass(frozen=True)
 class WebSettings:
     """What a process serves over HTTP."""
 
@@ -243,6 +263,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "stream": StreamSettings,
         "model": ModelSettings,
         "alerts": AlertSettings,
+        "health": HealthSettings,
         "privacy": PrivacySettings,
         "web": WebSettings,
         "log": LogSettings,
@@ -262,6 +283,7 @@ class Settings:
     stream: StreamSettings = field(default_factory=StreamSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     web: WebSettings = field(default_factory=WebSettings)
     log: LogSettings = field(default_factory=LogSettings)

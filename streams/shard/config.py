@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from streams.core.config import CoreConfig
 from streams.core.events.events import DecodeRules
+from streams.core.health import Limit, Limits
 from streams.core.partitioning import Partitioner
 from streams.settings import Settings
 
-__all__ = ["core_config"]
+__all__ = ["core_config", "health_limits"]
 
 _DAY_MS = 86_400_000
 
@@ -42,3 +43,12 @@ def _partitioner(settings: Settings) -> Partitioner | None:
     if kafka.partitioner == "unchecked":
         return None
     return Partitioner(kafka.partitioner, kafka.partitions)
+
+
+def health_limits(settings: Settings) -> Limits:
+    """From which shares on a shard is not in order."""
+    health = settings.health
+    return Limits(
+        late=Limit(health.late_warn_share, health.late_fail_share),
+        dead_letters=Limit(health.dead_letter_warn_share, health.dead_letter_fail_share),
+    )

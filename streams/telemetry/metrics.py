@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from schemas.errors import SettingsError
+from streams.core.health import SHARES
 from streams.process import Part, at_once, in_thread
 
 __all__ = [
@@ -80,6 +81,18 @@ class Metrics:
             f"1 for a shard's present state: {', '.join(SHARD_STATES)}",
             "shard",
             "state",
+        )
+        self.recent_share_ratio = self._gauge(
+            "recent_share_ratio",
+            f"Share of a shard's records of the last hour, 0 to 1, of: {', '.join(SHARES)}",
+            "shard",
+            "share",
+        )
+        self.health_state = self._gauge(
+            "health_state",
+            "Whether that share is in order: 0 ok, 1 warning, 2 failure; [health] has the limits",
+            "shard",
+            "share",
         )
         self.partition_paused = self._gauge(
             "partition_paused",
@@ -199,7 +212,8 @@ class Metrics:
             self.last_accepted_timestamp_seconds,
         ):
             gauge.remove_by_labels({"shard": str(shard)})
-        self.shard_state.remove_by_labels({"shard": str(shard)})
+        for gauge in (self.shard_state, self.recent_share_ratio, self.health_state):
+            gauge.remove_by_labels({"shard": str(shard)})
         for gauge in (self.partition_paused, self.producer_clock_lead_seconds):
             gauge.remove_by_labels({"partition": str(shard)})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from streams.core.health import SHARES, STATES, Figures, Limits, Recent, State, judge
 from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs
 from streams.telemetry.dead_letter_log import DeadLetterLog
@@ -20,10 +21,15 @@ _MEMORY_EVERY_SECONDS = 5.0  # adding up a state's arrays is cheap, but not free
 class MetricsMonitor:
     """`streams.shard.services.Monitor` on Prometheus metrics."""
 
-    def __init__(self, metrics: Metrics, sources: tuple[str, str]) -> None:
+    def __init__(
+        self, metrics: Metrics, sources: tuple[str, str], limits: Limits | None = None
+    ) -> None:
         """sources: the names of the clickstream and orders topics."""
         self._metrics = metrics
         self._sources = sources
+        self._limits = limits or Limits()
+        self._recent: dict[int, Recent] = {}
+        self._states: dict[tuple[int, str], State] = {}
         self._memory_at: dict[int, float] = {}
         self._dead_letters = DeadLetterLog()
 
@@ -38,6 +44,7 @@ class MetricsMonitor:
             ("erased", counts.erased),
         ):
             m.events.labels(label, outcome).inc(count)
+        self._judge(shard, Figures(counts.accepted, counts.late, counts.dead_letters))
         m.batches.labels(label).inc()
         m.scores_refused.inc(outputs.refused)
         m.batch_seconds.labels("step").observe(seconds)
@@ -73,6 +80,22 @@ class MetricsMonitor:
                 outputs.watermark_lead_ms // 1000,
             )
 
+    def _judge(self, shard: int, figures: Figures) -> None:
+        """Show the shares of the last hour, and say in the log when one gets worse or better."""
+        m, label = self._metrics, str(shard)
+        minute = int(time.monotonic() // 60)
+        recent = self._recent.setdefault(shard, Recent()).add(minute, figures)
+        for verdict in judge(recent, Figures(), self._limits):
+            share = verdict.check
+            m.recent_share_ratio.labels(label, share).set(recent.share(share))
+            m.health_state.labels(label, share).set(STATES.index(verdict.state))
+            before = self._states.get((shard, share), "ok")
+            if verdict.state != before:
+                self._states[shard, share] = verdict.state
+                level = logging.INFO if verdict.state == "ok" else logging.WARNING
+                words = f"{verdict.detail}. {verdict.remedy}".rstrip(". ")
+                _log.log(level, "shard %s, %s is %s: %s", shard, share, verdict.state, words)
+
     def recovering(self, shard: int, remaining: int) -> None:
         self._metrics.recovery_batches_remaining.labels(str(shard)).set(remaining)
 
@@ -87,6 +110,9 @@ class MetricsMonitor:
 
     def forget(self, shard: int) -> None:
         self._memory_at.pop(shard, None)
+        self._recent.pop(shard, None)
+        for share in SHARES:
+            self._states.pop((shard, share), None)
         self._metrics.forget_shard(shard)
 
     def alert_readable(self, seconds: float) -> None:

@@ -155,6 +155,8 @@ def test_doctor_goes_on_after_a_failure_and_names_fixes(cli: Cli, dead_broker: s
     ):
         assert findings[name]["state"] == "fail"
         assert expected in findings[name]["detail"]
+    assert findings["offsets"]["state"] == "warn"
+    assert "as this failed: kafka, clickhouse" in findings["offsets"]["detail"]
 
 
 @pytest.mark.kafka

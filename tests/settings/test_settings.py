@@ -122,6 +122,11 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     ("environ", "expected"),
     [
         ({"TIDELINE_ALERTS_LEAVE": "0.5"}, "less than [alerts] enter"),
+        ({"TIDELINE_HEALTH_LATE_WARN_SHARE": "0.2"}, "at most [health] late_fail_share"),
+        (
+            {"TIDELINE_HEALTH_DEAD_LETTER_FAIL_SHARE": "0.001"},
+            "at most [health] dead_letter_fail_share",
+        ),
         (
             {"TIDELINE_KAFKA_ORDERS_TOPIC": "clickstream"},
             "another topic than [kafka] clickstream_topic",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from streams.core.config import CoreConfig
 from streams.core.events.events import DecodeRules
+from streams.core.health import Limit, Limits
 from streams.core.partitioning import Partitioner
 from streams.settings import Settings, override
-from streams.shard.config import core_config
+from streams.shard.config import core_config, health_limits
 
 DAY_MS = 86_400_000
 
@@ -38,3 +39,12 @@ def test_every_setting_of_the_core_arrives_in_its_unit() -> None:
         misplaced="dead_letter",
     )
     assert core_config(override(settings, kafka_partitioner="unchecked")).partitioner is None
+
+
+def test_limits_are_those_of_the_settings_and_by_default_those_of_the_core() -> None:
+    assert health_limits(Settings()) == Limits()
+    changed = override(
+        Settings(), health_late_warn_share=0.2, health_late_fail_share=0.3,
+        health_dead_letter_warn_share=0.4, health_dead_letter_fail_share=0.5,
+    )  # fmt: skip
+    assert health_limits(changed) == Limits(Limit(0.2, 0.3), Limit(0.4, 0.5))

@@ -1,0 +1,52 @@
+"""What the shares of a running shard become: gauges, and a line in the log when they change."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from streams.core.health import Limit, Limits
+from streams.core.ledger import Counts
+from streams.core.state.shard_state import ShardState
+from streams.core.step import Outputs
+from streams.telemetry import shard_metrics
+from streams.telemetry.metrics import Metrics
+from streams.telemetry.shard_metrics import MetricsMonitor
+
+
+def test_a_share_that_gets_worse_is_shown_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr(shard_metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    caplog.set_level(logging.INFO)
+    metrics = Metrics()
+    limits = Limits(Limit(0.1, 0.5), Limit(0.1, 0.5))
+    monitor, state = MetricsMonitor(metrics, ("clicks", "orders"), limits), ShardState(2, 4)
+
+    def step(accepted: int, late: int) -> None:
+        counts = Counts(accepted, accepted - late, 0, late, 0, 0, 0)
+        monitor.stepped(2, Outputs({}, [], [], [], counts, 0), state, 0.01)
+
+    def shown(name: str, share: str = "late") -> float | None:
+        labels = {"shard": "2", "share": share}
+        return metrics.registry.get_sample_value(f"tideline_{name}", labels)
+
+    step(1_000, 10)
+    assert (shown("recent_share_ratio"), shown("health_state")) == (0.01, 0.0)
+    assert not caplog.records
+    step(1_000, 300)
+    step(1_000, 300)
+    assert shown("recent_share_ratio") == pytest.approx(610 / 3_000)
+    assert (shown("health_state"), shown("health_state", "dead_letters")) == (1.0, 0.0)
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("shard 2, late is warn: 310 of 2,000 records of the last hour")
+    assert "TIDELINE_STREAM_LATENESS_DAYS" in line
+    now[0] += 3_600.0
+    step(1_000, 0)  # an hour later nobody is late any more
+    assert (shown("recent_share_ratio"), shown("health_state")) == (0.0, 0.0)
+    assert caplog.records[-1].levelno == logging.INFO
+    monitor.forget(2)
+    assert shown("health_state") is None
