@@ -40,8 +40,8 @@ async def check_input(log: Log, topic: str, shard: int, at: int) -> None:
     )
     raise StateError(
         f"shard {shard} goes on at offset {at} of {topic}, which has {first} to {end}: {was}. "
-        f"Restore the topic; or, to go on with what it holds, "
-        f"{start_over('the topics …-checkpoints', '…-journal')}"
+        "Restore the topic; or, to go on with what it holds, "
+        f"{start_over('the topics of checkpoints', 'of the journal')}"
     )
 
 

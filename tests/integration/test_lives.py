@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(900
 Worlds = Callable[..., World]
 
 
-def doctor(here: World, **changes: object) -> dict[str, Finding]:
+def doctor(here: World, **changes: Any) -> dict[str, Finding]:
     """Its worst finding of each check."""
     found: dict[str, Finding] = {}
     for finding in examine(as_environ(override(here.settings, **changes))):
