@@ -38,6 +38,8 @@ GRANT INSERT ON tideline.consumer_lag TO tideline_writer;
 GRANT INSERT ON tideline.batches TO tideline_writer;
 -- for `tideline doctor`, which compares the ledger with the topics
 GRANT SELECT ON tideline.ledger TO tideline_writer;
+GRANT SELECT ON tideline.fast_producers TO tideline_writer;
+GRANT SELECT ON tideline.worker_clocks TO tideline_writer;
 GRANT SELECT(version, sha256) ON tideline.schema_migrations TO tideline_writer;
 
 -- Marketing: who is about to leave, and what became of the alerts.
@@ -59,6 +61,8 @@ GRANT SELECT ON tideline.drift_alerts TO tideline_campaign_ro;
 CREATE ROLE IF NOT EXISTS tideline_sre_ro;
 GRANT SELECT ON tideline.ledger TO tideline_sre_ro;
 GRANT SELECT ON tideline.past_lives TO tideline_sre_ro;
+GRANT SELECT ON tideline.fast_producers TO tideline_sre_ro;
+GRANT SELECT ON tideline.worker_clocks TO tideline_sre_ro;
 GRANT SELECT ON tideline.batches TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag_live TO tideline_sre_ro;

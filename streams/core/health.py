@@ -57,6 +57,9 @@ class Limits:
 
     late: Limit = Limit(0.01, 0.1)
     dead_letters: Limit = Limit(0.01, 0.1)
+    misplaced: Limit = Limit(0.0, 0.01)
+    """One producer is wrong if there is any."""
+    from_future: Limit = Limit(0.001, 0.01)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class Figures:
     accepted: int = 0
     late: int = 0
     dead_letters: int = 0
+    misplaced: int = 0
+    """Dead letters with the reason wrong_partition. In the ledger they are not counted apart."""
+    from_future: int = 0
+    """Dead letters with the reason future_timestamp, likewise."""
 
     def share(self, name: str) -> float:
         """Of the accepted records, 0 to 1."""
@@ -106,6 +113,14 @@ SHARES: Final[Mapping[str, _Share]] = {
         "could not be used",
         "See why with `tideline dlq list`, mend the producer, then send them again with "
         "`tideline dlq replay`",
+    ),
+    "misplaced": _Share(
+        "are in a partition that their key does not belong to",
+        "Set that producer's partitioner (docs/events.md), then send them again with `tideline dlq "
+        "replay --reason wrong_partition`",
+    ),
+    "from_future": _Share(
+        "are ahead of the clock", "Set the clocks of the producers that `tideline doctor` names"
     ),
 }
 """Share -> how its records are called, and what to do if there are too many. The names are those of

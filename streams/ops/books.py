@@ -16,9 +16,9 @@ from streams.core.health import Figures, Limits, Verdict, judge
 __all__ = ["LEDGER_QUERY", "Books", "Place", "against_log", "balance", "shares"]
 
 LEDGER_QUERY = (
-    "SELECT shard, balanced, unbalanced_batches, missing_batches, offset_gaps, offset_overlaps, "
-    "clickstream_next, orders_next, accepted, late, dead_letters, accepted_recently, "
-    "late_recently, dead_recently FROM ledger ORDER BY shard"
+    "SELECT shard, balanced, first_batch, unbalanced_batches, missing_batches, offset_gaps, "
+    "offset_overlaps, clickstream_next, orders_next, accepted, late, dead_letters, "
+    "accepted_recently, late_recently, dead_recently FROM ledger ORDER BY shard"
 )
 
 
@@ -28,6 +28,8 @@ class Books:
 
     shard: int
     balanced: bool
+    first_batch: int
+    """The number in its life of the first batch that the database has."""
     unbalanced_batches: int
     missing_batches: int
     offset_gaps: int
@@ -41,9 +43,9 @@ class Books:
     @staticmethod
     def of(row: Iterable[int]) -> Books:
         """A row that `LEDGER_QUERY` gave."""
-        shard, balanced, unbalanced, missing, gaps, overlaps, clicks, orders, *counts = row
+        shard, balanced, first, unbalanced, missing, gaps, overlaps, clicks, orders, *counts = row
         return Books(
-            shard, bool(balanced), unbalanced, missing, gaps, overlaps, (clicks, orders),
+            shard, bool(balanced), first, unbalanced, missing, gaps, overlaps, (clicks, orders),
             Figures(*counts[:3]), Figures(*counts[3:]),
         )  # fmt: skip
 
@@ -81,9 +83,17 @@ def balance(books: Iterable[Books]) -> Iterator[Verdict]:
                 "ledger",
                 "fail",
                 f"shard {each.shard} does not balance: {', '.join(problems)}",
-                "Batches are missing if the database was made or restored while the shard went "
-                "on: restore it, or accept that its results are not whole. Anything else is a "
-                "mistake in Tideline: report it, with the shard's rows of the table batches",
+                "Batches are missing if the database lost rows or was restored: restore it, or "
+                "accept that its results are not whole. Anything else is a bug in Tideline: report "
+                "it, with the shard's rows of the table batches",
+            )
+        elif each.first_batch > 1:
+            yield Verdict(
+                "ledger",
+                "warn",
+                f"shard {each.shard}: the ledger begins at batch {each.first_batch:,} of its life",
+                "Nothing, if this database was made while the shard went on, as for a new "
+                "pseudonym key; else rows were lost: restore them",
             )
     if all(each.balanced for each in found):
         records = sum(each.life.accepted for each in found)

@@ -6,8 +6,8 @@
 4. The model artifact.
 5. Kafka answers, its topics are right, and keys are in their partitions.
 6. ClickHouse answers, and its migrations are current.
-7. The ledger balances; few records are late or dead letters; and the ledger ends where committed
-   offsets and topics say.
+7. The ledger balances; few records are late or dead letters; the clocks of producers and workers
+   agree; and the ledger ends where committed offsets and topics say.
 
 A check that fails, in any way, does not hide the next, unless that one needs what failed.
 """
@@ -68,6 +68,7 @@ def examine(environ: Mapping[str, str], config: Path | None = None) -> Iterator[
         ("kafka", _kafka, ()),
         ("clickhouse", _clickhouse, ()),
         ("ledger", _ledger, ("clickhouse", "migrations")),
+        ("clocks", _clocks, ("clickhouse", "migrations")),
         ("offsets", _offsets, ("kafka", "topics", "clickhouse", "migrations")),
     ):
         missing = [need for need in needs if need in failed]
@@ -241,6 +242,19 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
 
     books = _read_books(settings)
     for verdict in (*balance(books), *shares(books, health_limits(settings))):
+        yield _finding(verdict)
+
+
+def _clocks(settings: Settings) -> Iterator[Finding]:
+    from streams.ops.clocks import FAST_QUERY, WORKERS_QUERY, Fast, Worker, producers, workers
+
+    target, allowed = _target(settings), settings.stream.max_future_seconds
+    fast = _rows(target, FAST_QUERY, "reading fast_producers")
+    verdicts = [*producers((Fast(*row) for row in fast), allowed)]
+    if settings.stream.clock == "wall":
+        clocks = _rows(target, WORKERS_QUERY, "reading worker_clocks")
+        verdicts += workers((Worker(*row) for row in clocks), allowed)
+    for verdict in verdicts:
         yield _finding(verdict)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 
 from streams.core.health import SHARES, STATES, Figures, Limits, Recent, State, judge
 from streams.core.state.shard_state import ShardState
@@ -44,12 +45,19 @@ class MetricsMonitor:
             ("erased", counts.erased),
         ):
             m.events.labels(label, outcome).inc(count)
-        self._judge(shard, Figures(counts.accepted, counts.late, counts.dead_letters))
+        reasons = Counter(letter.reason for letter in outputs.dead_letters)
+        self._judge(
+            shard,
+            Figures(
+                counts.accepted, counts.late, counts.dead_letters,
+                reasons["wrong_partition"], reasons["future_timestamp"],
+            ),
+        )  # fmt: skip
         m.batches.labels(label).inc()
         m.scores_refused.inc(outputs.refused)
         m.batch_seconds.labels("step").observe(seconds)
-        for letter in outputs.dead_letters:
-            m.dead_letters.labels(letter.reason).inc()
+        for reason, letters in reasons.items():
+            m.dead_letters.labels(reason).inc(letters)
         self._dead_letters.report(outputs.dead_letters)
         self._clocks(shard, outputs)
         for alert in outputs.alerts:

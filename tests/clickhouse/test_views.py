@@ -13,6 +13,8 @@ import pytest
 from clickhouse_driver import Client
 
 from schemas.lives import first_of
+from streams.core.hashing import key_pseudonym
+from streams.ops.clocks import FAST_QUERY, WORKERS_QUERY
 
 pytestmark = pytest.mark.clickhouse
 
@@ -319,16 +321,18 @@ def test_batches_that_cancel_each_other_out_do_not_balance(client: Client, put: 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_every_batch_of_the_life_must_be_there(client: Client, put: Put, missing: int) -> None:
-    """Also one without records, and the first ones: no other batch shows a gap then."""
+    """Also one without records. A database that was made later begins later, and says so."""
     batches = [FIRST, batch(2, (10, 10), (0, 0)), {**SECOND, "seq": 3}]
     put("batches", *({**row, "seq": numbered(AGAIN, row["seq"])} for row in batches))
-    query = "SELECT balanced, missing_batches FROM ledger"
-    assert client.execute(query) == [(True, 0)]
+    query = "SELECT balanced, first_batch, missing_batches FROM ledger"
+    assert client.execute(query) == [(True, 1, 0)]
     client.execute("TRUNCATE TABLE batches")
     kept = [row for i, row in enumerate(batches) if i != missing]
     put("batches", *({**row, "seq": numbered(AGAIN, row["seq"])} for row in kept))
     # The newest one can't be missed here: that is what the committed offsets are compared for.
-    assert client.execute(query) == [(missing == 2, 0 if missing == 2 else 1)]
+    assert client.execute(query) == [
+        (missing != 1, 2 if missing == 0 else 1, 1 if missing == 1 else 0)
+    ]
 
 
 def test_recent_shares_are_of_batches_that_arrived_within_the_hour(
@@ -340,3 +344,31 @@ def test_recent_shares_are_of_batches_that_arrived_within_the_hour(
     client.execute(f"INSERT INTO batches ({names}) VALUES", [an_hour_ago])
     query = "SELECT accepted, late, accepted_recently, late_recently, dead_recently FROM ledger"
     assert client.execute(query) == [(17, 1, 7, 0, 0)]
+
+
+def test_producers_whose_clock_is_fast_are_shown_without_a_user(client: Client, put: Put) -> None:
+    now_ms = time.time_ns() // 1_000_000
+
+    def refused(offset: int, ahead_days: int, reason: str = "future_timestamp") -> dict[str, Any]:
+        return {
+            "topic": "orders", "partition": 3, "offset": offset, "reason": reason, "detail": "",
+            "recorded_at": now_ms + ahead_days * 86_400_000, "record_key": "u-42", "payload": "{}",
+            "payload_bytes": 2,
+        }  # fmt: skip
+
+    put("dead_letters", refused(7, 400), refused(8, 2), refused(9, 900, "late"))
+    ((topic, partition, events, offset, customer, ahead),) = client.execute(
+        "SELECT * FROM fast_producers"
+    )
+    assert (topic, partition, events, offset) == ("orders", 3, 2, 7)
+    assert customer == key_pseudonym(b"u-42")
+    assert ahead == pytest.approx(400 * 86_400_000 / 1000, abs=120)
+    assert client.execute(FAST_QUERY) == [(topic, partition, events, offset, customer, ahead)]
+
+
+def test_workers_clocks_are_compared_with_the_servers(client: Client, put: Put) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    late = {**SECOND, "clock": now_ms - 60_000}
+    put("batches", {**FIRST, "clock": now_ms + 3_600_000}, late)
+    ((shard, lead_seconds),) = client.execute(WORKERS_QUERY)
+    assert (shard, lead_seconds) == (FIRST["shard"], pytest.approx(3_600, abs=120))

@@ -46,7 +46,7 @@ def test_a_share_is_judged_by_the_last_hour_and_then_by_the_life(
 
 
 def test_a_verdict_says_how_many_of_which_period_and_what_to_do() -> None:
-    late, dead = judge(Figures(2_000, 0, 500), Figures(50_000, 5_000, 600), LIMITS)
+    late, dead, *_ = judge(Figures(2_000, 0, 500), Figures(50_000, 5_000, 600), LIMITS)
     assert late.detail == (
         "5,000 of 50,000 records since the shard was started are too old for the windows (10.00%)"
     )
@@ -74,3 +74,11 @@ def test_the_last_hour_is_a_recount_of_its_minutes(taken: list[tuple[int, int, i
         now = recent.add(*before[-1])
         within = [f for at, f in before if at > minute - RECENT_MINUTES]
         assert now == sum(within, Figures())
+
+
+def test_one_misplaced_record_is_a_warning_and_some_are_a_failure() -> None:
+    def state(misplaced: int) -> State:
+        found = judge(Figures(1_000, 0, misplaced, misplaced), Figures(), Limits())
+        return next(v.state for v in found if v.check == "misplaced")
+
+    assert [state(n) for n in (0, 1, 9, 10)] == ["ok", "warn", "warn", "fail"]

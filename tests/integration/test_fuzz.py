@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.messages import DeadLetter
 from streams.core.events.decode import REASONS
+from streams.core.partitioning import partitions_of_keys
 from streams.kafka.log import KafkaLog
 from streams.replay.records import CLICKSTREAM, InputRecord
 from streams.replay.synthetic import Synthetic
@@ -61,8 +62,9 @@ async def send(here: World, records: list[InputRecord | Fuzzed]) -> dict[Place, 
 
 
 def _partition(record: InputRecord | Fuzzed, n: int) -> int:
-    # Good ones by user, so that a user stays in a shard; bad ones anywhere.
-    return sum(record.key or b"") % 4 if isinstance(record, InputRecord) else n % 4
+    if record.key is None:
+        return n % 4
+    return int(partitions_of_keys([record.key], "murmur2", 4)[0])
 
 
 async def dead_letters(here: World) -> dict[Place, DeadLetter]:

@@ -98,7 +98,7 @@ def test_the_doctor_compares_the_ledger_with_the_topics(world: Worlds) -> None:
 
     waiting = here.produce(shop(300, seed=12)).records
     assert f"{waiting:,} wait" in doctor(here)["offsets"].detail
-    here.sql("ALTER TABLE batches DELETE WHERE bitAnd(seq, 0xFFFFFFFF) = 1 "
+    here.sql("ALTER TABLE batches DELETE WHERE bitAnd(seq, 0xFFFFFFFF) = 2 "
              "SETTINGS mutations_sync = 2")  # fmt: skip
     assert "batches missing" in doctor(here)["ledger"].detail
     here.sql("TRUNCATE TABLE batches")

@@ -127,7 +127,7 @@ def test_an_event_is_a_score_and_an_alert_within_a_second_or_so(
         }  # fmt: skip
         value = msgspec.json.encode(order)
         await producer.send_and_wait(
-            here.inputs.orders, value, key=user.encode(), partition=n % 2, timestamp_ms=at_ms
+            here.inputs.orders, value, key=user.encode(), timestamp_ms=at_ms
         )
         await producer.stop()
 

@@ -9,14 +9,14 @@ import pytest
 from streams.core.health import Figures, Limits
 from streams.ops.books import Books, Place, against_log, balance, shares
 
-GOOD = Books(3, True, 0, 0, 0, 0, (500, 40), Figures(540), Figures(540))
+GOOD = Books(3, True, 1, 0, 0, 0, 0, (500, 40), Figures(540), Figures(540))
 CLICKS = Place("clickstream", 3, committed=450, first=100, end=520)
 ORDERS = Place("orders", 3, committed=40, first=0, end=40)
 REMEDY = "start it over"
 
 
 def test_books_are_read_in_the_order_of_the_query() -> None:
-    row = (3, 1, 0, 0, 0, 0, 500, 40, 540, 5, 6, 54, 1, 2)
+    row = (3, 1, 1, 0, 0, 0, 0, 500, 40, 540, 5, 6, 54, 1, 2)
     assert Books.of(row) == replace(GOOD, life=Figures(540, 5, 6), recent=Figures(54, 1, 2))
 
 
@@ -35,6 +35,12 @@ def test_a_shard_that_does_not_balance_says_why() -> None:
         "shard 3 does not balance: 1,000 batches missing, 2 gaps between batches"
     )
     assert "restore it" in found.remedy
+
+
+def test_a_ledger_that_begins_later_is_a_warning_that_says_when_that_is_right() -> None:
+    (found,) = [v for v in balance([replace(GOOD, first_batch=70)]) if v.state != "ok"]
+    assert (found.state, "begins at batch 70" in found.detail) == ("warn", True)
+    assert "pseudonym key" in found.remedy
 
 
 def test_shares_name_the_shard() -> None:
