@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from schemas.errors import ClockWrong
 
-__all__ = ["WorkerClock", "clock_lead_ms", "wall_clock_ms"]
+__all__ = ["LEAST_TOLERANCE_MS", "WorkerClock", "clock_lead_ms", "wall_clock_ms"]
+
+LEAST_TOLERANCE_MS: Final = 10_000  # clocks are corrected by seconds while all is well
 
 
 def wall_clock_ms() -> int:
@@ -42,7 +45,10 @@ def clock_lead_ms(sent_ms: int, answered_ms: int, stamped_ms: int) -> int:
 
 
 class WorkerClock:
-    """Gives the time, or says why it should not be believed. Used on one event loop."""
+    """Gives the time, or says why it should not be believed. Used on one event loop.
+
+    tolerance_ms: how far it may be off; at least `LEAST_TOLERANCE_MS` are.
+    """
 
     def __init__(
         self,
@@ -50,7 +56,7 @@ class WorkerClock:
         wall_ms: Callable[[], int] = wall_clock_ms,
         monotonic_ms: Callable[[], int] = _monotonic_ms,
     ) -> None:
-        self._tolerance_ms = tolerance_ms
+        self._tolerance_ms = max(tolerance_ms, LEAST_TOLERANCE_MS)
         self._wall_ms = wall_ms
         self._monotonic_ms = monotonic_ms
         self._seen: tuple[int, int] | None = None  # wall and monotonic, when last believed

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ClockWrong, RetryableError
-from streams.shard.worker_clock import WorkerClock, clock_lead_ms
+from streams.shard.worker_clock import LEAST_TOLERANCE_MS, WorkerClock, clock_lead_ms
 from tests.core.driving import bounded
 
 TOLERANCE_MS = 300_000
@@ -87,3 +87,13 @@ def test_small_corrections_are_no_jump_however_many() -> None:
         clocks.run(1_000)
         clocks.wall_ms += TOLERANCE_MS
         assert clocks.worker.trusted_ms() == clocks.wall_ms
+
+
+def test_a_shop_that_allows_no_event_ahead_still_lets_clocks_differ_by_seconds() -> None:
+    clocks = Clocks()
+    worker = WorkerClock(0, lambda: clocks.wall_ms, lambda: clocks.monotonic_ms)
+    worker.compare(T0, T0, T0 - LEAST_TOLERANCE_MS)
+    for _ in range(3):
+        clocks.run(1_000)
+        clocks.wall_ms += 900
+        assert worker.trusted_ms() == clocks.wall_ms
