@@ -283,12 +283,13 @@ def write_artifact(
     make_current: bool,
     comparison: str = "",
     history: str = "",
+    horizon: str = "",
 ) -> Path:
     """Writes `root/<manifest.version>/`, loads it back to check it, and returns its path.
 
     The directory appears at once and complete; an older one of the same version is replaced.
-    With `make_current`, `CURRENT` names it afterwards. `comparison` and `history` go into the
-    model card.
+    With `make_current`, `CURRENT` names it afterwards. `comparison`, `history` and `horizon` go
+    into the model card.
     """
     target = artifact_path(manifest.version, root)
     root.mkdir(parents=True, exist_ok=True)
@@ -299,7 +300,7 @@ def write_artifact(
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         (staging / MANIFEST_FILE).write_bytes(text + b"\n")
         (staging / CARD_FILE).write_text(
-            model_card(manifest, comparison, history), encoding="utf-8"
+            model_card(manifest, comparison, history, horizon), encoding="utf-8"
         )
         staging.chmod(0o755)
         load_artifact(staging)

@@ -22,9 +22,12 @@ _METRICS = (
 )
 
 
-def model_card(manifest: Manifest, comparison: str = "", history: str = "") -> str:
+def model_card(
+    manifest: Manifest, comparison: str = "", history: str = "", horizon: str = ""
+) -> str:
     """Markdown. `comparison` is a table of champion and baselines on the same rows, if there is
-    one; `history` a list of how the orders were read and what was left out of them."""
+    one; `history` a list of how the orders were read and what was left out of them; `horizon` a
+    sentence on how the horizon compares with the customers' usual gaps."""
     training = manifest.training
     eligible = manifest.eligibility
     ranked = sorted(zip(manifest.features, manifest.importances, strict=True), key=lambda f: -f[1])
@@ -47,6 +50,7 @@ def model_card(manifest: Manifest, comparison: str = "", history: str = "") -> s
     compared = (
         f"\nOn the same rows, champion and baselines:\n\n{comparison}\n" if comparison else ""
     )
+    fits = f"\n- Horizon: {horizon}" if horizon else ""
     read = f"\n### How the orders were read\n\n{history}\n" if history else ""
     return f"""# Champion {manifest.version}
 
@@ -63,7 +67,7 @@ The median date of the next order follows from its probabilities within 7 and 30
   {training.get("last_as_of", "?")}, one per eligible user and week,
   {training.get("users", "?")} users.
 - Eligible: at least {eligible.min_orders} orders, the last one within
-  {eligible.active_within_days} days.
+  {eligible.active_within_days} days.{fits}
 - Rehearsal: {training.get("rows_train", "?")} rows to fit, {training.get("rows_tune", "?")} to stop
   by, {training.get("rows_test", "?")} to measure; tuning and testing rows are one horizon later
   than the fitting rows, and of different users. The model in these files was then fitted to all

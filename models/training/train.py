@@ -118,6 +118,7 @@ def train(
     eligibility: Eligibility,
     source: str,
     history: str = "",
+    horizon: str = "",
     seed: int = 7,
     threads: int = 2,
     make_current: bool = True,
@@ -127,7 +128,8 @@ def train(
     """Trains on `data` and writes `root/<date>-<hash>/`; `date` is today's, as YYYY-MM-DD.
 
     `horizon_days` and `eligibility` say how `data` was made; `source` names what it came from,
-    and `history` is for the model card: how the orders were read, as a Markdown list.
+    and `history` and `horizon` are for the model card: how the orders were read, as a Markdown
+    list, and how the horizon compares with the customers' usual gaps, as a sentence.
     `baselines` are other scores of the same rows to compare with, [n] each, by `churn/<name>` or
     `value/<name>`.
     Raises `ArtifactError` if a library is missing, the data can't be split, or the written
@@ -179,6 +181,7 @@ def train(
         make_current=make_current,
         comparison=_markdown(comparison),
         history=history,
+        horizon=horizon,
     )
     progress("write", 1.0)
     ranked = sorted(zip(FEATURE_NAMES, manifest.importances, strict=True), key=lambda f: -f[1])

@@ -16,6 +16,7 @@ from streams.commands.history_options import (
     read_orders,
     take_history_options,
 )
+from streams.commands.horizon import check_horizon, horizon_anyway_option
 from streams.commands.support import (
     Invocation,
     json_option,
@@ -56,6 +57,7 @@ class _Days(click.ParamType):
 @history_options
 @click.option("--horizon", type=_Days(), default="28d", show_default=True,
               help="Churn means no order in so many days.")  # fmt: skip
+@horizon_anyway_option
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
               help="Also write an HTML report, one file that opens offline.")  # fmt: skip
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64),
@@ -65,7 +67,8 @@ class _Days(click.ParamType):
 @pass_invocation
 def evaluate(
     invocation: Invocation, /, orders: Path | None, dataset: str | None,
-    horizon: int, report: Path | None, threads: int, seed: int, as_json: bool, **options: Any,
+    horizon: int, horizon_anyway: bool, report: Path | None, threads: int, seed: int,
+    as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Measure the scores: replay orders, learn and score as live, compare with what came.
 
@@ -80,7 +83,7 @@ def evaluate(
 
     from streams.evaluation.history import read_history
     from streams.evaluation.measure import figures, tasks
-    from streams.evaluation.protocol import plan_protocol
+    from streams.evaluation.protocol import longest_horizon_days, plan_protocol
     from streams.evaluation.run import replay
     from streams.shard.config import core_config
 
@@ -92,6 +95,15 @@ def evaluate(
     source = _source(orders, take_history_options(options), quiet=as_json)
     history = read_history(source, config.decode.currency, config.decode.rates)
     protocol = plan_protocol(history, horizon, settings.alerts.min_orders, None)
+    fit = check_horizon(
+        history,
+        horizon_days=horizon,
+        gone_after_days=protocol.active_within_days,
+        longest_days=longest_horizon_days(history),
+        option="--horizon {}d",
+        anyway=horizon_anyway,
+        quiet=as_json,
+    )
     with Progress(
         SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
         console=Console(stderr=True), transient=as_json,
@@ -110,6 +122,7 @@ def evaluate(
         progress("measure", 1.0)
     about = _about(orders, dataset, history, protocol, replayed, time.monotonic() - started)
     about["history"] = source.summary()
+    about["rhythm"] = fit.as_dict()
     if report is not None:
         from streams.evaluation.report import render
 

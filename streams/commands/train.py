@@ -17,6 +17,7 @@ from streams.commands.history_options import (
     read_orders,
     take_history_options,
 )
+from streams.commands.horizon import check_horizon, horizon_anyway_option
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = ["train"]
     type=click.IntRange(1, 365),
     help="Churn means no order in so many days.",
 )
+@horizon_anyway_option
 @click.option(
     "--as-of",
     type=click.DateTime(["%Y-%m-%d"]),
@@ -69,8 +71,8 @@ __all__ = ["train"]
 @pass_invocation
 def train(
     invocation: Invocation, /, orders: Path | None, days: tuple[int, int] | None,
-    horizon_days: int, as_of: datetime | None, out: Path | None, seed: int, as_json: bool,
-    **options: Any,
+    horizon_days: int, horizon_anyway: bool, as_of: datetime | None, out: Path | None, seed: int,
+    as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Train a champion: replay orders through the feature code, fit, calibrate, check, write.
 
@@ -86,15 +88,28 @@ def train(
     from models.manifest import Eligibility
     from models.training.train import train as fit
     from schemas.errors import SettingsError
-    from streams.evaluation.training import replay_cuts
+    from streams.evaluation.history import read_history
+    from streams.evaluation.training import longest_horizon_days, replay_cuts
     from streams.shard.config import core_config
 
     settings = invocation.start_logging()
     source, described, report = _source(orders, days, take_history_options(options))
     if report is not None and not as_json:
         print_report(report)
-    history = source if orders is None else _without_erased(source, settings)
-    alerts = settings.alerts
+    blocks = list(source if orders is None else _without_erased(source, settings))
+    alerts, rules = settings.alerts, core_config(settings).decode
+    active_within_days = int(alerts.active_within_days)
+    history = read_history(blocks, rules.currency, rules.rates)
+    until_ms = None if as_of is None else int(as_of.replace(tzinfo=UTC).timestamp() * 1000)
+    rhythm = check_horizon(
+        history,
+        horizon_days=horizon_days,
+        gone_after_days=active_within_days,
+        longest_days=longest_horizon_days(history),
+        option="--horizon-days {}",
+        anyway=horizon_anyway,
+        quiet=as_json,
+    )
     with Progress(
         SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
         console=Console(stderr=True), transient=as_json,
@@ -107,14 +122,14 @@ def train(
             bars.update(tasks[what], completed=done)
 
         replayed = replay_cuts(
+            blocks,
             history,
             horizon_days=horizon_days,
             min_orders=alerts.min_orders,
-            active_within_days=int(alerts.active_within_days),
-            rules=core_config(settings).decode,
+            active_within_days=active_within_days,
+            rules=rules,
             progress=progress,
         )
-        until_ms = None if as_of is None else int(as_of.replace(tzinfo=UTC).timestamp() * 1000)
         data = replayed.rows(until_ms=until_ms)
         if data is None:
             raise SettingsError(
@@ -129,9 +144,10 @@ def train(
             root=root,
             date=datetime.now(UTC).date().isoformat(),
             horizon_days=horizon_days,
-            eligibility=Eligibility(alerts.min_orders, int(alerts.active_within_days)),
+            eligibility=Eligibility(alerts.min_orders, active_within_days),
             source=described,
             history=report.markdown() if report else "",
+            horizon=" ".join(filter(None, (rhythm.sentence(), rhythm.gone_sentence()))),
             seed=seed,
             make_current=as_of is None,
             baselines=replayed.baselines(data),
@@ -145,7 +161,7 @@ def train(
              "top_features": dict(summary.top_features), "comparison": _json(summary),
              "promoted": verdict is None or verdict.promote,
              "why": "" if verdict is None else verdict.why,
-             "history": source.summary()}
+             "history": source.summary(), "rhythm": rhythm.as_dict()}
         )  # fmt: skip
         return
     _report(summary, horizon_days)

@@ -93,6 +93,10 @@ class History:
         found[user[::-1]] = ts_ms[::-1]  # the first one stays
         return found
 
+    def standing(self) -> History:
+        """The orders that were not cancelled in the end; users keep their numbers."""
+        return self.before(self.last_ms + 1)
+
     def before(self, cut_ms: int) -> History:
         """The orders before a time, as they were known then; users keep their numbers."""
         part = self._between(0, cut_ms)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from schemas.errors import SettingsError
 from streams.core.features import DAY_MS
 from streams.evaluation.history import History
+from streams.evaluation.rhythm import LONGEST_DAYS
 
 __all__ = [
     "FIRST_CUT_DAYS",
@@ -24,6 +25,7 @@ __all__ = [
     "Labels",
     "Protocol",
     "labels",
+    "longest_horizon_days",
     "plan_protocol",
 ]
 
@@ -57,6 +59,22 @@ class Protocol:
         return [c for c in self.cuts if c >= self.test_from and c + horizon <= self.end]
 
     @property
+    def teaching_cuts(self) -> list[int]:
+        """The cuts whose labels are known before the test."""
+        horizon = self.horizon_days * DAY_MS
+        return [c for c in self.cuts if c + horizon <= self.test_from]
+
+    @property
+    def needed_cuts(self) -> int:
+        """Of these: as many as a horizon has weeks, and four at least."""
+        return max(-(-self.horizon_days // CUT_EVERY_DAYS), 4)
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether the history is long enough for the horizon."""
+        return len(self.teaching_cuts) >= self.needed_cuts and bool(self.test_cuts)
+
+    @property
     def visit_cuts(self) -> list[int]:
         """The cuts that test the next visit."""
         return [c for c in self.cuts if c >= self.test_from]
@@ -81,7 +99,34 @@ def plan_protocol(
     history: History, horizon_days: int, min_orders: int, active_within_days: int | None
 ) -> Protocol:
     """The protocol for a history. Raises SettingsError when the history is too short for it."""
-    day_0 = history.first_ms // DAY_MS * DAY_MS
+    protocol = _protocol(history, horizon_days, min_orders, active_within_days)
+    if not protocol.has_enough:
+        days = (history.last_ms - _day_0(history)) / DAY_MS
+        enough = max(3 * (horizon_days + 7), 1.5 * (2 * horizon_days + FIRST_CUT_DAYS + 35))
+        raise SettingsError(
+            f"{days:.0f} days of orders have fewer weekly cuts than a horizon of {horizon_days} "
+            f"days asks for: {len(protocol.teaching_cuts)} to learn from before the test "
+            f"({protocol.needed_cuts} are needed) and {len(protocol.test_cuts)} to test on. Use a "
+            f"shorter --horizon, or a history of about {enough:.0f} days."
+        )
+    return protocol
+
+
+def longest_horizon_days(history: History) -> int:
+    """The longest horizon that a history can be evaluated with; 0 if there is none."""
+    days = (history.last_ms - history.first_ms) // DAY_MS
+    longest = min(days, LONGEST_DAYS)
+    return next((d for d in range(longest, 0, -1) if _protocol(history, d, 0, None).has_enough), 0)
+
+
+def _day_0(history: History) -> int:
+    return history.first_ms // DAY_MS * DAY_MS
+
+
+def _protocol(
+    history: History, horizon_days: int, min_orders: int, active_within_days: int | None
+) -> Protocol:
+    day_0 = _day_0(history)
     days = (history.last_ms - day_0) / DAY_MS
     cuts = [
         day_0 + day * DAY_MS
@@ -90,21 +135,10 @@ def plan_protocol(
     test_from = next(
         (c for c in cuts if c - day_0 >= TEST_FROM * (days - 1) * DAY_MS), history.last_ms
     )
-    protocol = Protocol(
+    return Protocol(
         horizon_days, min_orders, active_within_days or OWN_MEAN_HORIZONS * horizon_days, cuts,
         test_from, history.last_ms,
     )  # fmt: skip
-    teach = [c for c in cuts if c + horizon_days * DAY_MS <= test_from]
-    needed = -(-horizon_days // CUT_EVERY_DAYS)  # as many weekly cuts as a horizon has weeks
-    if len(teach) < max(needed, 4) or not protocol.test_cuts:
-        enough = max(3 * (horizon_days + 7), 1.5 * (2 * horizon_days + FIRST_CUT_DAYS + 35))
-        raise SettingsError(
-            f"{days:.0f} days of orders have fewer weekly cuts than a horizon of {horizon_days} "
-            f"days asks for: {len(teach)} to learn from before the test ({max(needed, 4)} are "
-            f"needed) and {len(protocol.test_cuts)} to test on. Use a shorter --horizon, or a "
-            f"history of about {enough:.0f} days."
-        )
-    return protocol
 
 
 def labels(history: History, cut_ms: int, users: NDArray[np.int64], horizon_days: int) -> Labels:

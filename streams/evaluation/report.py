@@ -59,6 +59,7 @@ def _intro(about: dict[str, Any]) -> str:
         f"{eligible['min_orders']} orders, the last one within "
         f"{eligible['active_within_days']} days, was scored with what was known by then, and "
         "compared with what came. No label taught anything before its horizon had passed.</p>"
+        f"<p>{html.escape(about['rhythm']['says'])}</p>"
     )
 
 

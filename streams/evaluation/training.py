@@ -24,12 +24,13 @@ from streams.core.events.records import CLICKSTREAM, ORDERS, Records
 from streams.core.features import DAY_MS, features
 from streams.core.state.shard_state import ShardState
 from streams.evaluation.baselines import baseline_scores, history_summary
-from streams.evaluation.history import History, read_history
+from streams.evaluation.history import History
 from streams.evaluation.protocol import FIRST_CUT_DAYS
+from streams.evaluation.rhythm import LONGEST_DAYS
 from streams.evaluation.rows import CutRows, cut_rows, training_rows
 from streams.replay.records import Block
 
-__all__ = ["TrainingCuts", "replay_cuts", "without_erased"]
+__all__ = ["TrainingCuts", "longest_horizon_days", "replay_cuts", "without_erased"]
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,16 @@ class TrainingCuts:
         }
 
 
+def longest_horizon_days(history: History) -> int:
+    """The longest horizon that a history can be trained with, 0 if there is none: labels of the
+    first two thirds of the cuts can then be known before the last quarter, which judges."""
+    days = (history.last_ms - history.first_ms) // DAY_MS
+    return int(min(max(days - FIRST_CUT_DAYS, 0) // 3, LONGEST_DAYS))
+
+
 def replay_cuts(
-    source: Iterable[Block],
+    blocks: list[Block],
+    history: History,
     *,
     horizon_days: int,
     min_orders: int,
@@ -79,15 +88,11 @@ def replay_cuts(
     rules: DecodeRules,
     progress: Callable[[str, float], None] = lambda _what, _done: None,
 ) -> TrainingCuts:
-    """Replay `source` and take a row per eligible user and cut.
+    """Replay `blocks`, whose orders are `history`, and take a row per eligible user and cut.
 
     The last cut is one horizon before the end, so that every label is known. Raises SettingsError
     when the history is too short for a single cut.
     """
-    blocks = [block for block in source if block]
-    if not blocks:
-        raise SettingsError("there are no orders to train on; check the file and its mapping")
-    history = read_history(blocks, rules.currency, rules.rates)
     first_ms, last_ms = history.first_ms, history.last_ms
     start = first_ms // DAY_MS * DAY_MS + FIRST_CUT_DAYS * DAY_MS
     cuts = list(range(start, last_ms - horizon_days * DAY_MS + 1, cut_every_days * DAY_MS))

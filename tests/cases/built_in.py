@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.cases.run import Case, left_out, net, said
+from tests.evaluation.shops import subscribers, write
 
 __all__ = ["BUILT_IN"]
 
@@ -63,6 +64,7 @@ _ASK_DATES = "Error: Column date: '03/04/2024' may be 2024-04-03 or 2024-03-04"
 _ASK_SIGN = "Error: Column total: '1.250' may be a thousand or a decimal"
 _ASK_LEVEL = "Error: Column amount: in 2 of 3 orders with several rows it is the same"
 _EVENTS = "Error: orders.csv has a column behavior (pv 2, fav 1, buy 1): these are events"
+_TOO_SHORT = "Error: Half of the customers order every 30 days or less often: a horizon of 28 days"
 _NOBODY = "Error: 30 orders of 30 users: nobody has two."
 
 BUILT_IN = (
@@ -129,8 +131,11 @@ BUILT_IN = (
          "no; yes",
          lambda found: "; ".join("yes" if "SIMULATED" in o.stdout else "no" for o in found),
          build=_text("user,date,total\na,2024-05-01,1\n")),
+    Case("a horizon below the usual gap", [("evaluate", "--orders", "orders.csv")], _TOO_SHORT,
+         _begins(_TOO_SHORT),
+         build=lambda folder: write(folder / "orders.csv", subscribers(90, 40))),
     Case("guests in train",
-         [("train", "--orders", "orders.csv", "--out", "m", "--json", "--horizon-days", "14")],
+         [("train", "--orders", "orders.csv", "--out", "m", "--json", "--horizon-days", "28")],
          "True", lambda found: str(0 < found[0].history["left_out"][0]["rows"]
                                    == found[0].history["rows"] // 2),
          build=_history(guests=True)),

@@ -56,7 +56,7 @@ class Case:
     expected: str
     got: Callable[[list[Outcome]], str]
     prepare: Sequence[str] = ()
-    build: Callable[[Path], None] | None = None
+    build: Callable[[Path], object] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ them). `gifts` is a gift shop as BG/NBD would have it, but for twice the orders 
 heavy-tailed amounts and rates, everybody new. `wholesale` is like the year of a gift wholesaler in
 the UCI data set "Online Retail": it had most of its customers before the year began, many restock
 at a pace of their own, a third come once, it is closed on Saturdays, and autumn is busy.
+`subscribers` pay every 30 days to the minute, beside shoppers of all paces.
 """
 
 from __future__ import annotations
@@ -120,6 +121,27 @@ def wholesale(
                     break
             busy = 1.0 + 1.5 * season * np.exp(-(((t - 300.0) / 45.0) ** 2))
             t += rng.gamma(regularity, gap / regularity) / busy + 0.02
+    return _sorted(user, day, amount)
+
+
+def subscribers(
+    users: int = 240, shoppers: int = 160, days: int = 420, seed: int = 8, cycle_days: float = 30.0
+) -> Orders:
+    """Of the subscribers (the first `users`), 1.5 % leave after each payment."""
+    rng = np.random.default_rng(seed)
+    user, day, amount = [], [], []
+    for u in range(users + shoppers):
+        subscribed = u < users
+        t = rng.uniform(0.0, 2 * cycle_days if subscribed else 120.0)
+        pace, end = rng.gamma(3.0, 8.0) + 5.0, t + rng.exponential(250.0)
+        price = rng.choice([9.99, 19.99, 29.99])
+        while t < (days if subscribed else min(days, end)):
+            user.append(u)
+            day.append(t)
+            amount.append(price if subscribed else rng.gamma(3.0, 12.0) + 5.0)
+            t += cycle_days if subscribed else rng.gamma(2.0, pace / 2.0)
+            if subscribed and rng.random() < 0.015:
+                break
     return _sorted(user, day, amount)
 
 
