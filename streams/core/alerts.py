@@ -1,6 +1,7 @@
 """Churn alerts: when one opens, when it closes, and what it says.
 
-Open: enough data, p_churn >= enter, none open, and the cooldown since the last one is over.
+Open: enough data, p_churn >= enter, none open, the cooldown since the last one is over, and the
+customer is overdue: silent for longer than is usual for them, whatever the model's horizon is.
 Close: the customer ordered; or p_churn < leave; or there is no longer enough data (so long silent
 that the alert is history: the customer has lapsed). Between leave and enter nothing happens, so a
 score that trembles around a threshold raises one alert.
@@ -13,21 +14,26 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.features import FEATURE_NAMES
 from schemas.lives import life_of
 from schemas.messages import AlertMessage, LearnerSnapshot
 from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.config import CoreConfig, Scorer
 from streams.core.erasure import erased_namesakes
+from streams.core.features import DAY_MS
 from streams.core.hashing import stable_id, stable_share
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import TableRows
 from streams.core.times import iso_utc
 
-__all__ = ["ACTIONS", "RULE", "enough_data", "update_alerts"]
+__all__ = ["ACTIONS", "RULE", "enough_data", "overdue", "update_alerts"]
 
 RULE: Final = "churn"
 ACTIONS: Final = {"high": "call or personal offer", "medium": "win-back coupon"}
 DEFAULT_ACTION: Final = "reminder e-mail"
+USUAL_SHARE: Final = 0.75
+"""Of a customer's pauses, so many are usual; the others, such as a holiday, are exceptions."""
+_SILENCE, _MEAN_GAP = map(FEATURE_NAMES.index, ("days_since_order", "gap_mean_days"))
 
 
 def enough_data(
@@ -38,6 +44,28 @@ def enough_data(
     recent = now_ms - c.recent_orders_ms[rows, 0] <= config.active_within_ms
     fit: NDArray[np.bool_] = (c.orders[rows] >= config.min_orders) & recent
     return fit & ~np.isnan(c.p_churn[rows])
+
+
+def overdue(
+    state: ShardState, rows: NDArray[np.int64], x: NDArray[np.float32], ratio: float
+) -> NDArray[np.bool_]:
+    """Which users (rows int64 [k], features x float32 [k, F]) are silent for longer than is usual
+    for them. bool [k].
+
+    The silence is `ratio` times their usual pause or more, and longer than the mean gap, which
+    reasons name as usual. The usual pause is the longest of the shortest three quarters of the
+    pauses between days (UTC) with an order, of the newest GAP_ORDERS orders. Who has no pause yet
+    has nothing to compare with, and counts as overdue.
+    """
+    day = state.columns.recent_orders_ms[rows] // DAY_MS  # 0 where there is no such order
+    pause = np.where(day[:, 1:] > 0, day[:, :-1] - day[:, 1:], 0)
+    pause = np.sort(pause, axis=1)[:, ::-1]  # longest first; 0: none
+    pauses = np.count_nonzero(pause, axis=1)
+    exceptions = pauses - np.ceil(USUAL_SHARE * pauses).astype(np.int64)
+    usual_days = pause[np.arange(len(rows)), exceptions]
+    silence_days, mean_gap_days = x[:, _SILENCE], x[:, _MEAN_GAP]  # NaN: no order, no gap
+    late: NDArray[np.bool_] = silence_days >= ratio * usual_days
+    return late & ~(silence_days <= mean_gap_days)
 
 
 def update_alerts(
@@ -67,6 +95,8 @@ def update_alerts(
         now_ms - c.alert_closed_ms[rows] >= config.alert_cooldown_ms
     )
     opening = np.flatnonzero(~open_ & fit & cooled & (p >= config.alert_enter))
+    late = overdue(state, rows[opening], x[opening], config.alert_overdue_ratio)
+    opening = opening[late]
 
     closed, opened = rows[closing], rows[opening]
     c.at_risk[closed] = False

@@ -187,6 +187,11 @@ class AlertSettings:
 
     enter: float = setting(0.5, "churn probability at which an alert opens", rules.SHARE)
     leave: float = setting(0.35, "churn probability below which an alert closes", rules.SHARE)
+    overdue_ratio: float = setting(
+        1.25,
+        "an alert opens only after so many times the customer's usual pause between orders",
+        rules.between(1.0, 100.0),
+    )
     cooldown_days: float = setting(
         14.0, "days after an alert before the same user can have another", rules.NOT_NEGATIVE
     )

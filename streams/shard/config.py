@@ -27,6 +27,7 @@ def core_config(settings: Settings) -> CoreConfig:
         sweep_interval_ms=int(stream.sweep_interval_seconds * 1000),
         alert_enter=alerts.enter,
         alert_leave=alerts.leave,
+        alert_overdue_ratio=alerts.overdue_ratio,
         alert_cooldown_ms=int(alerts.cooldown_days * _DAY_MS),
         min_orders=alerts.min_orders,
         active_within_ms=int(alerts.active_within_days * _DAY_MS),

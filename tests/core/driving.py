@@ -49,6 +49,7 @@ def config(**changes: Any) -> CoreConfig:
         "sweep_interval_ms": DAY_MS,
         "alert_enter": 0.5,
         "alert_leave": 0.35,
+        "alert_overdue_ratio": 1.0,
         "alert_cooldown_ms": 14 * DAY_MS,
         "min_orders": 2,
         "active_within_ms": 84 * DAY_MS,

@@ -20,7 +20,8 @@ from streams.evaluation import protocol, training
 from streams.evaluation.history import History
 from streams.evaluation.protocol import plan_protocol
 from streams.evaluation.rhythm import HorizonFit, judge_horizon, usual_gap_days
-from tests.core.driving import DAY_MS, T0, bounded
+from tests.core.driving import T0, bounded
+from tests.core.oracle import DAY_MS
 from tests.evaluation.shops import subscribers, weekly, write
 
 Shop = list[list[int]]
@@ -30,7 +31,7 @@ Shop = list[list[int]]
 def gaps(shop: Shop) -> list[float]:
     user = np.repeat(np.arange(len(shop)), [len(days) for days in shop])
     ts_ms = T0 + np.array([day for days in shop for day in days], np.int64) * DAY_MS
-    return usual_gap_days(user, ts_ms).tolist()
+    return list(usual_gap_days(user, ts_ms))
 
 
 def fit(gap_days: list[float], horizon: int = 28, **given: int) -> HorizonFit:

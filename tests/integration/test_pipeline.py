@@ -134,9 +134,10 @@ def test_an_event_is_a_score_and_an_alert_within_a_second_or_so(
     for n in range(6):
         user = f"user-{n}"
         now_ms = time.time_ns() // 1_000_000
-        # nobody is scored on one order; the second one, seen here, raises the alert
-        asyncio.run(send(user, n, now_ms - 60_000))
-        asyncio.run(send(user, n + 100, now_ms))
+        # Nobody is scored on one order. The second one, seen here, raises the alert: a second after
+        # the first, and already a minute ago.
+        asyncio.run(send(user, n, now_ms - 61_000))
+        asyncio.run(send(user, n + 100, now_ms - 60_000))
         started = time.monotonic()
         here.wait(
             "the score",

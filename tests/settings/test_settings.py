@@ -165,7 +165,7 @@ RENAMED = [
         "host", "port", "database", "user", "password", "secure", "ca_file",
     )),
     *(("alerts", f"alert_{name}", name) for name in (
-        "enter", "leave", "cooldown_days", "min_orders", "active_within_days",
+        "enter", "leave", "overdue_ratio", "cooldown_days", "min_orders", "active_within_days",
     )),
     ("model", "learner_publish_seconds", "learner_publish_interval_seconds"),
     ("web", "web_port", "port"),
