@@ -31,8 +31,6 @@ __all__ = ["ACTIONS", "RULE", "enough_data", "overdue", "update_alerts"]
 RULE: Final = "churn"
 ACTIONS: Final = {"high": "call or personal offer", "medium": "win-back coupon"}
 DEFAULT_ACTION: Final = "reminder e-mail"
-USUAL_SHARE: Final = 0.75
-"""Of a customer's pauses, so many are usual; the others, such as a holiday, are exceptions."""
 _SILENCE, _MEAN_GAP = map(FEATURE_NAMES.index, ("days_since_order", "gap_mean_days"))
 
 
@@ -52,17 +50,16 @@ def overdue(
     """Which users (rows int64 [k], features x float32 [k, F]) are silent for longer than is usual
     for them. bool [k].
 
-    The silence is `ratio` times their usual pause or more, and longer than the mean gap, which
-    reasons name as usual. The usual pause is the longest of the shortest three quarters of the
-    pauses between days (UTC) with an order, of the newest GAP_ORDERS orders. Who has no pause yet
-    has nothing to compare with, and counts as overdue.
+    The silence is `ratio` times their usual gap or more, and longer than the mean gap, which
+    reasons name as usual. The usual gap is the median of the gaps between days (UTC) with an order,
+    of the newest GAP_ORDERS orders. Who has no gap yet has nothing to compare with, and counts as
+    overdue.
     """
     day = state.columns.recent_orders_ms[rows] // DAY_MS  # 0 where there is no such order
-    pause = np.where(day[:, 1:] > 0, day[:, :-1] - day[:, 1:], 0)
-    pause = np.sort(pause, axis=1)[:, ::-1]  # longest first; 0: none
-    pauses = np.count_nonzero(pause, axis=1)
-    exceptions = pauses - np.ceil(USUAL_SHARE * pauses).astype(np.int64)
-    usual_days = pause[np.arange(len(rows)), exceptions]
+    gap = np.where(day[:, 1:] > 0, day[:, :-1] - day[:, 1:], 0)
+    gap = np.sort(gap, axis=1)[:, ::-1]  # longest first; 0: none, and the last one is
+    gaps, each = np.count_nonzero(gap, axis=1), np.arange(len(rows))
+    usual_days = (gap[each, (gaps - 1) // 2] + gap[each, gaps // 2]) / 2.0
     silence_days, mean_gap_days = x[:, _SILENCE], x[:, _MEAN_GAP]  # NaN: no order, no gap
     late: NDArray[np.bool_] = silence_days >= ratio * usual_days
     return late & ~(silence_days <= mean_gap_days)

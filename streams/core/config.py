@@ -84,7 +84,7 @@ class CoreConfig:
     alert_leave: float
     alert_cooldown_ms: int
     alert_overdue_ratio: float
-    """So many times their usual pause customers are silent before an alert."""
+    """So many times their usual gap customers are silent before an alert."""
     min_orders: int
     active_within_ms: int
     """Enough data for an alert: so many orders, the last one not longer ago than this."""

@@ -84,6 +84,8 @@ class ReplayedShard:
         self.steps = 0
         self.refused: Counter[str] = Counter()
         """Records that can't be used, by reason."""
+        self.raised: list[tuple[str, int]] = []
+        """User and time (ms since 1970 UTC) of each alert that was raised."""
         self._drifts: dict[str, Drift] = {}
         self._records = records
         self._config = config
@@ -150,6 +152,11 @@ class ReplayedShard:
         outputs = step(self.state, plan, (Records.empty(), taken), self._config, self._scorer)
         self.steps += 1
         self.refused.update(letter.reason for letter in outputs.dead_letters)
+        self.raised += [
+            (alert.user_id, self.state.meta.clock_ms)
+            for alert in outputs.alerts
+            if alert.state == "open"
+        ]
         if self.learner is not None and outputs.examples:
             for example in outputs.examples:
                 self.learner.learn(example)

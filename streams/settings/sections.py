@@ -189,7 +189,7 @@ class AlertSettings:
     leave: float = setting(0.35, "churn probability below which an alert closes", rules.SHARE)
     overdue_ratio: float = setting(
         1.25,
-        "an alert opens only after so many times the customer's usual pause between orders",
+        "an alert opens only after so many times the customer's usual days between orders",
         rules.between(1.0, 100.0),
     )
     cooldown_days: float = setting(
