@@ -35,6 +35,7 @@ Worlds = Callable[..., World]
 DAY_MS = 86_400_000
 LONG_SECONDS = 120  # for thousands of records, on a machine that has other work
 GONE = "u0"  # with `skew`, the busiest user
+PAUSED = "u6"  # busy, but overdue at times: of the busiest there is no alert
 ALSO = "u1"
 PERSONAL_TABLES = (
     "score_history", "latest_scores", "alerts", "segment_changes", "matured_predictions",
@@ -256,7 +257,7 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
         privacy_pseudonym_key=KEY, alerts_enter=1e-9, alerts_leave=0.0, model_score_sample_share=0.5
     )
     known = Pseudonyms(Secret(KEY))
-    gone = known.user(GONE)
+    gone = known.user(PAUSED)
     worker = here.worker()
     source = traffic(2_000, seed=36)
     past = here.produce(source)
@@ -267,26 +268,26 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
     rows["dead_letters"] = f"SELECT count() FROM dead_letters FINAL WHERE record_key = '{gone}'"
     before = {table: here.one(query) for table, query in rows.items()}
     assert all(count for table, count in before.items() if table != "matured_predictions"), before
-    assert here.one(f"SELECT count() FROM score_history WHERE user_id = '{GONE}'") == 0
+    assert here.one(f"SELECT count() FROM score_history WHERE user_id = '{PAUSED}'") == 0
 
     # Without the workers' key nobody would be found: that must not look like success.
     for key in ("", "another-key-another-key-another-key"):
         wrong = Command(
-            here, "erase", GONE, "--yes", "--json", environ={"PRIVACY_PSEUDONYM_KEY": key}
+            here, "erase", PAUSED, "--yes", "--json", environ={"PRIVACY_PSEUDONYM_KEY": key}
         )
         status, message = wrong.failed()
         assert status == 2, message
         assert known.key_id in message
         assert "TIDELINE_PRIVACY_PSEUDONYM_KEY" in message
-        assert GONE not in message
+        assert PAUSED not in message
     assert {table: here.one(query) for table, query in rows.items()} == before
 
-    status, report = erase(here, GONE).done()
+    status, report = erase(here, PAUSED).done()
     assert (status, report["outcome"], report["shards_found"]) == (0, "erased", 1)
     assert report["rows_deleted"].keys() == before.keys()
     assert all(report["rows_deleted"][table] >= count for table, count in before.items())
     assert {here.one(query) for query in rows.values()} == {0}
-    assert left(here, GONE) == []
+    assert left(here, PAUSED) == []
     others = here.one("SELECT uniqExact(user_id) FROM latest_scores")
     assert others > 50  # everybody else is there still
     person = here.one("SELECT person FROM erasures FINAL")
@@ -297,8 +298,8 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
     more = here.produce(traffic(400, seed=37, start_ms=source.start_ms + 31 * DAY_MS))
     here.wait_accepted(past.records + more.records, LONG_SECONDS)
     assert here.one(rows["latest_scores"]) > 0
-    assert left(here, GONE) == []
-    status, report = erase(here, GONE).done()
+    assert left(here, PAUSED) == []
+    status, report = erase(here, PAUSED).done()
     assert (status, report["outcome"]) == (0, "erased")
     assert worker.stop()[0] == 0
     assert {here.one(query) for query in rows.values()} == {0}
