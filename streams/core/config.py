@@ -97,4 +97,4 @@ class CoreConfig:
     """How producers choose a key's partition; None: that is not checked."""
     misplaced: Literal["refuse", "dead_letter"] = "refuse"
     """What happens to a record in another partition: the shard stops before it, or it becomes a
-    dead letter."""
+    dead letter. A step that has one makes it a dead letter in any case."""

@@ -173,8 +173,10 @@ def _decoded(
     state: ShardState, plan: Plan, records: Records, source: int, config: CoreConfig
 ) -> Events:
     rules, clock_ms = config.decode, plan.clock_ms
-    if config.partitioner is None or config.misplaced == "refuse":  # the shard has checked them
+    if config.partitioner is None:
         return decode(records, source, rules, clock_ms)
+    # Also where a shard refuses misplaced records: the journal may hold a step that another setting
+    # took, and its replay must set aside what was set aside then.
     return decode_ours(records, source, rules, clock_ms, state.meta.shard, config.partitioner)
 
 

@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from click.testing import CliRunner, Result
 from clickhouse_driver import Client
 from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
 from models.registry import ScorerStore, artifact_place
 from schemas.errors import BrokerUnavailable, FatalError, TidelineError
 from schemas.features import FEATURE_NAMES
+from streams.cli import tideline
 from streams.clickhouse import migrations
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
 from streams.core.state import snapshot
@@ -28,6 +30,7 @@ from streams.kafka.access import kafka_access
 from streams.kafka.admin import connect as connect_admin
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import create_missing
+from streams.lag import monitor
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail, wait_until
 from streams.replay.producer import ProduceSummary, produce
 from streams.replay.target import InputTopics
@@ -105,6 +108,11 @@ class Worker:
     def kill(self) -> None:
         """SIGKILL."""
         self._child.kill()
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs."""
+        return None if self._child._popen is None else self._child._popen.poll()
 
     def send(self, which: signal.Signals) -> None:
         assert self._child.pid is not None
@@ -262,6 +270,11 @@ class World:
             held = [f"{w.name}: {w.shards}\n{tail(w.log_path, 15)}" for w in expected]
             raise AssertionError("the shards are not shared:\n" + "\n".join(held))
 
+    def command(self, *words: str) -> Result:
+        """Run `tideline WORDS` here, with the settings of all its processes."""
+        environ = as_environ(self.settings)
+        return CliRunner().invoke(tideline, words, env=environ, prog_name="tideline")
+
     # -- input
 
     @property
@@ -348,6 +361,20 @@ class World:
         names = ("accepted", "scored", "duplicates", "late", "dead_letters")
         sums = self.sql(f"SELECT {', '.join(f'sum({n})' for n in names)} FROM ledger")[0]
         return dict(zip(names, map(int, sums), strict=True))
+
+    @property
+    def uncommitted_offsets(self) -> int:
+        """How many offsets of the inputs the workers have yet to commit, markers included; raises
+        OSError while the broker doesn't say."""
+        report = monitor.poll_once(self.settings)
+        group = report.groups[0]
+        if group.status == "unknown":
+            raise ConnectionError("; ".join(report.problems))
+        return sum((p.log_end or 0) - (p.committed or 0) for p in group.partitions)
+
+    def wait_committed(self) -> None:
+        """Wait until the workers have committed all that the inputs hold."""
+        self.wait("all offsets committed", lambda: self.uncommitted_offsets == 0)
 
     def check_views(self) -> None:
         """One row each in every view that people read."""

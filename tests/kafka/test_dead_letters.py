@@ -1,18 +1,26 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from kafka.consumer.fetcher import ConsumerRecord
 
 from schemas.messages import DeadLetter
+from streams.core.partitioning import PartitionerName, partitions_of_keys
 from streams.kafka import dead_letters
-from streams.kafka.dead_letters import count_by_reason, not_replayable, read, replay
+from streams.kafka.dead_letters import (
+    count_by_reason,
+    not_replayable,
+    origin,
+    read,
+    replay,
+    topic_records,
+)
 from streams.kafka.topics import create_missing
-from streams.settings import Settings
+from streams.settings import Settings, override
 
 if TYPE_CHECKING:
     from tests.local_broker import Cli
@@ -33,7 +41,7 @@ def letter(settings: Settings, offset: int, reason: str, size: int = len(PAYLOAD
         reason=reason,
         detail="for the test",
         recorded_at_ms=1_700_000_000_000,
-        key=b"user-1",
+        key=b"user-3",  # of partition 1
         payload=PAYLOAD,
         payload_bytes=size,
     )
@@ -104,7 +112,7 @@ def test_replay_sends_only_with_yes_and_restores_key_payload_and_partition(
     done = cli("dlq", "replay", "--yes", "--reason", "invalid_json", "--json", settings=letters)
     assert json.loads(done.stdout) == {"replayable": 2, "not_replayable": 0, "sent": 2}
     sent = records(letters)
-    assert [(r.key, r.value, r.partition) for r in sent] == [(b"user-1", PAYLOAD, 1)] * 2
+    assert [(r.key, r.value, r.partition) for r in sent] == [(b"user-3", PAYLOAD, 1)] * 2
     origins = {dict(r.headers)["tideline-replay-of"] for r in sent}
     orders = letters.kafka.orders_topic
     assert origins == {f"{orders}/1/7".encode(), f"{orders}/1/8".encode()}
@@ -165,11 +173,32 @@ def test_an_empty_topic_and_a_filter_without_matches(settings: Settings, cli: Cl
     assert cli("dlq", "replay", "--yes", "--dry-run", settings=settings).exit_code == 2
 
 
+@pytest.mark.kafka
+@pytest.mark.parametrize("partitioner", ["murmur2", "crc32", "unchecked"])
+def test_a_letter_goes_to_the_partition_that_its_key_belongs_to(
+    settings: Settings, partitioner: str
+) -> None:
+    """Where a letter was found says nothing, if its key did not belong there. A letter without a
+    key, and any if partitions are not checked, goes where it was."""
+    here = override(settings, kafka_partitioner=partitioner)
+    create_missing(here)
+    keys = [f"user-{n}".encode() for n in range(20)]
+    wrong = msgspec.structs.replace(letter(here, 0, "wrong_partition"), payload=b"{}")
+    found = [
+        msgspec.structs.replace(wrong, offset=n, key=key, partition=n % 2, payload_bytes=2)
+        for n, key in enumerate([*keys, None, None])
+    ]
+    assert replay(here, found) == len(found)
+    sent = {(r.key, dict(r.headers)["tideline-replay-of"]): r.partition for r in records(here)}
+    there = [sent[each.key, origin(each).encode()] for each in found]
+    stays = [n % 2 for n in range(len(found))]
+    if partitioner == "unchecked":
+        assert there == stays
+        return
+    belongs = partitions_of_keys(keys, cast(PartitionerName, partitioner), 2).tolist()
+    assert there == [*belongs, *stays[len(keys) :]]
+    assert belongs != stays[: len(keys)]
+
+
 def records(settings: Settings) -> list[ConsumerRecord]:
-    consumer = KafkaConsumer(bootstrap_servers=settings.kafka.broker_url, enable_auto_commit=False)
-    partitions = [TopicPartition(settings.kafka.orders_topic, n) for n in (0, 1)]
-    consumer.assign(partitions)
-    consumer.seek_to_beginning(*partitions)
-    found = [r for batch in consumer.poll(timeout_ms=400).values() for r in batch]
-    consumer.close()
-    return found
+    return list(topic_records(settings, settings.kafka.orders_topic))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -116,15 +117,19 @@ def test_an_engine_that_is_given_an_added_partition_says_so_and_starts_nothing()
     asyncio.run(go())
 
 
-def test_misplaced_records_become_dead_letters_and_the_customers_stay_in_one_shard() -> None:
-    """Two shards see what a murmur2 and a crc32 producer wrote: nobody is in both."""
+@pytest.mark.parametrize("misplaced", ["dead_letter", "refuse"])
+def test_misplaced_records_become_dead_letters_and_the_customers_stay_in_one_shard(
+    misplaced: Literal["dead_letter", "refuse"],
+) -> None:
+    """Four shards see what a murmur2 and a crc32 producer wrote: nobody is in two. A step with such
+    records is taken where they are refused, too: in a replay, when the setting was changed."""
     users = [f"P{i}" for i in range(40)]
     by_murmur2 = partitions_of_keys([u.encode() for u in users], "murmur2", 4)
     by_crc32 = partitions_of_keys([u.encode() for u in users], "crc32", 4)
     seen: list[set[str]] = []
     letters = 0
     for shard in range(4):
-        driver = Driver(config(partitioner=MURMUR2, misplaced="dead_letter"))
+        driver = Driver(config(partitioner=MURMUR2, misplaced=misplaced))
         driver.state.meta.shard = shard
         orders = [order(u, T0) for u, n in zip(users, by_murmur2, strict=True) if n == shard]
         clicks = [click(u, T0) for u, n in zip(users, by_crc32, strict=True) if n == shard]

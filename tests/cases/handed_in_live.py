@@ -1,0 +1,139 @@
+"""The right answers for handed-in cases about traffic. A new one: a function, and a line in `LIVE`.
+
+Each case's own `CASE.md` says what it is about. `LATER` names those that are another piece of work.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.cases.live import LiveCase, Shop
+from tests.integration.producers import accept_any_timestamp, order
+
+__all__ = ["LATER", "LIVE"]
+
+HOUR_MS = 3_600_000
+LATER = {
+    "20-history-after-live-traffic": "taking in a history beside live traffic is a later piece of "
+    "work",
+}
+
+
+def _fast_clock(shop: Shop) -> str:
+    here, orders, sent = shop.world, shop.world.inputs.orders, 0
+    accept_any_timestamp(here, orders)
+    found = []
+    for batches in (("one", "bad", "two"), ("three",)):  # and a restart
+        worker = shop.work()
+        for batch in batches:
+            sent += shop.send(shop.run("events.py", batch))
+            here.wait_accepted(sent)
+        found.append(shop.figures("scored", "late", "dead_letters"))
+        if "WARNING" not in worker.log and "future_timestamp" not in worker.log:
+            found.append("no word in the log")
+        worker.stop()
+    letters = json.loads(here.command("dlq", "list", "--json").stdout)
+    return f"{'; '.join(found)}; {', '.join(each['reason'] for each in letters)}"
+
+
+def _another_partitioner(shop: Shop) -> str:
+    here, clicks = shop.world, shop.world.inputs.clickstream
+    first = shop.work()
+    sent = shop.send(shop.run("orders.py"))
+    here.wait_accepted(sent)
+    shop.run("clicks.py")
+    here.wait("the worker stops", lambda: first.exit_status is not None)
+    last = first.log.strip().splitlines()[-1]
+    names = (rf"{clicks}/\d+, offset \d+", "crc32", "murmur2_random", "MISPLACED=dead_letter")
+    missing = [name for name in names if re.search(name, last) is None]
+    told = f"it names neither {missing}: {last}" if missing else "it names place and remedy"
+    shop.work(kafka_misplaced="dead_letter")
+    here.wait_accepted(sent := 2 * sent)
+    replayed: dict[str, Any] = json.loads(
+        here.command("dlq", "replay", "--reason", "wrong_partition", "--yes", "--json").stdout
+    )
+    here.wait_accepted(sent + replayed["sent"])
+    customers, whole, apart = here.sql(
+        "SELECT count(), countIf(lifetime_orders = 3), (SELECT countIf(shards > 1) FROM "
+        "(SELECT uniq(shard) AS shards FROM score_history GROUP BY user_id)) FROM scores_live"
+    )[0]
+    return (
+        f"the worker ends with {first.exit_status}, {told}; {replayed['sent']} letters replayed; "
+        f"{whole} of {customers} customers have 3 orders, {apart} are in two shards; "
+        f"{shop.figures('late')}"
+    )
+
+
+def _aborted(shop: Shop) -> str:
+    here, found = shop.world, []
+    for _ in range(2):  # and a restart
+        worker = shop.work()
+        shop.run("tx.py")
+        here.wait_committed()
+        orders = here.sql("SELECT user_id, lifetime_orders FROM scores_live ORDER BY user_id")
+        told = ", ".join(f"{user} {n}" for user, n in orders)
+        found.append(f"{told}: {shop.figures('accepted', 'scored', 'duplicates')}")
+        worker.stop()
+    return "; ".join(found)
+
+
+def _order_twice(shop: Shop) -> str:
+    here, now_ms = shop.world, time.time_ns() // 1_000_000
+    earlier_ms = now_ms // 1000 * 1000 - 2 * HOUR_MS
+    shop.work()
+    webhook = (shop.folder / "webhook.jsonl").read_text().replace("NOW", str(now_ms))
+    # The order of the export, as the live producer sent it: its time has milliseconds, too, so the
+    # export amends it.
+    live = order("u2", "1002", earlier_ms + 250, "evt-1", amount=50.0)
+    record = {"topic": here.inputs.orders, "key": "u2", "value": live}
+    here.wait_accepted(sent := shop.send(webhook + json.dumps(record)))
+    export = shop.folder / "backfill.csv"
+    earlier = datetime.fromtimestamp(earlier_ms // 1000, UTC).isoformat()
+    export.write_text(export.read_text().replace("TWO_HOURS_AGO", earlier))
+    replayed = here.command("replay", str(export), "--json")
+    if replayed.exit_code:
+        return f"the export is refused: {replayed.stderr}"
+    here.wait_accepted(sent + 1)
+    orders = here.sql("SELECT user_id, lifetime_orders FROM scores_live ORDER BY user_id")
+    told = ", ".join(f"{user} {n}" for user, n in orders)
+    return f"{told}: {shop.figures('scored', 'duplicates')}"
+
+
+def _cancelled(shop: Shop) -> str:
+    here, now_ms = shop.world, time.time_ns() // 1_000_000
+    shop.work()
+    here.wait_accepted(shop.send(shop.run("events.py")))
+    base, cancel = here.sql(
+        "SELECT lifetime_orders, round(p_churn, 3), round(expected_spend, 1), value_tier, "
+        f"lifecycle, round(({now_ms} - toUnixTimestamp64Milli(last_order_at)) / 86400000) "
+        "FROM scores_live ORDER BY user_id"
+    )
+    if base != cancel:
+        return f"base {base}, cancel {cancel}"
+    orders, *_, days = base
+    return f"the same: {orders} orders, the last one {days:.0f} days ago; {shop.figures('late')}"
+
+
+_BY_HAND = "its script names the partition by hand: run with TIDELINE_KAFKA_PARTITIONER=unchecked"
+_UNCHECKED = {"kafka_partitioner": "unchecked"}
+LIVE = (
+    LiveCase("16-one-fast-clock", "fut",
+             "20 scored, 0 late, 1 dead_letters, balanced; 30 scored, 0 late, 1 dead_letters, "
+             "balanced; future_timestamp", _fast_clock, _UNCHECKED, note=_BY_HAND),
+    LiveCase("17-another-partitioner", "part",
+             "the worker ends with 1, it names place and remedy; 90 letters replayed; 40 of 40 "
+             "customers have 3 orders, 0 are in two shards; 0 late, balanced",
+             _another_partitioner, needs="confluent_kafka"),
+    LiveCase("18-aborted-transactions", "tx",
+             "committed 2: 2 accepted, 2 scored, 0 duplicates, balanced; "
+             "committed 2: 4 accepted, 2 scored, 2 duplicates, balanced", _aborted, _UNCHECKED,
+             needs="confluent_kafka", note=_BY_HAND),
+    LiveCase("22-one-order-twice", "dup",
+             "u1 1, u2 1: 3 scored, 2 duplicates, balanced", _order_twice),
+    LiveCase("23-cancelled-orders-count", "can",
+             "the same: 3 orders, the last one 20 days ago; 0 late, balanced", _cancelled),
+)  # fmt: skip
