@@ -34,7 +34,7 @@ demo: $(READY) ## See it all run on this machine; BROKER=kafka for Apache Kafka
 test: $(READY) ## Run all tests; ARGS="-k windows" for some, AT_ONCE=0 one after the other
 	@$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal $(ARGS)
 
-cases: $(READY) ## What shops export, and what is read of it; CASES=DIRECTORY for cases in files
+cases: $(READY) ## What shops export, and what is read of it; CASES=DIRECTORY adds their traffic
 	@$(BIN)/python -m tests.cases $(CASES) $(ARGS)
 
 # Each process of drills has a broker of its own. More of them disturb each other's recovery times.

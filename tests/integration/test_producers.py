@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from streams.core.hashing import key_pseudonym
 from streams.core.partitioning import PartitionerName, partitions_of_keys
 from streams.local.clickhouse import ChdbServer
 from streams.local.kafka import ApacheKafka
@@ -113,7 +114,7 @@ def test_an_event_of_a_fast_clock_is_set_aside_and_the_shard_goes_on(shop: Shop)
     accept_any_timestamp(shop.here, shop.orders)
     *good, bad = users_of(1, 11, "clock")
     ahead = now_ms() + 400 * DAY_MS
-    shop.work()
+    worker = shop.work()
     for number in range(3):
         if number == 2:  # a restart changes nothing
             shop.stop()
@@ -124,6 +125,9 @@ def test_an_event_of_a_fast_clock_is_set_aside_and_the_shard_goes_on(shop: Shop)
         if number == 0:
             fast = Record(shop.orders, bad, order(bad, bad, ahead), timestamp_ms=ahead)
             assert shop.take_in([fast]) == {"accepted": 1, "dead_letters": 1}
+            assert f"{shop.orders}/1: 1 dead letters (future_timestamp)" in worker.log
+            assert key_pseudonym(bad.encode()) in worker.log
+            assert bad not in worker.log
     assert shop.lifetime_orders([bad]) == {}
     letters = json.loads(shop.here.command("dlq", "list", "--json").stdout)
     assert [(x["topic"], x["letters"]) for x in letters if x["reason"] == "future_timestamp"] == [
