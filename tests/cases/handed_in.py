@@ -36,7 +36,8 @@ def _own_words(outcomes: list[Outcome]) -> str:
 
 
 def _each_in_own_words(outcomes: list[Outcome]) -> str:
-    return "; ".join(_own_words([outcome]) for outcome in outcomes)
+    # a warning before it may hold the name of an error
+    return "; ".join(said([outcome]).rsplit("Error: ", 1)[-1] for outcome in outcomes)
 
 
 def _mapping_and_read(outcomes: list[Outcome]) -> str:
