@@ -109,8 +109,8 @@ def _cancelled(shop: Shop) -> str:
     shop.work()
     here.wait_accepted(shop.send(shop.run("events.py")))
     base, cancel = here.sql(
-        "SELECT lifetime_orders, round(p_churn, 3), round(expected_spend, 1), value_tier, "
-        f"lifecycle, round(({now_ms} - toUnixTimestamp64Milli(last_order_at)) / 86400000) "
+        "SELECT lifetime_orders, round(p_churn, 3), round(expected_spend, 1), "
+        f"round(({now_ms} - toUnixTimestamp64Milli(last_order_at)) / 86400000) "
         "FROM scores_live ORDER BY user_id"
     )
     if base != cancel:

@@ -269,7 +269,8 @@ def test_an_order_counts_once_however_often_it_is_delivered_or_exported(
 
 
 def test_who_cancels_has_the_figures_of_one_who_never_ordered_that(shop: Shop) -> None:
-    """Whether the cancellation comes after its order or before it."""
+    """Whether the cancellation comes after its order or before it. (The value tier is by rank among
+    a shard's scored customers, who are others in each shard here.)"""
     shop.work()
     now, users = now_ms(), ("base", "cancels", "cancels-early")
     kept = [shop.order(u, f"{u}{d}", now - d * DAY_MS) for u in users for d in (60, 40, 20)]
@@ -288,8 +289,8 @@ def test_who_cancels_has_the_figures_of_one_who_never_ordered_that(shop: Shop) -
     sent = [record for pair in pairs for record in pair]
     assert shop.take_in(sent) == {"accepted": 12, "scored": 12}
     found = shop.here.sql(
-        "SELECT lifetime_orders, round(p_churn, 3), round(expected_spend, 1), value_tier, "
-        "lifecycle, last_order_at FROM scores_live WHERE user_id IN "
+        "SELECT lifetime_orders, round(p_churn, 3), round(expected_spend, 1), lifecycle, "
+        "last_order_at FROM scores_live WHERE user_id IN "
         f"{users} ORDER BY user_id"
     )
     assert found == [found[0]] * 3
