@@ -119,6 +119,34 @@ def _cancelled(shop: Shop) -> str:
     return f"the same: {orders} orders, the last one {days:.0f} days ago; {shop.figures('late')}"
 
 
+def _started_over(shop: Shop) -> str:
+    """Once with few batches before, and once with a life's worth of them."""
+    here, names, at_ms = shop.world, shop.world.settings.topic_names, time.time_ns() // 1_000_000
+    found = []
+
+    def sends(n: int) -> int:
+        value = order("N001", f"a-{n}", at_ms - 1_000 + n)
+        return shop.send(json.dumps({"topic": here.inputs.orders, "key": "N001", "value": value}))
+
+    worker = shop.work()
+    here.wait_accepted(sent := sends(0))
+    worker.stop()
+    here.sql(
+        "INSERT INTO score_history SELECT * REPLACE (seq + 500000 AS seq) FROM score_history FINAL"
+    )
+    for _ in range(2):
+        here.recreate([names.checkpoints, names.journal])
+        accepted = here.accepted
+        worker = shop.work()
+        here.wait_accepted(accepted + sent + sends(sent))
+        sent += 1
+        worker.stop()
+        orders = here.one("SELECT lifetime_orders FROM scores_live WHERE user_id = 'N001'")
+        in_ledger = here.one("SELECT sum(accepted) FROM ledger")
+        found.append(f"{orders} orders, {in_ledger} records since, {shop.figures('late')}")
+    return "; ".join(found)
+
+
 _BY_HAND = "its script names the partition by hand: run with TIDELINE_KAFKA_PARTITIONER=unchecked"
 _UNCHECKED = {"kafka_partitioner": "unchecked"}
 LIVE = (
@@ -138,4 +166,7 @@ LIVE = (
              "u1 1, u2 1: 3 scored, 2 duplicates, balanced", _order_twice),
     LiveCase("23-cancelled-orders-count", "can",
              "the same: 3 orders, the last one 20 days ago; 0 late, balanced", _cancelled),
+    LiveCase("26-start-anew-keeps-old-scores", "boot2",
+             "2 orders, 2 records since, 0 late, balanced; 3 orders, 3 records since, 0 late, "
+             "balanced", _started_over),
 )  # fmt: skip
