@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from confluent_kafka import Producer
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from streams.kafka.access import kafka_access
@@ -15,7 +16,7 @@ from streams.kafka.admin import connect
 from tests.awaiting import awaited
 from tests.integration.world import World
 
-__all__ = ["Record", "accept_any_timestamp", "order", "send", "transactions"]
+__all__ = ["Record", "accept_any_timestamp", "order", "send", "send_by_librdkafka", "transactions"]
 
 _FOR_EVER = 2**63 - 1
 
@@ -59,6 +60,28 @@ def send(here: World, records: Iterable[Record]) -> list[tuple[int, int]]:
             return [(place.partition, place.offset) for place in places]
 
     return awaited(go())
+
+
+def send_by_librdkafka(
+    here: World, records: Iterable[Record], **settings: Any
+) -> list[tuple[int, int]]:
+    """Send all as librdkafka does, with its own partitioner unless `settings` name another (with _
+    for . in their names); the (partition, offset) of each, in no order."""
+    producer = Producer(
+        {"bootstrap.servers": here.settings.kafka.broker_url}
+        | {name.replace("_", "."): value for name, value in settings.items()}
+    )
+    places: list[tuple[int, int]] = []
+
+    def landed(error: Any, message: Any) -> None:
+        assert error is None, error
+        places.append((message.partition(), message.offset()))
+
+    for each in records:
+        value = json.dumps(each.value).encode()
+        producer.produce(each.topic, value, each.key.encode(), on_delivery=landed)
+    assert producer.flush(60) == 0
+    return places
 
 
 def transactions(here: World, names: Iterable[str], script: Callable[..., Awaitable[None]]) -> None:

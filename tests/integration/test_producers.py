@@ -21,7 +21,14 @@ from streams.core.hashing import key_pseudonym
 from streams.core.partitioning import PartitionerName, partitions_of_keys
 from streams.local.clickhouse import ChdbServer
 from streams.local.kafka import ApacheKafka
-from tests.integration.producers import Record, accept_any_timestamp, order, send, transactions
+from tests.integration.producers import (
+    Record,
+    accept_any_timestamp,
+    order,
+    send,
+    send_by_librdkafka,
+    transactions,
+)
 from tests.integration.world import Worker, World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
@@ -196,21 +203,22 @@ def test_keys_in_other_partitions_stop_the_worker_or_are_set_aside_and_sent_agai
     assert shop.take_in(placed) == {"accepted": 120, "scored": 120}
 
     before = shop.here.ledger()
-    chosen = partitions(users, "crc32")
-    views = [
-        Record(
+    views = {
+        user: Record(
             shop.clicks, user,
             {"event_id": f"c{user}", "user_id": user, "type": "view", "ts": old, "item_id": "x"},
-            partition=partition,
         )
-        for user, partition in zip(users, chosen, strict=True)
-    ]  # fmt: skip
-    places = send(shop.here, views)
-    strays = [
-        place
-        for place, right in zip(places, partitions(users), strict=True)
-        if place[0] != right
-    ]  # fmt: skip
+        for user in users
+    }  # fmt: skip
+    right = dict(zip(users, partitions(users), strict=True))
+    by_crc32 = dict(zip(users, partitions(users, "crc32"), strict=True))
+    wrong = [user for user in users if right[user] != by_crc32[user]]
+    strays = send_by_librdkafka(shop.here, (views[user] for user in wrong))
+    placed_right = [views[user] for user in users if user not in wrong]
+    assert sorted(p for p, _ in strays) == sorted(by_crc32[user] for user in wrong)
+    # What the documentation says sets that producer right.
+    others = send_by_librdkafka(shop.here, placed_right, partitioner="murmur2_random")
+    assert sorted(p for p, _ in others) == sorted(right[u] for u in users if u not in wrong)
     worker = shop.work()
     shop.here.wait("the worker ends", lambda: worker.exit_status is not None)
     assert worker.exit_status == 1
