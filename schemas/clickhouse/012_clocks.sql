@@ -14,7 +14,7 @@ COMMENT 'Producers whose clock is fast: events refused within a day for being fr
 AS
 SELECT
     topic, partition, count() AS events, argMax(offset, recorded_at) AS offset,
-    lower(substring(hex(SHA256(concat('tideline log', char(0), argMax(record_key, recorded_at)))), 1, 12)) AS customer,
+    lower(substring(hex(SHA256(concat('tideline log', unhex('00'), argMax(record_key, recorded_at)))), 1, 12)) AS customer,
     max(dateDiff('second', inserted_at, recorded_at)) AS ahead_seconds
 FROM dead_letters FINAL
 WHERE reason = 'future_timestamp' AND inserted_at > now() - 86400
@@ -23,13 +23,11 @@ GROUP BY topic, partition;
 CREATE VIEW IF NOT EXISTS worker_clocks
 (
     shard        UInt16 COMMENT 'Kafka partition',
-    lead_seconds Float64 COMMENT 'How far the clock of its batches was ahead of their arrival here at most, within an hour; a batch takes a second or so to arrive, so it is a little below 0'
+    lead_seconds Int64 COMMENT 'How far the clock of its batches was ahead of their arrival here at most, within an hour; a batch takes a second or so to arrive, so it is a little below 0'
 )
 COMMENT 'How the clocks of the workers'' batches compare with the clock of this server'
 AS
-SELECT
-    shard,
-    max(toUnixTimestamp64Milli(clock) - toUnixTimestamp64Milli(inserted_at)) / 1000 AS lead_seconds
+SELECT shard, max(dateDiff('second', inserted_at, clock)) AS lead_seconds
 FROM batches
 WHERE inserted_at > now() - 3600
 GROUP BY shard;

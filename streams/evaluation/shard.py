@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -88,7 +89,7 @@ class ReplayedShard:
         """User and time (ms since 1970 UTC) of each alert that was raised."""
         self._drifts: dict[str, Drift] = {}
         self._records = records
-        self._config = config
+        self._config = replace(config, partitioner=None)  # everybody is in this one shard
         self._batch = batch_records
         self._scorer: _Unscored | _Quiet = _Unscored(horizon_days, config.min_orders)
         self._snapshot: LearnerSnapshot | None = None

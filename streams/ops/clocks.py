@@ -44,7 +44,7 @@ class Worker:
     """How far the newest batches of a shard are ahead of ClickHouse's clock (negative: behind)."""
 
     shard: int
-    lead_seconds: float
+    lead_seconds: int
 
 
 def producers(found: Iterable[Fast], max_future_seconds: float) -> Iterator[Verdict]:

@@ -113,7 +113,8 @@ class _Core:
         from streams.shard.config import core_config  # noqa: PLC0415
 
         compile_kernels()
-        self.config = core_config(settings)
+        # As many shards as are measured, whatever the settings say.
+        self.config = replace(core_config(settings), partitioner=None)
         self.scorer: Any = _Anyone(scorer, len(FEATURES) - known, len(WINDOWS))
         self.states = [ShardState(shard, len(FEATURE_NAMES)) for shard in range(self.partitions)]
         self._partitioner = KeyAssigner(self.partitions)

@@ -47,7 +47,11 @@ class _Steps:
 
     def __init__(self) -> None:
         compile_kernels()
-        settings = load({"TIDELINE_MODEL_SHOP_MIN_DAYS": "0"}, None)
+        environ = {
+            "TIDELINE_MODEL_SHOP_MIN_DAYS": "0",
+            "TIDELINE_KAFKA_PARTITIONER": "unchecked",  # one shard has everybody
+        }
+        settings = load(environ, None)
         self._config = core_config(settings)
         self._scorer = ScorerStore(
             artifact_directory(settings.model.artifact), settings.stream.currency

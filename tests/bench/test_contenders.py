@@ -128,7 +128,8 @@ def test_the_meter_stops_when_its_time_is_up(tmp_path: Path) -> None:
 
 def after(layer: str) -> ShardState:
     """A state after a history and some load, worked on up to a layer."""
-    settings = load({"TIDELINE_MODEL_SHOP_MIN_DAYS": "0"}, None)
+    environ = {"TIDELINE_MODEL_SHOP_MIN_DAYS": "0", "TIDELINE_KAFKA_PARTITIONER": "unchecked"}
+    settings = load(environ, None)
     scorer = ScorerStore(artifact_directory(settings.model.artifact), "USD").get("")
     work = work_of(layer, core_config(settings), scorer, snapshot_of(scorer))
     state = ShardState(0, len(FEATURE_NAMES))
