@@ -33,6 +33,8 @@ class Export:
     note: str = ""
     without: tuple[str, ...] = ()
     """Fields that no usual name may fill: the export has no such column."""
+    local_times: bool = False
+    """Whether it writes times as the shop's clock shows them."""
 
 
 EXPORTS: Final = (
@@ -101,14 +103,14 @@ EXPORTS: Final = (
         ),
         {
             "user": ("customerid", "customerreferenceid", "customername"),
-            "timestamp": ("date",), "clock": ("time",),
+            "timestamp": ("date",), "clock": ("time",), "zone": ("timezone",),
             "order": ("transactionid", "paymentid"),
             "amount": ("totalcollected", "netsales"), "quantity": ("qty", "quantity", "count"),
             "item": ("sku", "item"), "name": ("item",), "category": ("category",),
             "discount": ("discounts",), "refund": ("partialrefunds",), "kind": ("eventtype",),
         },
-        note="Square writes local times: name their zone with --tz, if it is not UTC.",
         without=("price", "status"),
+        local_times=True,
     ),
     Export(
         "Stripe payments",
@@ -119,7 +121,7 @@ EXPORTS: Final = (
             "timestamp": ("createddateutc", "createdutc", "created", "createddate"),
             "order": ("id", "paymentintentid"),
             "amount": ("amount", "convertedamount"), "refund": ("amountrefunded",),
-            "status": ("status",), "currency": ("currency",),
+            "status": ("status",), "captured": ("captured",), "currency": ("currency",),
         },
         level="order",
         without=("item", "name", "kind", "clock"),

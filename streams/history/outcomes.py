@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from streams.history.fields import plain
 
-__all__ = ["Kind", "Outcome", "is_charge", "kind_of", "mixed_events", "outcome_of"]
+__all__ = ["Kind", "Outcome", "is_charge", "is_no", "kind_of", "mixed_events", "outcome_of"]
 
 Outcome = Literal["counts", "refunded", "partly refunded", "cancelled", "pending", "unknown"]
 Kind = Literal["order", "return", "cancelled", "other"]
@@ -51,6 +51,7 @@ _CHARGE: Final = re.compile(
     r"(?:s|es)?(?:$|[\s:#_(£$€%-].*)|(?:post|dot|gift_\d.*|ship|disc)$)",
     re.IGNORECASE,
 )
+_NO: Final = frozenset(("false", "no", "0", "f", "n"))
 _INVOICE_CODES: Final = frozenset(("D", "M", "S", "C2", "CRUK", "PADS", "POST", "DOT"))
 
 
@@ -71,6 +72,15 @@ def outcome_of(
         found = of_export[letters]
         return next(outcome for outcome, _ in _OUTCOMES if outcome == found)
     return next((o for o, pattern in _OUTCOMES if re.search(pattern, letters)), "unknown")
+
+
+def is_no(word: str) -> bool:
+    """Whether a yes-or-no column says no.
+
+    >>> is_no("FALSE"), is_no("true"), is_no("2024-03-01")
+    (True, False, False)
+    """
+    return plain(word) in _NO
 
 
 def kind_of(word: str) -> Kind:

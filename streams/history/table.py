@@ -17,10 +17,18 @@ from streams.history.exports import Mapped
 from streams.history.identifiers import GUEST_WORDS, damaged, identifiers
 from streams.history.levels import Level
 from streams.history.numbers import Decimal, read_numbers
-from streams.history.outcomes import kind_of, mixed_events, outcome_of
+from streams.history.outcomes import is_no, kind_of, mixed_events, outcome_of
 from streams.history.report import EXAMPLES, LeftOut
 from streams.history.rows import Cells, Rows, cells_of
-from streams.history.times import EARLIEST_MS, DateOrder, TimeColumn, TimeRules, read_times, zone
+from streams.history.times import (
+    EARLIEST_MS,
+    DateOrder,
+    TimeColumn,
+    TimeRules,
+    read_times,
+    read_times_in_zones,
+    zone,
+)
 
 __all__ = ["ReadOptions", "Reasons", "RowTable", "table_of"]
 
@@ -138,8 +146,9 @@ def table_of(rows: Rows, mapped: Mapped, options: ReadOptions, now_ms: int, file
     user = identifiers(columns["user"], GUEST_WORDS | options.guests)
     order = identifiers(columns["order"]) if "order" in columns else _nothing(n)
     status, outcomes = _statuses(columns.get("status"), mapped, options, choices, notes)
+    status, outcomes = _with_uncaptured(columns.get("captured"), status, outcomes)
     item, name, category = (_cells(columns.get(f), n) for f in ("item", "name", "category"))
-    times = _times(columns, mapped, options, now_ms, choices)
+    times = _times(columns, mapped, options, now_ms, choices, notes)
     numbers = read_numbers({c: rows.columns[c] for c in _number_columns(mapped)}, options.decimal)
     signs = {found.decimal for found in numbers.values() if found.decimal}
     if signs:
@@ -273,15 +282,46 @@ def _statuses(
     return np.where(cells.codes < 0, len(outcomes), cells.codes), [*outcomes, ""]
 
 
+def _with_uncaptured(
+    column: Any, status: NDArray[np.int64], outcomes: list[str]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Statuses as from `_statuses`, where a charge that was not captured is pending: the money was
+    only reserved, whatever its status says, and releasing it is no refund."""
+    cells = None if column is None else cells_of(column)
+    no = None if cells is None else np.array([is_no(w) for w in cells.words()] + [False])
+    if cells is None or no is None or not no.any():
+        return status, outcomes
+    if not outcomes:
+        status, outcomes = np.zeros(len(cells.codes), np.int64), [""]
+    pending = len(outcomes) - 1  # before the last one, which is of a blank status
+    blank = pending + 1
+    cancelled = np.array([o == "cancelled" for o in outcomes])[status]
+    moved = np.where(status == pending, blank, status)
+    found = np.where(no[cells.codes] & ~cancelled, pending, moved)
+    return found, [*outcomes[:-1], "pending", ""]
+
+
 def _times(
     columns: Mapping[str, Any], mapped: Mapped, options: ReadOptions, now_ms: int,
-    choices: dict[str, str],
+    choices: dict[str, str], notes: list[str],
 ) -> TimeColumn:  # fmt: skip
     rules = TimeRules(now_ms, zone(options.tz), options.time_format, options.dates)
-    times = read_times(
-        mapped.columns["timestamp"], columns["timestamp"], rules, columns.get("clock")
-    )
-    choices["times"] = f"{times.read_as}, in {options.tz or 'UTC'} where no zone is named"
+    name, column, clock = mapped.columns["timestamp"], columns["timestamp"], columns.get("clock")
+    elsewhere = f"in {options.tz or 'UTC'} where no zone is named"
+    if "zone" in columns:
+        zones = cells_of(columns["zone"])
+        times = read_times_in_zones(name, column, rules, clock, zones)
+        counts = zones.counts()
+        top = [f"{zones.texts[i]} {counts[i]:,}" for i in np.argsort(-counts, kind="stable")[:6]]
+        elsewhere = f"in the zones of {mapped.columns['zone']} ({', '.join(top)}), else {elsewhere}"
+    else:
+        times = read_times(name, column, rules, clock)
+        if mapped.export and mapped.export.local_times and options.tz is None:
+            notes.append(
+                f"{mapped.export.name} has local times: name their zone with --tz, if it is not "
+                "UTC."
+            )
+    choices["times"] = f"{times.read_as}, {elsewhere}"
     return times
 
 

@@ -7,8 +7,8 @@ settles is asked for and never guessed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -19,14 +19,38 @@ from numpy.typing import NDArray
 
 from schemas.errors import SettingsError
 from streams.history.calendar import DAY_MS, epoch_ms, local_ms, parts_of, zone_offsets_ms
-from streams.history.rows import as_bools, as_floats, as_ints, cells_of
+from streams.history.rows import Cells, as_bools, as_floats, as_ints, cells_of
 
-__all__ = ["EARLIEST_MS", "DateOrder", "TimeColumn", "TimeRules", "read_times", "zone"]
+__all__ = [
+    "EARLIEST_MS",
+    "DateOrder",
+    "TimeColumn",
+    "TimeRules",
+    "read_times",
+    "read_times_in_zones",
+    "zone",
+]
 
 DateOrder = Literal["day-first", "month-first", "year-first"]
 EARLIEST_MS: Final = 788_918_400_000
 """1995: no shop's orders were online before, and what says so is a mistake (0, 1900, 1970)."""
 UNREADABLE: Final = np.iinfo(np.int64).min
+_ZONE_NAMES: Final = {
+    "Eastern Time (US & Canada)": "America/New_York", "Arizona": "America/Phoenix",
+    "Central Time (US & Canada)": "America/Chicago", "Hawaii": "Pacific/Honolulu",
+    "Mountain Time (US & Canada)": "America/Denver", "Alaska": "America/Juneau",
+    "Pacific Time (US & Canada)": "America/Los_Angeles", "Puerto Rico": "America/Puerto_Rico",
+    "Indiana (East)": "America/Indiana/Indianapolis", "Saskatchewan": "America/Regina",
+    "Atlantic Time (Canada)": "America/Halifax", "Newfoundland": "America/St_Johns",
+    "London": "Europe/London", "Edinburgh": "Europe/London", "Dublin": "Europe/Dublin",
+    "Paris": "Europe/Paris", "Madrid": "Europe/Madrid", "Tokyo": "Asia/Tokyo",
+    "Osaka": "Asia/Tokyo", "Sapporo": "Asia/Tokyo", "Sydney": "Australia/Sydney",
+    "Canberra": "Australia/Melbourne", "Melbourne": "Australia/Melbourne",
+    "Brisbane": "Australia/Brisbane", "Perth": "Australia/Perth", "Hobart": "Australia/Hobart",
+    "Adelaide": "Australia/Adelaide", "Darwin": "Australia/Darwin",
+}  # fmt: skip
+"""Names of zones as Rails has them (ActiveSupport::TimeZone), of the countries Square sells in."""
+_PROBE: Final = timezone(timedelta(minutes=1))
 CLEAR: Final = 10
 """So many values must speak for one reading for each that speaks against it."""
 
@@ -88,6 +112,41 @@ def read_times(name: str, column: Any, rules: TimeRules, clock: Any = None) -> T
     blank = cells.codes < 0
     unreadable = (found == UNREADABLE) & ~blank
     return TimeColumn(np.where(blank | unreadable, 0, found), blank, unreadable, read_as)
+
+
+def read_times_in_zones(
+    name: str, column: Any, rules: TimeRules, clock: Any, zones: Cells
+) -> TimeColumn:
+    """As `read_times`, where `zones` [n] names the zone of each row; `rules.tz` is that of rows
+    without one.
+
+    Raises SettingsError for a zone that is not known, unless a zone was said (`rules.tz` is not
+    UTC): then that serves.
+    """
+    of_word = [_zone_named(word, rules.tz) for word in zones.words()] + [rules.tz]
+    different = list(dict.fromkeys(of_word))
+    number = {tz: i for i, tz in enumerate(different)}
+    of_row = np.array([number[tz] for tz in of_word])[zones.codes]
+    in_utc = read_times(name, column, replace(rules, tz=UTC), clock)
+    probed = read_times(name, column, replace(rules, tz=_PROBE), clock)
+    local = in_utc.ms != probed.ms  # a time that names its zone, or an epoch, is the same in both
+    ms = in_utc.ms.copy()
+    for i, tz in enumerate(different):
+        rows = local & (of_row == i)
+        ms[rows] -= zone_offsets_ms(in_utc.ms[rows], tz)
+    return replace(in_utc, ms=ms)
+
+
+def _zone_named(word: str, otherwise: tzinfo) -> tzinfo:
+    try:
+        return ZoneInfo(_ZONE_NAMES.get(word, word))
+    except (ZoneInfoNotFoundError, ValueError, OSError) as unknown:
+        if otherwise is not UTC:
+            return otherwise
+        raise SettingsError(
+            f"{word!r} in the file is no time zone that is known. Say which zone its times are in: "
+            "--tz, such as --tz America/New_York."
+        ) from unknown
 
 
 def _typed(column: Any, tz: tzinfo) -> TimeColumn:
