@@ -237,6 +237,8 @@ def resolve(
             taken.add(mapping[name])
     if "price" in given and "amount" not in given:
         mapping.pop("amount", None)
+    if "user" in given and "email" not in given:
+        mapping.pop("email", None)  # who the customers are was said
     _check_needed(mapping, there)
     extra = export is not None and "amount" in mapping and "amount" not in given
     return Mapped(

@@ -43,6 +43,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "cancelled": ("cancelled_at", "canceled_at", "cancelled_on", "cancellation_date"),
     "kind": ("type", "event_type", "transaction_type", "event", "event_name", "action",
              "behavior_type", "behavior", "activity_type"),
+    "email": ("customer_email", "email", "billing_email", "buyer_email", "email_address",
+              "billing_email_address", "customer_email_address", "email_billing"),
     "zone": (),  # of an export that says so: elsewhere it may be the customer's
     "captured": (),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streams.history.rows import BLANK_WORDS, Cells, cells_of, matches
 
-__all__ = ["GUEST_WORDS", "damaged", "identifiers"]
+__all__ = ["GUEST_WORDS", "addresses", "damaged", "identifiers"]
 
 GUEST_WORDS: Final = BLANK_WORDS | frozenset(
     ("0", "0.0", "-1", "guest", "guests", "guest user", "guest checkout", "guest customer",
@@ -20,6 +20,7 @@ GUEST_WORDS: Final = BLANK_WORDS | frozenset(
 """What shops store for a customer without an account, lower case. WooCommerce has 0 for all."""
 _WHOLE: Final = r"^-?\d+\.0+$"
 _INTEGER: Final = r"^-?\d+$"
+_ADDRESS: Final = r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
 _ROUNDED: Final = r"^\d(?:[.,]\d+)?[eE]\+\d+$"
 
 
@@ -38,6 +39,20 @@ def identifiers(column: Any, blank: frozenset[str] = BLANK_WORDS) -> Cells:
     again = cells_of(short, blank)  # 17850 and 17850.0 are one
     codes = np.append(again.codes, -1)[cells.codes]
     return Cells(codes, again.texts)
+
+
+def addresses(column: Any, blank: frozenset[str] = BLANK_WORDS) -> Cells:
+    """A column of e-mail addresses in lower case; what is no address is no value.
+
+    >>> import pyarrow as pa
+    >>> addresses(pa.array(["Ann@X.org", "ann@x.org ", "none given", "@"])).words()
+    ['ann@x.org']
+    """
+    cells = cells_of(column, blank)
+    lowered = pc.utf8_lower(cells.texts)
+    is_address = pc.match_substring_regex(lowered, _ADDRESS)
+    again = cells_of(pc.if_else(is_address, lowered, None), blank)
+    return Cells(np.append(again.codes, -1)[cells.codes], again.texts)
 
 
 def damaged(cells: Cells) -> NDArray[np.bool_]:

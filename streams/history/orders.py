@@ -1,8 +1,8 @@
 """Groups rows into orders, and says what each order is worth and what came back of it.
 
 1. Rows without an order id, user and time belong to the order above (Shopify, Magento); what only
-   the first row of an order has is the whole order's.
-2. Guests, cancelled and unpaid orders are left out, and counted.
+   the first row of an order has is the whole order's. A guest with an e-mail address is a customer.
+2. Other guests, cancelled and unpaid orders are left out, and counted.
 3. Rows of one user and order id are one order; an amount is its total once, or the sum of lines.
 4. Negative lines are a return; discounts and shipping only change the amount. Refunds are returns.
 """
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from streams.history.exports import Mapped
 from streams.history.fields import ORDER_LEVEL_NAMES, plain
+from streams.history.guests import by_email
 from streams.history.levels import (
     Groups,
     Level,
@@ -82,7 +83,14 @@ def orders_of(table: RowTable, mapped: Mapped, options: ReadOptions) -> Orders:
     Raises SettingsError if it is not clear whether amounts are orders' or lines'.
     """
     table = _filled(table)
-    _leave_out(table)
+    found = by_email(table.user, table.email)
+    table = replace(table, user=found.user)
+    _leave_out(table, found.shared)
+    guests = int((found.named & table.reasons.used).sum())
+    if guests:
+        table.choices["guests"] = (
+            f"{guests:,} guest rows are customers by e-mail ({mapped.columns['email']})"
+        )
     groups, level = _grouped(table, mapped, options)
     amount = table.of_line if table.amount is None else table.amount
     assert amount is not None  # noqa: S101  (resolve asks for one)
@@ -103,7 +111,7 @@ def orders_of(table: RowTable, mapped: Mapped, options: ReadOptions) -> Orders:
 def _filled(table: RowTable) -> RowTable:
     """With what only some rows of an order have, user and time among it, on all its rows."""
     n = len(table.number)
-    order, user = table.order.codes, table.user.codes
+    order, user, email = table.order.codes, table.user.codes, table.email.codes
     product = (table.item.codes >= 0) | (table.name.codes >= 0)
     further = (order < 0) & (user < 0) & table.time_blank & product
     if n and further.any():
@@ -111,13 +119,15 @@ def _filled(table: RowTable) -> RowTable:
         order = np.where(further & (at >= 0), order[np.maximum(at, 0)], order)
         # an order without an id is known by its user and time alone
         user = np.where(further & (at >= 0), user[np.maximum(at, 0)], user)
+        email = np.where(further & (at >= 0), email[np.maximum(at, 0)], email)
         ts = np.where(further & (at >= 0), table.ts_ms[np.maximum(at, 0)], table.ts_ms)
         blank = np.where(further & (at >= 0), table.time_blank[np.maximum(at, 0)], table.time_blank)
         table = replace(table, ts_ms=ts, time_blank=blank)
-    user = _spread(order, user, -1)
+    user, email = (_spread(order, codes, -1) for codes in (user, email))
     found = replace(
-        table, order=Cells(order, table.order.texts), user=Cells(user, table.user.texts)
-    )
+        table, order=Cells(order, table.order.texts), user=Cells(user, table.user.texts),
+        email=Cells(email, table.email.texts),
+    )  # fmt: skip
     time_known = np.where(found.time_blank | ~found.reasons.used, -1, found.ts_ms)
     ts = _spread(order, time_known, -1, first=True)
     blank = found.time_blank & (ts < 0)
@@ -152,7 +162,7 @@ def _spread(order: Ints, values: Ints, none: int, *, first: bool = False) -> Int
     return np.where(gaps, value[np.maximum(order, 0)], values)
 
 
-def _leave_out(table: RowTable) -> None:
+def _leave_out(table: RowTable, shared: NDArray[np.bool_]) -> None:
     reasons, user, order = table.reasons, table.user, table.order
     if len(table.status):
         outcomes = np.array(table.outcomes, dtype=object)
@@ -160,6 +170,10 @@ def _leave_out(table: RowTable) -> None:
             rows = (outcomes == outcome)[table.status]
             reasons.leave_out(rows, reason, fault=False, show=order.text)
     reasons.leave_out(table.cancelled, "cancelled", fault=False, show=order.text)
+    # without the address: examples are in the model card, too
+    reasons.leave_out(
+        shared, "no user (guest), and its e-mail is that of several customers", fault=False
+    )
     reasons.leave_out(user.codes < 0, "no user (guest)", fault=False)
     reasons.leave_out(table.time_blank, "no time", fault=True)
     lengths = [
@@ -206,7 +220,7 @@ def _taken(table: RowTable, rows: Ints) -> RowTable:
         table,
         number=table.number[rows],
         **{name: getattr(table, name).take(rows)
-           for name in ("user", "order", "item", "name", "category", "currency")},
+           for name in ("user", "email", "order", "item", "name", "category", "currency")},
         **{name: getattr(table, name)[rows]
            for name in ("ts_ms", "time_blank", "quantity", "discount", "refund", "cancelled",
                         "returned")},

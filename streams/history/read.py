@@ -116,7 +116,7 @@ def _one_order_each(sheet: Sheet, mapped: Mapped, orders: Orders) -> str:
     users = len(np.unique(placed))
     if len(placed) < FEW_ORDERS or users < len(placed):
         return ""
-    used = set(mapped.columns.values())
+    used = {column for name, column in mapped.columns.items() if name != "email"}
     others = [c for c in sheet.columns if c not in used and any(w in plain(c) for w in _PERSON)]
     found = []
     if others:

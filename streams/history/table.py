@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import SettingsError
 from streams.history.exports import Mapped
-from streams.history.identifiers import GUEST_WORDS, damaged, identifiers
+from streams.history.identifiers import GUEST_WORDS, addresses, damaged, identifiers
 from streams.history.levels import Level
 from streams.history.numbers import Decimal, read_numbers
 from streams.history.outcomes import is_no, kind_of, mixed_events, outcome_of
@@ -111,6 +111,8 @@ class RowTable:
 
     number: NDArray[np.int64]
     user: Cells
+    email: Cells
+    """In lower case; who a row without a user is."""
     order: Cells
     ts_ms: NDArray[np.int64]
     time_blank: NDArray[np.bool_]
@@ -143,7 +145,9 @@ def table_of(rows: Rows, mapped: Mapped, options: ReadOptions, now_ms: int, file
     reasons, choices, notes = Reasons(n), dict[str, str](), list[str]()
     _only(rows, options, reasons)
     returned, undone = _kinds(columns.get("kind"), mapped, options, reasons, file)
-    user = identifiers(columns["user"], GUEST_WORDS | options.guests)
+    nobody = GUEST_WORDS | options.guests
+    user = identifiers(columns["user"], nobody)
+    email = addresses(columns["email"], nobody) if "email" in columns else _nothing(n)
     order = identifiers(columns["order"]) if "order" in columns else _nothing(n)
     status, outcomes = _statuses(columns.get("status"), mapped, options, choices, notes)
     status, outcomes = _with_uncaptured(columns.get("captured"), status, outcomes)
@@ -193,7 +197,7 @@ def table_of(rows: Rows, mapped: Mapped, options: ReadOptions, now_ms: int, file
     reasons.ignore(blank)
     blanks, discount, refund = np.zeros(n), number("discount"), number("refund")
     return RowTable(
-        rows.number, user, order, times.ms, times.blank, amount, of_line,
+        rows.number, user, email, order, times.ms, times.blank, amount, of_line,
         np.ones(n) if quantity is None else np.abs(np.where(np.isnan(quantity), 1.0, quantity)),
         blanks if discount is None else np.abs(discount),
         np.full(n, np.nan) if refund is None else np.abs(refund),
