@@ -33,6 +33,8 @@ class Export:
     note: str = ""
     without: tuple[str, ...] = ()
     """Fields that no usual name may fill: the export has no such column."""
+    undoing: str = ""
+    """A pattern of the order ids that take back lines of earlier orders; empty: there are none."""
     local_times: bool = False
     """Whether it writes times as the shop's clock shows them."""
 
@@ -165,6 +167,7 @@ EXPORTS: Final = (
         },
         level="line",
         without=("kind", "clock"),
+        undoing=r"^[Cc]\d",
     ),
 )  # fmt: skip
 

@@ -5,6 +5,7 @@
 2. Other guests, cancelled and unpaid orders are left out, and counted.
 3. Rows of one user and order id are one order; an amount is its total once, or the sum of lines.
 4. Negative lines are a return; discounts and shipping only change the amount. Refunds are returns.
+   A line of a cancelling invoice is a return of the earlier order that it takes back (`reversals`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -28,7 +30,8 @@ from streams.history.levels import (
     once_or_sum,
 )
 from streams.history.outcomes import is_charge
-from streams.history.rows import Cells
+from streams.history.reversals import InvoiceLines, orders_reversed
+from streams.history.rows import Cells, matches
 from streams.history.table import IDS_TOGETHER, ReadOptions, RowTable
 
 __all__ = ["Lines", "Orders", "orders_of"]
@@ -56,6 +59,8 @@ class Orders:
 
     user: Cells
     order: Cells
+    document: Cells
+    """What made the event: the order, or the invoice that takes back a part of it."""
     ts_ms: Ints
     cents: Ints
     discount_cents: Ints
@@ -105,7 +110,10 @@ def orders_of(table: RowTable, mapped: Mapped, options: ReadOptions) -> Orders:
     table.reasons.leave_out(~by_order, "no amount", fault=True)
     used = np.flatnonzero(table.reasons.used)
     charge = _charges(table, mapped)[used]
-    return _build(_taken(table, used), amount[used], charge, level)
+    taken, order_of = _with_reversed(_taken(table, used), amount[used], mapped, level)
+    orders = _build(taken, amount[used], charge, level)
+    named = np.append(order_of, -1)[orders.document.codes]
+    return replace(orders, order=Cells(named, orders.document.texts))
 
 
 def _filled(table: RowTable) -> RowTable:
@@ -229,6 +237,52 @@ def _taken(table: RowTable, rows: Ints) -> RowTable:
     )  # fmt: skip
 
 
+def _with_reversed(
+    table: RowTable, amount: Floats, mapped: Mapped, level: Level
+) -> tuple[RowTable, Ints]:
+    """The table with a document for each pair of a cancelling invoice and an order that it takes
+    lines back from, beside its orders; and the order of each document, int64 [documents]."""
+    order, texts = table.order.codes, table.order.texts
+    itself = np.arange(len(texts), dtype=np.int64)
+    pattern = mapped.export.undoing if mapped.export else ""
+    if not pattern or level != "line" or table.of_line is None:
+        return table, itself
+    undoing = np.append(matches(texts, pattern), False)[order]
+    back = undoing & (amount < 0)
+    # an invoice that also charges something is one sum, and stays whole
+    whole = np.zeros(len(texts) + 1, np.bool_)
+    whole[order[undoing & (amount > 0)]] = True
+    lines = InvoiceLines(
+        table.user.codes, table.order, table.item, table.ts_ms, table.quantity,
+        np.abs(np.nan_to_num(table.of_line)), back,
+    )  # fmt: skip
+    able = (back & ~whole[order]) | (~undoing & (amount >= 0))
+    reverses = np.full(len(order), -1, np.int64)
+    reverses[able] = orders_reversed(lines.take(np.flatnonzero(able)))
+    lengths = [
+        np.append(np.asarray(pc.utf8_length(cells.texts), np.int64), 0)
+        for cells in (table.user, table.order)
+    ]
+    together = lengths[0][table.user.codes] + lengths[1][order] + lengths[1][reverses]
+    linked = (reverses >= 0) & (together < IDS_TOGETHER)
+    if back.any():
+        table.choices["cancellations"] = (
+            f"{int(linked.sum()):,} lines of cancelling invoices are returns of an earlier order, "
+            f"{int((back & ~linked).sum()):,} of none that is in the file"
+        )
+    if not linked.any():
+        return table, itself
+    pairs, of_row = np.unique(order[linked] * len(texts) + reverses[linked], return_inverse=True)
+    invoice, taken_from = np.divmod(pairs, len(texts))
+    names = pc.binary_join_element_wise(
+        texts.take(pa.array(invoice)), texts.take(pa.array(taken_from)), pa.scalar("-", texts.type)
+    )
+    document = order.copy()
+    document[linked] = len(texts) + of_row.reshape(-1)
+    cells = Cells(document, pa.concat_arrays([texts, names]))
+    return replace(table, order=cells), np.append(itself, taken_from)
+
+
 def _build(table: RowTable, amount: Floats, charge: NDArray[np.bool_], level: Level) -> Orders:
     """Events of the rows that are used, all of them with a user, a time and an amount."""
     groups = group_rows(table.user.codes, table.order.codes, table.ts_ms)
@@ -268,6 +322,7 @@ def _build(table: RowTable, amount: Floats, charge: NDArray[np.bool_], level: Le
     return Orders(
         user=table.user.take(rows),
         order=table.order.take(rows),
+        document=table.order.take(rows),
         ts_ms=event_ts[sequence],
         cents=event_cents[sequence],
         discount_cents=np.where(returned, 0, discount[group]).astype(np.int64),

@@ -62,19 +62,20 @@ class OrderHistory:
         )
         span = slice(start, stop)
         columns = zip(
-            _words(orders.user, span), _words(orders.order, span), orders.ts_ms[span].tolist(),
+            _words(orders.user, span), _words(orders.order, span),
+            _words(orders.document, span), orders.ts_ms[span].tolist(),
             (orders.cents[span] / 100).tolist(), (orders.discount_cents[span] / 100).tolist(),
             _words(orders.currency, span), orders.returned[span].tolist(),
             pairwise((bounds - low).tolist()), strict=True,
         )  # fmt: skip
-        for user, order_id, ts, amount, discount, currency, returned, (a, b) in columns:
-            order = order_id or f"at-{ts}"
+        for user, order_id, document, ts, amount, discount, currency, returned, (a, b) in columns:
+            by_time = f"at-{ts}"
             yield OrderEvent(
-                event_id=f"{'r' if returned else 'o'}-{user}-{order}",
+                event_id=f"{'r' if returned else 'o'}-{user}-{document or by_time}",
                 user_id=user,
                 type="returned" if returned else "placed",
                 ts=ts,
-                order_id=order,
+                order_id=order_id or by_time,
                 amount=amount,
                 currency=currency or None,
                 discount=discount,
