@@ -26,7 +26,8 @@ NAMES = st.sampled_from(
      "amount", "Total", "price", "quantity", "order_id", "Name", "sku", "status",
      "Financial Status", "Lineitem price", "Refunded Amount", "event_type", "type", "currency",
      "discount", "InvoiceNo", "StockCode", "InvoiceDate", "customer_unique_id", "",
-     "order_purchase_timestamp", "Cancelled at", "grand_total", "increment_id"]
+     "order_purchase_timestamp", "Cancelled at", "grand_total", "increment_id", "Time Zone",
+     "Total Collected", "Captured", "Amount Refunded", "billing_email", "UnitPrice", "CustomerID"]
 ) | st.text(max_size=6)  # fmt: skip
 CELLS = st.sampled_from(
     ["", "a", "b", "0", "NULL", "nan", "17850.0", "5.00E+12", "2024-03-01", "2024-03-01 10:00:00",
@@ -35,7 +36,8 @@ CELLS = st.sampled_from(
      "12,50", "12.50", "-3", "(5.00)", "$1,234.50", "1e308", "1e-5", "inf", "999999999999", "view",
      "purchase", "refunded", "voided", "paid", "pending", "USD", "usd", "€", "EURO", '"', "'", ";",
      "2024-03-01T10:00:00Z", "2024-03-01T10:00:00+01:00", "Mar 1, 2024", "1 Foo 2024", "\x00",
-     "-9223372036854775808", "1e400", "Discount", "Shipping", "=1+1", "ünïcode", "x" * 200]
+     "-9223372036854775808", "1e400", "Discount", "Shipping", "=1+1", "ünïcode", "x" * 200,
+     "C1", "Tokyo", "Eastern Time (US & Canada)", "false", "a@x.org", "A@X.org"]
 ) | st.text(max_size=8)  # fmt: skip
 
 
