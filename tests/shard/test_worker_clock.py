@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,9 @@ from hypothesis import strategies as st
 from schemas.errors import ClockWrong, RetryableError
 from streams.shard.worker_clock import LEAST_TOLERANCE_MS, WorkerClock, clock_lead_ms
 from tests.core.driving import bounded
+from tests.shard.rig import SHARD, TOPICS, Rig, quick_shards, script
+
+__all__ = ["quick_shards"]
 
 TOLERANCE_MS = 300_000
 T0 = 1_700_000_000_000
@@ -97,3 +103,25 @@ def test_a_shop_that_allows_no_event_ahead_still_lets_clocks_differ_by_seconds()
         clocks.run(1_000)
         clocks.wall_ms += 900
         assert worker.trusted_ms() == clocks.wall_ms
+
+
+@pytest.mark.usefixtures("quick_shards")
+def test_a_shard_takes_no_step_by_a_clock_that_is_wrong_and_goes_on_once_it_is_right() -> None:
+    async def go() -> None:
+        rig = Rig()
+        rig.load(script())
+        clocks = Clocks()
+        clocks.worker.compare(T0, T0, T0 - 2 * TOLERANCE_MS)
+        process = rig.process("first")
+        process.shard._s = replace(process.shard._s, wall_ms=clocks.worker.trusted_ms)
+        with pytest.raises(ClockWrong, match="ahead of the Kafka broker's"):
+            await process.run()
+        assert process.shard.position == (0, 0)
+        assert rig.log.ends_now(TOPICS.journal, SHARD)[1] == 1  # its takeover alone
+        clocks.worker.compare(T0, T0, T0)
+        second = rig.process("second")
+        second.shard._s = replace(second.shard._s, wall_ms=clocks.worker.trusted_ms)
+        await second.run()
+        await rig.check(second.shard)
+
+    asyncio.run(go())
