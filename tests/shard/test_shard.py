@@ -373,6 +373,23 @@ def test_a_journal_that_was_deleted_and_created_again_is_noticed() -> None:
     asyncio.run(go())
 
 
+def test_without_checkpoints_a_shard_replays_its_journal_from_the_first_step_on() -> None:
+    async def go() -> None:
+        rig, first = await clean_run()
+        steps = first.shard._state.meta.seq
+        rig.log.cut(TOPICS.checkpoints, SHARD, 0)
+        second = rig.process("second")
+        await second.run()
+        assert second.shard._state.meta.seq == steps
+        await rig.check(second.shard)
+        rig.log.cut(TOPICS.checkpoints, SHARD, 0)
+        rig.log.expire(TOPICS.journal, SHARD, 2)  # the takeover and the first step are gone
+        with pytest.raises(StateError, match="begins at step 2 but there is no checkpoint"):
+            await rig.process("third").run()
+
+    asyncio.run(go())
+
+
 def test_input_that_retention_took_before_it_was_replayed_is_noticed() -> None:
     async def go() -> None:
         n = 30  # the next step that is in the journal and in no checkpoint
