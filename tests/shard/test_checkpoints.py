@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from schemas.errors import StateError
-from streams.core.state.pages import PAGE_BYTES, Source
+from streams.core.state.pages import PAGE_BYTES, Source, page_key
 from streams.shard.checkpoints import Begun, CheckpointStore
 from streams.shard.page_codec import Unpacked
 from tests.shard.memory import MemoryLog
@@ -272,6 +272,31 @@ def test_the_topic_stays_small_when_compacted() -> None:
         # Two slots of at most three pages and of the table's, one array's page, the manifest, and
         # the active segment.
         assert len(set(alive)) <= 2 * 3 + 2 + 2 + 4, sorted(set(alive), key=str)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_a_purge_drops_what_changed_pages_had_before_and_nothing_else(purge: bool) -> None:
+    """They may name a person who was erased. Without it they stay until the next change."""
+
+    async def go() -> None:
+        log = MemoryLog()
+        _, big, changed, *_ = (each["a"] for each in states() if "a" in each)
+        kept = store(log, "a")
+        await kept.load()
+        await write(kept, 1, {"a": big}, 10)
+        checkpoint = begun(kept, 2, {"a": changed}, 20)
+        while checkpoint.writing.left:
+            await kept.write(checkpoint.writing.take(1))
+        await kept.complete(checkpoint, purge=purge)
+        log.compact(TOPIC, SHARD)
+        pages = {page_key(kept._name, "a", i, n): i for i in range(3) for n in (0, 1)}
+        left = [pages[k] for _, k, v in log.records(TOPIC, SHARD) if k in pages and v is not None]
+        assert sorted(left) == ([0, 1, 2] if purge else [0, 1, 1, 2])  # one page has changed
+        found = await loaded(log)
+        assert found is not None
+        assert same(found[1], {"a": changed})
 
     asyncio.run(go())
 
