@@ -30,7 +30,7 @@ class MetricsMonitor:
         self._sources = sources
         self._limits = limits or Limits()
         self._recent: dict[int, Recent] = {}
-        self._states: dict[tuple[int, str], State] = {}
+        self._states: dict[tuple[int, str], tuple[State, int]] = {}  # as said, and in which minute
         self._memory_at: dict[int, float] = {}
         self._dead_letters = DeadLetterLog()
 
@@ -89,7 +89,8 @@ class MetricsMonitor:
             )
 
     def _judge(self, shard: int, figures: Figures) -> None:
-        """Show the shares of the last hour, and say in the log when one gets worse or better."""
+        """Show the shares of the last hour, and say in the log when one gets worse; or better, but
+        not in the minute of the last line: a share may tremble around its limit."""
         m, label = self._metrics, str(shard)
         minute = int(time.monotonic() // 60)
         recent = self._recent.setdefault(shard, Recent()).add(minute, figures)
@@ -97,9 +98,10 @@ class MetricsMonitor:
             share = verdict.check
             m.recent_share_ratio.labels(label, share).set(recent.share(share))
             m.health_state.labels(label, share).set(STATES.index(verdict.state))
-            before = self._states.get((shard, share), "ok")
-            if verdict.state != before:
-                self._states[shard, share] = verdict.state
+            before, said_minute = self._states.get((shard, share), ("ok", -1))
+            is_worse = STATES.index(verdict.state) > STATES.index(before)
+            if is_worse or (verdict.state != before and minute > said_minute):
+                self._states[shard, share] = verdict.state, minute
                 level = logging.INFO if verdict.state == "ok" else logging.WARNING
                 words = f"{verdict.detail}. {verdict.remedy}".rstrip(". ")
                 _log.log(level, "shard %s, %s is %s: %s", shard, share, verdict.state, words)

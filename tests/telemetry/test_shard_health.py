@@ -44,6 +44,9 @@ def test_a_share_that_gets_worse_is_shown_and_said_once(
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith("shard 2, late is warn: 310 of 2,000 records of the last hour")
     assert "TIDELINE_STREAM_LATENESS_DAYS" in line
+    for late in (0, 900, 0, 900):  # around the limit, within the minute
+        step(3_000, late)
+    assert len(caplog.records) == 1
     now[0] += 3_600.0
     step(1_000, 0)  # an hour later nobody is late any more
     assert (shown("recent_share_ratio"), shown("health_state")) == (0.0, 0.0)
