@@ -26,8 +26,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 hypothesis.settings.register_profile("tideline", deadline=None)
 hypothesis.settings.load_profile("tideline")
 
-_LONG = {"evaluation", "faults", "integration"}  # folders of tests that train, or start processes
-
 _USED = pytest.StashKey[dict[str, str]]()
 
 
@@ -42,29 +40,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         full = [item for item in items if item.get_closest_marker("full")]
         config.hook.pytest_deselected(items=full)
         items[:] = [item for item in items if item not in set(full)]
-    if (processes := _processes(config)) > 1:
-        items[:] = _long_ones_first(items, processes)
-
-
-def _processes(config: pytest.Config) -> int:
-    """How many of them share these tests."""
-    of_worker: dict[str, Any] = getattr(config, "workerinput", {})
-    return int(of_worker.get("workercount", 1))
-
-
-def _long_ones_first(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
-    """So that no process is left with a minute of tests at the end, when the others have none.
-
-    pytest-xdist gives each process an equal run of the list at first. Tests of one file stay
-    together, as far as they did: they share fixtures.
-    """
-    long = [item for item in items if _LONG & set(item.path.parts)]
-    short = [item for item in items if not _LONG & set(item.path.parts)]
-
-    def part(of: list[pytest.Item], n: int) -> list[pytest.Item]:
-        return of[len(of) * n // processes : len(of) * (n + 1) // processes]
-
-    return [item for n in range(processes) for item in (*part(long, n), *part(short, n))]
 
 
 def pytest_configure(config: pytest.Config) -> None:
