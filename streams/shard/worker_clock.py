@@ -61,10 +61,15 @@ class WorkerClock:
         self._monotonic_ms = monotonic_ms
         self._seen: tuple[int, int] | None = None  # wall and monotonic, when last believed
         self._lead_ms = 0  # ahead of the brokers' clocks, when last compared
+        self._broker_stamps = False
+        self._jump_ms = 0  # that no comparison has followed yet
 
     def compare(self, sent_ms: int, answered_ms: int, stamped_ms: int) -> int:
-        """Take note of a broker's time, and return the lead that shows, as `clock_lead_ms`."""
-        self._lead_ms = clock_lead_ms(sent_ms, answered_ms, stamped_ms)
+        """Take note of a broker's time, and return the lead that it shows, as `clock_lead_ms`. An
+        answer that a jump came before says nothing, and neither does one that took too long."""
+        if 0 <= answered_ms - sent_ms <= self._tolerance_ms:
+            self._lead_ms = clock_lead_ms(sent_ms, answered_ms, stamped_ms)
+            self._broker_stamps, self._jump_ms = True, 0
         return self._lead_ms
 
     def trusted_ms(self) -> int:
@@ -75,11 +80,15 @@ class WorkerClock:
         if before is not None:
             jump_ms = (wall_ms - before[0]) - (monotonic_ms - before[1])
             if abs(jump_ms) > self._tolerance_ms:
-                raise ClockWrong(
-                    f"This machine's clock jumped {_far(jump_ms, 'forward', 'back')}, or the "
-                    "machine slept; it is compared with the broker's before the next batch. If it "
-                    "is wrong, set it (by NTP)."
-                )
+                self._jump_ms = jump_ms
+        if self._jump_ms:
+            words = _far(self._jump_ms, "forward", "back")
+            if not self._broker_stamps:
+                self._jump_ms = 0  # nothing will ever confirm it: it is said once
+            raise ClockWrong(
+                f"This machine's clock jumped {words}, or the machine slept; it is compared with "
+                "the broker's before the next batch. If it is wrong, set it (by NTP)."
+            )
         if abs(self._lead_ms) > self._tolerance_ms:
             raise ClockWrong(
                 f"This machine's clock is {_far(self._lead_ms, 'ahead of', 'behind')} the Kafka "

@@ -51,7 +51,7 @@ def _another_partitioner(shop: Shop) -> str:
     last = first.log.strip().splitlines()[-1]
     names = (rf"{clicks}/\d+, offset \d+", "crc32", "murmur2_random", "MISPLACED=dead_letter")
     missing = [name for name in names if re.search(name, last) is None]
-    told = f"it names neither {missing}: {last}" if missing else "it names place and remedy"
+    message = f"it names neither {missing}: {last}" if missing else "it names place and remedy"
     shop.work(kafka_misplaced="dead_letter")
     here.wait_accepted(sent := 2 * sent)
     replayed: dict[str, Any] = json.loads(
@@ -63,7 +63,7 @@ def _another_partitioner(shop: Shop) -> str:
         "(SELECT uniq(shard) AS shards FROM score_history GROUP BY user_id)) FROM scores_live"
     )[0]
     return (
-        f"the worker ends with {first.exit_status}, {told}; {replayed['sent']} letters replayed; "
+        f"the worker ends with {first.exit_status}, {message}; {replayed['sent']} letters replayed; "
         f"{whole} of {customers} customers have 3 orders, {apart} are in two shards; "
         f"{shop.figures('late')}"
     )
@@ -76,8 +76,8 @@ def _aborted(shop: Shop) -> str:
         shop.run("tx.py")
         here.wait_committed()
         orders = here.sql("SELECT user_id, lifetime_orders FROM scores_live ORDER BY user_id")
-        told = ", ".join(f"{user} {n}" for user, n in orders)
-        found.append(f"{told}: {shop.figures('accepted', 'scored', 'duplicates')}")
+        orders_each = ", ".join(f"{user} {n}" for user, n in orders)
+        found.append(f"{orders_each}: {shop.figures('accepted', 'scored', 'duplicates')}")
         worker.stop()
     return "; ".join(found)
 
@@ -100,8 +100,8 @@ def _order_twice(shop: Shop) -> str:
         return f"the export is refused: {replayed.stderr}"
     here.wait_accepted(sent + 1)
     orders = here.sql("SELECT user_id, lifetime_orders FROM scores_live ORDER BY user_id")
-    told = ", ".join(f"{user} {n}" for user, n in orders)
-    return f"{told}: {shop.figures('scored', 'duplicates')}"
+    orders_each = ", ".join(f"{user} {n}" for user, n in orders)
+    return f"{orders_each}: {shop.figures('scored', 'duplicates')}"
 
 
 def _cancelled(shop: Shop) -> str:

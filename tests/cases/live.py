@@ -87,8 +87,8 @@ class Shop:
         """Sums of the ledger's columns, and whether it is balanced."""
         columns = ", ".join(f"sum({name})" for name in names)
         *sums, balanced = self.world.sql(f"SELECT {columns}, min(balanced) FROM ledger")[0]
-        told = ", ".join(f"{n} {name}" for name, n in zip(names, sums, strict=True))
-        return f"{told}, {'balanced' if balanced else 'not balanced'}"
+        sums_by_name = ", ".join(f"{n} {name}" for name, n in zip(names, sums, strict=True))
+        return f"{sums_by_name}, {'balanced' if balanced else 'not balanced'}"
 
 
 @contextmanager

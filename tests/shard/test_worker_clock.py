@@ -87,6 +87,23 @@ def test_a_jump_is_refused_once_so_that_the_broker_is_asked_before_the_next_step
         clocks.worker.trusted_ms()
 
 
+def test_after_a_jump_no_shard_takes_a_step_until_the_broker_was_asked() -> None:
+    """One worker has several shards: that one of them has heard of the jump is not enough."""
+    clocks = Clocks()
+    clocks.worker.compare(T0, T0, T0)
+    clocks.worker.trusted_ms()
+    clocks.wall_ms += 3 * 86_400_000
+    now = clocks.wall_ms
+    for _ in range(4):
+        with pytest.raises(ClockWrong, match="jumped"):
+            clocks.worker.trusted_ms()
+    clocks.worker.compare(T0, now, T0 + 5)  # under way when it jumped
+    with pytest.raises(ClockWrong, match="jumped"):
+        clocks.worker.trusted_ms()
+    clocks.worker.compare(now, now, now)  # the machine had slept
+    assert clocks.worker.trusted_ms() == now
+
+
 def test_small_corrections_are_no_jump_however_many() -> None:
     clocks = Clocks()
     for _ in range(50):
