@@ -1,4 +1,4 @@
-"""Counts orders, each once: repeats, amendments, cancellations and returns name theirs by its id.
+"""Counts orders, each once: repeats, amendments, cancellations and returns name it by its id.
 
 An order is (user, order id). `streams.kernels.orders` says what each event does to it; what follows
 for the customer (windows, lifetime totals, order times, the answer to an open question) is the

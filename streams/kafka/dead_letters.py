@@ -198,10 +198,11 @@ def _acknowledged(sent: Iterable[Any]) -> None:
         future.get(timeout=_QUIET_SECONDS)
 
 
-def topic_records(settings: Settings, topic: str) -> Iterator[Any]:
-    """The records of a topic up to its present end, as kafka-python's objects.
+def topic_records(settings: Settings, topic: str, newest: int | None = None) -> Iterator[Any]:
+    """The records of a topic up to its present end, as kafka-python's objects; only so many offsets
+    of each partition if `newest` is given.
 
-    Raises BrokerUnavailable.
+    Raises BrokerUnavailable, also if the broker stops sending before the end.
     """
     access = kafka_access(settings)
     require_reachable(access)
@@ -213,6 +214,9 @@ def topic_records(settings: Settings, topic: str) -> Iterator[Any]:
                 ends = {TopicPartition(*p): end for p, end in reader.of(partitions).items()}
             consumer.assign(list(ends))
             consumer.seek_to_beginning(*ends)
+            if newest is not None:
+                for tp, first in consumer.beginning_offsets(list(ends)).items():
+                    consumer.seek(tp, max(first, ends[tp] - newest))
             last_progress = time.monotonic()
             while any(consumer.position(tp) < end for tp, end in ends.items()):
                 for tp, records in consumer.poll(timeout_ms=500).items():

@@ -170,7 +170,7 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     if partitioner == "unchecked":
         yield Finding("keys", "ok", "not checked, as TIDELINE_KAFKA_PARTITIONER says")
         return
-    found = list(misplaced_keys(settings, _TIMEOUT_SECONDS))
+    found = list(misplaced_keys(settings))
     for topic in dict.fromkeys(each.topic for each in found):
         of_topic = [each for each in found if each.topic == topic]
         last = of_topic[-1]
