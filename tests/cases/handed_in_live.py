@@ -51,7 +51,7 @@ def _another_partitioner(shop: Shop) -> str:
     last = first.log.strip().splitlines()[-1]
     names = (rf"{clicks}/\d+, offset \d+", "crc32", "murmur2_random", "MISPLACED=dead_letter")
     missing = [name for name in names if re.search(name, last) is None]
-    message = f"it names neither {missing}: {last}" if missing else "it names place and remedy"
+    words = f"it names neither {missing}: {last}" if missing else "it names place and remedy"
     shop.work(kafka_misplaced="dead_letter")
     here.wait_accepted(sent := 2 * sent)
     replayed: dict[str, Any] = json.loads(
@@ -63,7 +63,7 @@ def _another_partitioner(shop: Shop) -> str:
         "(SELECT uniq(shard) AS shards FROM score_history GROUP BY user_id)) FROM scores_live"
     )[0]
     return (
-        f"the worker ends with {first.exit_status}, {message}; {replayed['sent']} letters replayed; "
+        f"the worker ends with {first.exit_status}, {words}; {replayed['sent']} letters replayed; "
         f"{whole} of {customers} customers have 3 orders, {apart} are in two shards; "
         f"{shop.figures('late')}"
     )
