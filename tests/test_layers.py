@@ -69,6 +69,10 @@ RULES: dict[str, set[str]] = {
         "streams.privacy", "streams.process", "streams.settings", "streams.shard",
         "streams.stopping", "streams.telemetry",
     },
+    "streams.offline": {
+        "schemas", "models", "streams.clickhouse", "streams.core", "streams.kafka",
+        "streams.memory", "streams.privacy", "streams.settings", "streams.shard",
+    },
     "streams.local": {"schemas", "streams.kafka", "streams.settings"},
     "streams.demo": {
         "schemas", "streams.background", "streams.clickhouse", "streams.kafka", "streams.learner",
@@ -77,8 +81,8 @@ RULES: dict[str, set[str]] = {
     "streams.commands": {
         "schemas", "models", "streams.clickhouse", "streams.demo", "streams.evaluation",
         "streams.history", "streams.kafka", "streams.lag", "streams.learner", "streams.local",
-        "streams.ops", "streams.privacy", "streams.replay", "streams.settings", "streams.shard",
-        "streams.stopping", "streams.telemetry", "streams.worker",
+        "streams.ops", "streams.privacy", "streams.replay", "streams.settings",
+        "streams.shard", "streams.stopping", "streams.telemetry", "streams.worker",
     },
     "streams.cli": {"schemas", "streams.commands", "streams.stopping"},
     "streams.__main__": {"streams.cli", "streams.stopping"},
