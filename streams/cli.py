@@ -46,6 +46,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     "replay": _Command(
         "streams.commands.replay", "replay", "Send recorded or synthetic events to Kafka."
     ),
+    "backfill": _Command(
+        "streams.commands.backfill", "backfill", "Put a history of orders into the shards' state."
+    ),
     "lag": _Command(
         "streams.commands.lag", "lag", "Show how far behind the consumers are.", serves=True
     ),

@@ -73,13 +73,18 @@ RULES: dict[str, set[str]] = {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.kafka",
         "streams.memory", "streams.privacy", "streams.settings", "streams.shard",
     },
+    "streams.backfill": {
+        "schemas", "streams.core", "streams.kafka", "streams.offline", "streams.replay",
+        "streams.settings", "streams.shard",
+    },
     "streams.local": {"schemas", "streams.kafka", "streams.settings"},
     "streams.demo": {
         "schemas", "streams.background", "streams.clickhouse", "streams.kafka", "streams.learner",
         "streams.local", "streams.replay", "streams.settings",
     },
     "streams.commands": {
-        "schemas", "models", "streams.clickhouse", "streams.demo", "streams.evaluation",
+        "schemas", "models", "streams.backfill", "streams.clickhouse", "streams.demo",
+        "streams.evaluation",
         "streams.history", "streams.kafka", "streams.lag", "streams.learner", "streams.local",
         "streams.ops", "streams.privacy", "streams.replay", "streams.settings",
         "streams.shard", "streams.stopping", "streams.telemetry", "streams.worker",

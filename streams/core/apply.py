@@ -71,11 +71,17 @@ class Applied:
 
 @dataclass(frozen=True)
 class Counted:
-    """What `apply` counted: rows, int64 [k], of the events that say something new; and how many
-    do not, being repeats of an order that is known, under another event id."""
+    """What `apply` counted: rows, int64 [k], of the events that say something new; and which do
+    not, being repeats of an order that is known, under another event id: `repeated`, int64 [r], of
+    the fresh ones."""
 
     rows: NDArray[np.int64]
-    repeats: int
+    repeated: NDArray[np.int64]
+
+    @property
+    def repeats(self) -> int:
+        """How many say nothing new."""
+        return len(self.repeated)
 
 
 def set_back_watermark(state: ShardState, clock_ms: int, max_future_ms: int) -> int:
@@ -123,19 +129,24 @@ def admit(
     )
 
 
-def apply(state: ShardState, events: Events, admitted: Applied) -> Counted:
+def apply(
+    state: ShardState, events: Events, admitted: Applied, reported_from_ms: int | None = None
+) -> Counted:
     """Count the events that were admitted.
 
-    The windows' clock must have been advanced to the step's clock before.
+    The windows' clock must have been advanced to the step's clock before. `reported_from_ms` is for
+    a history: see `streams.core.orders`.
     """
     fresh = admitted.fresh
     if not len(fresh):
-        return Counted(fresh, 0)
+        return Counted(fresh, fresh)
     users = events.users
     if len(fresh) != len(users):
         users = users[fresh]
     rows = state.rows_of(users)
-    changes, repeats = apply_orders(state, events, fresh, rows, admitted.oldest_known_day)
+    changes, repeats = apply_orders(
+        state, events, fresh, rows, admitted.oldest_known_day, reported_from_ms
+    )
     if len(repeats):
         fresh, rows = np.delete(fresh, repeats), np.delete(rows, repeats)
     kind = events.kind[fresh]
@@ -147,7 +158,7 @@ def apply(state: ShardState, events: Events, admitted: Applied) -> Counted:
     _decay(state, batch, changes)
     state.meta.watermark_ms = max(state.meta.watermark_ms, int(ts_ms.max(initial=0)))
     state.meta.active_ms = state.meta.clock_ms
-    return Counted(rows, len(repeats))
+    return Counted(rows, repeats)
 
 
 def _oldest_known_day(state: ShardState, lateness_ms: int) -> int:

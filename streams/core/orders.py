@@ -34,6 +34,7 @@ from streams.kernels.orders import Changes, Customers, KnownOrders, OrderEvents,
 
 __all__ = ["apply_orders"]
 
+_RETURNED, _REPORTED = np.int8(2), np.int8(3)  # kinds of `OrderEvents`
 _NO_PLACES: Final = np.empty(0, np.int64)
 _NO_CHANGES: Final = Changes(*(_NO_PLACES for _ in Changes._fields))
 
@@ -44,12 +45,14 @@ def apply_orders(
     fresh: NDArray[np.int64],
     rows: NDArray[np.int64],
     oldest_known_day: int,
+    reported_from_ms: int | None = None,
 ) -> tuple[Changes, NDArray[np.int64]]:
     """Take in what the `fresh` events (positions, int64 [k]; their users' rows, int64 [k]) say of
     orders, into everything but windows and decayed sums. Returns the changes that are to be made to
     these, and which of `fresh` are repeats, int64 [r]: they say nothing new.
 
-    Orders whose newest event was before `oldest_known_day` are forgotten in any case.
+    Orders whose newest event was before `oldest_known_day` are forgotten in any case. Returns from
+    `reported_from_ms` on are a history's reports of what the topics may have as well.
     """
     chosen = np.flatnonzero(events.kind[fresh] >= KIND_PLACED)
     if not len(chosen):
@@ -60,13 +63,16 @@ def apply_orders(
     days = (ts_ms // DAY_MS).astype(np.int32)
     at, is_new = table.find_or_add(mix(owner, events.order[source]), days)
     table.before_change(at)
+    kind = events.kind[source] - np.int8(KIND_PLACED)
+    if reported_from_ms is not None:
+        kind[(kind == _RETURNED) & (ts_ms >= reported_from_ms)] = _REPORTED
     changes = Changes(*np.empty((len(Changes._fields), 2 * k), np.int64))
     repeats = np.zeros(k, np.bool_)
     n = read_orders(
         OrderEvents(
             rows=rows,
             owner=owner,
-            kind=events.kind[source] - np.int8(KIND_PLACED),
+            kind=kind,
             ts_ms=ts_ms,
             cents=events.amount_cents[source],
             discount_cents=events.discount_cents[source],

@@ -19,8 +19,9 @@ from streams.core.features import DAY_MS
 from streams.core.segments import LIVE_MS, cut_tiers
 from streams.core.state.shard_state import ShardState
 
-__all__ = ["end_slice", "next_sweep_ms", "take_slice"]
+__all__ = ["end_slice", "next_sweep_ms", "restart_sweep", "take_slice"]
 
+_PARKED_AT_ONCE: Final = 1 << 16
 _LONGEST_WINDOW_MS: Final = max(w.length_seconds for w in WINDOWS) * 1000
 
 
@@ -53,6 +54,18 @@ def end_slice(state: ShardState, rows: NDArray[np.int64], now_ms: int, config: C
         cut_tiers(state)
         forget(state, config.lateness_ms)
         state.trim()  # not after each slice: the next one may need the room again
+
+
+def restart_sweep(state: ShardState, config: CoreConfig) -> None:
+    """Park all who have long been silent, and let a sweep of everybody begin. By a wall clock it
+    takes a slice with every step until it is done, since an interval has passed since 1970."""
+    meta = state.meta
+    for first in range(0, state.n, _PARKED_AT_ONCE):
+        turn = np.arange(first, min(first + _PARKED_AT_ONCE, state.n))
+        rows = turn[state.rows_by_user.named(turn)]
+        state.park(rows[_long_silent(state, rows, meta.clock_ms, config)])
+    meta.sweep_row, meta.sweep_parked, meta.sweep_started_ms = 0, state.parked.entries, 0
+    state.trim()
 
 
 def next_sweep_ms(now_ms: int, interval_ms: int) -> int:

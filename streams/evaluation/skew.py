@@ -9,6 +9,8 @@ Where the state of our own begins, the first that there is:
  1. the state that the last run left in the directory given;
  2. the journal's first step, if the journal still has it;
  3. the newest checkpoint. Then only what was sampled since can be checked, so keep a directory.
+
+Where a command has changed the state between two steps (a backfill), only 3 can be.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from streams.core.step import step
 from streams.core.texts import Texts
 from streams.kafka.log import Log
 from streams.shard.checkpoints import CheckpointStore
-from streams.shard.journal import Journal, Step, Takeover, valid_steps
+from streams.shard.journal import Entry, Journal, Rewritten, Step, Takeover, valid_steps
 
 __all__ = ["SCORES", "Difference", "Sample", "Skew", "check_shard"]
 
@@ -129,6 +131,13 @@ async def check_shard(
     first, end = await log.ends(topics.journal, shard)
     state, offset, owner = await _begin(log, topics, shard, first, keep)
     entries = await journal.entries(max(first, offset), end)
+    rewritten = [at for at, entry in entries if isinstance(entry, Rewritten)]
+    if rewritten:
+        state, offset, owner = await _checkpoint(log, topics, shard, first)
+        if offset <= rewritten[-1]:
+            found.unchecked["since a command changed the state"] += len(samples)
+            return found
+        entries = [(at, entry) for at, entry in entries if at >= offset]
     known = owner if offset >= first else None
     plans = valid_steps((entry for _, entry in entries), known)
     plans = [plan for plan in plans if plan.seq > state.meta.seq]
@@ -169,7 +178,7 @@ async def check_shard(
 
 
 def _go_on_at(
-    entries: Sequence[tuple[int, Takeover | Step]], seq: int, before: tuple[int, str | None]
+    entries: Sequence[tuple[int, Entry]], seq: int, before: tuple[int, str | None]
 ) -> tuple[int, str | None]:
     """The journal offset after step `seq`, and who owned the shard there."""
     at, owner = before
@@ -177,7 +186,7 @@ def _go_on_at(
     for offset, entry in entries:
         if isinstance(entry, Takeover):
             current = entry.owner
-        elif entry.plan.seq <= seq:
+        elif isinstance(entry, Step) and entry.plan.seq <= seq:
             at, owner = offset + 1, entry.owner if current is None else current
     return at, owner
 
@@ -292,6 +301,13 @@ async def _begin(
     empty = ShardState(shard, len(FEATURE_NAMES))
     if first == 0:
         return empty, 0, None
+    return await _checkpoint(log, topics, shard, first)
+
+
+async def _checkpoint(
+    log: Log, topics: TopicNames, shard: int, first: int
+) -> tuple[ShardState, int, str | None]:
+    empty = ShardState(shard, len(FEATURE_NAMES))
     stored = await CheckpointStore(log, topics.checkpoints, shard, "skew").load()
     if stored is None:
         return empty, first, None

@@ -40,6 +40,7 @@ _PLACED: Final = 1
 _CANCELLED: Final = 2
 _COUPON: Final = 4
 _TAKEN: Final = 8  # a lifetime order was taken; placed_ms: its time in the ring, or 0
+_REPORTED: Final = 3  # a kind of event
 _DAY_MS: Final = 86_400_000
 _ORDERS: Final = COUNT_MEASURES.index("orders")
 _ORDER_LINES: Final = COUNT_MEASURES.index("order_lines")
@@ -47,7 +48,8 @@ _COUPON_ORDERS: Final = COUNT_MEASURES.index("coupon_orders")
 
 
 class OrderEvents(NamedTuple):
-    """Order events in the order of their arrival, [k]. kind: 0 placed, 1 cancelled, 2 returned."""
+    """Order events in the order of their arrival, [k]. kind: 0 placed, 1 cancelled, 2 returned;
+    3 returned, as a history says of a time of which the return itself may come, too."""
 
     rows: _Longs
     owner: NDArray[np.uint64]
@@ -68,6 +70,7 @@ class KnownOrders(NamedTuple):
     cents: _Longs
     discount_cents: _Longs
     returned_cents: _Longs
+    reported_cents: _Longs
     lines: NDArray[np.int16]
     state: NDArray[np.uint8]
     day: NDArray[np.int32]
@@ -245,18 +248,30 @@ def _cancelled(
 
 
 @kernel
+def _given_back(known: KnownOrders, at: int) -> int:
+    """Returns and the reports of a history are two accounts of the same: the larger one counts."""
+    return int(max(known.returned_cents[at], known.reported_cents[at]))
+
+
+@kernel
 def _returned(
     events: OrderEvents, known: KnownOrders, c: Customers, i: int, at: int, begin_ms: int
-) -> None:
-    known.returned_cents[at] += events.cents[i]
+) -> bool:
+    """Take a return in; False if a history had reported it before, or reports what has come."""
+    before = _given_back(known, at)
+    if events.kind[i] == _REPORTED:
+        known.reported_cents[at] += events.cents[i]
+    else:
+        known.returned_cents[at] += events.cents[i]
     done = known.state[at] & (_PLACED | _CANCELLED)
     if not done and _has_forgotten(c, events.rows[i], begin_ms):
         _take_cents(known, c, events.rows[i], at, events.cents[i])
+    return bool(known.reported_cents[at] == 0 or _given_back(known, at) > before)
 
 
 @kernel
 def _net(known: KnownOrders, at: int) -> int:
-    return int(max(known.cents[at] - known.returned_cents[at], 0))
+    return int(max(known.cents[at] - _given_back(known, at), 0))
 
 
 @kernel
@@ -339,7 +354,8 @@ def read_orders(
         if is_new[i] or known.day[place] < max(oldest_day, begin):
             known.owner[place] = events.owner[i]
             known.placed_ms[place] = known.version_ms[place] = 0
-            known.cents[place] = known.discount_cents[place] = known.returned_cents[place] = 0
+            known.cents[place] = known.discount_cents[place] = 0
+            known.returned_cents[place] = known.reported_cents[place] = 0
             known.lines[place] = 0
             known.state[place] = 0
             known.day[place] = day
@@ -354,7 +370,7 @@ def read_orders(
         elif events.kind[i] == 1:
             repeats[i] = not _cancelled(events, known, c, i, place, begin * _DAY_MS)
         else:
-            _returned(events, known, c, i, place, begin * _DAY_MS)
+            repeats[i] = not _returned(events, known, c, i, place, begin * _DAY_MS)
         if known.state[place] & (_PLACED | _CANCELLED) == _PLACED:
             n = _change(changes, n, events.rows[i], known.placed_ms[place], 1, known, place)
         if n == before + 2 and old_ms == known.placed_ms[place]:

@@ -1,8 +1,9 @@
 """The journal: one log partition per shard that records what the shard did, in order.
 
-Two kinds of record. `Takeover(owner)`: from here on this owner decides. `Step(owner, plan)`: this
-is the next step. A step counts if its owner is the one of the last takeover before it; a reader
-skips all others, which a worker wrote after it had lost the shard.
+Three kinds of record. `Takeover(owner)`: from here on this owner decides. `Step(owner, plan)`: this
+is the next step. `Rewritten(owner)`: a command changed the state, so no replay can lead past here;
+a checkpoint behind it has the state. A step counts if its owner is the one of the last takeover
+before it; a reader skips all others, which a worker wrote after it had lost the shard.
 
 The writer is fenced by the log itself: it knows the offset its next record must get. Another one
 means that another worker has written, so the shard has a new owner; `Fenced` is raised before any
@@ -19,7 +20,7 @@ from schemas.errors import StateError, TidelineError
 from streams.core.plan import Plan
 from streams.kafka.log import Log
 
-__all__ = ["Fenced", "Journal", "Step", "Takeover", "valid_steps"]
+__all__ = ["Entry", "Fenced", "Journal", "Rewritten", "Step", "Takeover", "valid_steps"]
 
 
 class Takeover(msgspec.Struct, frozen=True, tag="takeover"):
@@ -35,14 +36,23 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     plan: Plan
 
 
+class Rewritten(msgspec.Struct, frozen=True, tag="rewritten"):
+    """`owner`, a command, changed the state between two steps (`streams.shard.offline`)."""
+
+    owner: str
+
+
+Entry = Takeover | Step | Rewritten
+
+
 class Fenced(TidelineError):
     """Another worker owns the shard now. Drop its state; nothing of the last step was sent."""
 
 
-_decoder = msgspec.msgpack.Decoder(Takeover | Step)
+_decoder = msgspec.msgpack.Decoder(Entry)
 
 
-def valid_steps(entries: Iterable[Takeover | Step], owner: str | None = None) -> list[Plan]:
+def valid_steps(entries: Iterable[Entry], owner: str | None = None) -> list[Plan]:
     """The plans that count, in order. `owner` is who owned the shard before the first entry.
 
     Without a known owner, the first step's owner is taken to be right: the journal may begin in
@@ -55,6 +65,8 @@ def valid_steps(entries: Iterable[Takeover | Step], owner: str | None = None) ->
     for entry in entries:
         if isinstance(entry, Takeover):
             owner = entry.owner
+            continue
+        if isinstance(entry, Rewritten):
             continue
         if owner is None:
             owner = entry.owner
@@ -84,11 +96,11 @@ class Journal:
         """The steps that count in [start, stop). Raises StateError for a record it can't read."""
         return valid_steps((e for _, e in await self.entries(start, stop)), owner)
 
-    async def entries(self, start: int, stop: int) -> list[tuple[int, Takeover | Step]]:
+    async def entries(self, start: int, stop: int) -> list[tuple[int, Entry]]:
         """Every record in [start, stop) with its offset, also of those who had lost the shard.
         Raises as `read`."""
         records = await self._log.read(self._topic, self._shard, start, stop)
-        entries: list[tuple[int, Takeover | Step]] = []
+        entries: list[tuple[int, Entry]] = []
         for offset, value in zip(records.offsets, records.values, strict=True):
             try:
                 entries.append((int(offset), _decoder.decode(value or b"")))
@@ -101,7 +113,14 @@ class Journal:
 
     async def append(self, plan: Plan) -> None:
         """Write one step. Raises Fenced if the record did not land where it must."""
-        (offset,) = await self._append(Step(self.owner, plan))
+        await self._append_next(Step(self.owner, plan))
+
+    async def rewritten(self) -> None:
+        """Say that the state is not what the steps give. Raises Fenced as `append` does."""
+        await self._append_next(Rewritten(self.owner))
+
+    async def _append_next(self, entry: Entry) -> None:
+        (offset,) = await self._append(entry)
         if offset != self.next_offset:
             raise Fenced(
                 f"shard {self._shard}: wrote journal offset {offset}, expected {self.next_offset}; "
@@ -123,7 +142,7 @@ class Journal:
         first, _ = await self._log.ends(self._topic, self._shard)
         return first
 
-    async def _append(self, entry: Takeover | Step) -> list[int]:
+    async def _append(self, entry: Entry) -> list[int]:
         return await self._log.append(
             self._topic, self._shard, [(None, msgspec.msgpack.encode(entry))]
         )

@@ -58,6 +58,7 @@ class OfflineShard:
 
         Raises Fenced if a worker has taken the shard over: what it goes on from is not this state.
         """
+        await self._journal.rewritten()
         run = await CheckpointRun.begin(
             self.number, self._s, self._store, self.state, self._journal,
             self._outgoing.effects.so_far(), asyncio.Event(),

@@ -27,15 +27,37 @@ from streams.core.texts import Strings, Texts
 from streams.kernels.arrays import zeros
 from streams.kernels.counting import group
 
-__all__ = ["STATE_FORMAT", "VALUE_BINS", "Meta", "ShardState", "UserNames"]
+__all__ = ["STATE_FORMAT", "VALUE_BINS", "History", "Meta", "ShardState", "UserNames"]
 
-STATE_FORMAT: Final = 7
+STATE_FORMAT: Final = 8
 """Raised whenever `export` changes shape; a checkpoint of another format is refused."""
 
 ROWS_PAGE_BITS: Final = 9  # 276 KiB
 USERS_PAGE_BITS: Final = 10
 _SPARSE: Final = 4  # times as much room as rows is given back
 VALUE_BINS: Final = 512  # log-spaced bins of expected spend, for the value tiers' quantiles
+
+
+class History(msgspec.Struct, frozen=True):
+    """One backfill into this shard, as `tideline backfill` reports it."""
+
+    name: str
+    """Which files it was, and how they were read."""
+    counted: int = 0
+    """Events that count; among them placed orders, returns and clicks."""
+    orders: int = 0
+    returns: int = 0
+    clicks: int = 0
+    repeats: int = 0
+    """Events that say nothing new: orders that the topics had, and the same event twice."""
+    covered: int = 0
+    """Events from a time that the state had counted already, and forgotten one by one."""
+    erased: int = 0
+    """Events of people who were erased."""
+    dead: dict[str, int] = {}
+    """Events that can't be used, by reason."""
+    users: int = 0
+    """Users that the shard knows afterwards."""
 
 
 class Meta(msgspec.Struct):
@@ -54,6 +76,8 @@ class Meta(msgspec.Struct):
     """The newest event time accepted; lateness is measured from here."""
     active_ms: int = 0
     """The clock when events last came."""
+    live_from_ms: int = 0
+    """The oldest time of the first records that a step took; 0: none has taken any."""
     next_sweep_ms: int = 0
     """Event clock: when the next sweep is due."""
     sweep_row: int = 0
@@ -79,6 +103,8 @@ class Meta(msgspec.Struct):
     """Live customers when the cuts were computed."""
     erased: list[Erasure] = []
     """People whose earlier events are excluded; one entry per person."""
+    histories: list[History] = []
+    """What was backfilled, in that order."""
 
 
 class UserNames:

@@ -34,7 +34,7 @@ _WORD_BYTES: Final = 8
 _NO_INDEX: Final = np.empty(0, np.uint32)
 _KEYS_PAGE_BITS: Final = 15
 _VALUES_PAGE_BITS: Final = 16  # 256 KiB each
-_WORDS_PAGE_BITS: Final = 12  # of entries with 7 words: 224 KiB
+_WORDS_PAGE_BITS: Final = 12  # of entries with 8 words: 256 KiB
 
 
 class U64Map:
@@ -154,6 +154,13 @@ class U64Map:
         """Have entries with a value below `oldest` dropped, by the calls of `drop_some` to come."""
         if self._compacting is None:
             self._compacting = (oldest, 0, 0)
+
+    def drop_before(self, oldest: int) -> None:
+        """Drop entries with a value below `oldest` now; it takes longer the more there are."""
+        while self._compacting is not None or len(self._old):
+            self.drop_some(self._n + 1)
+        self.begin_drop(oldest)
+        self.drop_some(self._n)
 
     def drop_some(self, entries: int) -> None:
         """Look at so many more entries, drop the old ones. Positions change, the order stays."""

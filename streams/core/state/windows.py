@@ -160,6 +160,14 @@ class WindowSums:
                 chunks[:] = [_join(chunks)]
                 return
 
+    def seal_past(self) -> None:
+        """Sort and pack all that the clock has passed: after much was added to the past at once."""
+        for hop, logs in self._logs.items():
+            if hop >= _SEALED_FROM_MS:
+                for tile, chunks in logs.items():
+                    if tile < self.now_ms // hop and chunks:
+                        chunks[:] = [_join(chunks)]
+
     def add(
         self,
         rows: NDArray[np.int64],
