@@ -51,8 +51,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Part:
-    """Records of one shard in one Arrow batch."""
+    """Records of one shard in one Arrow batch, of the how many'th file."""
 
+    file: int
     run: Path
     batch: int
     first_ms: int
@@ -148,37 +149,38 @@ class Spool:
 
     def _parts(self, files: Sequence[str], shard: int) -> list[_Part]:
         found = []
-        for file in files:
+        for number, file in enumerate(files):
             place = self._directory / file
             done = json.loads((place / _DONE).read_text(encoding="utf-8"))
             for each, run, *rest in done["parts"]:
                 if each == shard:
-                    found.append(_Part(place / run, *rest))
+                    found.append(_Part(number, place / run, *rest))
         return found
 
     def read(self, files: Sequence[str], shard: int) -> Iterator[tuple[int, Records]]:
         """A shard's records in time order, as (source, records), some thousands at a time. Those of
         one time come in the order of the files, a source at a time."""
         waiting = sorted(self._parts(files, shard), key=lambda part: part.first_ms)
-        opened: list[pa.RecordBatch] = []
+        opened: list[tuple[int, pa.RecordBatch]] = []
         readers: dict[Path, Any] = {}
         while waiting or opened:
-            while waiting and (not opened or waiting[0].first_ms <= _last_ms(opened[0])):
+            while waiting and (not opened or waiting[0].first_ms <= _last_ms(opened[0][1])):
                 part = waiting.pop(0)
                 if part.run not in readers:
                     readers[part.run] = pa.ipc.open_file(pa.memory_map(str(part.run)))
-                opened.append(readers[part.run].get_batch(part.batch))
-                opened.sort(key=_last_ms)
+                opened.append((part.file, readers[part.run].get_batch(part.batch)))
+                opened.sort(key=lambda of_file: _last_ms(of_file[1]))
             # All records up to the end of the batch that ends first are in memory now.
-            until_ms = _last_ms(opened[0])
+            until_ms = _last_ms(opened[0][1])
             taken, left = [], []
-            for batch in opened:
+            for file, batch in opened:
                 stop = int(np.searchsorted(batch.column(0).to_numpy(), until_ms, side="right"))
-                taken.append(batch.slice(0, stop))
+                taken.append((file, batch.slice(0, stop)))
                 if stop < batch.num_rows:
-                    left.append(batch.slice(stop))
+                    left.append((file, batch.slice(stop)))
             opened = left
-            yield from _records(pa.Table.from_batches(taken))
+            taken.sort(key=lambda of_file: of_file[0])
+            yield from _records(pa.Table.from_batches([batch for _, batch in taken]))
 
     @property
     def staged(self) -> list[str]:
@@ -189,7 +191,7 @@ class Spool:
     def stage(self, files: Sequence[str]) -> None:
         """Let these files wait, too."""
         part = self._directory / f"{_STAGED}.part"
-        part.write_text(json.dumps(sorted({*self.staged, *files})), encoding="utf-8")
+        part.write_text(json.dumps(list(dict.fromkeys([*self.staged, *files]))), encoding="utf-8")
         os.replace(part, self._directory / _STAGED)
 
     def remove(self) -> None:

@@ -112,7 +112,7 @@ def backfill_files(
             spool.stage(ids)
         if stage or dry_run:
             return result
-        ids = sorted({*ids, *spool.staged})
+        ids = list(dict.fromkeys([*spool.staged, *ids]))
         if not ids:
             raise SettingsError("Name the files of the history; none is staged.")
         outcome = asyncio.run(_build(settings, spool, ids, wait_seconds, bar))

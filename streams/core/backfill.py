@@ -92,7 +92,8 @@ class Backfill:
         self._dead: Counter[str] = Counter()
 
     def add(self, records: Records, source: int) -> None:
-        """Count records of `source`, whose offsets are from FIRST_OFFSET on."""
+        """Count records of `source`, whose offsets are from FIRST_OFFSET on; all that have the same
+        time in one call, of two versions of an order the newer one last."""
         state = self._state
         events = decode(records, source, self._config.decode, self._wall_ms)
         self._dead.update(reject.reason for reject in events.rejects)
@@ -148,15 +149,21 @@ class Backfill:
             known = self._state.known_orders.find(keys[doubtful]) >= 0
             covered[doubtful] = ~(known | np.isin(keys[doubtful], placed_now))
             by_id[doubtful] = ~covered[doubtful]
-        # Clicks and returns have no identity but their event's. That of a return is kept for as
-        # long as its order is, which is longer than it could be late.
-        with_id = np.flatnonzero(by_id & (~is_order | (kind == _RETURNED)))
+        # Clicks and returns have no identity but their event's. Two files have the same event at
+        # the same time, so in one call; a refund that grew in between counts as the larger one.
+        repeated = np.zeros(len(chosen), np.bool_)
+        with_id = np.flatnonzero(~is_order | (kind == _RETURNED))
+        with_id = with_id[np.argsort(-events.amount_cents[chosen[with_id]], kind="stable")]
+        _, first = np.unique(events.id_hash[chosen[with_id]], return_index=True)
+        repeated[np.delete(with_id, first)] = True
+        # That of a return is kept for as long as its order is: longer than it could be late.
+        with_id = np.flatnonzero(by_id & ~repeated & (~is_order | (kind == _RETURNED)))
         kept_days = days[with_id] + np.where(is_order[with_id], LONGEST_WINDOW_DAYS, 0)
         _, is_new = self._state.seen_ids.find_or_add(
             events.id_hash[chosen[with_id]], kept_days.astype(np.int32)
         )
-        repeated = np.zeros(len(chosen), np.bool_)
         repeated[with_id[~is_new]] = True
+        repeated &= ~covered
         self._sums["covered"] += int(covered.sum())
         self._sums["repeats"] += int(repeated.sum())
         return chosen[~covered & ~repeated]

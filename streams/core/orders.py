@@ -34,7 +34,7 @@ from streams.kernels.orders import Changes, Customers, KnownOrders, OrderEvents,
 
 __all__ = ["apply_orders"]
 
-_RETURNED, _REPORTED = np.int8(2), np.int8(3)  # kinds of `OrderEvents`
+_RETURNED, _REPORTED, _PLACED_BEFORE = np.int8(2), np.int8(3), np.int8(4)  # of `OrderEvents`
 _NO_PLACES: Final = np.empty(0, np.int64)
 _NO_CHANGES: Final = Changes(*(_NO_PLACES for _ in Changes._fields))
 
@@ -51,8 +51,8 @@ def apply_orders(
     orders, into everything but windows and decayed sums. Returns the changes that are to be made to
     these, and which of `fresh` are repeats, int64 [r]: they say nothing new.
 
-    Orders whose newest event was before `oldest_known_day` are forgotten in any case. Returns from
-    `reported_from_ms` on are a history's reports of what the topics may have as well.
+    Orders whose newest event was before `oldest_known_day` are forgotten in any case. The events
+    are a history's if `reported_from_ms` is given: of returns from then on topics may tell as well.
     """
     chosen = np.flatnonzero(events.kind[fresh] >= KIND_PLACED)
     if not len(chosen):
@@ -66,6 +66,7 @@ def apply_orders(
     kind = events.kind[source] - np.int8(KIND_PLACED)
     if reported_from_ms is not None:
         kind[(kind == _RETURNED) & (ts_ms >= reported_from_ms)] = _REPORTED
+        kind[kind == 0] = _PLACED_BEFORE
     changes = Changes(*np.empty((len(Changes._fields), 2 * k), np.int64))
     repeats = np.zeros(k, np.bool_)
     n = read_orders(

@@ -1,7 +1,8 @@
 """What order events do to the orders that they name, and what that changes for their customers.
 
 An order is placed when the first `placed` of it says; its amounts are those of the `placed` with
-the latest event time, of two with the same time the one that came last. It counts unless it is
+the latest event time, of two with the same time the one that came last (of one in a topic and one
+in a history, the topic's). It counts unless it is
 cancelled, by its amount less what was returned, never below 0. So the order in which its events
 come does not matter, but for that of two versions of the same time.
 
@@ -40,7 +41,8 @@ _PLACED: Final = 1
 _CANCELLED: Final = 2
 _COUPON: Final = 4
 _TAKEN: Final = 8  # a lifetime order was taken; placed_ms: its time in the ring, or 0
-_REPORTED: Final = 3  # a kind of event
+_OF_HISTORY: Final = 16  # amounts are a history's
+_REPORTED, _PLACED_BEFORE = 3, 4  # kinds of events
 _DAY_MS: Final = 86_400_000
 _ORDERS: Final = COUNT_MEASURES.index("orders")
 _ORDER_LINES: Final = COUNT_MEASURES.index("order_lines")
@@ -49,7 +51,7 @@ _COUPON_ORDERS: Final = COUNT_MEASURES.index("coupon_orders")
 
 class OrderEvents(NamedTuple):
     """Order events in the order of their arrival, [k]. kind: 0 placed, 1 cancelled, 2 returned;
-    3 returned, as a history says of a time of which the return itself may come, too."""
+    of a history 3 returned, at a time of which the return itself may come as well, and 4 placed."""
 
     rows: _Longs
     owner: NDArray[np.uint64]
@@ -207,7 +209,9 @@ def _place(events: OrderEvents, known: KnownOrders, i: int, at: int) -> None:
     known.cents[at] = events.cents[i]
     known.discount_cents[at] = events.discount_cents[i]
     known.lines[at] = events.lines[i]
-    known.state[at] = (known.state[at] & (255 ^ _COUPON)) | (_COUPON if events.coupon[i] else 0)
+    known.state[at] &= 255 ^ (_COUPON | _OF_HISTORY)
+    known.state[at] |= _COUPON if events.coupon[i] else 0
+    known.state[at] |= _OF_HISTORY if events.kind[i] == _PLACED_BEFORE else 0
 
 
 @kernel
@@ -223,7 +227,9 @@ def _placed(events: OrderEvents, known: KnownOrders, c: Customers, i: int, at: i
     news = ts_ms < known.placed_ms[at]
     if news:
         known.placed_ms[at] = ts_ms
-    if ts_ms >= known.version_ms[at]:
+    # A file may say less of an order than the topics do: it has no coupon, say, or no products.
+    says_less = events.kind[i] == _PLACED_BEFORE and not known.state[at] & _OF_HISTORY
+    if ts_ms > known.version_ms[at] or (ts_ms == known.version_ms[at] and not says_less):
         news |= (
             known.cents[at] != events.cents[i]
             or known.discount_cents[at] != events.discount_cents[i]
@@ -365,7 +371,7 @@ def read_orders(
         old_ms = known.placed_ms[place]
         if live:
             n = _change(changes, n, events.rows[i], old_ms, -1, known, place)
-        if events.kind[i] == 0:
+        if events.kind[i] == 0 or events.kind[i] == _PLACED_BEFORE:
             repeats[i] = not _placed(events, known, c, i, place)
         elif events.kind[i] == 1:
             repeats[i] = not _cancelled(events, known, c, i, place, begin * _DAY_MS)

@@ -84,6 +84,25 @@ def test_every_record_comes_back_once_in_its_shard_and_by_time(
 
 
 @pytest.mark.usefixtures("small_runs")
+def test_records_of_one_time_come_together_and_in_the_order_of_the_files(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "murmur2", SHARDS)
+    for name in ("b", "a", "c"):
+        same = [InputRecord(ORDERS, b"u", f"{name}{i}".encode(), i // 50) for i in range(240)]
+        add(spool, name, [same])
+    for shard in range(SHARDS):
+        seen: set[int] = set()
+        for _, records in spool.read(["b", "a", "c"], shard):
+            times = set(records.timestamps_ms.tolist())
+            assert not seen & times
+            seen |= times
+            for ts_ms in times:
+                values = [v for v, t in zip(records.values, records.timestamps_ms, strict=True)
+                          if t == ts_ms]  # fmt: skip
+                files = [(value or b"")[:1] for value in values]
+                assert files == sorted(files, key=b"bac".index)
+
+
+@pytest.mark.usefixtures("small_runs")
 def test_a_file_that_was_cut_off_is_not_there_and_is_written_anew(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "murmur2", SHARDS)
     given = blocks(1, 350)

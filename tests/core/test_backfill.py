@@ -47,8 +47,9 @@ def count(
         wall_ms=wall_ms,
     )  # fmt: skip
     in_order = sorted(events, key=lambda e: e["ts"])
-    for start in range(0, len(in_order), 7):
-        part = in_order[start : start + 7]
+    times = sorted({e["ts"] for e in in_order})
+    for start in range(0, len(times), 7):
+        part = [e for e in in_order if e["ts"] in times[start : start + 7]]
         for source in (CLICKSTREAM, ORDERS):
             some = [record(e) for e in part if ("order_id" in e) == (source == ORDERS)]
             backfill.add(records_of(some, FIRST_OFFSET), source)
@@ -191,6 +192,40 @@ def test_a_refund_in_the_file_and_in_the_topic_is_one_refund() -> None:
         # a second refund of the order is one more, whoever tells of it
         driver.feed([], [order("u0", T0, 20.0, "returned", order_id="A")])
         assert driver.column("revenue_cents", "u0") == 5_000
+
+
+def test_a_file_that_says_less_of_an_order_changes_nothing_of_it() -> None:
+    full = order("u0", T0 - DAY_MS, 100.0, order_id="A", coupon="SUMMER", discount=5.0,
+                 lines=[{"item_id": "i", "amount": 100.0}])  # fmt: skip
+    file = order("u0", T0 - DAY_MS, 100.0, order_id="A")
+    for topic_first in (False, True):
+        driver = Driver()
+        if topic_first:
+            live(driver, [full])
+        count(driver, [file], topics_from_ms=full["ts"], newest_ms=T0)
+        if not topic_first:
+            live(driver, [full])
+        driver.feed(clock_ms=T0)
+        said = known(driver, "u0")
+        assert (said["coupon_orders_7d"], said["order_lines_7d"]) == (1, 1)
+        assert said["discount_share_7d"] > 0
+
+
+def test_of_two_files_the_later_one_says_what_an_order_is_worth_and_what_came_back() -> None:
+    for days in (2, 300):  # older ones are told apart within the history alone
+        ts = T0 - days * DAY_MS
+        earlier = [
+            order("u0", ts, 100.0, order_id="A"),
+            order("u0", ts, 10.0, "returned", order_id="A", event_id="r-A"),
+        ]
+        later = [
+            order("u0", ts, 80.0, order_id="A"),
+            order("u0", ts, 20.0, "returned", order_id="A", event_id="r-A"),
+        ]
+        driver = Driver()
+        count(driver, [*earlier, *later], newest_ms=T0)
+        assert driver.column("revenue_cents", "u0") == 6_000, days
+        assert driver.column("orders", "u0") == 1
 
 
 def test_a_refund_from_before_live_traffic_adds_to_later_ones() -> None:
