@@ -11,8 +11,9 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["release_memory"]
+__all__ = ["available_bytes", "release_memory"]
 
 
 def release_memory() -> None:
@@ -20,6 +21,15 @@ def release_memory() -> None:
     out of the hot path."""
     gc.collect()
     _trim()
+
+
+def available_bytes() -> int | None:
+    """What the system could give this process now, as Linux estimates it; None: unknown."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        return 1024 * int(text.split("MemAvailable:")[1].split()[0])
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def _of_glibc() -> Callable[[], object]:

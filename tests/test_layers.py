@@ -55,7 +55,7 @@ RULES: dict[str, set[str]] = {
     "streams.replay": {
         "schemas", "streams.background", "streams.core", "streams.kafka", "streams.settings",
     },
-    "streams.history": {"schemas", "streams.replay"},
+    "streams.history": {"schemas", "streams.memory", "streams.replay"},
     "streams.evaluation": {
         "schemas", "models", "streams.core", "streams.kafka", "streams.replay", "streams.shard",
     },

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +160,7 @@ def _spooled(
             known = found.report.as_dict()
             if not dry_run:
                 bar.update(task, description=f"sorting {path.name}", total=found.expected_records)
-                for done in spool.add(name, found, known):
+                for done in spool.add(name, chain(found, found.cancellations()), known):
                     bar.update(task, completed=done)
             del found
         elif not quiet:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from streams.history.cancelled import Cancelled, cancelled_orders
 from streams.history.exports import Mapped
 from streams.history.fields import ORDER_LEVEL_NAMES, plain
 from streams.history.guests import by_email
@@ -37,6 +38,7 @@ from streams.history.table import IDS_TOGETHER, ReadOptions, RowTable
 __all__ = ["Lines", "Orders", "orders_of"]
 
 _LEFT: Final = {"cancelled": "cancelled, voided or failed", "pending": "not paid yet"}
+_CANCELLED: Final = "cancelled"
 AT_CHARACTERS: Final = 18  # of an order that goes by its time: at-1709287200000
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -69,6 +71,7 @@ class Orders:
     first_line: Ints
     """int64 [m + 1]: event i has the lines first_line[i] to first_line[i + 1]."""
     lines: Lines
+    cancelled: Cancelled | None = None
 
     def __len__(self) -> int:
         return len(self.ts_ms)
@@ -113,7 +116,11 @@ def orders_of(table: RowTable, mapped: Mapped, options: ReadOptions) -> Orders:
     taken, order_of = _with_reversed(_taken(table, used), amount[used], mapped, level)
     orders = _build(taken, amount[used], charge, level)
     named = np.append(order_of, -1)[orders.document.codes]
-    return replace(orders, order=Cells(named, orders.document.texts))
+    return replace(
+        orders,
+        order=Cells(named, orders.document.texts),
+        cancelled=cancelled_orders(table, (_LEFT["cancelled"], _CANCELLED)),
+    )
 
 
 def _filled(table: RowTable) -> RowTable:
@@ -177,7 +184,7 @@ def _leave_out(table: RowTable, shared: NDArray[np.bool_]) -> None:
         for outcome, reason in _LEFT.items():
             rows = (outcomes == outcome)[table.status]
             reasons.leave_out(rows, reason, fault=False, show=order.text)
-    reasons.leave_out(table.cancelled, "cancelled", fault=False, show=order.text)
+    reasons.leave_out(table.cancelled, _CANCELLED, fault=False, show=order.text)
     # without the address: examples are in the model card, too
     reasons.leave_out(
         shared, "no user (guest), and its e-mail is that of several customers", fault=False

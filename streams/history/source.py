@@ -41,6 +41,24 @@ class OrderHistory:
                 for event in self._events(start, stop)
             ]
 
+    def cancellations(self) -> Iterator[Block]:
+        """The orders that were cancelled before the file was made, each placed and cancelled: for a
+        state that topics tell of the same orders. They are no part of what the report counts."""
+        cancelled = self.orders.cancelled
+        if cancelled is None:
+            return
+        for start in range(0, len(cancelled.ts_ms), BLOCK_RECORDS):
+            span = slice(start, start + BLOCK_RECORDS)
+            columns = zip(
+                _words(cancelled.user, span), _words(cancelled.order, span),
+                cancelled.ts_ms[span].tolist(), strict=True,
+            )  # fmt: skip
+            yield [
+                InputRecord(ORDERS, user.encode(), _encode(event), ts)
+                for user, order_id, ts in columns
+                for event in _placed_and_cancelled(user, order_id, ts)
+            ]
+
     def summary(self) -> dict[str, Any]:
         """What was read, and how."""
         return self.report.as_dict()
@@ -83,6 +101,15 @@ class OrderHistory:
             )
 
 
+def _placed_and_cancelled(user: str, order_id: str, ts_ms: int) -> Iterator[OrderEvent]:
+    placed = OrderEvent(
+        event_id=f"o-{user}-{order_id}", user_id=user, type="placed", ts=ts_ms,
+        order_id=order_id, amount=0.0,
+    )  # fmt: skip
+    yield placed
+    yield msgspec.structs.replace(placed, event_id=f"x-{user}-{order_id}", type="cancelled")
+
+
 @dataclass(frozen=True)
 class EventHistory:
     """A file of Tideline events as a source: its lines are the records."""
@@ -97,6 +124,10 @@ class EventHistory:
     def __iter__(self) -> Iterator[Block]:
         for start in range(0, len(self.records), BLOCK_RECORDS):
             yield self.records[start : start + BLOCK_RECORDS]
+
+    def cancellations(self) -> Iterator[Block]:
+        """None: such events are among the records."""
+        return iter(())
 
     def summary(self) -> dict[str, Any]:
         """What was read, and how."""

@@ -84,6 +84,12 @@ class Reasons:
             self._found.append((reason, fault, show))
             self._of[fresh] = len(self._found)
 
+    def left_for(self, *reasons: str) -> NDArray[np.bool_]:
+        """The rows that one of these reasons leaves out, bool [n]."""
+        codes = [code for code, (reason, _, _) in enumerate(self._found, 1) if reason in reasons]
+        left: NDArray[np.bool_] = np.isin(self._of, codes)
+        return left
+
     def ignore(self, rows: NDArray[np.bool_]) -> None:
         """Leave `rows` out that are no rows at all: every cell is blank. They are not counted."""
         self._of[rows] = -1
