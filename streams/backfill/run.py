@@ -142,10 +142,10 @@ class _Shard:
         return min((ms for ms in found if ms is not None), default=None)
 
 
-def _count_some(backfill: Backfill, records: Iterator[tuple[int, Records]]) -> int | None:
+def _count_some(backfill: Backfill, records: Iterator[tuple[int, bool, Records]]) -> int | None:
     """Count the next few thousand; how many they were, None after the last."""
-    for source, some in records:
-        backfill.add(some, source)
+    for source, export, some in records:
+        backfill.add(some, source, export=export)
         return len(some)
     return None
 

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from schemas.errors import SettingsError
 from streams.core.backfill import FIRST_OFFSET
-from streams.core.events.records import SOURCES, Records
+from streams.core.events.records import CLICKSTREAM as CLICKS
+from streams.core.events.records import ORDERS, SOURCES, Records
 from streams.core.partitioning import PartitionerName, partitions_of_keys
 from streams.replay.records import CLICKSTREAM, Block
 
@@ -33,6 +34,7 @@ __all__ = ["Spool", "Summary", "file_id", "history_id"]
 
 RUN_RECORDS: Final = 500_000  # in memory before they are written, with their objects 300 MB
 BATCH_RECORDS: Final = 16_384  # read back of a run at a time
+_EXPORT: Final = len(SOURCES)  # orders of a shop's export, not events as producers send them
 _SCHEMA: Final = pa.schema(
     [("ts_ms", pa.int64()), ("source", pa.int8()), ("key", pa.binary()), ("value", pa.binary())]
 )
@@ -78,8 +80,11 @@ class Spool:
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))["report"]
         return found
 
-    def add(self, file: str, blocks: Iterable[Block], report: dict[str, Any]) -> Iterator[int]:
-        """Write a file's records, under a name without slashes; yields how many so far."""
+    def add(
+        self, file: str, blocks: Iterable[Block], report: dict[str, Any], *, export: bool
+    ) -> Iterator[int]:
+        """Write a file's records, under a name without slashes; yields how many so far. `export`:
+        it is a shop's export, not events as producers send them."""
         place = self._directory / file
         shutil.rmtree(place, ignore_errors=True)  # what a kill left of it
         place.mkdir(parents=True)
@@ -90,11 +95,11 @@ class Spool:
             for block in blocks:
                 waiting += block
                 if len(waiting) >= RUN_RECORDS:
-                    parts += self._write(place, runs, waiting)
+                    parts += self._write(place, runs, waiting, export)
                     written, runs, waiting = written + len(waiting), runs + 1, []
                 yield written + len(waiting)
             if waiting:
-                parts += self._write(place, runs, waiting)
+                parts += self._write(place, runs, waiting, export)
             unfinished = place / f"{_DONE}.part"
             unfinished.write_text(json.dumps({"report": report, "parts": parts}), encoding="utf-8")
             os.replace(unfinished, place / _DONE)
@@ -104,14 +109,15 @@ class Spool:
                 "They take about 60 bytes each; choose another disk with --work-dir."
             ) from error
 
-    def _write(self, place: Path, number: int, records: Block) -> list[list[Any]]:
+    def _write(self, place: Path, number: int, records: Block, export: bool) -> list[list[Any]]:
         """One run; returns its parts, for `done.json`."""
         ts_ms = np.array([record.timestamp_ms for record in records], np.int64)
         shard = partitions_of_keys(
             [record.key or b"" for record in records], self._partitioner, self._partitions
         )
         order = np.lexsort((np.arange(len(records)), ts_ms, shard))
-        source = np.array([record.topic_kind != CLICKSTREAM for record in records], np.int8)
+        clicks = np.array([record.topic_kind == CLICKSTREAM for record in records])
+        source = np.where(clicks, CLICKS, _EXPORT if export else ORDERS).astype(np.int8)
         table = pa.table(
             [
                 pa.array(ts_ms), pa.array(source),
@@ -157,9 +163,10 @@ class Spool:
                     found.append(_Part(number, place / run, *rest))
         return found
 
-    def read(self, files: Sequence[str], shard: int) -> Iterator[tuple[int, Records]]:
-        """A shard's records in time order, as (source, records), some thousands at a time. Those of
-        one time come in the order of the files, a source at a time."""
+    def read(self, files: Sequence[str], shard: int) -> Iterator[tuple[int, bool, Records]]:
+        """A shard's records in time order, as (source, whether of an export, records), some
+        thousands at a time. All of one time, source and kind come at once, in the order of the
+        files."""
         waiting = sorted(self._parts(files, shard), key=lambda part: part.first_ms)
         opened: list[tuple[int, pa.RecordBatch]] = []
         readers: dict[Path, Any] = {}
@@ -204,15 +211,15 @@ def _last_ms(batch: pa.RecordBatch) -> int:
     return last
 
 
-def _records(table: pa.Table) -> Iterator[tuple[int, Records]]:
+def _records(table: pa.Table) -> Iterator[tuple[int, bool, Records]]:
     ts_ms = table.column("ts_ms").to_numpy()
     source = table.column("source").to_numpy()
-    for each in SOURCES:
+    for each in (*SOURCES, _EXPORT):
         rows = np.flatnonzero(source == each)
         if len(rows):
             rows = rows[np.argsort(ts_ms[rows], kind="stable")]
             part = table.take(pa.array(rows)).combine_chunks()
-            yield each, _columns(part, ts_ms[rows])
+            yield min(each, ORDERS), each == _EXPORT, _columns(part, ts_ms[rows])
 
 
 def _columns(table: pa.Table, ts_ms: NDArray[np.int64]) -> Records:

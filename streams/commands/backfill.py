@@ -160,7 +160,8 @@ def _spooled(
             known = found.report.as_dict()
             if not dry_run:
                 bar.update(task, description=f"sorting {path.name}", total=found.expected_records)
-                for done in spool.add(name, chain(found, found.cancellations()), known):
+                blocks = chain(found, found.cancellations())
+                for done in spool.add(name, blocks, known, export=found.is_export):
                     bar.update(task, completed=done)
             del found
         elif not quiet:

@@ -16,7 +16,7 @@ from schemas.events import CLICK_TYPES
 from schemas.features import COUNT_MEASURES, MONEY_MEASURES
 from streams.core.events.events import KIND_PLACED, Events
 from streams.core.features import DAY_MS, HALF_LIVES_MS
-from streams.core.orders import apply_orders
+from streams.core.orders import History, apply_orders
 from streams.core.state.columns import DECAYED
 from streams.core.state.known_orders import oldest_known_day
 from streams.core.state.shard_state import ShardState
@@ -130,12 +130,12 @@ def admit(
 
 
 def apply(
-    state: ShardState, events: Events, admitted: Applied, reported_from_ms: int | None = None
+    state: ShardState, events: Events, admitted: Applied, history: History = "none"
 ) -> Counted:
     """Count the events that were admitted.
 
-    The windows' clock must have been advanced to the step's clock before. `reported_from_ms` is for
-    a history: see `streams.core.orders`.
+    The windows' clock must have been advanced to the step's clock before. `history`: what the
+    events are of.
     """
     fresh = admitted.fresh
     if not len(fresh):
@@ -144,9 +144,7 @@ def apply(
     if len(fresh) != len(users):
         users = users[fresh]
     rows = state.rows_of(users)
-    changes, repeats = apply_orders(
-        state, events, fresh, rows, admitted.oldest_known_day, reported_from_ms
-    )
+    changes, repeats = apply_orders(state, events, fresh, rows, admitted.oldest_known_day, history)
     if len(repeats):
         fresh, rows = np.delete(fresh, repeats), np.delete(rows, repeats)
     kind = events.kind[fresh]

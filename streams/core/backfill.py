@@ -10,8 +10,8 @@ What the topics have as well counts once:
   still be late; what this history itself has placed is known until its end;
 - older events are taken to be counted if they are not older than their customer's first order (a
   click: than the first that was seen of the customer) before the backfill: they are `covered`;
-- returns that a history reports of a time that the topics may cover are an account beside theirs,
-  and the larger one counts (`streams.kernels.orders`), since the two have no id in common.
+- returns that a shop's export reports are an account beside the topics', matched with those that
+  came before the history's newest event (`streams.kernels.orders`): the two have no id in common.
 
 So a history that is counted twice counts once. The order of its events matters as little as it does
 for live ones; a caller gives them by time, so that a return finds its order.
@@ -26,6 +26,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.core import orders
 from streams.core.apply import Applied, apply
 from streams.core.config import CoreConfig
 from streams.core.erasure import exclude_erased_events
@@ -76,11 +77,11 @@ class Backfill:
         meta = state.meta
         self._state, self._config, self._name, self._wall_ms = state, config, name, wall_ms
         meta.clock_ms = max(meta.clock_ms, newest_ms)
+        meta.reports_until_ms = max(meta.reports_until_ms, newest_ms)
         state.counts.advance(meta.clock_ms)
         state.money.advance(meta.clock_ms)
         unread_ms = meta.clock_ms if topics_from_ms is None else topics_from_ms
         reached_ms = meta.watermark_ms or unread_ms
-        self._live_from_ms = meta.live_from_ms or unread_ms
         self._oldest_id_day = (reached_ms - config.lateness_ms) // DAY_MS
         self._oldest_order_day = oldest_known_day(
             meta.clock_ms, meta.clock_ms, reached_ms, config.lateness_ms
@@ -91,9 +92,10 @@ class Backfill:
         self._sums: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
 
-    def add(self, records: Records, source: int) -> None:
+    def add(self, records: Records, source: int, *, export: bool) -> None:
         """Count records of `source`, whose offsets are from FIRST_OFFSET on; all that have the same
-        time in one call, of two versions of an order the newer one last."""
+        time in one call, of two versions of an order the newer one last. `export`: they are of a
+        shop's export, not events as producers send them."""
         state = self._state
         events = decode(records, source, self._config.decode, self._wall_ms)
         self._dead.update(reject.reason for reject in events.rejects)
@@ -109,7 +111,7 @@ class Backfill:
         old = events.ts_ms[fresh] < begin_ms
         for part, in_windows in ((fresh[old], False), (fresh[~old], True)):
             if len(part):
-                self._count(events.at(part), in_windows)
+                self._count(events.at(part), in_windows, "export" if export else "events")
 
     def end(self) -> History:
         """Forget what nothing needs any more, park who has long been silent, and let a sweep begin.
@@ -183,14 +185,14 @@ class Backfill:
         self._first_seen_ms[new] = state.columns.first_seen_ms[new]
         return rows
 
-    def _count(self, events: Events, in_windows: bool) -> None:
+    def _count(self, events: Events, in_windows: bool, of: orders.History) -> None:
         state, n = self._state, len(events)
         meta = state.meta
         if not in_windows:  # what they touched no window will ever ask for
             events = replace(events, lines=_NO_LINES, session=np.zeros(n, np.uint64))
         watermark_ms, active_ms = meta.watermark_ms, meta.active_ms
         every = Applied(np.arange(n), np.empty(0, np.int64), 0, _EVER)
-        counted = apply(state, events, every, self._live_from_ms)
+        counted = apply(state, events, every, of)
         meta.watermark_ms, meta.active_ms = watermark_ms, active_ms
         self._tally(np.delete(events.kind, counted.repeated))
         self._sums["repeats"] += counted.repeats

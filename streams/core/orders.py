@@ -20,7 +20,7 @@ What a cancelled order touched (distinct items and categories) stays touched: it
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,11 @@ from streams.core.state.known_orders import LONGEST_WINDOW_DAYS
 from streams.core.state.shard_state import ShardState
 from streams.kernels.orders import Changes, Customers, KnownOrders, OrderEvents, read_orders
 
-__all__ = ["apply_orders"]
+__all__ = ["History", "apply_orders"]
+
+History = Literal["none", "events", "export"]
+"""Whether events are a history's: in the form that producers send them, whose ids are theirs; or as
+a shop's export has them, which has no ids for returns but says what was returned in all."""
 
 _RETURNED, _REPORTED, _PLACED_BEFORE = np.int8(2), np.int8(3), np.int8(4)  # of `OrderEvents`
 _NO_PLACES: Final = np.empty(0, np.int64)
@@ -45,14 +49,14 @@ def apply_orders(
     fresh: NDArray[np.int64],
     rows: NDArray[np.int64],
     oldest_known_day: int,
-    reported_from_ms: int | None = None,
+    history: History = "none",
 ) -> tuple[Changes, NDArray[np.int64]]:
     """Take in what the `fresh` events (positions, int64 [k]; their users' rows, int64 [k]) say of
     orders, into everything but windows and decayed sums. Returns the changes that are to be made to
     these, and which of `fresh` are repeats, int64 [r]: they say nothing new.
 
-    Orders whose newest event was before `oldest_known_day` are forgotten in any case. The events
-    are a history's if `reported_from_ms` is given: of returns from then on topics may tell as well.
+    Orders whose newest event was before `oldest_known_day` are forgotten in any case. `history`
+    says what the events are of.
     """
     chosen = np.flatnonzero(events.kind[fresh] >= KIND_PLACED)
     if not len(chosen):
@@ -64,9 +68,10 @@ def apply_orders(
     at, is_new = table.find_or_add(mix(owner, events.order[source]), days)
     table.before_change(at)
     kind = events.kind[source] - np.int8(KIND_PLACED)
-    if reported_from_ms is not None:
-        kind[(kind == _RETURNED) & (ts_ms >= reported_from_ms)] = _REPORTED
+    if history != "none":
         kind[kind == 0] = _PLACED_BEFORE
+    if history == "export":
+        kind[kind == _RETURNED] = _REPORTED
     changes = Changes(*np.empty((len(Changes._fields), 2 * k), np.int64))
     repeats = np.zeros(k, np.bool_)
     n = read_orders(
@@ -80,7 +85,8 @@ def apply_orders(
             lines=events.order_lines[source],
             coupon=events.coupon[source],
         ),
-        at, is_new, oldest_known_day, LONGEST_WINDOW_DAYS, _known(state), _customers(state),
+        at, is_new, oldest_known_day, LONGEST_WINDOW_DAYS,
+        state.meta.reports_until_ms, _known(state), _customers(state),
         changes, repeats,
     )  # fmt: skip
     return Changes(*(column[:n] for column in changes)), chosen[repeats]

@@ -80,8 +80,6 @@ def step(
     if not meta.seq:  # a life begins: its examples are numbered as its steps are
         meta.examples = first_of(life_of(plan.seq)) - 1
     meta.seq = plan.seq
-    if not meta.live_from_ms:
-        meta.live_from_ms = min((int(r.timestamps_ms.min()) for r in records if len(r)), default=0)
     look_ahead(state, scorer.horizon_days)
     known = meta.learner
     if plan.learner is not None:

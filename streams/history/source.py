@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 import pyarrow as pa
@@ -28,6 +28,8 @@ class OrderHistory:
 
     report: Report
     orders: Orders
+    is_export: ClassVar[bool] = True
+    """Events are made up from rows; so are the ids of returns."""
 
     @property
     def expected_records(self) -> int:
@@ -116,6 +118,7 @@ class EventHistory:
 
     report: Report
     records: Block
+    is_export: ClassVar[bool] = False
 
     @property
     def expected_records(self) -> int:

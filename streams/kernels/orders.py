@@ -51,7 +51,7 @@ _COUPON_ORDERS: Final = COUNT_MEASURES.index("coupon_orders")
 
 class OrderEvents(NamedTuple):
     """Order events in the order of their arrival, [k]. kind: 0 placed, 1 cancelled, 2 returned;
-    of a history 3 returned, at a time of which the return itself may come as well, and 4 placed."""
+    of a history 3 returned, as a shop's export reports it, and 4 placed."""
 
     rows: _Longs
     owner: NDArray[np.uint64]
@@ -72,7 +72,7 @@ class KnownOrders(NamedTuple):
     cents: _Longs
     discount_cents: _Longs
     returned_cents: _Longs
-    reported_cents: _Longs
+    unmatched_cents: _Longs
     lines: NDArray[np.int16]
     state: NDArray[np.uint8]
     day: NDArray[np.int32]
@@ -254,30 +254,47 @@ def _cancelled(
 
 
 @kernel
-def _given_back(known: KnownOrders, at: int) -> int:
-    """Returns and the reports of a history are two accounts of the same: the larger one counts."""
-    return int(max(known.returned_cents[at], known.reported_cents[at]))
+def _news_of_return(
+    known: KnownOrders, at: int, cents: int, reported: bool, reports_end: bool
+) -> int:
+    """How much of `cents` that came back was not known yet. Returns of a customer and reports of a
+    history are two accounts of the same: `unmatched_cents` is by how much the one is ahead (below
+    0: the other). `reports_end`: the return is later than what any history could report of."""
+    ahead = known.unmatched_cents[at]
+    if reported:
+        known.unmatched_cents[at] -= cents
+        return int(cents - min(max(ahead, 0), cents))
+    if ahead < 0 and reports_end:
+        return int(cents)
+    known.unmatched_cents[at] += cents
+    return int(cents - min(max(-ahead, 0), cents))
 
 
 @kernel
 def _returned(
-    events: OrderEvents, known: KnownOrders, c: Customers, i: int, at: int, begin_ms: int
+    events: OrderEvents,
+    known: KnownOrders,
+    c: Customers,
+    i: int,
+    at: int,
+    begin_ms: int,
+    reports_until_ms: int,
 ) -> bool:
-    """Take a return in; False if a history had reported it before, or reports what has come."""
-    before = _given_back(known, at)
-    if events.kind[i] == _REPORTED:
-        known.reported_cents[at] += events.cents[i]
-    else:
-        known.returned_cents[at] += events.cents[i]
+    """Take a return in; False if all of it was known."""
+    cents = events.cents[i]
+    news = _news_of_return(
+        known, at, cents, events.kind[i] == _REPORTED, events.ts_ms[i] > reports_until_ms
+    )
+    known.returned_cents[at] += news
     done = known.state[at] & (_PLACED | _CANCELLED)
     if not done and _has_forgotten(c, events.rows[i], begin_ms):
-        _take_cents(known, c, events.rows[i], at, events.cents[i])
-    return bool(known.reported_cents[at] == 0 or _given_back(known, at) > before)
+        _take_cents(known, c, events.rows[i], at, news)
+    return bool(news == cents or news > 0)
 
 
 @kernel
 def _net(known: KnownOrders, at: int) -> int:
-    return int(max(known.cents[at] - _given_back(known, at), 0))
+    return int(max(known.cents[at] - known.returned_cents[at], 0))
 
 
 @kernel
@@ -339,6 +356,7 @@ def read_orders(
     is_new: NDArray[np.bool_],
     oldest_day: int,
     window_days: int,
+    reports_until_ms: int,
     known: KnownOrders,
     c: Customers,
     changes: Changes,
@@ -349,8 +367,9 @@ def read_orders(
 
     at: int64 [k], each order's place in `known`; is_new: bool [k], whether it was not there before.
     An order is forgotten if its newest event was before `oldest_day` (since 1970), or before the
-    longest window, of `window_days`, at the time of the event that names it. Written: `changes`,
-    with room for 2 k; repeats, False [k]: which events say nothing new.
+    longest window, of `window_days`, at the time of the event that names it. Returns up to
+    `reports_until_ms` may be in a history's reports as well. Written: `changes`, with room for 2 k;
+    repeats, False [k]: which events say nothing new.
     """
     n = 0
     for i in range(len(at)):
@@ -361,7 +380,7 @@ def read_orders(
             known.owner[place] = events.owner[i]
             known.placed_ms[place] = known.version_ms[place] = 0
             known.cents[place] = known.discount_cents[place] = 0
-            known.returned_cents[place] = known.reported_cents[place] = 0
+            known.returned_cents[place] = known.unmatched_cents[place] = 0
             known.lines[place] = 0
             known.state[place] = 0
             known.day[place] = day
@@ -376,7 +395,9 @@ def read_orders(
         elif events.kind[i] == 1:
             repeats[i] = not _cancelled(events, known, c, i, place, begin * _DAY_MS)
         else:
-            repeats[i] = not _returned(events, known, c, i, place, begin * _DAY_MS)
+            repeats[i] = not _returned(
+                events, known, c, i, place, begin * _DAY_MS, reports_until_ms
+            )
         if known.state[place] & (_PLACED | _CANCELLED) == _PLACED:
             n = _change(changes, n, events.rows[i], known.placed_ms[place], 1, known, place)
         if n == before + 2 and old_ms == known.placed_ms[place]:

@@ -42,14 +42,14 @@ def blocks(seed: int, records: int, at_once: int = 30) -> list[Block]:
 
 
 def add(spool: Spool, name: str, given: list[Block]) -> None:
-    assert list(spool.add(name, given, {"source": name}))[-1] == sum(map(len, given))
+    assert list(spool.add(name, given, {"source": name}, export=True))[-1] == sum(map(len, given))
 
 
 def read(spool: Spool, files: list[str]) -> list[tuple[int, InputRecord]]:
     found = []
     for shard in range(SHARDS):
         before_ms = -1
-        for source, records in spool.read(files, shard):
+        for source, _, records in spool.read(files, shard):
             assert (records.offsets >= FIRST_OFFSET).all()
             assert (np.diff(records.timestamps_ms) >= 0).all()
             assert int(records.timestamps_ms[0]) >= before_ms or source == 1
@@ -91,7 +91,7 @@ def test_records_of_one_time_come_together_and_in_the_order_of_the_files(tmp_pat
         add(spool, name, [same])
     for shard in range(SHARDS):
         seen: set[int] = set()
-        for _, records in spool.read(["b", "a", "c"], shard):
+        for _, _, records in spool.read(["b", "a", "c"], shard):
             times = set(records.timestamps_ms.tolist())
             assert not seen & times
             seen |= times
@@ -106,7 +106,7 @@ def test_records_of_one_time_come_together_and_in_the_order_of_the_files(tmp_pat
 def test_a_file_that_was_cut_off_is_not_there_and_is_written_anew(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "murmur2", SHARDS)
     given = blocks(1, 350)
-    cut_off = spool.add("f", given, {})
+    cut_off = spool.add("f", given, {}, export=False)
     for _ in range(8):  # two runs are written, and then the process is killed
         next(cut_off)
     assert list((tmp_path / "f").glob("*.arrow"))
@@ -124,7 +124,7 @@ def test_a_full_disk_is_told_with_the_way_out(
 
     monkeypatch.setattr(pa, "OSFile", full)
     with pytest.raises(SettingsError, match=r"No space left on device.*--work-dir"):
-        list(Spool(tmp_path, "murmur2", SHARDS).add("f", blocks(1, 5), {}))
+        list(Spool(tmp_path, "murmur2", SHARDS).add("f", blocks(1, 5), {}, export=True))
 
 
 def test_a_file_is_known_by_what_it_holds_and_how_it_is_read(tmp_path: Path) -> None:

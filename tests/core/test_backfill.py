@@ -39,6 +39,7 @@ def count(
     topics_from_ms: int | None = None,
     newest_ms: int | None = None,
     wall_ms: int = T0 + DAY_MS,
+    export: bool = True,
 ) -> History:
     """Count a history into the driver's state, by time, some at a time."""
     newest = max((e["ts"] for e in events), default=0) if newest_ms is None else newest_ms
@@ -52,7 +53,7 @@ def count(
         part = [e for e in in_order if e["ts"] in times[start : start + 7]]
         for source in (CLICKSTREAM, ORDERS):
             some = [record(e) for e in part if ("order_id" in e) == (source == ORDERS)]
-            backfill.add(records_of(some, FIRST_OFFSET), source)
+            backfill.add(records_of(some, FIRST_OFFSET), source, export=export)
     return backfill.end()
 
 
@@ -234,8 +235,42 @@ def test_a_refund_from_before_live_traffic_adds_to_later_ones() -> None:
     driver = Driver()
     live(driver, [click("u1", T0 - 3 * DAY_MS)])
     count(driver, of_files([placed, back]), newest_ms=T0)
-    driver.feed([], [order("u0", T0, 20.0, "returned", order_id="A")])
+    driver.feed([], [order("u0", T0 + 1, 20.0, "returned", order_id="A")])
     assert driver.column("revenue_cents", "u0") == 5_000
+
+
+@pytest.mark.parametrize("topic_first", [False, True])
+def test_a_refund_in_the_topic_is_in_the_exports_total_whose_time_is_the_orders(
+    topic_first: bool,
+) -> None:
+    driver = Driver()
+    placed = order("u0", T0 - 10 * DAY_MS, 30.0, order_id="A")
+    export = [placed, order("u0", placed["ts"], 10.0, "returned", order_id="A", event_id="r-A")]
+    back = order("u0", T0 - DAY_MS, 10.0, "returned", order_id="A")
+    topic = [click("u1", T0 - 3 * DAY_MS), back]
+    if topic_first:
+        live(driver, topic)
+    count(driver, of_files(export), topics_from_ms=topic[0]["ts"], newest_ms=T0)
+    if not topic_first:
+        live(driver, topic)
+    driver.feed(clock_ms=T0)
+    assert driver.column("revenue_cents", "u0") == 2_000
+    assert known(driver, "u0")["returns_30d"] == 1
+
+
+@pytest.mark.parametrize("topic_first", [False, True])
+def test_returns_that_a_file_has_as_events_go_by_their_ids(topic_first: bool) -> None:
+    driver = Driver()
+    placed = order("u0", T0 - 10 * DAY_MS, 30.0, order_id="A")
+    one, two = (order("u0", T0 - k * DAY_MS, 10.0, "returned", order_id="A") for k in (2, 1))
+    if topic_first:
+        live(driver, [one, two])
+    count(driver, [placed, one], topics_from_ms=one["ts"], newest_ms=T0, export=False)
+    if not topic_first:
+        live(driver, [one, two])
+    driver.feed(clock_ms=T0)
+    assert driver.column("revenue_cents", "u0") == 1_000
+    assert known(driver, "u0")["returns_30d"] == 2
 
 
 def test_what_was_counted_and_forgotten_is_left_out_and_told() -> None:

@@ -30,7 +30,7 @@ ORDER: Final = np.dtype(
         ("cents", "i8"),
         ("discount_cents", "i8"),
         ("returned_cents", "i8"),
-        ("reported_cents", "i8"),  # what a history says was returned; `streams.core.backfill`
+        ("unmatched_cents", "i8"),  # returned as events say, less what a history's reports say
         ("lines", "i2"),
         ("state", "u1"),  # bits
     ],

@@ -76,8 +76,8 @@ class Meta(msgspec.Struct):
     """The newest event time accepted; lateness is measured from here."""
     active_ms: int = 0
     """The clock when events last came."""
-    live_from_ms: int = 0
-    """The oldest time of the first records that a step took; 0: none has taken any."""
+    reports_until_ms: int = 0
+    """The newest event of any history: its reports of returns may have all that came before."""
     next_sweep_ms: int = 0
     """Event clock: when the next sweep is due."""
     sweep_row: int = 0
