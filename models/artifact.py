@@ -11,15 +11,17 @@ Loading, in order; each step that fails names the fix:
  2. it lists the model's files; the bytes of each are read once;
  3. size and sha256 of those bytes are the manifest's;
  4. the bytes refer to no other file;
- 5. the feature list is the one this code computes;
+ 5. its features mean what they mean to this code;
  6. a session built from those very bytes has the manifest's inputs and outputs;
  7. it reproduces the golden vectors to 1e-5.
+A model of another release, trained on other features, then takes its own by name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import logging
 import os
 import re
 import shutil
@@ -53,6 +55,8 @@ __all__ = [
     "versions",
     "write_artifact",
 ]
+
+_log = logging.getLogger(__name__)
 
 CURRENT_FILE: Final = "CURRENT"
 MANIFEST_FILE: Final = "manifest.json"
@@ -133,10 +137,12 @@ def load_artifact(path: Path) -> Champion:
     where = f"Artifact {manifest.version} in {path}"
     _check_listed(manifest, where)
     files = _model_files(path, manifest, where)
-    if manifest.features_hash != FEATURES_HASH or manifest.features != list(FEATURE_NAMES):
+    same_names = manifest.features == list(FEATURE_NAMES)
+    if (manifest.features_hash == FEATURES_HASH) != same_names:
         raise ArtifactError(
-            f"{where} was made for other features (hash {manifest.features_hash[:12]}, this code "
-            f"computes {FEATURES_HASH[:12]}). Retrain with `tideline train`."
+            f"{where} was made for other features of the same names (hash "
+            f"{manifest.features_hash[:12]}, this code computes {FEATURES_HASH[:12]}). Retrain "
+            "with `tideline train`."
         )
     _check_lengths(manifest, where)
     champion = Champion(manifest, files)
@@ -148,7 +154,14 @@ def load_artifact(path: Path) -> Champion:
                 "the manifest says. Restore all its files from where they were trained."
             )
     _check_golden(champion, where)
-    return champion
+    unknown = [name for name in manifest.features if name not in FEATURE_NAMES]
+    if unknown:
+        _log.warning(
+            "%s reads %s features that this version does not compute (%s); they are unknown to "
+            "it. Train another one with `tideline train`.",
+            where, len(unknown), ", ".join(unknown[:3]),
+        )  # fmt: skip
+    return champion.serving(FEATURE_NAMES)
 
 
 class _Format(msgspec.Struct):
@@ -222,23 +235,24 @@ def _check_listed(manifest: Manifest, where: str) -> None:
 def _check_lengths(manifest: Manifest, where: str) -> None:
     typical = manifest.typical
     columns = (typical.median, typical.mean, typical.scale, typical.varies, manifest.importances)
+    features = len(manifest.features)
     golden = manifest.golden
     outputs = [output.name for file in manifest.files.values() for output in file.outputs]
     complete = (
-        all(len(column) == len(FEATURE_NAMES) for column in columns)
-        and all(len(row) == len(FEATURE_NAMES) for row in golden.x)
+        all(len(column) == features for column in columns)
+        and all(len(row) == features for row in golden.x)
         and all(len(golden.x) == len(golden.outputs.get(name, ())) > 0 for name in outputs)
     )
     if not complete:
         raise ArtifactError(
-            f"{where}: the manifest needs {len(FEATURE_NAMES)} typical values, importances and "
+            f"{where}: the manifest needs {features} typical values, importances and "
             "golden inputs, and at least one golden vector for every output. Restore it from "
             "where it was trained."
         )
     if not all(scale > 0 for scale in typical.scale):
         raise ArtifactError(f"{where}: a feature has a scale of 0 or less. Retrain.")
     curve = manifest.curve_features
-    if bool(curve) != (CURVE_FILE in manifest.files) or not {*curve} <= {*FEATURE_NAMES}:
+    if bool(curve) != (CURVE_FILE in manifest.files) or not {*curve} <= {*manifest.features}:
         raise ArtifactError(
             f"{where}: the manifest must name the features of {CURVE_FILE}, and does not. Restore "
             "it from where it was trained."
@@ -254,6 +268,7 @@ def golden_error(champion: Champion) -> float:
 
 
 def _golden_errors(champion: Champion) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    champion = champion.serving(champion.trained.features)
     golden = champion.manifest.golden
     x = golden.x_array()
     found = dict(zip(OUTPUTS, champion.score(x), strict=True))

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.champion import Champion, Outlook
-from schemas.features import FEATURE_NAMES, FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 
 __all__ = ["CLIP", "BlendedScorer", "Scores", "logit", "score_snapshot", "unsound", "usable"]
@@ -66,8 +65,8 @@ class BlendedScorer:
     def score(self, x: NDArray[np.float32], snapshot: LearnerSnapshot | None) -> Scores:
         """Scores `x` float32 [n, F] (NaN = unknown).
 
-        A snapshot that was learned on another champion, or on other features, counts as none;
-        then all three probabilities are the champion's. A row for which the champion has no number
+        A snapshot that was learned on another champion counts as none; then all three
+        probabilities are the champion's. A row for which the champion has no number
         has NaN in everything. Raises ValueError for another shape or dtype.
         """
         p_champion, spend = self.champion.score_or_nan(x)
@@ -85,8 +84,8 @@ class BlendedScorer:
 
 
 def usable(snapshot: LearnerSnapshot, champion_version: str) -> bool:
-    """Whether a snapshot belongs to this champion and to the features this code computes."""
-    return snapshot.champion_version == champion_version and snapshot.features_hash == FEATURES_HASH
+    """Whether a snapshot belongs to this champion."""
+    return snapshot.champion_version == champion_version
 
 
 def unsound(snapshot: LearnerSnapshot) -> str | None:
@@ -97,8 +96,8 @@ def unsound(snapshot: LearnerSnapshot) -> str | None:
     """
     columns = (snapshot.weights, snapshot.mean, snapshot.scale)
     lengths = {len(column) for column in columns}
-    if snapshot.features_hash == FEATURES_HASH and lengths != {len(FEATURE_NAMES)}:
-        return f"it has {sorted(lengths)} numbers for {len(FEATURE_NAMES)} features"
+    if lengths != {len(snapshot.features)}:
+        return f"it has {sorted(lengths)} numbers for {len(snapshot.features)} features"
     scalars = (snapshot.intercept, snapshot.logit_weight, snapshot.blend_weight)
     if not all(map(isfinite, chain(scalars, *columns))):
         return "it holds something that is not a number"

@@ -7,7 +7,8 @@ not depend on which other rows are in its batch; replay relies on that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from models.manifest import Manifest, TensorSpec
 from models.timing import next_order_days
 from schemas.errors import ArtifactError
+from schemas.features import columns_by_name
 
 __all__ = [
     "CURVE",
@@ -79,19 +81,43 @@ class Outlook:
 class Champion:
     """A loaded model. Build it with `models.artifact.load_artifact`, which checks it first.
 
+    Rows `x` have the columns `manifest.features`: those that it was trained on, unless it is
+    `serving` others.
+
     `files`: the content of each ONNX file by its name, `SCORES_FILE` among them. Raises
     `ArtifactError` when ONNX Runtime can't build a session from one of them.
     """
 
     def __init__(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
-        self.manifest: Final = manifest
+        self.manifest = manifest
         self.files: Final = files
-        self._features = len(manifest.features)
+        self.trained: Final = manifest
+        """As it was written; `manifest` is what it says of the features that it serves."""
+        self._columns: NDArray[np.intp] | None = None  # None: as they come
         self._sessions = {
             name: _session(content, f"Artifact {manifest.version}: {name}")
             for name, content in files.items()
         }
         self._scores = self._sessions[SCORES_FILE]
+
+    def serving(self, features: Sequence[str]) -> Champion:
+        """This model for rows with the columns `features`: it takes those that it was trained on
+        by name, and one that is not there is unknown. Itself if these are the same."""
+        if self.manifest.features == list(features):
+            return self
+        other = copy.copy(self)
+        other.manifest = self.trained.by_name(features)
+        same = other.manifest is self.trained
+        columns = np.array(columns_by_name(features, self.trained.features), np.intp)
+        other._columns = None if same else columns  # noqa: SLF001  (one of us)
+        return other
+
+    def _input(self, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        if self._columns is None:
+            return {INPUT: np.ascontiguousarray(x)}
+        picked = x[:, self._columns]
+        picked[:, self._columns < 0] = np.nan
+        return {INPUT: np.ascontiguousarray(picked)}
 
     @property
     def version(self) -> str:
@@ -126,14 +152,12 @@ class Champion:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """As `score`, but a row with an output that isn't a number has NaN in both, and that is no
         error. Raises `ValueError`."""
-        if x.ndim != 2 or x.shape[1] != self._features or x.dtype != np.float32:
-            raise ValueError(
-                f"x must be float32 [n, {self._features}], got {x.dtype} {list(x.shape)}"
-            )
+        features = len(self.manifest.features)
+        if x.ndim != 2 or x.shape[1] != features or x.dtype != np.float32:
+            raise ValueError(f"x must be float32 [n, {features}], got {x.dtype} {list(x.shape)}")
         if len(x) == 0:
             return np.empty(0, np.float32), np.empty(0, np.float32)
-        feed = {INPUT: np.ascontiguousarray(x)}
-        p_churn, spend = self._scores.run(list(OUTPUTS), feed)
+        p_churn, spend = self._scores.run(list(OUTPUTS), self._input(x))
         # A sum is finite only if all of its terms are, and costs less than isfinite().all().
         if not np.isfinite(p_churn.sum(dtype=np.float64) + spend.sum(dtype=np.float64)):
             bad = ~(np.isfinite(p_churn) & np.isfinite(spend))
@@ -186,7 +210,7 @@ class Champion:
             )
         if len(x) == 0:
             return {name: np.empty(0, np.float32) for name in names}
-        found = session.run(list(names), {INPUT: np.ascontiguousarray(x)})
+        found = session.run(list(names), self._input(x))
         return dict(zip(names, found, strict=True))
 
     def signature(self, file: str) -> tuple[list[TensorSpec], list[TensorSpec]]:

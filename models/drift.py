@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from models.concepts import concept_of
 from models.evidence import log_loss_one
 from models.manifest import Manifest
-from schemas.features import FEATURES
+from schemas.features import FEATURES, columns_by_name
 from schemas.messages import Drift
 
 __all__ = ["LOSS", "RATE", "DriftMonitor", "DriftState", "monitored"]
@@ -68,6 +68,8 @@ def monitored(manifest: Manifest) -> list[int]:
 class DriftState(msgspec.Struct):
     """The tests' numbers, one item per stream; the loss comes first."""
 
+    streams: list[str] = []
+    """What each stream is of. Numbers are found by these names: another release may have others."""
     n: list[float] = []
     mean: list[float] = []
     squares: list[float] = []
@@ -90,22 +92,23 @@ class DriftMonitor:
         self._champion = manifest.version
         self._features = monitored(manifest)
         self.streams: Final = [LOSS, RATE, *(FEATURES[f].name for f in self._features)]
-        k = len(self.streams)
-        if state is None or len(state.n) != k:
-            zeros = [0.0] * k
-            found = [] if state is None else state.found
-            state = DriftState(zeros, zeros, zeros, zeros, zeros, [zeros for _ in range(6)], found)
+        state = state or DriftState()
+        at = columns_by_name(state.streams, self.streams)
+
+        def picked(numbers: list[float]) -> NDArray[np.float64]:
+            return np.array([numbers[place] if place >= 0 else 0.0 for place in at])
+
         self._n, self._mean, self._squares, self._up, self._down = (
-            np.array(v) for v in (state.n, state.mean, state.squares, state.up, state.down)
+            picked(v) for v in (state.n, state.mean, state.squares, state.up, state.down)
         )
-        self._run = np.array(state.run)
+        self._run = np.array([picked(v) for v in state.run or [[0.0] * len(state.streams)] * 6])
         self.found = list(state.found)
 
     def state(self) -> DriftState:
         """A copy of everything, as plain numbers."""
         arrays = (self._n, self._mean, self._squares, self._up, self._down, self._run)
         n, mean, squares, up, down, run = (a.tolist() for a in arrays)
-        return DriftState(n, mean, squares, up, down, run, list(self.found))
+        return DriftState(self.streams, n, mean, squares, up, down, run, list(self.found))
 
     def add(
         self,

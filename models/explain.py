@@ -35,7 +35,7 @@ from models.concepts import CONCEPTS, concepts_of_rows
 from models.onnx.trees import Leaves, tree_leaves
 from models.words import words
 from schemas.errors import ArtifactError
-from schemas.features import FEATURE_NAMES
+from schemas.features import FEATURE_NAMES, columns_by_name
 from schemas.messages import LearnerSnapshot
 
 __all__ = ["SMALLEST_DELTA", "Explainer", "Reason", "TreeValues"]
@@ -135,7 +135,8 @@ class Explainer:
         self._scorer = BlendedScorer(champion)
         self._currency = currency
         self.typical: Final = champion.manifest.typical.median_array()
-        leaves = tree_leaves(champion.files[SCORES_FILE], OUTPUTS[0])
+        columns = columns_by_name(champion.manifest.features, champion.trained.features)
+        leaves = tree_leaves(champion.files[SCORES_FILE], OUTPUTS[0]).of_columns(columns)
         self._base_values = _BaseValues(champion, self.typical)
         self._tree_values = TreeValues(
             leaves,

@@ -28,7 +28,12 @@ from models.drift import DriftMonitor, DriftState
 from models.evidence import Evidence
 from models.manifest import Manifest
 from schemas.errors import StateError
-from schemas.features import FEATURE_NAMES, FEATURES_HASH
+from schemas.features import (
+    FEATURE_NAMES,
+    PACKED_FEATURE_NAMES,
+    columns_by_name,
+    unpacked_names,
+)
 from schemas.lives import life_of, position_of
 from schemas.messages import Example, LearnerSnapshot
 
@@ -72,8 +77,11 @@ class OnlineLearner:
     """Learns matured examples one by one; its whole state goes in and out as a snapshot.
 
     `counts` has the number of examples by outcome: `learned`, `repeated` (at or before the shard's
-    position), `other_champion`, `other_features`, `invalid`; `gaps` counts ordinals that were
+    position), `other_champion`, `invalid`; `gaps` counts ordinals that were
     skipped, and `reset` the times the weights stopped being finite and were set back to 0.
+
+    An example of another release is taken by the names of its features; one that it does not have
+    is unknown.
 
     An example of an earlier champion is learned too, if `rescore` gives this champion's score of
     its features (float32 [F] -> p_churn), and if this champion was trained before the label was
@@ -127,27 +135,27 @@ class OnlineLearner:
             self._rescore is None
             or not isinstance(until, int)
             or example.champion_version == self.champion_version
-            or example.features_hash != FEATURES_HASH
-            or len(example.x) != 4 * len(FEATURE_NAMES)
             or example.matured_at_ms <= until
         ):
             return example
-        p = self._rescore(np.frombuffer(example.x, dtype="<f4"))
+        x = _features(example)
+        if x is None:
+            return example
+        p = self._rescore(x)
         return msgspec.structs.replace(
             example, champion_version=self.champion_version, p_champion=p, p_learner=p, p_churn=p
         )
 
     def _refusal(self, example: Example) -> str | None:
-        if example.features_hash != FEATURES_HASH:
-            return "other_features"
         if example.champion_version != self.champion_version:
             return "other_champion"
         predictions = (example.p_champion, example.p_learner, example.p_churn)
-        valid = len(example.x) == 4 * len(FEATURE_NAMES) and all(0 <= p <= 1 for p in predictions)
+        valid = _features(example) is not None and all(0 <= p <= 1 for p in predictions)
         return None if valid and 0 < example.p_champion < 1 else "invalid"
 
     def _learn(self, example: Example) -> None:
-        features = np.frombuffer(example.x, dtype="<f4")
+        features = _features(example)
+        assert features is not None  # noqa: S101  (else it was refused)
         drifts = self._drift.add(
             features, example.p_champion, example.churned, example.matured_at_ms, self._version
         )
@@ -209,7 +217,7 @@ class OnlineLearner:
         return LearnerSnapshot(
             version=self._version,
             champion_version=self.champion_version,
-            features_hash=FEATURES_HASH,
+            features=list(FEATURE_NAMES),
             labels=self._labels,
             blend_weight=self.blend_weight,
             intercept=float(self._model.intercept),
@@ -231,11 +239,13 @@ class OnlineLearner:
     ) -> OnlineLearner:
         """A learner that continues exactly where `snapshot` was taken.
 
-        If the champion or the features have changed since, learning starts again from the new
-        champion; positions and version continue, so that no example is learned twice. Raises
-        `StateError` for a snapshot whose state can't be read.
+        If the champion has changed since, learning starts again from the new one; positions and
+        version continue, so that no example is learned twice. Weights are found by the features'
+        names, in a snapshot of another release too. Raises `StateError` for a snapshot whose state
+        can't be read.
         """
         learner = cls(manifest, rescore)
+        snapshot = snapshot.by_name(FEATURE_NAMES)
         learner._positions = dict(snapshot.positions)
         learner._version = snapshot.version
         try:
@@ -246,11 +256,7 @@ class OnlineLearner:
                 "from the learner topic; the learner then starts again from the champion."
             ) from error
         learner.counts.update(state.counts)
-        same = (snapshot.champion_version, snapshot.features_hash) == (
-            manifest.version,
-            FEATURES_HASH,
-        )
-        if same:
+        if snapshot.champion_version == manifest.version:
             learner._resume(snapshot, state)
         else:
             learner._drift.found = state.drift.found
@@ -265,3 +271,20 @@ class OnlineLearner:
         self._asked, self._now = state.asked, state.now
         self._drift = DriftMonitor(self._manifest, state.drift)
         self._model = _ChampionOffset(weights, snapshot.intercept)
+
+
+def _features(example: Example) -> NDArray[np.float32] | None:
+    """Its features in this build's order, float32 [F]; None if they can't be read."""
+    if len(example.x) % 4:
+        return None
+    x = np.frombuffer(example.x, dtype="<f4")
+    if example.features == PACKED_FEATURE_NAMES:
+        return x if len(x) == len(FEATURE_NAMES) else None
+    try:
+        names = unpacked_names(example.features)
+    except ValueError:
+        return None
+    if len(x) != len(names):
+        return None
+    at = columns_by_name(names, FEATURE_NAMES)
+    return np.append(x, np.float32(np.nan))[at]

@@ -8,11 +8,14 @@ user with the typical one it describes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from schemas.features import columns_by_name
 
 __all__ = [
     "MANIFEST_FORMAT",
@@ -25,6 +28,8 @@ __all__ = [
 ]
 
 MANIFEST_FORMAT = 2
+
+_T = TypeVar("_T")
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -60,7 +65,7 @@ class Eligibility(msgspec.Struct, frozen=True):
 
 
 class Typical(msgspec.Struct, frozen=True):
-    """The typical user at training time, one number per feature, in `schemas.features` order."""
+    """The typical user at training time, one number for each of `Manifest.features`."""
 
     median: list[float | None]
     """None where most users have no value."""
@@ -115,3 +120,28 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     curve_features: list[str]
     """What the curve in `p_churn` reads (`models.curve`); empty without a curve."""
     golden: Golden
+
+    def by_name(self, features: Sequence[str]) -> Manifest:
+        """The same for these features, itself if it is for them: one that the model does not know
+        is unknown in the typical user and in golden inputs, and has no importance."""
+        if self.features == list(features):
+            return self
+        at = columns_by_name(self.features, features)
+
+        def picked(numbers: Sequence[_T], unknown: _T) -> list[_T]:
+            return [numbers[place] if place >= 0 else unknown for place in at]
+
+        typical = Typical(
+            picked(self.typical.median, None),
+            picked(self.typical.mean, 0.0),
+            picked(self.typical.scale, 1.0),
+            picked(self.typical.varies, False),
+        )
+        return msgspec.structs.replace(
+            self,
+            features=list(features),
+            typical=typical,
+            importances=picked(self.importances, 0.0),
+            curve_features=[name for name in self.curve_features if name in features],
+            golden=Golden([picked(row, None) for row in self.golden.x], self.golden.outputs),
+        )

@@ -1,7 +1,10 @@
 """The ordered feature list: what a user looks like to a model.
 
-Order, names and units are the contract between training and serving; `FEATURES_HASH` goes into
-every model manifest, and a model made for another list is refused.
+Names are the contract, between training and serving and between releases: models, checkpoints and
+learner snapshots carry the names of the features they were made with, and are read by name. So a
+name means one thing for ever: what is computed in another way from now on gets another name.
+(`tests/upgrades` compares every release's features with this build's.) The same is true of measures
+and windows.
 
 Windows roll in event time at tile resolution ("sawtooth", as in Chronon): a window of length W
 with hop h at clock `now` covers the tiles `t` with `now // h - W // h < t`, that is the running
@@ -12,7 +15,10 @@ ahead of the clock (within the allowed skew) count at once.
 from __future__ import annotations
 
 import hashlib
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from schemas.events import CLICK_TYPES
@@ -26,13 +32,17 @@ __all__ = [
     "GAP_ORDERS",
     "MONEY_MEASURES",
     "NEAR_ORDERS",
+    "PACKED_FEATURE_NAMES",
     "RECENCY_KINDS",
     "RHYTHM_DAYS",
     "SILENCE_DAYS",
     "WINDOWS",
+    "WINDOW_FEATURES",
     "YEAR_DAYS",
     "Feature",
     "Window",
+    "columns_by_name",
+    "unpacked_names",
 ]
 
 
@@ -70,6 +80,15 @@ COUNT_MEASURES: Final = (
 
 MONEY_MEASURES: Final = ("revenue_cents", "discount_cents", "refund_cents")
 """Money measures kept per window (int64, hundredths of the shop's currency)."""
+
+WINDOW_FEATURES: Final[dict[str, tuple[str, ...]]] = {
+    **{name: (name,) for name in COUNT_MEASURES if name not in ("rating_tenths", "ratings")},
+    "rating_mean": ("rating_tenths", "ratings"),
+    "revenue": ("revenue_cents",),
+    "refunds": ("refund_cents",),
+    "discount_share": ("revenue_cents", "discount_cents"),
+}
+"""The features of each window, without the window's name, and the measures each is made of."""
 
 RECENCY_KINDS: Final = (*CLICK_TYPES, "order", "cancellation", "return")
 """Kinds whose last time is remembered, in the order of their columns."""
@@ -174,3 +193,29 @@ FEATURES_HASH: Final = hashlib.sha256(
     + repr((WINDOWS, DECAY_HALF_LIVES_DAYS, GAP_ORDERS, NEAR_ORDERS)).encode()
 ).hexdigest()
 """Unknown values (no order yet, fewer than two orders, no rating) are NaN in the matrix."""
+
+PACKED_FEATURE_NAMES: Final = zlib.compress("\n".join(FEATURE_NAMES).encode(), 9)
+"""`FEATURE_NAMES` in few bytes, to go with each row that another release may read."""
+
+
+@lru_cache(maxsize=16)
+def unpacked_names(packed: bytes) -> tuple[str, ...]:
+    """The names in what a release has as `PACKED_FEATURE_NAMES`. Raises ValueError.
+
+    >>> unpacked_names(PACKED_FEATURE_NAMES) == FEATURE_NAMES
+    True
+    """
+    try:
+        return tuple(zlib.decompress(packed).decode().split("\n"))
+    except (zlib.error, UnicodeDecodeError) as exc:
+        raise ValueError(f"not a list of features: {exc}") from exc
+
+
+def columns_by_name(found: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """The place of each wanted name among those found; -1 for one that is not there.
+
+    >>> columns_by_name(["a", "b"], ["b", "c"])
+    [1, -1]
+    """
+    places = {name: place for place, name in enumerate(found)}
+    return [places.get(name, -1) for name in wanted]

@@ -3,7 +3,12 @@ dead letters. All are msgspec structs, written as MessagePack (internal) or JSON
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
 import msgspec
+
+from schemas.features import columns_by_name
 
 __all__ = [
     "AlertMessage",
@@ -31,7 +36,7 @@ class Example(msgspec.Struct, frozen=True):
     matured_at_ms: int
     horizon_days: int
     x: bytes
-    """float32 [F], little-endian, in `schemas.features` order; unknown values are NaN."""
+    """float32 [F], little-endian; unknown values are NaN."""
     p_champion: float
     p_learner: float
     p_churn: float
@@ -40,7 +45,8 @@ class Example(msgspec.Struct, frozen=True):
     spend: float
     champion_version: str
     learner_version: int
-    features_hash: str
+    features: bytes
+    """What the numbers in `x` are: `schemas.features.PACKED_FEATURE_NAMES` of the writer."""
 
 
 class Drift(msgspec.Struct, frozen=True):
@@ -76,7 +82,8 @@ class LearnerSnapshot(msgspec.Struct, frozen=True):
 
     version: int
     champion_version: str
-    features_hash: str
+    features: list[str]
+    """What `weights`, `mean` and `scale` are of, in their order."""
     labels: int
     """Matured labels learned so far."""
     blend_weight: float
@@ -94,6 +101,24 @@ class LearnerSnapshot(msgspec.Struct, frozen=True):
     """Shard -> ordinal of the last example learned: what makes a restart exact."""
     state: bytes = b""
     """What only the learner needs to go on exactly (optimiser and scaler numbers, MessagePack)."""
+
+    def by_name(self, features: Sequence[str]) -> Self:
+        """The same with numbers for these features; itself if it has those. One that it does not
+        know has no weight."""
+        if self.features == list(features):
+            return self
+        at = columns_by_name(self.features, features)
+
+        def picked(numbers: list[float], unknown: float) -> list[float]:
+            return [numbers[place] if place >= 0 else unknown for place in at]
+
+        return msgspec.structs.replace(
+            self,
+            features=list(features),
+            weights=picked(self.weights, 0.0),
+            mean=picked(self.mean, 0.0),
+            scale=picked(self.scale, 1.0),
+        )
 
 
 class JournalledSnapshot(LearnerSnapshot, frozen=True):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -50,6 +50,20 @@ class Leaves:
     def parts(self) -> int:
         """How many sums there are."""
         return int(self.part.max()) + 1
+
+    def of_columns(self, columns: Sequence[int]) -> Leaves:
+        """The same boxes where feature f is found in column `columns[f]`; below 0: it is unknown.
+
+        A condition on what is always unknown holds always or never.
+        """
+        at = np.array(columns, np.int32)[self.feature]
+        never = np.where(self.nan, -np.inf, np.inf).astype(np.float32)
+        return replace(
+            self,
+            feature=np.maximum(at, 0),
+            low=np.where(at < 0, never, self.low),
+            high=np.where(at < 0, -never, self.high),
+        )
 
     def inside(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which conditions hold for which row: x float32 [k, F] -> bool [k, L, J]."""

@@ -8,10 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import (
+    COUNT_MEASURES,
     DECAY_HALF_LIVES_DAYS,
     FEATURE_NAMES,
+    MONEY_MEASURES,
     RHYTHM_DAYS,
     SILENCE_DAYS,
+    WINDOW_FEATURES,
+    WINDOWS,
     YEAR_DAYS,
 )
 from streams.core.state.shard_state import ShardState
@@ -37,6 +41,9 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
     """
     x = np.empty((len(rows), len(FEATURE_NAMES)), np.float32)
     window_features(x, rows, state.counts.table, state.money.table)
+    for sums, measures in ((state.counts, COUNT_MEASURES), (state.money, MONEY_MEASURES)):
+        if sums.short is not None:  # what is made of these columns below is unknown as well
+            x[:, _made_of(measures, sums.short)] = np.nan
     c = state.columns
     users = UserColumns(*[getattr(c, name) for name in UserColumns._fields])
     within, beyond = np.empty(len(RHYTHM_DAYS), np.int64), np.empty(len(SILENCE_DAYS), np.int64)
@@ -46,3 +53,13 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
     present_features(x, rows, now_ms, users, faded)
     x[:, _DAY_AT] = now_ms / DAY_MS % YEAR_DAYS
     return x
+
+
+def _made_of(measures: tuple[str, ...], short: NDArray[np.bool_]) -> list[int]:
+    """The columns of x that need a sum that is `short`, bool [measures, windows]."""
+    return [
+        FEATURE_NAMES.index(f"{stem}_{WINDOWS[w].name}")
+        for m, w in np.argwhere(short).tolist()
+        for stem, needed in WINDOW_FEATURES.items()
+        if measures[m] in needed
+    ]

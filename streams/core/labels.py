@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.features import FEATURES_HASH
+from schemas.features import PACKED_FEATURE_NAMES
 from schemas.messages import Example
 from streams.core.features import DAY_MS
 from streams.core.state.open_questions import OpenQuestions
@@ -111,7 +111,7 @@ def mature(state: ShardState, now_ms: int) -> tuple[TableRows, list[Example]]:
                 spend=spend[i],
                 champion_version=champions[i],
                 learner_version=learners[i],
-                features_hash=FEATURES_HASH,
+                features=PACKED_FEATURE_NAMES,
             )
             for i, (p_churn, p_champion, p_learner, expected) in enumerate(
                 questions.scores.tolist()

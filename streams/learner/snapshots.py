@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.blend import unsound
+from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
 from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
@@ -26,7 +27,8 @@ RETRY_SECONDS = 1.0
 
 
 def newest_of(values: Iterable[bytes | None], topic: str) -> LearnerSnapshot | None:
-    """The last snapshot that can be read and scored with; others are skipped with a warning."""
+    """The last snapshot that can be read and scored with, for this build's features; others are
+    skipped with a warning."""
     for value in reversed(list(values)):
         try:
             snapshot = _decoder.decode(value or b"")
@@ -34,7 +36,7 @@ def newest_of(values: Iterable[bytes | None], topic: str) -> LearnerSnapshot | N
         except msgspec.DecodeError as exc:
             problem = str(exc)
         if problem is None:
-            return snapshot
+            return snapshot.by_name(FEATURE_NAMES)
         _log.warning("%s: skipping a record that is no learner snapshot: %s", topic, problem)
     return None
 

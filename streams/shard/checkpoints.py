@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import StateError
 from schemas.lives import position_of
+from schemas.releases import LEVEL, RELEASE, refuse_later
 from streams.core.state.pages import (
     TABLE,
     ArrayPages,
@@ -79,7 +80,8 @@ class CheckpointStore:
     _stale_keys: set[bytes] = field(default_factory=set)
 
     async def load(self) -> Stored | None:
-        """The newest whole checkpoint, None if there is none; StateError if all are damaged."""
+        """The newest whole checkpoint, None if there is none; StateError if all are damaged, or if
+        the newest is a later release's."""
         newest = await self._read()
         manifests = sorted(
             (
@@ -90,6 +92,10 @@ class CheckpointStore:
             key=lambda m: m.journal_offset,
         )
         self._stale_keys = {key for key in newest if _takeover_of(key) < self.takeover}
+        if manifests:
+            newest_of_all = manifests[-1]
+            place = f"the checkpoint in {self.topic}/{self.shard}"
+            refuse_later(place, newest_of_all.release, newest_of_all.level)
         problems = []
         for manifest in reversed(manifests):
             try:
@@ -155,7 +161,7 @@ class CheckpointStore:
         table, pages = begun.writing.table(self._table)
         written = await self.write(pages)
         manifest = Manifest(
-            self._name, self.writer, begun.journal_offset, begun.seq, table, PACKING
+            self._name, self.writer, begun.journal_offset, begun.seq, table, PACKING, RELEASE, LEVEL
         )
         encoded = msgspec.msgpack.encode(manifest)
         await self.log.append(self.topic, self.shard, [(self._manifest_key, encoded)])

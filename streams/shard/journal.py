@@ -3,7 +3,8 @@
 Three kinds of record. `Takeover(owner)`: from here on this owner decides. `Step(owner, plan)`: this
 is the next step. `Rewritten(owner)`: a command changed the state, so no replay can lead past here;
 a checkpoint behind it has the state. A step counts if its owner is the one of the last takeover
-before it; a reader skips all others, which a worker wrote after it had lost the shard.
+before it; a reader skips all others, which a worker wrote after it had lost the shard. A takeover
+says which release the owner runs, for earlier ones can't read what follows (`schemas.releases`).
 
 The writer is fenced by the log itself: it knows the offset its next record must get. Another one
 means that another worker has written, so the shard has a new owner; `Fenced` is raised before any
@@ -17,6 +18,8 @@ from collections.abc import Iterable
 import msgspec
 
 from schemas.errors import StateError, TidelineError
+from schemas.features import FEATURE_NAMES
+from schemas.releases import LEVEL, RELEASE, refuse_later
 from streams.core.plan import Plan
 from streams.kafka.log import Log
 
@@ -27,6 +30,8 @@ class Takeover(msgspec.Struct, frozen=True, tag="takeover"):
     """`owner` owns the shard from this record on."""
 
     owner: str
+    release: str = ""
+    level: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):
@@ -88,7 +93,7 @@ class Journal:
 
     async def take_over(self) -> int:
         """Become the owner; returns the offset of the takeover, where earlier owners end."""
-        (offset,) = await self._append(Takeover(self.owner))
+        (offset,) = await self._append(Takeover(self.owner, RELEASE, LEVEL))
         self.next_offset = offset + 1
         return offset
 
@@ -98,17 +103,24 @@ class Journal:
 
     async def entries(self, start: int, stop: int) -> list[tuple[int, Entry]]:
         """Every record in [start, stop) with its offset, also of those who had lost the shard.
-        Raises as `read`."""
+        Learner snapshots are given for this build's features. Raises as `read`, and StateError if a
+        later release has taken over."""
         records = await self._log.read(self._topic, self._shard, start, stop)
         entries: list[tuple[int, Entry]] = []
         for offset, value in zip(records.offsets, records.values, strict=True):
             try:
-                entries.append((int(offset), _decoder.decode(value or b"")))
+                entry = _decoder.decode(value or b"")
             except msgspec.DecodeError as exc:
                 raise StateError(
                     f"{self._topic}/{self._shard} offset {offset} is not a journal record of this "
                     f"version: {exc}. Run the version that wrote it."
                 ) from exc
+            if isinstance(entry, Takeover):
+                refuse_later(f"{self._topic}/{self._shard}", entry.release, entry.level)
+            elif isinstance(entry, Step) and (learner := entry.plan.learner) is not None:
+                plan = msgspec.structs.replace(entry.plan, learner=learner.by_name(FEATURE_NAMES))
+                entry = msgspec.structs.replace(entry, plan=plan)
+            entries.append((int(offset), entry))
         return entries
 
     async def append(self, plan: Plan) -> None:

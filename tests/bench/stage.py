@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from models.registry import ExplainingScorer, ScorerStore, artifact_directory
-from schemas.features import FEATURE_NAMES, FEATURES_HASH
+from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
 from streams.clickhouse import migrations
 from streams.clickhouse.client import clickhouse_target
@@ -177,7 +177,7 @@ def snapshot_of(scorer: ExplainingScorer) -> LearnerSnapshot:
     full price."""
     n = len(FEATURE_NAMES)
     return LearnerSnapshot(
-        version=1, champion_version=scorer.champion_version, features_hash=FEATURES_HASH,
+        version=1, champion_version=scorer.champion_version, features=list(FEATURE_NAMES),
         labels=1_000, blend_weight=0.5, intercept=0.0, logit_weight=1.0,
         weights=[0.001] * n, mean=[0.0] * n, scale=[1.0] * n,
     )  # fmt: skip

@@ -121,7 +121,7 @@ def snapshot(version: int, *drifts: int) -> JournalledSnapshot:
     ]  # fmt: skip
     zeros = [0.0] * len(FEATURE_NAMES)
     return JournalledSnapshot(
-        version=version, champion_version="fake-1", features_hash="", labels=version,
+        version=version, champion_version="fake-1", features=list(FEATURE_NAMES), labels=version,
         blend_weight=0.0, intercept=0.0, logit_weight=1.0, weights=zeros, mean=zeros,
         scale=[1.0] * len(FEATURE_NAMES), drifts=noticed,
     )  # fmt: skip

@@ -255,7 +255,7 @@ def test_a_learner_snapshot_is_planned_once_and_never_replaces_a_newer_one(
     def snapshot(version: int | None) -> JournalledSnapshot | None:
         if version is None:
             return None
-        return JournalledSnapshot(version, "v1", "h", 1, 0.5, 0.0, 1.0, [], [], [])
+        return JournalledSnapshot(version, "v1", [], 1, 0.5, 0.0, 1.0, [], [], [])
 
     plan = ask(Meta(0, learner=snapshot(current)), waits(T0), waits(), learner=snapshot(newest))
     assert plan is not None

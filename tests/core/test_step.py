@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from schemas.features import FEATURE_NAMES, FEATURES_HASH
+from schemas.features import FEATURE_NAMES, PACKED_FEATURE_NAMES
 from schemas.messages import JournalledSnapshot, LearnerSnapshot
 from schemas.segments import DIMENSIONS, LIFECYCLE, VALUE_TIERS
 from schemas.tables import TABLES
@@ -66,7 +66,7 @@ def states(driver: Driver) -> list[tuple[str, int, str]]:
 def learner(version: int, shift: float) -> JournalledSnapshot:
     """A snapshot that adds `shift` to every p."""
     return JournalledSnapshot(
-        version=version, champion_version="fake-1", features_hash=FEATURES_HASH, labels=1,
+        version=version, champion_version="fake-1", features=list(FEATURE_NAMES), labels=1,
         blend_weight=1.0, intercept=shift, logit_weight=1.0, weights=[], mean=[], scale=[],
     )  # fmt: skip
 
@@ -422,7 +422,7 @@ def test_labels_equal_a_recount(seed: int, horizon: int) -> None:
         assert len(x) == len(FEATURE_NAMES)
         assert x[FEATURE_NAMES.index("lifetime_orders")] == len(known)
         assert e.p_churn == driver_p(x)
-        assert (e.champion_version, e.features_hash) == ("fake-1", FEATURES_HASH)
+        assert (e.champion_version, e.features) == ("fake-1", PACKED_FEATURE_NAMES)
     assert len(examples) > 3
 
 

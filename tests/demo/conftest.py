@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schemas.features import FEATURES_HASH
 from schemas.messages import LearnerSnapshot
 from streams.demo.figures import Alert, Figures, GroupOffsets, Ledger
 from streams.settings import Settings
@@ -41,7 +40,7 @@ def learner() -> LearnerSnapshot:
     return LearnerSnapshot(
         version=40,
         champion_version="c1",
-        features_hash=FEATURES_HASH,
+        features=[],
         labels=40,
         blend_weight=0.35,
         intercept=0.0,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.training.dataset import Dataset
-from schemas.features import FEATURE_NAMES, FEATURES_HASH
+from schemas.features import FEATURE_NAMES, PACKED_FEATURE_NAMES
 from schemas.messages import Example, LearnerSnapshot
 
 DAY_MS = 86_400_000
@@ -64,7 +64,6 @@ def example(  # one matured question, valid by default
     p_learner: float | None = None,
     p_churn: float | None = None,
     shard: int = 0,
-    features_hash: str = FEATURES_HASH,
 ) -> Example:
     return Example(
         shard=shard,
@@ -81,7 +80,7 @@ def example(  # one matured question, valid by default
         spend=0.0,
         champion_version=champion_version,
         learner_version=0,
-        features_hash=features_hash,
+        features=PACKED_FEATURE_NAMES,
     )
 
 
@@ -92,7 +91,7 @@ def snapshot(champion_version: str, *, seed: int = 0, blend_weight: float = 0.4)
     return LearnerSnapshot(
         version=1,
         champion_version=champion_version,
-        features_hash=FEATURES_HASH,
+        features=list(FEATURE_NAMES),
         labels=10,
         blend_weight=blend_weight,
         intercept=0.1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from models.evidence import Evidence
 from models.learner import OnlineLearner
 from models.manifest import Manifest
 from schemas.errors import StateError
-from schemas.features import FEATURES_HASH
+from schemas.features import FEATURE_NAMES
 from schemas.lives import first_of
 from schemas.messages import Example, LearnerSnapshot
 from tests.models.synthetic import F, churn_logit, example, rows
@@ -141,7 +142,8 @@ def test_a_new_life_of_a_shard_is_neither_repeated_nor_jumped(
 @pytest.mark.parametrize(
     ("change", "counted"),
     [
-        ({"features_hash": "0"}, "other_features"),
+        ({"features": b"0"}, "invalid"),
+        ({"features": zlib.compress(b"one\ntwo")}, "invalid"),
         ({"champion_version": "old"}, "other_champion"),
         ({"x": b"short"}, "invalid"),
         ({"p_champion": float("nan")}, "invalid"),
@@ -246,12 +248,38 @@ def test_a_new_champion_restarts_the_learning(champion: Champion, drifted: Examp
     assert learner.snapshot().version == before.version + 1
 
 
-def test_changed_features_restart_the_learning(champion: Champion, drifted: Examples) -> None:
+def test_a_snapshot_of_another_release_is_taken_by_the_names_of_its_features(
+    champion: Champion, drifted: Examples
+) -> None:
+    """What both know goes on; what is new here begins at nothing, what is gone is dropped."""
     before = learn(OnlineLearner(champion.manifest), drifted[:30])
-    other = msgspec.structs.replace(before, features_hash="other")
-    after = OnlineLearner.restore(other, champion.manifest).snapshot()
+    theirs = [*reversed(FEATURE_NAMES[40:]), "of_theirs"]
+    other = OnlineLearner.restore(before.by_name(theirs), champion.manifest)
+    weights = dict(zip(other.snapshot().features, other.snapshot().weights, strict=True))
+    mine = dict(zip(before.features, before.weights, strict=True))
 
-    assert (after.labels, after.features_hash) == (0, FEATURES_HASH)
+    assert any(mine[name] for name in FEATURE_NAMES[40:])
+    assert weights == {name: mine[name] if name in theirs else 0.0 for name in FEATURE_NAMES}
+    assert other.snapshot().labels == before.labels
+    learn(other, drifted[30:60])
+    assert other.snapshot().labels == 60
+
+
+def test_an_example_of_another_release_is_learned_by_the_names_of_its_features(
+    champion: Champion, drifted: Examples
+) -> None:
+    names = [*reversed(FEATURE_NAMES), "of_theirs"]
+    packed = zlib.compress("\n".join(names).encode())
+
+    def as_theirs(example: Example) -> Example:
+        x = np.append(np.frombuffer(example.x, "<f4")[::-1], np.float32(7.0))
+        return msgspec.structs.replace(example, x=x.astype("<f4").tobytes(), features=packed)
+
+    mine, theirs = (OnlineLearner(champion.manifest) for _ in range(2))
+    learn(mine, drifted[:40])
+    learn(theirs, [as_theirs(example) for example in drifted[:40]])
+
+    assert theirs.snapshot() == mine.snapshot()
 
 
 def test_a_state_that_cannot_be_read_says_what_to_do(champion: Champion) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
 from schemas.topics import TopicNames
 from streams.core.config import CoreConfig
@@ -34,7 +35,9 @@ from tests.core.driving import SilenceScorer, config
 from tests.shard.memory import Faults, MemoryLog, MemorySink, NoFaults
 from tests.shard.oracle import Oracle, assert_same_state, replay_journal
 
-__all__ = ["CrashAt", "Crashed", "FailAt", "PauseAt", "Process", "Rig", "quick_shards"]
+__all__ = [
+    "CrashAt", "Crashed", "FailAt", "PauseAt", "Process", "Rig", "make_quick", "quick_shards",
+]  # fmt: skip
 
 SHARD = 3
 TOPICS = TopicNames("clicks", "orders", "app")
@@ -282,7 +285,7 @@ class Process:
         """A snapshot appears at a certain point of the input."""
         if sum(self.at) < sum(self.rig.ends) // 2:
             return None
-        return LearnerSnapshot(7, "fake-1", "hash", 100, 0.5, 0.005, 1.0, [], [], [])
+        return LearnerSnapshot(7, "fake-1", list(FEATURE_NAMES), 100, 0.5, 0.005, 1.0, [], [], [])
 
     async def pump(self, offer: Callable[[RecordBatch], Any] | None = None) -> None:
         """Fetch for ever: `fetch` records of each topic in turn, as the consumer would."""
@@ -394,6 +397,10 @@ def script() -> Synthetic:
 
 @pytest.fixture
 def quick_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
+
+
+def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waits, and a clock that counts how often it was read."""
     ticks = iter(range(10**9))
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))

@@ -12,7 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from schemas.errors import StateError
+from schemas.releases import LEVEL
 from streams.core.state.pages import PAGE_BYTES, Source, page_key
+from streams.shard import checkpoints as checkpoints_module
 from streams.shard.checkpoints import Begun, CheckpointStore
 from streams.shard.page_codec import Unpacked
 from tests.shard.memory import MemoryLog
@@ -83,6 +85,21 @@ async def history(writers: str) -> tuple[MemoryLog, list[int]]:
         manifests = [o for o, k, _ in log.records(TOPIC, SHARD) if (k or b"").startswith(b"manif")]
         ends.append([o for o in manifests if log.records(TOPIC, SHARD)[o][2] is not None][-1] + 1)
     return log, ends
+
+
+def test_a_checkpoint_of_a_later_release_is_refused_and_no_earlier_one_is_taken_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def go() -> None:
+        log, _ = await history("aaaaaa")
+        with monkeypatch.context() as later:
+            later.setattr(checkpoints_module, "LEVEL", LEVEL + 1)
+            later.setattr(checkpoints_module, "RELEASE", "9.9.0")
+            await write(store(log, "b"), 7, states()[0], 70)
+        with pytest.raises(StateError, match=r"by Tideline 9\.9\.0.* Run 9\.9\.0 or later"):
+            await loaded(log)
+
+    asyncio.run(go())
 
 
 def test_an_empty_topic_has_no_checkpoint() -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from schemas.errors import StateError
+from schemas.features import FEATURE_NAMES
 from schemas.messages import JournalledSnapshot, LearnerSnapshot
+from schemas.releases import LEVEL
 from streams.core.plan import Plan
 from streams.shard.journal import Fenced, Journal, Step, Takeover, valid_steps
 from tests.shard.memory import MemoryLog
@@ -19,7 +22,9 @@ TOPIC, SHARD = "journal", 2
 
 
 def snapshot(version: int, state: bytes = b"") -> LearnerSnapshot:
-    return LearnerSnapshot(version, "v1", "h", 9, 0.5, 0.1, 1.0, [0.5], [0.0], [1.0], state=state)
+    return LearnerSnapshot(
+        version, "v1", list(FEATURE_NAMES), 9, 0.5, 0.1, 1.0, [0.5], [0.0], [1.0], state=state
+    )
 
 
 def plan(seq: int) -> Plan:
@@ -47,6 +52,48 @@ def test_steps_come_back_as_they_were_written() -> None:
         assert await a.read(2, 4, "a") == [plan(2), plan(3)]
         assert await a.still_ours()
         assert await a.first_offset() == 0
+
+    asyncio.run(go())
+
+
+def test_a_journal_of_a_later_release_is_refused_with_the_release_to_run() -> None:
+    async def go() -> None:
+        log = MemoryLog()
+        await journal(log, "a").take_over()
+        later = msgspec.msgpack.encode(Takeover("b", "9.9.0", LEVEL + 1))
+        log.put(TOPIC, SHARD, None, later)
+        with pytest.raises(StateError, match=r"written by Tideline 9\.9\.0.* Run 9\.9\.0 or later"):
+            await read(log)
+
+    asyncio.run(go())
+
+
+def test_a_takeover_without_a_release_is_an_earlier_one() -> None:
+    async def go() -> None:
+        log = MemoryLog()
+        before = {"type": "takeover", "owner": "a", "of_theirs": 7}
+        log.put(TOPIC, SHARD, None, msgspec.msgpack.encode(before))
+        assert await read(log) == []
+
+    asyncio.run(go())
+
+
+def test_a_learner_of_another_release_is_read_for_the_features_of_this_one() -> None:
+    async def go() -> None:
+        log = MemoryLog()
+        a = journal(log, "a")
+        await a.take_over()
+        theirs = replace(
+            snapshot(1), features=["of_theirs", FEATURE_NAMES[3]],
+            weights=[1.0, 2.0], mean=[3.0, 4.0], scale=[5.0, 6.0],
+        )  # fmt: skip
+        await a.append(replace(plan(1), learner=JournalledSnapshot.of(theirs)))
+        ((found,),) = [await a.read(0, 2, None)]
+        assert found.learner is not None
+        assert found.learner.features == list(FEATURE_NAMES)
+        wanted = {3: (2.0, 4.0, 6.0)}
+        numbers = zip(found.learner.weights, found.learner.mean, found.learner.scale, strict=True)
+        assert list(numbers) == [wanted.get(f, (0.0, 0.0, 1.0)) for f in range(len(FEATURE_NAMES))]
 
     asyncio.run(go())
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import BrokerUnavailable, StateError
+from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
 from streams.core.events.records import RecordBatch
 from streams.shard import intake as intake_module
@@ -337,7 +338,9 @@ def test_every_newer_learner_snapshot_is_taken_into_a_plan_once() -> None:
             just begun to follow."""
             at = sum(process.at)
             version = at // 15 if at < sum(rig.ends) - 20 else 1
-            return LearnerSnapshot(version, "fake-1", "", 9, 0.5, 0.0, 1.0, [], [], [])
+            return LearnerSnapshot(
+                version, "fake-1", list(FEATURE_NAMES), 9, 0.5, 0.0, 1.0, [], [], []
+            )
 
         process.shard._s = replace(process.shard._s, learner=newest)
         await process.run()

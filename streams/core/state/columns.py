@@ -13,14 +13,27 @@ from numpy.typing import NDArray
 from schemas.features import DECAY_HALF_LIVES_DAYS, GAP_ORDERS, RECENCY_KINDS
 from streams.kernels.arrays import grown
 
-__all__ = ["DECAYED", "LEAST_ROWS", "ROW", "Columns"]
+__all__ = ["DECAYED", "LEAST_ROWS", "NEW_ROW", "PLACES", "ROW", "Columns"]
 
 DECAYED: Final = 3 * len(DECAY_HALF_LIVES_DAYS)  # orders, revenue, activity per half-life
 LEAST_ROWS: Final = 256  # that there is room for at first
+PLACES: Final[dict[str, tuple[str, ...]]] = {
+    "last_seen_ms": RECENCY_KINDS,
+    "recent_orders_ms": tuple(map(str, range(GAP_ORDERS))),
+    "decayed": tuple(
+        f"{what}_{days:g}d"
+        for days in DECAY_HALF_LIVES_DAYS
+        for what in ("orders", "revenue", "activity")
+    ),
+}
+"""What each number means in a column that has several: a checkpoint is read by these names."""
 
 
 class Columns:
     """Per-user columns; see `_SPEC` for dtype, width and meaning. Grown by doubling.
+
+    A checkpoint is read by name, by later releases too: what means something else from now on gets
+    another name, and one that is new begins with what `_FILL` says.
 
     A user's numbers lie side by side, since a step that touches a user touches most of them: nine
     lines of the cache, where columns apart would take one each. Each column is a view, not
@@ -148,7 +161,7 @@ class Columns:
 
     def fill(self, rows: slice | NDArray[np.int64]) -> None:
         """Put what a new user has into rows."""
-        self._whole[rows] = _NEW_ROW
+        self._whole[rows] = NEW_ROW
 
     def pack(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
         """A copy of some rows, one item of `ROW` each."""
@@ -192,4 +205,5 @@ def _new_row() -> NDArray[Any]:
 ROW: Final = _row_dtype()
 """One user's columns, side by side: so they lie in memory, and so they are written."""
 _WHOLE: Final = np.dtype((np.void, ROW.itemsize))  # numpy copies it in one go, not field by field
-_NEW_ROW: Final = _new_row()
+NEW_ROW: Final = _new_row()
+"""What a user has whom nothing is known of."""

@@ -16,45 +16,53 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.features import FEATURES, WINDOWS
+from schemas.features import WINDOW_FEATURES, WINDOWS
 
-__all__ = ["OpenQuestions", "QuestionQueue", "Questions", "pack", "unpack"]
+__all__ = ["PER_WINDOW", "OpenQuestions", "QuestionQueue", "Questions", "pack", "unpack"]
 
 _PARTS: Final = ("asked_ms", "champion", "learner", "rows", "scores", "kept", "words")
 _DAY_MS: Final = 86_400_000
 _BLOCK: Final = 512  # questions packed together: about 100 KiB
-_PER_WINDOW: Final = next(i for i, f in enumerate(FEATURES) if f.name == "days_since_view") // len(
-    WINDOWS
-)
+PER_WINDOW: Final = len(WINDOW_FEATURES)
+"""Features that each window has. They come first, window by window, the shortest first."""
 
 
-def pack(x: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+def pack(
+    x: NDArray[np.float32], per_window: int = PER_WINDOW, windows: int = len(WINDOWS)
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """x float32 [k, F] -> which words are kept, bits as uint8 [k * ceil(F / 8)]; and those words.
 
-    >>> x = np.zeros((2, len(FEATURES)), np.float32)
+    The first columns are `windows` times `per_window` features; fewer columns are packed as they
+    are.
+
+    >>> x = np.zeros((2, PER_WINDOW * len(WINDOWS) + 5), np.float32)
     >>> x[1, 7] = np.nan
-    >>> bool((unpack(*pack(x), len(FEATURES)).view("u4") == x.view("u4")).all())
+    >>> bool((unpack(*pack(x), x.shape[1]).view("u4") == x.view("u4")).all())
     True
     """
     bits = np.ascontiguousarray(x).view(np.uint32).copy()
-    shorter = _PER_WINDOW * (len(WINDOWS) - 1)
-    if bits.shape[1] == len(FEATURES):
-        bits[:, :shorter] ^= bits[:, _PER_WINDOW : shorter + _PER_WINDOW].copy()
+    shorter = per_window * (windows - 1)
+    if bits.shape[1] >= shorter + per_window:
+        bits[:, :shorter] ^= bits[:, per_window : shorter + per_window].copy()
     kept = bits != 0
     return np.packbits(kept, axis=1).reshape(-1), bits[kept]
 
 
 def unpack(
-    kept: NDArray[np.uint8], words: NDArray[np.uint32], features: int
+    kept: NDArray[np.uint8],
+    words: NDArray[np.uint32],
+    features: int,
+    per_window: int = PER_WINDOW,
+    windows: int = len(WINDOWS),
 ) -> NDArray[np.float32]:
     """What `pack` was given."""
     mask = np.unpackbits(kept.reshape(-1, -(-features // 8)), axis=1, count=features).astype(bool)
     bits = np.zeros(mask.shape, np.uint32)
     bits[mask] = words
-    if features == len(FEATURES):
-        for w in range(len(WINDOWS) - 2, -1, -1):
-            here = slice(w * _PER_WINDOW, (w + 1) * _PER_WINDOW)
-            longer = slice((w + 1) * _PER_WINDOW, (w + 2) * _PER_WINDOW)
+    if features >= per_window * windows:
+        for w in range(windows - 2, -1, -1):
+            here = slice(w * per_window, (w + 1) * per_window)
+            longer = slice((w + 1) * per_window, (w + 2) * per_window)
             bits[:, here] ^= bits[:, longer]
     return bits.view(np.float32)
 

@@ -78,6 +78,9 @@ class Manifest(msgspec.Struct, frozen=True):
     """The pages that hold `Contents`, as MessagePack."""
     packed: str = ""
     """How the shell wrote the pages (`streams.shard.page_codec`); empty: as they are."""
+    release: str = ""
+    level: int = 0
+    """Of the writer, see `schemas.releases`."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ users (most of it) lies together, which LZ4 makes little of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice, pairwise
 from typing import Any, Final
@@ -24,7 +24,7 @@ from streams.core.state.columns import ROW
 from streams.core.state.u64map import U64Map
 from streams.core.texts import Strings, Texts
 
-__all__ = ["Parked"]
+__all__ = ["Parked", "relaid"]
 
 _BITS: Final = 8
 _BLOCK: Final = 1 << _BITS  # users
@@ -329,6 +329,28 @@ class Parked:
             planes = planes.copy()
             planes[:, at] = 0
         return _Open(names, size, planes)
+
+
+def relaid(
+    name: str,
+    data: bytes,
+    row_bytes: int,
+    convert: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """A block as `Parked.export` gave it, with its rows in another layout.
+
+    `convert`: uint8 [k, row_bytes] to uint8 [k, bytes of a new row]. Raises ValueError.
+    """
+    block = _Block.read(name, data)
+    k = block.users
+    raw = np.frombuffer(block.raw, np.uint8)
+    before, after = 4 * k, (4 + row_bytes) * k
+    if len(raw) < after:
+        raise ValueError(f"parked users: block {name} is damaged")
+    rows = np.ascontiguousarray(raw[before:after].reshape(row_bytes, k).T)
+    planes = np.ascontiguousarray(convert(rows).T)
+    again = raw[:before].tobytes() + planes.tobytes() + raw[after:].tobytes()
+    return np.frombuffer(_Block.of(block.turn, block.seq, k, again, block.number).data, np.uint8)
 
 
 def _seen(rows: NDArray[Any], block: _Block, since: int) -> NDArray[Any]:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.features import COUNT_MEASURES, FEATURES_HASH, MONEY_MEASURES
+from schemas.features import COUNT_MEASURES, MONEY_MEASURES
 from schemas.messages import Erasure, JournalledSnapshot
 from streams.core.state.columns import LEAST_ROWS, ROW, Columns
 from streams.core.state.copy_on_write import PageGuard, RowGuard
@@ -29,8 +29,11 @@ from streams.kernels.counting import group
 
 __all__ = ["STATE_FORMAT", "VALUE_BINS", "History", "Meta", "ShardState", "UserNames"]
 
-STATE_FORMAT: Final = 8
-"""Raised whenever `export` changes shape; a checkpoint of another format is refused."""
+STATE_FORMAT: Final = 9
+"""How a checkpoint says what it holds: which arrays there are, and that they are read by the names
+in its layout (`streams.core.state.layout`). A column, measure, window or feature more or less does
+not change it; raise it only when that way of reading itself changes, and keep reading the earlier
+ones from then on. Formats up to 8 were before the first release."""
 
 ROWS_PAGE_BITS: Final = 9  # 276 KiB
 USERS_PAGE_BITS: Final = 10
@@ -65,7 +68,6 @@ class Meta(msgspec.Struct):
 
     shard: int
     format: int = STATE_FORMAT
-    features_hash: str = FEATURES_HASH
     seq: int = 0
     """Number of the last step applied, see `schemas.lives`; a life's have no gaps. 0: none yet."""
     offsets: list[int] = msgspec.field(default_factory=lambda: [0, 0])

@@ -14,9 +14,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from schemas.features import FEATURES_HASH
+from schemas.features import FEATURE_NAMES
 from streams.core.state.columns import ROW
 from streams.core.state.copy_on_write import PageGuard
+from streams.core.state.layout import LAYOUT, in_own_layout
 from streams.core.state.pages import Source
 from streams.core.state.shard_state import STATE_FORMAT, Meta, ShardState
 from streams.core.state.u64map import MapPart, U64Map
@@ -40,6 +41,7 @@ def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Sou
         "histogram": Source.constant(state.value_histogram.copy(), changed=True),
         "forgotten": Source.constant(state.rows_by_user.forgotten, changed=True),
     }
+    sources["layout"] = Source.constant(LAYOUT)
     sources |= _users(state, everything)
     for name, table in _maps(state).items():
         progress = np.array(table.progress, np.int64)
@@ -51,6 +53,8 @@ def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Sou
     for part, array in state.parked.export().items():
         sources[f"parked/{part}"] = Source.constant(array, changed=part == "gone")
     for kind, sums in (("counts", state.counts), ("money", state.money)):
+        from_ms = sums.counted_from_ms.reshape(-1).copy()
+        sources[f"counted_from/{kind}"] = Source.constant(from_ms, changed=True)
         sources |= _logs(kind, sums)
     return msgspec.msgpack.encode(state.meta), sources
 
@@ -121,13 +125,19 @@ def exported(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
 
 
 def load(meta: bytes, arrays: Mapping[str, NDArray[Any]], features: int) -> ShardState:
-    """An equal state. Raises KeyError, ValueError or msgspec.DecodeError for damaged arrays."""
+    """An equal state; or, if another release wrote it, what this build has by the same names.
+
+    Raises KeyError, ValueError or msgspec.DecodeError for damaged arrays, and for what can't be
+    read by name.
+    """
     decoded = msgspec.msgpack.decode(meta, type=Meta)
-    if decoded.format != STATE_FORMAT or decoded.features_hash != FEATURES_HASH:
+    if decoded.format != STATE_FORMAT:
         raise ValueError(
-            f"state has format {decoded.format} and features {decoded.features_hash[:8]}; "
-            f"this build reads format {STATE_FORMAT} and features {FEATURES_HASH[:8]}"
+            f"state has format {decoded.format}; this build reads format {STATE_FORMAT}"
         )
+    arrays = in_own_layout(arrays, decoded)
+    if decoded.learner is not None:
+        decoded.learner = decoded.learner.by_name(FEATURE_NAMES)
     state = ShardState(decoded.shard, features)
     state.meta = decoded
     rows = arrays["rows"].view(ROW)
@@ -146,13 +156,19 @@ def load(meta: bytes, arrays: Mapping[str, NDArray[Any]], features: int) -> Shar
         table.load(keys, values, arrays[f"{name}/progress"].tolist(), words)
     state.questions.load(_under(arrays, "questions/"))
     for name, sums in (("counts", state.counts), ("money", state.money)):
-        _load_logs(sums, decoded.clock_ms, state.columns.capacity, _under(arrays, f"{name}/"))
+        from_ms = arrays[f"counted_from/{name}"]
+        logs = _under(arrays, f"{name}/")
+        _load_logs(sums, decoded.clock_ms, state.columns.capacity, logs, from_ms)
     state.value_histogram = arrays["histogram"].copy()
     return state
 
 
 def _load_logs(
-    sums: WindowSums, now_ms: int, rows: int, arrays: Mapping[str, NDArray[Any]]
+    sums: WindowSums,
+    now_ms: int,
+    rows: int,
+    arrays: Mapping[str, NDArray[Any]],
+    counted_from_ms: NDArray[np.int64],
 ) -> None:
     chunks = []
     for name, deltas in arrays.items():
@@ -164,7 +180,7 @@ def _load_logs(
             if len(cells) != len(deltas):
                 raise ValueError(f"{place}: {len(cells)} cells for {len(deltas)} deltas")
             chunks.append((int(hop), int(tile), Chunk(cells, deltas, gaps)))
-    sums.load(now_ms, rows, chunks)
+    sums.load(now_ms, rows, chunks, counted_from_ms)
 
 
 def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
@@ -208,6 +224,7 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
             arrays[f"questions/{horizon_days}/{name}"] = getattr(questions, name)[by_time]
     for name, sums in (("counts", state.counts), ("money", state.money)):
         arrays |= {f"{name}/{k}": v for k, v in sums.export(rank).items()}
+        arrays[f"counted_from/{name}"] = sums.counted_from_ms.reshape(-1).copy()
     return msgspec.msgpack.encode(state.meta), arrays
 
 

@@ -32,7 +32,7 @@ from streams.kernels.arrays import grown, zeros
 from streams.kernels.cells import DIGITS, Entries, combine_cells
 from streams.kernels.sums import add_events, take_from_window
 
-__all__ = ["Chunk", "WindowSums", "oldest_tile"]
+__all__ = ["Chunk", "WindowSums", "begins_ms", "join_chunks", "oldest_tile"]
 
 _HOPS_MS = sorted({w.hop_seconds * 1000 for w in WINDOWS})
 _WINDOWS_BY_HOP = {
@@ -64,11 +64,15 @@ def oldest_tile(now_ms: int, tiles: int, hop_ms: int) -> int:
     return now_ms // hop_ms - tiles + 1
 
 
-def _begins_ms(now_ms: int) -> NDArray[np.int64]:
+def begins_ms(now_ms: int, length_seconds: int, hop_seconds: int) -> int:
+    """The first time that a window covers at `now_ms`."""
+    hop_ms = hop_seconds * 1000
+    return oldest_tile(now_ms, length_seconds // hop_seconds, hop_ms) * hop_ms
+
+
+def _all_begin_ms(now_ms: int) -> NDArray[np.int64]:
     """The first time that each window covers at `now_ms`; int64 [windows]."""
-    hops = [w.hop_seconds * 1000 for w in WINDOWS]
-    tiles = [w.length_seconds // w.hop_seconds for w in WINDOWS]
-    begins = [oldest_tile(now_ms, n, hop) * hop for n, hop in zip(tiles, hops, strict=True)]
+    begins = [begins_ms(now_ms, w.length_seconds, w.hop_seconds) for w in WINDOWS]
     return np.array(begins, np.int64)
 
 
@@ -105,6 +109,10 @@ class WindowSums:
 
     `table` is [rows, measures, windows], in the order of `schemas.features.WINDOWS`, of that dtype
     or of half its width.
+
+    `counted_from_ms`, int64 [measures, windows]: events before it are not in a sum, because a build
+    that did not have it counted them. `short`, bool [measures, windows]: the sums that lack some of
+    what their window covers; None when all are whole, as they mostly are.
     """
 
     def __init__(self, measures: int, dtype: type[np.int32] | type[np.int64]) -> None:
@@ -112,7 +120,9 @@ class WindowSums:
         self.dtype = np.dtype(dtype)
         self.now_ms = 0
         self.table: NDArray[Any] = np.zeros((0, measures, len(WINDOWS)), _NARROW[self.dtype])
-        self._begins_ms = _begins_ms(0)
+        self.counted_from_ms = np.zeros((measures, len(WINDOWS)), np.int64)
+        self.short: NDArray[np.bool_] | None = None
+        self._begins_ms = _all_begin_ms(0)
         self.numbers = count()
         self._left_behind: deque[tuple[int, int]] = deque()  # (hop, tile), to be packed
         self._logs: dict[int, dict[int, list[Chunk]]] = {  # hop -> tile -> chunks
@@ -148,8 +158,14 @@ class WindowSums:
                     first, stop = self.now_ms // hop, now_ms // hop
                     self._left_behind.extend((hop, t) for t in logs if first <= t < stop)
         self.now_ms = max(self.now_ms, now_ms)
-        self._begins_ms = _begins_ms(self.now_ms)
+        self._begins_ms = _all_begin_ms(self.now_ms)
+        if self.short is not None:
+            self._see_what_is_short()
         self._seal()
+
+    def _see_what_is_short(self) -> None:
+        short: NDArray[np.bool_] = self.counted_from_ms > self._begins_ms
+        self.short = short if short.any() else None
 
     def _seal(self) -> None:
         """Sort and pack a tile that the clock has left behind; only late events go there now. One
@@ -157,7 +173,7 @@ class WindowSums:
         while self._left_behind:
             hop, tile = self._left_behind.popleft()
             if chunks := self._logs[hop].get(tile):
-                chunks[:] = [_join(chunks)]
+                chunks[:] = [join_chunks(chunks)]
                 return
 
     def seal_past(self) -> None:
@@ -166,7 +182,7 @@ class WindowSums:
             if hop >= _SEALED_FROM_MS:
                 for tile, chunks in logs.items():
                     if tile < self.now_ms // hop and chunks:
-                        chunks[:] = [_join(chunks)]
+                        chunks[:] = [join_chunks(chunks)]
 
     def add(
         self,
@@ -226,13 +242,13 @@ class WindowSums:
         windows: NDArray[np.bool_] | None = None,
     ) -> None:
         """Add to all windows that cover each time; or to those among `windows`, bool [windows]."""
-        begins_ms = self._begins_ms
+        begins = self._begins_ms
         if windows is not None:
-            begins_ms = np.where(windows, begins_ms, np.iinfo(np.int64).max)
+            begins = np.where(windows, begins, np.iinfo(np.int64).max)
         entries, done = Entries(cells, deltas.astype(self.dtype, copy=False)), 0
         while done < len(cells):
             table, most = self._flat()
-            done = add_events(table, entries, ts_ms, begins_ms, done, most)
+            done = add_events(table, entries, ts_ms, begins, done, most)
             if done < len(cells):
                 self._widen()
 
@@ -277,11 +293,20 @@ class WindowSums:
                 for chunk in chunks:
                     yield hop, tile, chunk
 
-    def load(self, now_ms: int, rows: int, chunks: Iterable[tuple[int, int, Chunk]]) -> None:
-        """Fill an empty object with what `chunks` gave, and sum it up."""
+    def load(
+        self,
+        now_ms: int,
+        rows: int,
+        chunks: Iterable[tuple[int, int, Chunk]],
+        counted_from_ms: NDArray[np.int64],
+    ) -> None:
+        """Fill an empty object with what `chunks` gave, and sum it up. ValueError if
+        `counted_from_ms` has another size."""
         self.now_ms = now_ms
         self.reserve(rows)
-        self._begins_ms = _begins_ms(now_ms)
+        self._begins_ms = _all_begin_ms(now_ms)
+        self.counted_from_ms = counted_from_ms.reshape(self.counted_from_ms.shape).copy()
+        self._see_what_is_short()
         for hop, tile, chunk in chunks:
             self._logs[hop][tile].append(chunk)
             self._add_all(chunk.index, chunk.deltas, np.full(len(chunk), tile * hop), _OF_HOP[hop])
@@ -298,7 +323,7 @@ class WindowSums:
                 index = np.concatenate([c.index for c in logs[tile]]).astype(np.int64)
                 cells = rank[index // self.measures] * self.measures + index % self.measures
                 deltas = np.concatenate([c.deltas.astype(self.dtype) for c in logs[tile]])
-                joined = _join([Chunk(cells.astype(np.uint32), deltas)])
+                joined = join_chunks([Chunk(cells.astype(np.uint32), deltas)])
                 if len(joined):
                     arrays[f"{hop}/{tile}/cells"] = joined.index
                     arrays[f"{hop}/{tile}/deltas"] = joined.deltas.astype(self.dtype)
@@ -321,10 +346,10 @@ def _append(chunks: list[Chunk], chunk: Chunk) -> None:
         while keep < _MAX_CHUNKS // 2 and len(chunks[keep]) * 2 > total:
             total -= len(chunks[keep])
             keep += 1
-        chunks[keep:] = [_join(chunks[keep:])]
+        chunks[keep:] = [join_chunks(chunks[keep:])]
 
 
-def _join(chunks: list[Chunk]) -> Chunk:
+def join_chunks(chunks: list[Chunk]) -> Chunk:
     """One chunk with one entry per cell, cells ascending; entries that sum to 0 are dropped."""
     if len(chunks) == 1 and chunks[0].gaps:
         return chunks[0]

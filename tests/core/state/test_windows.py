@@ -183,7 +183,7 @@ def test_many_small_batches_are_joined_and_still_leave_exactly() -> None:
     for w in range(len(WINDOWS)):
         np.testing.assert_array_equal(sums.table[..., w], want)
     again = WindowSums(3, np.int32)
-    again.load(T0, 10, sums.chunks())
+    again.load(T0, 10, sums.chunks(), sums.counted_from_ms)
     for w in range(len(WINDOWS)):
         np.testing.assert_array_equal(again.table[..., w], sums.table[..., w])
     for both in (sums, again):
@@ -207,7 +207,7 @@ def test_sums_too_large_for_half_the_width_get_all_of_it(dtype: Any, step: int) 
     for w in range(len(WINDOWS)):
         assert sums.table[..., w].tolist() == [[21, 0], [9 * step + 3, 0], [0, 0], [0, -3 * step]]
     again = WindowSums(2, dtype)
-    again.load(T0, 4, sums.chunks())
+    again.load(T0, 4, sums.chunks(), sums.counted_from_ms)
     for both in (sums, again):
         both.advance(T0 + 2 * DAY_MS)
         assert both.table[..., 2].tolist() == [[21, 0], [9 * step + 3, 0], [0, 0], [0, -3 * step]]

@@ -1,0 +1,34 @@
+"""Which release wrote a journal or checkpoint, and whether this one may go on with it.
+
+A later release reads what an earlier one has written: by name, and what is new has a default. The
+other way round, names would be dropped that a release does not know, and nobody would notice. So
+takeovers and checkpoints carry the level of their writer, and a release of a lower level refuses.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.errors import StateError
+
+__all__ = ["LEVEL", "RELEASE", "refuse_later"]
+
+RELEASE: Final = "0.1.0"
+LEVEL: Final = 1
+"""Raised by a release that keeps more or other things in journals and checkpoints than the one
+before (`tests/upgrades` notices). Between releases of one level both ways are open."""
+
+
+def refuse_later(what: str, release: str, level: int) -> None:
+    """Raise StateError if `what` was written by a release of a higher level.
+
+    >>> refuse_later("the journal", "9.9.0", LEVEL + 1)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    schemas.errors.StateError: the journal was written by Tideline 9.9.0, which keeps more than ...
+    """
+    if level > LEVEL:
+        raise StateError(
+            f"{what} was written by Tideline {release}, which keeps more than this version "
+            f"({RELEASE}) knows of. Run {release} or later; to go back, restore the topics and the "
+            "database from before the upgrade."
+        )

@@ -1,0 +1,258 @@
+"""What a checkpoint says about its own bytes, and how another release's are read: by name.
+
+A layout names every column, measure, window and feature, and where it lies. A build writes its own
+into each checkpoint. Where that of a checkpoint is another one, its arrays are made into those that
+this build would have written:
+
+- a column that is new begins with what a new user has, one that is gone is dropped, and a number
+  that is wider now is widened;
+- a measure that is new, or a window longer than what the logs reach back to, counts from now on
+  (`WindowSums.counted_from_ms`); until it is whole, the features made of it are unknown;
+- a feature that is new is unknown in the questions that are open.
+
+So names never change their meaning (see `schemas.features`), and a window never its tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.features import COUNT_MEASURES, FEATURE_NAMES, MONEY_MEASURES, WINDOWS
+from streams.core.state.columns import NEW_ROW, PLACES, ROW
+from streams.core.state.known_orders import ORDER
+from streams.core.state.open_questions import PER_WINDOW, pack, unpack
+from streams.core.state.parked import relaid
+from streams.core.state.shard_state import VALUE_BINS, Meta
+from streams.core.state.windows import Chunk, begins_ms, join_chunks
+
+__all__ = ["LAYOUT", "OWN", "Layout", "Record", "in_own_layout", "translate"]
+
+Arrays = Mapping[str, NDArray[Any]]
+_Bytes = NDArray[np.uint8]
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Numbers that lie side by side: by name, each one's numpy dtype and first byte."""
+
+    nbytes: int
+    numbers: dict[str, tuple[str, int]]
+    new: bytes
+    """What a record holds at first."""
+
+    @staticmethod
+    def of(dtype: np.dtype[Any], new: bytes, places: Mapping[str, Sequence[str]]) -> Record:
+        """A structured dtype. `places` names the numbers of a field that has several."""
+        numbers: dict[str, tuple[str, int]] = {}
+        for name, (field, offset, *_) in (dtype.fields or {}).items():
+            item = field.base
+            if field.shape:
+                for i, place in enumerate(places[name]):
+                    numbers[f"{name}/{place}"] = item.str, offset + i * item.itemsize
+            else:
+                numbers[name] = item.str, offset
+        return Record(dtype.itemsize, numbers, new)
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """Names, and where what they name lies in a checkpoint's arrays."""
+
+    row: Record
+    """One user in `rows`, and in the blocks of `parked`."""
+    order: Record
+    """One order in `orders/words`."""
+    counts: list[str]
+    """Measures, as the cells of logs are numbered."""
+    money: list[str]
+    windows: dict[str, tuple[int, int]]
+    """Length and hop, seconds."""
+    features: list[str]
+    """Of open questions."""
+    per_window: int
+    """Features that each window has; they come first, window by window."""
+    value_bins: int
+    """Of `histogram`, which column `value_bin` is a place in."""
+
+
+OWN: Final = Layout(
+    row=Record.of(ROW, NEW_ROW.tobytes(), PLACES),
+    order=Record.of(ORDER, bytes(ORDER.itemsize), {}),
+    counts=list(COUNT_MEASURES),
+    money=list(MONEY_MEASURES),
+    windows={w.name: (w.length_seconds, w.hop_seconds) for w in WINDOWS},
+    features=list(FEATURE_NAMES),
+    per_window=PER_WINDOW,
+    value_bins=VALUE_BINS,
+)
+LAYOUT: Final[_Bytes] = np.frombuffer(msgspec.msgpack.encode(OWN), np.uint8)
+"""This build's, as it is written."""
+
+
+def in_own_layout(arrays: Arrays, meta: Meta) -> Arrays:
+    """The arrays of a checkpoint as this build would have written them; the same ones if it did.
+
+    May reset what `meta` says about the value tiers. Raises KeyError, ValueError or
+    msgspec.DecodeError for what is damaged or can't be read by name.
+    """
+    written = arrays["layout"].tobytes()
+    if written == LAYOUT.tobytes():
+        return arrays
+    return translate(arrays, msgspec.msgpack.decode(written, type=Layout), OWN, meta)
+
+
+def translate(arrays: Arrays, old: Layout, new: Layout, meta: Meta) -> Arrays:
+    """As `in_own_layout`, from any layout to any other."""
+    found = dict(arrays)
+    rebin = old.value_bins != new.value_bins
+    if old.row != new.row or rebin:
+
+        def convert(rows: _Bytes) -> _Bytes:
+            return _converted(rows, old.row, new.row, ("value_bin",) if rebin else ())
+
+        found["rows"] = convert(_records(arrays["rows"], old.row)).reshape(-1)
+        for name, data in arrays.items():
+            if name.startswith("parked/") and name != "parked/gone":
+                number = name.removeprefix("parked/")
+                found[name] = relaid(number, data.tobytes(), old.row.nbytes, convert)
+    if rebin:  # every user is counted again with the next score
+        found["histogram"] = np.zeros(new.value_bins, np.int64)
+        meta.tier_cuts, meta.tier_total = [-1, -1], 0
+    if old.order != new.order:
+        words = _records(arrays["orders/words"].view(np.uint8), old.order)
+        found["orders/words"] = _converted(words, old.order, new.order).reshape(-1).view(np.int64)
+    if (old.features, old.per_window, len(old.windows)) != (
+        new.features,
+        new.per_window,
+        len(new.windows),
+    ):
+        _translate_questions(found, old, new)
+    if (old.counts, old.money, old.windows) != (new.counts, new.money, new.windows):
+        _check_windows(old, new)
+        for kind in ("counts", "money"):
+            _translate_sums(found, kind, old, new, meta)
+    return found
+
+
+def _records(raw: _Bytes, record: Record) -> _Bytes:
+    if len(raw) % record.nbytes:
+        raise ValueError(f"{len(raw)} bytes are no whole number of {record.nbytes}")
+    return raw.reshape(-1, record.nbytes)
+
+
+def _converted(rows: _Bytes, old: Record, new: Record, renew: Sequence[str] = ()) -> _Bytes:
+    """Records uint8 [k, old.nbytes] as uint8 [k, new.nbytes]; `renew`: begin as if new."""
+    converted = np.empty((len(rows), new.nbytes), np.uint8)
+    converted[:] = np.frombuffer(new.new, np.uint8)
+    for name, (dtype, at) in new.numbers.items():
+        if name in old.numbers and name not in renew:
+            from_dtype, from_at = old.numbers[name]
+            size, from_size = np.dtype(dtype).itemsize, np.dtype(from_dtype).itemsize
+            raw = rows[:, from_at : from_at + from_size]
+            if from_dtype != dtype:
+                values = np.ascontiguousarray(raw).view(from_dtype)
+                raw = _recast(name, values, np.dtype(dtype)).view(np.uint8)
+            converted[:, at : at + size] = raw
+    return converted
+
+
+def _recast(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The same numbers in another dtype. Raises ValueError if one does not fit."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        recast = values.astype(dtype)
+        back = recast.astype(values.dtype)
+    if not np.array_equal(back, values, equal_nan=values.dtype.kind == "f"):
+        raise ValueError(f"{name} holds numbers that don't fit into {dtype} of this build")
+    return recast
+
+
+def _translate_questions(found: dict[str, NDArray[Any]], old: Layout, new: Layout) -> None:
+    at = [old.features.index(name) if name in old.features else -1 for name in new.features]
+    where = np.array(at, np.int64)
+    for name in [name for name in found if name.startswith("questions/")]:
+        if name.endswith("/words"):
+            kept = f"{name.removesuffix('words')}kept"
+            x = unpack(
+                found[kept], found[name], len(old.features), old.per_window, len(old.windows)
+            )
+            picked = np.where(where < 0, np.float32(np.nan), x[:, where])
+            found[kept], found[name] = pack(picked, new.per_window, len(new.windows))
+
+
+def _check_windows(old: Layout, new: Layout) -> None:
+    for name, (length, hop) in new.windows.items():
+        before = old.windows.get(name, (length, hop))
+        if before != (length, hop):
+            raise ValueError(
+                f"its window {name} has {before[0]} s in tiles of {before[1]} s, and this build's "
+                f"has {length} s in tiles of {hop} s. A window that changes needs another name"
+            )
+
+
+def _translate_sums(
+    found: dict[str, NDArray[Any]], kind: str, old: Layout, new: Layout, meta: Meta
+) -> None:
+    """Logs and `counted_from` of one kind of measures, by their names."""
+    measures: list[str] = getattr(old, kind)
+    wanted: list[str] = getattr(new, kind)
+    from_ms = found[f"counted_from/{kind}"].reshape(len(measures), len(old.windows))
+    found[f"counted_from/{kind}"] = _counted_from(
+        from_ms, measures, wanted, old.windows, new.windows, meta
+    ).reshape(-1)
+    hops_ms = {hop * 1000 for _, hop in new.windows.values()}
+    number = np.array([wanted.index(m) if m in wanted else -1 for m in measures], np.int64)
+    for name in [name for name in found if name.startswith(f"{kind}/")]:
+        _, hop, _, _, what = name.split("/")
+        if int(hop) not in hops_ms:
+            del found[name]
+        elif what != "deltas" and measures != wanted:
+            deltas = f"{name.removesuffix(what)}deltas"
+            chunk = Chunk(found.pop(name), found[deltas], what == "gaps")
+            chunk = _renumbered(chunk, number, len(wanted))
+            found[f"{name.removesuffix(what)}{'gaps' if chunk.gaps else 'cells'}"] = chunk.cells
+            found[deltas] = chunk.deltas
+
+
+def _renumbered(chunk: Chunk, number: NDArray[np.int64], measures: int) -> Chunk:
+    """The log's part with other numbers for the measures, `number` int64 [old measures]; below 0
+    for one that is gone."""
+    row, measure = np.divmod(chunk.index.astype(np.int64), len(number))
+    kept = number[measure] >= 0
+    cells = row[kept] * measures + number[measure][kept]
+    if len(cells) and int(cells.max()) > np.iinfo(np.uint32).max:
+        raise ValueError("there are too many users for so many measures: use more partitions")
+    return join_chunks([Chunk(cells.astype(np.uint32), chunk.deltas[kept])])
+
+
+def _counted_from(
+    from_ms: NDArray[np.int64],
+    measures: list[str],
+    wanted: list[str],
+    windows: Mapping[str, tuple[int, int]],
+    wanted_windows: Mapping[str, tuple[int, int]],
+    meta: Meta,
+) -> NDArray[np.int64]:
+    """From when on each sum has counted, int64 [wanted measures, wanted windows].
+
+    A window that is new is summed from the logs of its hop, which the longest window of that hop
+    has kept; where there are none, all begins with the next event.
+    """
+    now_ms = max(meta.clock_ms, meta.watermark_ms) + 1 if meta.seq else 0
+    names = list(windows)
+    result = np.full((len(wanted), len(wanted_windows)), now_ms, np.int64)
+    for w, (name, (_, hop)) in enumerate(wanted_windows.items()):
+        same_hop = [other for other in names if windows[other][1] == hop]
+        longest = max(same_hop, key=lambda other: windows[other][0], default=None)
+        for m, measure in enumerate(wanted):
+            if measure not in measures:
+                continue
+            of_measure = from_ms[measures.index(measure)]
+            if name in windows:
+                result[m, w] = of_measure[names.index(name)]
+            elif longest is not None:
+                logged_ms = begins_ms(meta.clock_ms, *windows[longest]) if meta.seq else 0
+                result[m, w] = max(int(of_measure[names.index(longest)]), logged_ms)
+    return result
