@@ -1,0 +1,43 @@
+"""A release replaces another worker by worker, under load; and the way back is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import schemas.releases
+from schemas.releases import LEVEL, RELEASE
+from tests.faults.drill import Drill
+from tests.upgrades.next_release import NEXT_RELEASE, make_next_release
+
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(1_800)]
+
+
+@pytest.mark.fault("rolling upgrade of two workers, then a downgrade")
+def test_two_workers_are_upgraded_one_by_one_under_load_and_neither_goes_back(
+    fault: Drill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = (str(make_next_release(tmp_path / "next")), "worker")
+    # Samples hold whole feature rows, and the next release has more features.
+    here = fault.build(model_score_sample_share=0)
+    a, b = fault.worker("a"), fault.worker("b")
+    here.own(a, b)
+    fault.load(20_000, rate=500)
+    fault.under_load(2_000)
+    assert a.stop()[0] == 0
+    new_a = here.worker("new-a", program)
+    here.own(new_a, b)
+    with fault.recovery():
+        assert b.stop()[0] == 0
+        new_b = here.worker("new-b", program)
+        here.own(new_a, new_b)
+    assert a.log.count("can't be") == b.log.count("can't be") == 0
+    # This release's judge reads what the next one has left as one that may: what it does not know
+    # is dropped, the rest must be the replay's.
+    with monkeypatch.context() as patch:
+        patch.setattr(schemas.releases, "LEVEL", LEVEL + 1)
+        fault.finish(new_a, new_b)
+    assert "Traceback" not in new_a.log + new_b.log
+    back = fault.worker("back")
+    fault.refused(back, f"was written by Tideline {NEXT_RELEASE}", f"this version ({RELEASE})")
