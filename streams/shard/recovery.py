@@ -14,6 +14,7 @@ import msgspec
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES
 from schemas.lives import position_of
+from schemas.releases import RELEASE
 from streams.core.events.records import SOURCES, Records
 from streams.core.plan import Plan, in_runs
 from streams.core.state import snapshot
@@ -101,6 +102,12 @@ class Recovery:
     async def _load(self, stored: Stored) -> ShardState:
         """The checkpoint's state; made in a thread, since a large one takes seconds, and the group
         expects heartbeats from us."""
+        if stored.manifest.release != RELEASE:
+            log.info(
+                "shard %s: going on with the state that Tideline %s has left",
+                self._shard,
+                stored.manifest.release,
+            )
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._s.compute, snapshot.load, stored.meta, stored.arrays, len(FEATURE_NAMES)

@@ -23,7 +23,7 @@ def test_two_workers_are_upgraded_one_by_one_under_load_and_neither_goes_back(
     here = fault.build(model_score_sample_share=0)
     a, b = fault.worker("a"), fault.worker("b")
     here.own(a, b)
-    fault.load(20_000, rate=500)
+    fault.load(12_000, rate=300)
     fault.under_load(2_000)
     assert a.stop()[0] == 0
     new_a = here.worker("new-a", program)
@@ -32,7 +32,8 @@ def test_two_workers_are_upgraded_one_by_one_under_load_and_neither_goes_back(
         assert b.stop()[0] == 0
         new_b = here.worker("new-b", program)
         here.own(new_a, new_b)
-    assert a.log.count("can't be") == b.log.count("can't be") == 0
+    went_on = f"going on with the state that Tideline {RELEASE} has left"
+    assert new_a.log.count(went_on) + new_b.log.count(went_on) >= 4
     # This release's judge reads what the next one has left as one that may: what it does not know
     # is dropped, the rest must be the replay's.
     with monkeypatch.context() as patch:
