@@ -23,8 +23,8 @@ from schemas.releases import LEVEL, RELEASE
 from streams.core.plan import Plan
 from streams.core.state.layout import OWN
 from streams.core.state.pages import Contents, Manifest
-from streams.core.state.shard_state import STATE_FORMAT, Meta, ShardState
-from streams.shard.journal import Step, Takeover
+from streams.core.state.shard_state import STATE_FORMAT, History, Meta, ShardState
+from streams.shard.journal import Rewritten, Step, Takeover
 from tests.shard.memory import MemoryLog
 from tests.shard.rig import make_quick
 from tests.upgrades.results import of_rows, of_state
@@ -50,8 +50,8 @@ class Recording(msgspec.Struct):
 def kept() -> str:
     """A hash of what this build keeps in journals and checkpoints: names and types, not values."""
     structs = (
-        Meta, Plan, Takeover, Step, Manifest, Contents, JournalledSnapshot, Drift, Erasure,
-        ErasureRequest, Example,
+        Meta, History, Plan, Takeover, Step, Rewritten, Manifest, Contents, JournalledSnapshot,
+        Drift, Erasure, ErasureRequest, Example,
     )  # fmt: skip
     schemas = [
         [(f.encode_name, str(f.type)) for f in msgspec.structs.fields(struct)] for struct in structs
