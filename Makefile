@@ -7,10 +7,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-EXTRAS := local,train,test
+EXTRAS := local,train,objects,test
 AT_ONCE ?= 3
 DRILLS_AT_ONCE ?= 3
-LOCKED := requirements.lock deploy/requirements.lock
+LOCKED := requirements.lock deploy/requirements.lock deploy/objects.lock
 
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
@@ -79,7 +79,8 @@ lock: ## Rewrite the lock files from pyproject.toml
 	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 	  --custom-compile-command "make lock" "$$@"; }; \
 	compile --all-extras --output-file requirements.lock $(ARGS); \
-	compile --constraints requirements.lock --output-file deploy/requirements.lock
+	compile --constraints requirements.lock --output-file deploy/requirements.lock; \
+	compile --constraints requirements.lock --extra objects --output-file deploy/objects.lock
 
 audit: $(READY) ## Check the locks and what is installed; ARGS="--known all.zip" for advisories
 	@$(BIN)/python -m tests.audit $(ARGS)

@@ -1,6 +1,6 @@
 """Reads and writes artifacts, and refuses one that doesn't match its manifest.
 
-    models/artifacts/
+    models/artifacts/             or any other place (`models.places`)
       CURRENT                     the version that ships, one line
       <version>/*.onnx            the model (`models.champion.MODEL_FILES`)
       <version>/manifest.json     what it is, and how to check it (`models.manifest`)
@@ -22,11 +22,8 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import logging
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +34,7 @@ from numpy.typing import NDArray
 from models.card import model_card
 from models.champion import CURVE_FILE, MODEL_FILES, OUTPUTS, SCORES_FILE, Champion
 from models.manifest import MANIFEST_FORMAT, Manifest
+from models.places import Place, at
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 
@@ -71,53 +69,52 @@ def artifacts_root() -> Path:
     return Path(str(importlib.resources.files("models") / "artifacts"))
 
 
-def artifact_path(version: str, root: Path | None = None) -> Path:
+def artifact_path(version: str, root: Path | Place | None = None) -> Place:
     """The directory of one version. Raises `ArtifactError` if `version` can't be a name of one."""
     if not _VERSION.fullmatch(version):
         raise ArtifactError(
             f"{version!r} is not an artifact version. Use a name such as 2026-11-22-1a2b3c4d."
         )
-    return (artifacts_root() if root is None else root) / version
+    return at(artifacts_root() if root is None else root) / version
 
 
-def current_version(root: Path) -> str:
-    """The version that `root/CURRENT` names. Raises `ArtifactError`."""
-    current = root / CURRENT_FILE
+def current_version(root: Path | Place) -> str:
+    """The version that `root/CURRENT` names. Raises `ArtifactError`, `ModelsUnavailable`."""
+    root = at(root)
     try:
-        version = current.read_text(encoding="utf-8").strip()
+        version = root.read(CURRENT_FILE).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(
-            f"No current artifact: can't read {current} ({error}). Train one with "
+            f"No current artifact: can't read {root / CURRENT_FILE} ({error}). Train one with "
             "`tideline train`, or install the package again."
         ) from error
     return artifact_path(version, root).name
 
 
-def default_artifact_path(root: Path | None = None) -> Path:
+def default_artifact_path(root: Path | Place | None = None) -> Place:
     """The artifact that ships: the version named in `CURRENT`. Raises `ArtifactError`."""
-    root = artifacts_root() if root is None else root
+    root = at(artifacts_root() if root is None else root)
     return root / current_version(root)
 
 
-def versions(root: Path) -> list[str]:
+def versions(root: Path | Place) -> list[str]:
     """The names of the artifacts in `root`, sorted; whether they load is another question."""
-    return sorted(p.parent.name for p in root.glob(f"*/{MANIFEST_FILE}") if p.parent.name[0] != ".")
+    return at(root).directories(holding=MANIFEST_FILE)
 
 
-def promote(root: Path, version: str) -> Champion:
-    """Checks `root/<version>` as workers will, then names it in `CURRENT` atomically.
+def promote(root: Path | Place, version: str) -> Champion:
+    """Checks `root/<version>` as workers will, then names it in `CURRENT` at once.
 
-    Raises `ArtifactError`, and changes nothing, if it can't be used.
+    Raises `ArtifactError`, and changes nothing, if it can't be used; `ModelsUnavailable`.
     """
+    root = at(root)
     champion = load_artifact(artifact_path(version, root))
     if champion.version != version:
         raise ArtifactError(
             f"{root / version} holds artifact {champion.version}. Name the directory as the "
             "manifest does: journals name artifacts, and must find them."
         )
-    fresh = root / f".{CURRENT_FILE}"
-    fresh.write_text(version + "\n", encoding="utf-8")
-    os.replace(fresh, root / CURRENT_FILE)
+    root.replace(CURRENT_FILE, f"{version}\n".encode())
     return champion
 
 
@@ -131,12 +128,28 @@ def model_version(date: str, files: Mapping[str, bytes]) -> str:
     return f"{date}-{hashlib.sha256(''.join(sums).encode()).hexdigest()[:8]}"
 
 
-def load_artifact(path: Path) -> Champion:
-    """Loads and checks the artifact in directory `path`; raises `ArtifactError`."""
-    manifest = _manifest(path)
+def load_artifact(path: Path | Place) -> Champion:
+    """Loads and checks the artifact in a directory; raises `ArtifactError`, `ModelsUnavailable`."""
+    path = at(path)
+    return _load(path.read, path)
+
+
+def _load(read: Callable[[str], bytes], path: Place) -> Champion:
+    """The checked artifact of the files that `read` returns by name; `path` is for messages."""
+
+    def content(name: str) -> bytes:
+        try:
+            return read(name)
+        except OSError as error:
+            raise ArtifactError(
+                f"No complete artifact in {path}: {error}. Check TIDELINE_MODEL_ARTIFACT, or "
+                "train one with `tideline train`."
+            ) from error
+
+    manifest = _manifest(content(MANIFEST_FILE), path)
     where = f"Artifact {manifest.version} in {path}"
     _check_listed(manifest, where)
-    files = _model_files(path, manifest, where)
+    files = _model_files(content, manifest, where)
     same_names = manifest.features == list(FEATURE_NAMES)
     if (manifest.features_hash == FEATURES_HASH) != same_names:
         raise ArtifactError(
@@ -168,8 +181,7 @@ class _Format(msgspec.Struct):
     format: int
 
 
-def _manifest(path: Path) -> Manifest:
-    text = _read(path, MANIFEST_FILE)
+def _manifest(text: bytes, path: Place) -> Manifest:
     try:
         found = msgspec.json.decode(text, type=_Format).format
         if found == MANIFEST_FORMAT:
@@ -185,19 +197,9 @@ def _manifest(path: Path) -> Manifest:
     )
 
 
-def _read(path: Path, name: str) -> bytes:
-    try:
-        return (path / name).read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"No complete artifact in {path}: {error}. Check TIDELINE_MODEL_ARTIFACT, or "
-            "train one with `tideline train`."
-        ) from error
-
-
-def _model_files(path: Path, manifest: Manifest, where: str) -> dict[str, bytes]:
+def _model_files(read: Callable[[str], bytes], manifest: Manifest, where: str) -> dict[str, bytes]:
     """Reads each file that the manifest lists, once; refuses other sizes and hashes than listed."""
-    files = {name: _read(path, name) for name in manifest.files}
+    files = {name: read(name) for name in manifest.files}
     for name, content in files.items():
         listed, digest = manifest.files[name], hashlib.sha256(content).hexdigest()
         if len(content) != listed.size_bytes or digest != listed.sha256:
@@ -291,7 +293,7 @@ def _check_golden(champion: Champion, where: str) -> None:
 
 
 def write_artifact(
-    root: Path,
+    root: Path | Place,
     manifest: Manifest,
     files: Mapping[str, bytes],
     *,
@@ -299,31 +301,25 @@ def write_artifact(
     comparison: str = "",
     history: str = "",
     horizon: str = "",
-) -> Path:
-    """Writes `root/<manifest.version>/`, loads it back to check it, and returns its path.
+) -> Place:
+    """Checks an artifact, writes `root/<manifest.version>/`, loads it back, and returns its path.
 
-    The directory appears at once and complete; an older one of the same version is replaced.
-    With `make_current`, `CURRENT` names it afterwards. `comparison`, `history` and `horizon` go
-    into the model card.
+    It appears complete; an older one of the same version is replaced. With `make_current`,
+    `CURRENT` names it afterwards. `comparison`, `history` and `horizon` go into the model card.
+    Raises `ArtifactError`, `ModelsUnavailable`.
     """
+    root = at(root)
     target = artifact_path(manifest.version, root)
-    root.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
-    try:
-        for name, content in files.items():
-            (staging / name).write_bytes(content)
-        text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-        (staging / MANIFEST_FILE).write_bytes(text + b"\n")
-        (staging / CARD_FILE).write_text(
-            model_card(manifest, comparison, history, horizon), encoding="utf-8"
-        )
-        staging.chmod(0o755)
-        load_artifact(staging)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    card = model_card(manifest, comparison, history, horizon)
+    whole = {
+        **files,
+        CARD_FILE: card.encode(),
+        MANIFEST_FILE: msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n",
+    }
+    _load(whole.__getitem__, target)
+    root.put(manifest.version, whole, last=MANIFEST_FILE)
     if make_current:
         promote(root, manifest.version)
+    else:
+        load_artifact(target)
     return target

@@ -1,17 +1,18 @@
 """Finds the scorer of a champion version: the current one, or one that a journal still names.
 
 Promotion is a line in a file: `CURRENT` in the directory of artifacts names the version to use
-(`tideline models promote` and `tideline train` write it). A worker reads it every second
-(`ScorerStore.refresh`), loads and checks the version, and from its next step on every shard
-scores with it; the journal holds the version of each step, so replay uses the very same model.
-An artifact that fails its checks is refused, and the one in use stays.
+(`tideline models promote` and `tideline train` write it). A worker reads it every second, or every
+five from an object store (`ScorerStore.refresh`), loads and checks the version, and from its next
+step on every shard scores with it; the journal holds the version of each step, so replay uses the
+very same model. An artifact that fails its checks is refused, and the one in use stays; so it does
+while the store can't be reached.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from models.artifact import (
     CURRENT_FILE,
     MANIFEST_FILE,
+    artifact_path,
     artifacts_root,
     current_version,
     default_artifact_path,
@@ -29,7 +31,8 @@ from models.artifact import (
 from models.blend import BlendedScorer, Scores
 from models.champion import MODEL_FILES, Champion, Outlook
 from models.explain import Explainer
-from schemas.errors import ArtifactError
+from models.places import LocalPlace, Place, at, place
+from schemas.errors import ArtifactError, ModelsUnavailable
 from schemas.messages import LearnerSnapshot
 
 __all__ = [
@@ -43,21 +46,22 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 1.0  # a stat and a read of one line: cheap on any disk
+_FILES = (MANIFEST_FILE, *MODEL_FILES)
 
 
-def artifact_place(named: str) -> Path:
-    """Where models are: the directory that the setting `artifact` names, else those shipped.
+def artifact_place(named: str) -> Place:
+    """Where models are: the path or URL that the setting `artifact` is, else those shipped.
 
     It is a directory of artifacts with a file `CURRENT`, or the directory of one artifact.
+    Raises SettingsError.
     """
-    return Path(named) if named else artifacts_root()
+    return place(named) if named else LocalPlace(artifacts_root())
 
 
-def artifact_directory(named: str) -> Path:
-    """The directory of the artifact in use now. Raises ArtifactError."""
-    place = artifact_place(named)
-    return default_artifact_path(place) if (place / CURRENT_FILE).exists() else place
+def artifact_directory(named: str) -> Place:
+    """The directory of the artifact in use now. Raises ArtifactError, ModelsUnavailable."""
+    found = artifact_place(named)
+    return default_artifact_path(found) if found.holds(CURRENT_FILE) else found
 
 
 class ExplainingScorer:
@@ -104,14 +108,17 @@ class Switch:
 class ScorerStore:
     """Loads artifacts once each, from one directory.
 
-    `place` is a directory of artifacts with a file `CURRENT`, which is followed, or the directory
+    `where` is a directory of artifacts with a file `CURRENT`, which is followed, or the directory
     of one artifact, which stays. Older versions are looked for beside the current one. `currency`
-    is what reasons name money in. Raises ArtifactError if the current artifact can't be used.
+    is what reasons name money in. Raises ArtifactError if the current artifact can't be used, and
+    ModelsUnavailable.
     """
 
-    def __init__(self, place: Path, currency: str) -> None:
+    def __init__(self, where: Path | Place, currency: str) -> None:
+        place = at(where)
         self._currency = currency
-        self.followed = (place / CURRENT_FILE).exists()
+        self.followed = place.holds(CURRENT_FILE)
+        self.poll_seconds = place.poll_seconds
         self._directory = place if self.followed else place.parent
         current = place / current_version(place) if self.followed else place
         self._current = self._load(current)
@@ -124,12 +131,15 @@ class ScorerStore:
         return self._current
 
     def get(self, version: str) -> ExplainingScorer:
-        """The scorer of `version`; '' is the current one. Raises ArtifactError."""
+        """The scorer of `version`; '' is the current one.
+
+        Loads a version that was not used before. Raises ArtifactError, ModelsUnavailable.
+        """
         if not version:
             return self._current
         if version not in self._by_version:
-            path = self._directory / version
-            if not path.is_dir():
+            path = artifact_path(version, self._directory)
+            if not path.holds(MANIFEST_FILE):
                 raise ArtifactError(
                     f"Model {version}, which {CURRENT_FILE} or the journal names, is not in "
                     f"{self._directory}. Put that artifact back, from where it was trained or a "
@@ -147,7 +157,8 @@ class ScorerStore:
     def refresh(self) -> Switch | None:
         """Switches to the version that `CURRENT` names. None if nothing changed.
 
-        A refused artifact is tried again only when its files or `CURRENT` have changed.
+        A refused artifact is tried again only when its files or `CURRENT` have changed. Raises
+        ModelsUnavailable, and the one in use stays.
         """
         if not self.followed:
             return None
@@ -157,11 +168,11 @@ class ScorerStore:
             if version == self._current.champion_version:
                 self._refused = None
                 return None
-            if self._refused == (version, _stamp(self._directory / version)):
+            if self._refused == (version, self._stamp(version)):
                 return None
             self._current = self.get(version)
         except ArtifactError as error:
-            refused = (version, _stamp(self._directory / version))
+            refused = (version, self._stamp(version))
             if refused == self._refused:
                 return None
             self._refused = refused
@@ -169,32 +180,40 @@ class ScorerStore:
         self._refused = None
         return Switch(version)
 
-    def _load(self, path: Path) -> ExplainingScorer:
+    def _load(self, path: Place) -> ExplainingScorer:
         return ExplainingScorer(load_artifact(path), self._currency)
 
-
-def _stamp(path: Path) -> tuple[tuple[int, int] | None, ...]:
-    """Size and time of each of an artifact's files, to see that they have changed."""
-    found: list[tuple[int, int] | None] = []
-    for name in (MANIFEST_FILE, *MODEL_FILES):
-        try:
-            status = (path / name).stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_size, status.st_mtime_ns))
-    return tuple(found)
+    def _stamp(self, version: str) -> Hashable:
+        """Changes with the artifact's files; '' is a `CURRENT` that names nothing."""
+        return (self._directory / version).stamp(_FILES) if version else None
 
 
 async def watch(
-    store: ScorerStore, notify: Callable[[Switch], None], seconds: float = WATCH_SECONDS
+    store: ScorerStore, notify: Callable[[Switch], None], seconds: float | None = None
 ) -> None:
-    """Refreshes the store until cancelled; calls `notify` with every switch and every refusal."""
+    """Refreshes the store until cancelled; calls `notify` with every switch and every refusal.
+
+    `seconds` between two looks; None: as often as the place stands.
+    """
     loop = asyncio.get_running_loop()
+    away = False
     while store.followed:
-        await asyncio.sleep(seconds)
-        # Loading takes a tenth of a second, most of it outside the interpreter's lock.
-        switch = await loop.run_in_executor(None, store.refresh)
+        await asyncio.sleep(store.poll_seconds if seconds is None else seconds)
+        # Loading takes a tenth of a second, most of it outside the interpreter's lock, and an
+        # object store longer.
+        try:
+            switch = await loop.run_in_executor(None, store.refresh)
+        except ModelsUnavailable as error:
+            if not away:
+                _log.warning(
+                    "champion %s stays in use, and nothing else can be promoted for now: %s",
+                    store.current.champion_version, error,
+                )  # fmt: skip
+            away = True
+            continue
+        if away:
+            _log.info("the store of models answers again")
+            away = False
         if switch is None:
             continue
         if switch.refused is None:

@@ -4,6 +4,7 @@
     ├── RetryableError          try again; nothing is lost meanwhile
     │   ├── SinkUnavailable     ClickHouse does not answer, or asks us to slow down
     │   ├── BrokerUnavailable   Kafka does not answer
+    │   ├── ModelsUnavailable   the object store of models does not answer
     │   └── ClockWrong          this machine's clock can't be right: no step is taken by it
     ├── RejectError             one record is bad: it becomes a dead letter, the stream goes on
     └── FatalError              stop and say why; nothing is committed past this point
@@ -24,6 +25,7 @@ __all__ = [
     "ClockWrong",
     "FatalError",
     "LocalStackError",
+    "ModelsUnavailable",
     "RejectError",
     "RetryableError",
     "SettingsError",
@@ -48,6 +50,10 @@ class SinkUnavailable(RetryableError):
 
 class BrokerUnavailable(RetryableError):
     """Kafka does not answer. Check `broker_url` and that the broker is up."""
+
+
+class ModelsUnavailable(RetryableError):
+    """The object store of models does not answer, or refuses us. Check it and the credentials."""
 
 
 class ClockWrong(RetryableError):

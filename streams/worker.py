@@ -74,9 +74,9 @@ class FaustInputs:
 
 
 def create_app(settings: Settings, failure: Failure) -> App:
-    """A Faust app around an engine. Reads the model artifact; touches no network until started.
+    """A Faust app around an engine. Reads the model; touches no other network until started.
 
-    Raises ArtifactError if the model can't be used.
+    Raises ArtifactError if the model can't be used, ModelsUnavailable if it can't be reached.
     """
     names = settings.topic_names
     sources = (names.clickstream, names.orders)

@@ -19,7 +19,7 @@ from streams.settings import Settings, load
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
-RUNTIME_LOCK = ROOT / "deploy" / "requirements.lock"
+IMAGE_LOCKS = [ROOT / "deploy" / name for name in ("requirements.lock", "objects.lock")]
 
 # service -> the CLI command that is the same part of the local stack
 PARTS = {"worker": ["worker"], "learner": ["learner"], "lag": ["lag", "--serve"]}
@@ -262,8 +262,9 @@ def test_the_image_installs_no_system_package_and_only_wheels() -> None:
     assert "--require-hashes --only-binary :all: --requirement locks/runtime.lock" in text
 
 
-def test_the_image_has_neither_training_nor_test_packages() -> None:
-    locked = set(re.findall(r"^([\w.-]+)==", RUNTIME_LOCK.read_text(), re.MULTILINE))
+@pytest.mark.parametrize("lock", IMAGE_LOCKS, ids=lambda lock: lock.name)
+def test_the_image_has_neither_training_nor_test_packages(lock: Path) -> None:
+    locked = set(re.findall(r"^([\w.-]+)==", lock.read_text(), re.MULTILINE))
     assert {"onnxruntime", "faust-streaming", "river"} <= locked
     assert not locked & {"onnx", "lightgbm", "pandas", "pyarrow", "chdb", "pytest", "mypy", "pip"}
 

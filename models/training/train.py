@@ -37,6 +37,7 @@ from models.baselines.metrics import (
 from models.champion import CURVE, INPUT, MODEL_FILES, OUTPUTS
 from models.curve import EventBase, SpendBase, fit_event_base, fit_spend_base
 from models.manifest import Eligibility, Golden, Manifest, ModelFile, TensorSpec
+from models.places import Place
 from models.season import SEASON_FEATURE, Season
 from models.training.dataset import DAY_MS, Dataset, Split, split_by_time, typical
 from models.training.export import OPSET, Head, export_files, require
@@ -92,7 +93,7 @@ Progress = Callable[[str, float], None]
 class Summary:
     """What was trained, for the command that reports it."""
 
-    path: Path
+    path: Place
     version: str
     metrics: dict[str, float]
     rows: dict[str, int]
@@ -112,7 +113,7 @@ def _ignore(what: str, done: float) -> None:
 def train(
     data: Dataset,
     *,
-    root: Path,
+    root: Path | Place,
     date: str,
     horizon_days: int,
     eligibility: Eligibility,

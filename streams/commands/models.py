@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +19,7 @@ from streams.commands.support import (
 
 if TYPE_CHECKING:
     from models.champion import Champion
+    from models.places import Place
 
 __all__ = ["models"]
 
@@ -28,21 +28,21 @@ __all__ = ["models"]
 def models() -> None:
     """Models: list them, look at one, check one, put one into use.
 
-    They are in the directory that TIDELINE_MODEL_ARTIFACT names, or come with Tideline. Its file
-    CURRENT names the one in use. Running workers and the learner follow it within seconds; no
-    restart.
+    They are in the directory that TIDELINE_MODEL_ARTIFACT names, on this machine or in an object
+    store, or come with Tideline. Its file CURRENT names the one in use. Running workers and the
+    learner follow it within seconds; no restart.
     """
 
 
-def _root(invocation: Invocation) -> tuple[Path, str]:
+def _root(invocation: Invocation) -> tuple[Place, str]:
     """The directory of models, and the version in use (empty if there is none)."""
-    from models.artifact import CURRENT_FILE, current_version
+    from models.artifact import CURRENT_FILE, MANIFEST_FILE, current_version
     from models.registry import artifact_place
 
     place = artifact_place(invocation.settings.model.artifact)
-    if (place / CURRENT_FILE).exists():
+    if place.holds(CURRENT_FILE):
         return place, current_version(place)
-    if (place / "manifest.json").exists():
+    if place.holds(MANIFEST_FILE):
         return place.parent, place.name
     return place, ""
 
@@ -124,13 +124,13 @@ def promote(invocation: Invocation, version: str) -> None:
     Running workers use it from their next batch on. Keep the old model where it is: a worker that
     recovers scores again what the old one scored.
     """
-    from models.artifact import CURRENT_FILE
+    from models.artifact import CURRENT_FILE, MANIFEST_FILE
     from models.artifact import promote as put_into_use
     from models.registry import artifact_place
     from schemas.errors import SettingsError
 
     root = artifact_place(invocation.settings.model.artifact)
-    if (root / "manifest.json").exists() and not (root / CURRENT_FILE).exists():
+    if root.holds(MANIFEST_FILE) and not root.holds(CURRENT_FILE):
         raise SettingsError(
             f"TIDELINE_MODEL_ARTIFACT names one model, {root}, so that it stays in use. Name the "
             f"directory above it, {root.parent}, to follow its file CURRENT."

@@ -23,6 +23,7 @@ from streams.commands.support import Invocation, json_option, pass_invocation, p
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from models.places import Place
     from models.training.promotion import Verdict
     from models.training.train import Summary
     from streams.evaluation.training import TrainingCuts
@@ -62,16 +63,17 @@ __all__ = ["train"]
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=None,
-    help="Where to write the artifact. Default: models/artifacts of this installation.",
+    default="",
+    metavar="DIRECTORY",
+    help="Where to write the artifact, a path or a URL. Default: models/artifacts of this "
+    "installation.",
 )
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same model.")
 @json_option
 @pass_invocation
 def train(
     invocation: Invocation, /, orders: Path | None, days: tuple[int, int] | None,
-    horizon_days: int, horizon_anyway: bool, as_of: datetime | None, out: Path | None, seed: int,
+    horizon_days: int, horizon_anyway: bool, as_of: datetime | None, out: str, seed: int,
     as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Train a champion: replay orders through the feature code, fit, calibrate, check, write.
@@ -84,8 +86,9 @@ def train(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
-    from models.artifact import artifacts_root
+    from models.artifact import CURRENT_FILE
     from models.manifest import Eligibility
+    from models.registry import artifact_place
     from models.training.train import train as fit
     from schemas.errors import SettingsError
     from streams.evaluation.history import read_history
@@ -93,6 +96,8 @@ def train(
     from streams.shard.config import core_config
 
     settings = invocation.start_logging()
+    root = artifact_place(out)
+    root.holds(CURRENT_FILE)  # a store that can't be reached is said now, not after the fit
     source, described, report = _source(orders, days, take_history_options(options))
     if report is not None and not as_json:
         print_report(report)
@@ -138,7 +143,6 @@ def train(
                 else f"No label was known by {as_of:%Y-%m-%d}: use a later --as-of, at least "
                 f"{horizon_days + 28} days after the first order."
             )
-        root = out or artifacts_root()
         summary = fit(
             data,
             root=root,
@@ -170,7 +174,7 @@ def train(
         click.echo(f"{said}: {verdict.why}, on {verdict.rows:,} later rows.")
 
 
-def _judge(root: Path, version: str, replayed: TrainingCuts, until_ms: int) -> Verdict:
+def _judge(root: Place, version: str, replayed: TrainingCuts, until_ms: int) -> Verdict:
     """Promote the challenger if it beats the current champion on what has matured since."""
     from models.artifact import artifact_path, default_artifact_path, load_artifact, promote
     from models.training.promotion import Verdict, judge

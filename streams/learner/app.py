@@ -47,7 +47,7 @@ def show(metrics: Metrics, snapshot: LearnerSnapshot, drifts: list[Drift]) -> No
 
 
 def create_app(settings: Settings, failure: Failure) -> App:
-    """A Faust app around a `LearnerService`. Raises ArtifactError if the model can't be used."""
+    """A Faust app around a `LearnerService`. Raises ArtifactError and ModelsUnavailable."""
     names = settings.topic_names
     metrics = Metrics()
     log = KafkaLog(kafka_access(settings))

@@ -165,8 +165,8 @@ class ModelSettings:
 
     artifact: str = setting(
         "",
-        "directory of models, whose file CURRENT is followed, or of one model that stays; "
-        "empty: the models shipped",
+        "directory of models, whose file CURRENT is followed, or of one model that stays; a path "
+        "or a URL such as s3://bucket/models; empty: the models shipped",
     )
     learner_publish_interval_seconds: float = setting(
         1.0, "minimum seconds between the learner's snapshots", rules.POSITIVE

@@ -109,7 +109,9 @@ class Services:
     config: CoreConfig
     clock: Clock
     scorer: Callable[[str], Scorer]
-    """Champion version -> its scorer; '' is the current one. Raises ArtifactError."""
+    """Champion version -> its scorer; '' is the current one, at once.
+
+    Raises ArtifactError, or ModelsUnavailable."""
     compute: Executor
     """One thread: steps of all shards take turns, off the event loop."""
     wall_ms: Callable[[], int]

@@ -32,7 +32,7 @@ from functools import partial
 from streams import background
 from streams.core.events.records import RecordBatch, Records
 from streams.core.plan import Plan, next_plan
-from streams.core.step import step
+from streams.core.step import Outputs, step
 from streams.shard.checkpoint_run import CheckpointRun
 from streams.shard.checkpoints import CheckpointStore
 from streams.shard.intake import Intake
@@ -221,10 +221,7 @@ class Shard:
         """Steps 1 to 3 of the protocol; in a replay without 1, which is done."""
         started = time.monotonic()
         loop = asyncio.get_running_loop()
-        scorer = self._s.scorer(plan.champion)
-        computed = loop.run_in_executor(
-            self._s.compute, step, self._state, plan, records, self._s.config, scorer
-        )
+        computed = loop.run_in_executor(self._s.compute, self._compute, plan, records)
         try:
             if journal:
                 await self._journal.append(plan)
@@ -233,6 +230,10 @@ class Shard:
             outputs = await computed
         self._outgoing.send(outputs)
         self._s.monitor.stepped(self.number, outputs, self._state, time.monotonic() - started)
+
+    def _compute(self, plan: Plan, records: Sequence[Records]) -> Outputs:
+        """In the thread of computing, since a replay may have to load its champion first."""
+        return step(self._state, plan, records, self._s.config, self._s.scorer(plan.champion))
 
     async def _begin_checkpoint(self) -> None:
         """Step 4 of the protocol, if anything happened since the last one and that is done."""

@@ -28,8 +28,12 @@ FIELDS: Final = (
 )
 """What `extra` may carry. Numbers and short codes only."""
 
-# These log every fetch and heartbeat at INFO; their warnings still matter.
-_QUIET: Final = ("aiokafka", "kafka", "clickhouse_driver", "asyncio", "mode", "faust")
+# These log every fetch and heartbeat at INFO; their warnings still matter. The libraries of object
+# stores log what they sign at DEBUG, tokens too.
+_QUIET: Final = (
+    "aiokafka", "kafka", "clickhouse_driver", "asyncio", "mode", "faust",
+    "aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3",
+)  # fmt: skip
 # Logs a traceback for each failed connection; the sink logs the same in one line.
 _TWICE: Final = ("clickhouse_driver.connection",)
 

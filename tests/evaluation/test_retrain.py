@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from models.artifact import CARD_FILE, default_artifact_path, load_artifact
+from models.artifact import CARD_FILE, default_artifact_path, load_artifact, versions
 from models.baselines.metrics import tweedie_deviance
+from models.places import Place
 from models.training.dataset import Dataset
 from models.training.promotion import MIN_ROWS, judge
 from streams.cli import tideline
 from tests.evaluation.shops import weekly, write
+from tests.models.s3 import serving
 from tests.models.synthetic import dataset
 
 pytestmark = pytest.mark.timeout(600)  # several trainings, on a machine that may be busy
 
 
-def train(orders: Path, root: Path, *more: str) -> dict[str, Any]:
+def train(orders: Path, root: Path | Place, *more: str) -> dict[str, Any]:
     result = CliRunner().invoke(
         tideline,
         ["train", "--orders", str(orders), "--horizon-days", "14", "--out", str(root), "--json",
@@ -54,14 +56,25 @@ def test_a_challenger_is_judged_on_what_came_later(orders: Path, tmp_path: Path)
     assert (tmp_path / second["version"]).is_dir()  # kept, to be looked at
 
 
-def test_with_nothing_later_nothing_is_promoted(orders: Path, tmp_path: Path) -> None:
-    first = train(orders, tmp_path)
-    assert first["promoted"]
-    second = train(orders, tmp_path, "--as-of", "2020-06-15", "--seed", "8")
+def test_with_nothing_later_nothing_is_promoted(orders: Path) -> None:
+    """In a bucket, where training, judging and promoting are the same as in a directory."""
+    with serving() as s3:
+        root = s3.bucket("models")
+        first = train(orders, root)
+        assert first["promoted"]
+        assert first["path"] == f"s3://models/models/{first['version']}"
+        second = train(orders, root, "--as-of", "2020-06-15", "--seed", "8")
 
-    assert not second["promoted"]
-    assert "no label became known" in second["why"]
-    assert default_artifact_path(tmp_path).name == first["version"]
+        assert not second["promoted"]
+        assert "no label became known" in second["why"]
+        assert default_artifact_path(root).name == first["version"]
+        assert versions(root) == sorted([first["version"], second["version"]])
+        with s3.away():
+            result = CliRunner().invoke(
+                tideline, ["train", "--orders", str(orders), "--out", str(root)]
+            )
+        assert result.exit_code == 1
+        assert "AWS_ENDPOINT_URL" in result.output
 
 
 def test_the_card_compares_with_baselines(orders: Path, tmp_path: Path) -> None:

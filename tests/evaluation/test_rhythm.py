@@ -210,7 +210,7 @@ def test_the_proposed_horizon_trains_and_is_written_down(orders: Path, tmp_path:
     assert result.exit_code == 0, result.output
     rhythm = json.loads(result.stdout)["rhythm"]
     assert (rhythm["verdict"], rhythm["usual_gap_days"]) == ("fits", 30.0)
-    card = (default_artifact_path(tmp_path) / CARD_FILE).read_text()
+    card = default_artifact_path(tmp_path).read(CARD_FILE).decode()
     assert f"- Horizon: {rhythm['says']}" in card
 
 

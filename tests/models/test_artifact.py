@@ -30,14 +30,14 @@ from schemas.errors import ArtifactError
 @pytest.fixture
 def artifact(trained: Summary, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
-    return Path(shutil.copytree(trained.path, tmp_path / trained.version))
+    return Path(shutil.copytree(str(trained.path), tmp_path / trained.version))
 
 
 @pytest.fixture
 def complete(tmp_path: Path) -> Path:
     """A copy of the artifact that ships, which has every file."""
     shipped = default_artifact_path()
-    return Path(shutil.copytree(shipped, tmp_path / shipped.name))
+    return Path(shutil.copytree(str(shipped), tmp_path / shipped.name))
 
 
 def edit(artifact: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -70,7 +70,7 @@ def test_installed_artifacts_are_found_in_the_package() -> None:
 
 
 def test_nothing_else_stays_behind_after_writing(trained: Summary) -> None:
-    names = sorted(path.name for path in trained.path.parent.iterdir())
+    names = sorted(path.name for path in Path(str(trained.path.parent)).iterdir())
     assert names == sorted([trained.version, CURRENT_FILE])
 
 

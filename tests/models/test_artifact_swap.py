@@ -21,7 +21,7 @@ from schemas.features import FEATURE_NAMES
 def artifact(tmp_path: Path) -> Path:
     """A copy of the model that ships, to be tampered with."""
     shipped = default_artifact_path()
-    return Path(shutil.copytree(shipped, tmp_path / shipped.name))
+    return Path(shutil.copytree(str(shipped), tmp_path / shipped.name))
 
 
 def swap_after_reading(monkeypatch: pytest.MonkeyPatch, model: Path, content: bytes) -> list[Path]:

@@ -71,7 +71,7 @@ def test_the_same_data_and_seed_give_the_same_bytes(trained: Summary, tmp_path: 
     )
 
     for name in (SCORES_FILE, "manifest.json"):
-        assert (again.path / name).read_bytes() == (trained.path / name).read_bytes()
+        assert again.path.read(name) == trained.path.read(name)
     assert list(dict.fromkeys(what for what, _ in heard)) == [
         "season", "p_churn", "spend", "write"
     ]  # fmt: skip
