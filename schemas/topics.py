@@ -61,6 +61,8 @@ class Topic:
     partitions: int
     config: Mapping[str, str]
     why: str
+    is_state: bool = False
+    """It holds the shards' state: made again from the inputs, and only together with the others."""
 
 
 def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> tuple[Topic, ...]:
@@ -70,9 +72,9 @@ def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> 
     retention from a record's own timestamp, which is event time, and would delete it on arrival.
     """
 
-    def topic(name: str, count: int, why: str, **config: str) -> Topic:
+    def topic(name: str, count: int, why: str, *, is_state: bool = False, **config: str) -> Topic:
         settings = {key.replace("_", "."): value for key, value in config.items()}
-        return Topic(name, count, MappingProxyType(settings), why)
+        return Topic(name, count, MappingProxyType(settings), why, is_state)
 
     week, quarter, forever = str(7 * _DAY_MS), str(90 * _DAY_MS), "-1"
     clicks_kept, orders_kept = (forever, forever) if keep_inputs else (week, quarter)
@@ -83,6 +85,7 @@ def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> 
             names.journal,
             partitions,
             "which records each batch took",
+            is_state=True,
             retention_ms=week,
             # the broker's own time on each record: a worker compares its clock with that
             message_timestamp_type="LogAppendTime",
@@ -91,6 +94,7 @@ def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> 
             names.checkpoints,
             partitions,
             "shard state, by page",
+            is_state=True,
             cleanup_policy="compact",
             # by then a page that an erasure replaced is gone from the broker's disk, too
             max_compaction_lag_ms=str(_DAY_MS),

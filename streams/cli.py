@@ -68,6 +68,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     ),
     "dlq": _Command("streams.commands.dlq", "dlq", "Show dead letters, and replay them."),
     "erase": _Command("streams.commands.erase", "erase", "Erase a person everywhere."),
+    "reset": _Command(
+        "streams.commands.reset", "reset", "Start the state over, from the input topics."
+    ),
     "settings": _Command(
         "streams.commands.settings", "settings", "Show every setting, its value and its source."
     ),

@@ -17,13 +17,14 @@ CREATE SETTINGS PROFILE OR REPLACE tideline_reader SETTINGS
     result_overflow_mode = 'throw' CONST,
     max_concurrent_queries_for_user = 20 MIN 1 MAX 20;
 
--- Changes tables, by `tideline migrate`. It reads no result: it needs the right to, as who creates
--- a view must be allowed what the view does.
+-- Changes tables, by `tideline migrate`, and ends the shards' lives, by `tideline reset`. It reads no
+-- result but counts: it needs the right to, as who creates a view must be allowed what the view does.
 CREATE ROLE IF NOT EXISTS tideline_migrator;
 GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER TABLE, DROP VIEW, SELECT ON tideline.* TO tideline_migrator;
 GRANT INSERT ON tideline.schema_migrations TO tideline_migrator;
 GRANT INSERT ON tideline.latest_scores TO tideline_migrator;
 GRANT INSERT ON tideline.lives TO tideline_migrator;
+GRANT INSERT ON tideline.ended_lives TO tideline_migrator;
 
 -- Inserts results: the workers and the lag monitor. Can neither read a customer's results nor change any.
 CREATE ROLE IF NOT EXISTS tideline_writer;

@@ -125,12 +125,13 @@ def _report(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
 
 
 def _wrong_config(topic: Topic, key: str, has: str, needs: str) -> TopicReport:
+    again = "run `tideline reset`" if topic.is_state else f"delete the topic and run `{_CREATE}`"
     return TopicReport(
         topic,
         "wrong",
         f"its {key} is {has}, needed is {needs}",
         f"Alter it with `kafka-configs --alter --entity-type topics --entity-name {topic.name} "
-        f"--add-config {key}={needs}`, or delete the topic and run `{_CREATE}`",
+        f"--add-config {key}={needs}`, or {again}",
     )
 
 

@@ -264,7 +264,7 @@ def _offsets(settings: Settings) -> Iterator[Finding]:
     from streams.kafka.admin import committed_offsets, connect, partition_counts
     from streams.kafka.end_offsets import EndOffsets
     from streams.ops.books import Place, against_log
-    from streams.shard.starting_over import start_over
+    from streams.shard.starting_over import START_OVER
 
     names, access = settings.topic_names, kafka_access(settings)
     with connect(access, _TIMEOUT_SECONDS) as admin, EndOffsets(access, _TIMEOUT_SECONDS) as ends:
@@ -282,7 +282,7 @@ def _offsets(settings: Settings) -> Iterator[Finding]:
         (source, Place(*at, None if (c := committed.get(at, -1)) < 0 else c, first[at], end[at]))
         for source, at in sources
     ]
-    for verdict in against_log(books, places, start_over(names.checkpoints, names.journal)):
+    for verdict in against_log(books, places, START_OVER):
         yield _finding(verdict)
 
 

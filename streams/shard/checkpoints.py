@@ -26,7 +26,7 @@ from streams.core.state.pages import (
 )
 from streams.kafka.log import KeyValue, Log
 from streams.shard.page_codec import PACKING, Unpacked, pack
-from streams.shard.starting_over import start_over
+from streams.shard.starting_over import START_OVER
 
 __all__ = ["Begun", "CheckpointStore", "Stored"]
 
@@ -105,7 +105,7 @@ class CheckpointStore:
         if problems:
             raise StateError(
                 f"no checkpoint in {self.topic}/{self.shard} is whole ({'; '.join(problems)}). "
-                f"Restore the topic, or {start_over('it', 'the journal')}"
+                f"Restore the topic, or {START_OVER}"
             )
         return None
 
@@ -219,5 +219,5 @@ def _manifest(value: bytes, place: str) -> Manifest:
     except msgspec.DecodeError as exc:
         raise StateError(
             f"a checkpoint manifest in {place} can't be read ({exc}). Run the version that wrote "
-            f"it, or {start_over('the topic', 'the journal')}"
+            f"it, or {START_OVER}"
         ) from exc

@@ -10,7 +10,7 @@ from streams.core.events.records import Records
 from streams.core.hashing import key_pseudonym
 from streams.core.partitioning import Partitioner, explain_misplaced
 from streams.kafka.log import Log
-from streams.shard.starting_over import start_over
+from streams.shard.starting_over import START_OVER
 
 __all__ = ["check_input", "check_keys", "partitions_added"]
 
@@ -41,7 +41,7 @@ async def check_input(log: Log, topic: str, shard: int, at: int) -> None:
     raise StateError(
         f"shard {shard} goes on at offset {at} of {topic}, which has {first} to {end}: {was}. "
         "Restore the topic; or, to go on with what it holds, "
-        f"{start_over('the topics of checkpoints', 'of the journal')}"
+        f"{START_OVER}"
     )
 
 

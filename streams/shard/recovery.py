@@ -23,7 +23,7 @@ from streams.shard.checkpoints import CheckpointStore, Stored
 from streams.shard.inputs import check_input
 from streams.shard.journal import Fenced, Journal
 from streams.shard.services import Services
-from streams.shard.starting_over import start_over
+from streams.shard.starting_over import START_OVER
 
 __all__ = ["Recovered", "Recovery", "empty_state"]
 
@@ -85,10 +85,6 @@ class Recovery:
             await check_input(self._s.log, self._topics[source], self._shard, stop)
         return Recovered(state, plans, stored.nbytes if stored else 0)
 
-    @property
-    def _start_over(self) -> str:
-        return start_over(self._s.topics.checkpoints, self._s.topics.journal)
-
     async def _refuse(self, journal_offset: int, end: int) -> NoReturn:
         """The checkpoint goes on behind the journal's end: raise what that means."""
         if not await self._journal.still_ours():
@@ -96,7 +92,7 @@ class Recovery:
         raise StateError(
             f"shard {self._shard}: the checkpoint goes on at offset {journal_offset} of the "
             f"journal {self._s.topics.journal}, which ends at {end}: the topic was created again. "
-            f"Restore it, or {self._start_over}"
+            f"Restore it, or {START_OVER}"
         )
 
     async def _load(self, stored: Stored) -> ShardState:
@@ -116,7 +112,7 @@ class Recovery:
             raise StateError(
                 f"shard {self._shard}: the checkpoint of step "
                 f"{position_of(stored.manifest.seq)} can't be used: {exc}. Run the version that "
-                f"wrote it, or {self._start_over}"
+                f"wrote it, or {START_OVER}"
             ) from exc
 
     async def _first_offsets(self, plans: list[Plan]) -> list[int]:
@@ -127,7 +123,7 @@ class Recovery:
                 raise StateError(
                     f"shard {self._shard}: the journal begins at step {begins} but there is no "
                     f"checkpoint before it. Restore {self._s.topics.checkpoints}, or "
-                    f"{self._start_over}"
+                    f"{START_OVER}"
                 )
             return list(plans[0].start)
         return [(await self._s.log.ends(topic, self._shard))[0] for topic in self._topics]
@@ -156,7 +152,7 @@ class Recovery:
                 except ValueError as exc:  # it does not follow, or its records are not all there
                     raise StateError(
                         f"shard {self._shard}: {self._s.topics.journal} can't be replayed: {exc}. "
-                        f"Restore it, or {self._start_over}"
+                        f"Restore it, or {START_OVER}"
                     ) from exc
                 left -= 1
                 self._s.monitor.recovering(self._shard, left)

@@ -1,20 +1,14 @@
-"""What an operator does to start a shard's state over, and what becomes of its results then."""
+"""What an operator does to start the shards' state over, in words that end a message."""
 
 from __future__ import annotations
 
-__all__ = ["start_over"]
+from typing import Final
 
+__all__ = ["START_OVER"]
 
-def start_over(*topics: str) -> str:
-    """The way to state that is made from the input topics alone, in words that end a message; the
-    `topics` hold the state that goes.
-
-    >>> start_over("app-checkpoints", "app-journal").split(".")[0]
-    'stop all workers, delete app-checkpoints and app-journal, run `tideline topics --create`'
-    """
-    return (
-        f"stop all workers, delete {' and '.join(topics)}, run `tideline topics --create`. Every "
-        "shard then begins a new life with what the input topics still hold: scores_live and the "
-        "other views show that alone from its first batch on, and rows of before stay in "
-        "score_history and alert_history. The database stays the same."
-    )
+START_OVER: Final = (
+    "stop all workers and run `tideline reset`. Every shard then begins a new life with what the "
+    "input topics still hold, and `tideline backfill` brings older orders back. The views show the "
+    "new life alone; rows of before stay in score_history and alert_history. The database stays "
+    "the same."
+)

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from clickhouse_driver import Client
 
-from schemas.lives import first_of
+from schemas.lives import first_of, life_beginning
+from streams.clickhouse.client import ClickHouseTarget
 from streams.core.hashing import key_pseudonym
 from streams.ops.clocks import FAST_QUERY, WORKERS_QUERY
+from streams.ops.reset import end_lives
 
 pytestmark = pytest.mark.clickhouse
 
@@ -302,6 +304,70 @@ def test_what_only_a_past_life_knows_is_not_shown_as_of_now(client: Client, put:
     ]
     past = client.execute("SELECT shard, life, ended_at FROM past_lives WHERE life > 0")
     assert past == [(3, BEGAN, at(AGAIN * 1000))]
+
+
+STAYS = {
+    "past_lives": "it is the list of them",
+    "alert_history": "what was said stays, and ended",
+    "segment_sizes": "a row for every segment, of no users",
+    "consumer_lag_live": "Kafka's, whatever the state is",
+    "drift_alerts": "the learner's, which goes on",
+    "fast_producers": "of the topics' records",
+    "worker_clocks": "of the machines",
+}
+"""Views that keep rows when the state is started over, and why."""
+
+
+@pytest.mark.parametrize("life", [0, BEGAN], ids=["not counted yet", "counted"])
+def test_an_ended_life_leaves_every_view_though_no_other_has_begun(
+    client: Client, target: ClickHouseTarget, put: Put, life: int
+) -> None:
+    """Also rows whose batch never came: each user is in a shard that one table alone knows."""
+    at_9 = numbered(life, 9)
+    put("score_history", scored("ann", at_9, shard=3), scored("bob", at_9, shard=4))
+    put("alerts", raised("a", shard=3, life=life), raised("b", shard=5, life=life))
+    put("segment_changes", moved("ann", "high", 9, shard=3, life=life),
+        moved("cid", "high", 9, shard=6, life=life))  # fmt: skip
+    put("matured_predictions",
+        {"ordinal": numbered(life, 1), "shard": 3, "matured_at": NOON},
+        {"ordinal": numbered(life, 1), "shard": 7, "matured_at": NOON})  # fmt: skip
+    put("batches", {**FIRST, "seq": at_9, "shard": 3}, {**FIRST, "seq": at_9, "shard": 8})
+    views = {
+        name
+        for (name,) in client.execute(
+            "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'"
+        )
+    }
+    assert set(STAYS) < views
+
+    def rows() -> dict[str, int]:
+        return {
+            view: client.execute(f"SELECT count() FROM {view}")[0][0] for view in views - set(STAYS)
+        }
+
+    assert all(rows().values()), "a view that shows nothing before proves nothing"
+    for _ in range(2):  # a second run changes nothing
+        end_lives(target)
+        assert rows() == dict.fromkeys(views - set(STAYS), 0)
+        assert client.execute("SELECT sum(users) FROM segment_sizes") == [(0,)]
+        ended = client.execute("SELECT DISTINCT closed_why FROM alert_history")
+        assert ended == [("started_over",)]
+        past = client.execute("SELECT shard, life FROM past_lives WHERE life = %(life)s ORDER BY 1",
+                              {"life": life})  # fmt: skip
+        assert past == [(shard, life) for shard in (3, 4, 5, 6, 7, 8)]
+    ((ended_at,),) = client.execute(
+        "SELECT DISTINCT ended_at FROM past_lives WHERE life = %(life)s", {"life": life}
+    )
+    assert abs(ended_at.timestamp() - time.time()) < 300
+
+    # The next life shows as it comes, and its rows before its first batch.
+    again = numbered(life_beginning(time.time_ns() // 1_000_000), 1)
+    put("score_history", scored("ann", again, lifetime_orders=5, shard=3))
+    assert client.execute("SELECT user_id, lifetime_orders FROM scores_live") == [("ann", 5)]
+    put("batches", {**FIRST, "seq": again, "shard": 3})
+    assert client.execute("SELECT shard, batches FROM ledger") == [(3, 1)]
+    after = "SELECT ended_at FROM past_lives WHERE shard = 3 AND life = %(life)s"
+    assert client.execute(after, {"life": life}) == [(ended_at,)]
 
 
 def test_the_ledger_is_that_of_the_newest_life(client: Client, put: Put) -> None:

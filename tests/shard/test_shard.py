@@ -517,8 +517,8 @@ def test_a_journal_whose_beginning_is_gone_can_t_begin_a_life() -> None:
     asyncio.run(rig.process("a").run())
     rig.log.cut(TOPICS.checkpoints, SHARD, 0)
     rig.log.expire(TOPICS.journal, SHARD, 3)
-    remedy = f"delete {TOPICS.checkpoints} and {TOPICS.journal}, run .* stay in score_history"
-    with pytest.raises(StateError, match=f"begins at step 3 .* stop all workers, {remedy}"):
+    remedy = "stop all workers and run `tideline reset`.* stay in score_history"
+    with pytest.raises(StateError, match=f"begins at step 3 .* {remedy}"):
         asyncio.run(rig.process("b").run())
 
 

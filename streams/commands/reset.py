@@ -1,0 +1,121 @@
+"""`tideline reset`: start the state of all shards over, from what the input topics still hold."""
+# ruff: noqa: PLC0415  (kafka-python and clickhouse-driver are imported when the command runs)
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streams.commands.support import (
+    Invocation,
+    json_option,
+    pass_invocation,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from streams.ops.reset import Contents
+    from streams.settings import Settings
+
+__all__ = ["reset"]
+
+_KEPT = ("input topics", "erasures", "learner", "examples", "dead letters", "models", "database")
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--dry-run", is_flag=True, help="Only show what would go.")
+@click.option(
+    "--workers-stopped",
+    is_flag=True,
+    help="No worker runs: you have made sure. For a broker that doesn't say who is in a group.",
+)
+@json_option
+@pass_invocation
+def reset(
+    invocation: Invocation, yes: bool, dry_run: bool, workers_stopped: bool, as_json: bool
+) -> None:
+    """Start the state of all shards over: stop the workers first.
+
+    It deletes the topics of checkpoints and journal and creates them again, and takes what was
+    computed from that state out of every view. The workers then begin a new life with what the
+    input topics still hold; `tideline backfill` brings older orders back. Rows of before stay in
+    score_history and alert_history.
+
+    It may be interrupted, and run again.
+    """
+    from streams.ops import reset as steps
+
+    if as_json and not (yes or dry_run):
+        raise click.UsageError("--json needs --yes or --dry-run: there is nobody to ask")
+    settings, started = invocation.settings, time.monotonic()
+    if not dry_run:
+        _require_stopped(settings, workers_stopped)
+    found = steps.contents(settings)
+    if not as_json:
+        _show(found)
+    if dry_run:
+        if as_json:
+            print_json(_summary(found, False, started))
+        return
+    if not yes:
+        click.confirm("Start the state over? It can't be undone.", abort=True, err=True)
+        _require_stopped(settings, workers_stopped)
+    steps.reset(settings, lambda step: click.echo(f"{step} ...", err=True))
+    if as_json:
+        print_json(_summary(found, True, started))
+        return
+    click.echo(
+        "Done. If orders from before the input topics' first records are to count, run "
+        "`tideline backfill FILE...`. Then start the workers."
+    )
+
+
+def _require_stopped(settings: Settings, workers_stopped: bool) -> None:
+    from schemas.errors import FatalError
+    from streams.offline import group_members
+
+    group, members = settings.kafka.app_id, group_members(settings)
+    if members:
+        raise FatalError(
+            f"{len(members)} workers of {group} run ({', '.join(members)}). Stop them, and run "
+            "`tideline reset` again. One that was killed is a member for another "
+            f"{settings.kafka.session_timeout_seconds:g} s."
+        )
+    if members is None and not workers_stopped:
+        raise FatalError(
+            f"This broker doesn't say whether workers of {group} run. Make sure that none does, "
+            "and run `tideline reset --workers-stopped`."
+        )
+
+
+def _show(found: Contents) -> None:
+    print_table(
+        ("what goes", "how much"),
+        [
+            *(
+                (
+                    f"topic {each.topic}",
+                    f"{each.records:,} records"
+                    + ("" if each.stored_bytes is None else f", {each.stored_bytes / 1e6:,.1f} MB"),
+                )
+                for each in found.topics
+            ),
+            *((f"{what} in view {view}", f"{n:,}") for what, view, n in found.shown),
+        ],
+    )
+    click.echo(f"What stays: {', '.join(_KEPT)}.")
+
+
+def _summary(found: Contents, done: bool, started: float) -> dict[str, Any]:
+    return {
+        "done": done,
+        "topics": [asdict(each) for each in found.topics],
+        "shown": {view: n for _, view, n in found.shown},
+        "kept": list(_KEPT),
+        "seconds": round(time.monotonic() - started, 3),
+    }

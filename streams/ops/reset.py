@@ -1,0 +1,230 @@
+"""Starts the state of all shards over, in steps. Each may be interrupted: a second run finishes it.
+
+    1. The topics of the state, checkpoints and journal, are deleted.
+    2. In ClickHouse the lives that go on are ended, so that they leave every view.
+    3. The committed offsets of the workers' group are set to the beginning of the input topics.
+    4. The topics are created again, empty. Until then no worker starts: it needs them.
+
+In this order a life is only ended once nothing can go on with it: rows of an ended life are not
+shown, so a worker that recovered it would work for nobody. No worker may run meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kafka import TopicPartition
+from kafka.errors import KafkaError, NoError, UnknownTopicOrPartitionError, for_code
+from kafka.structs import OffsetAndMetadata
+
+from schemas.errors import FatalError
+from schemas.topics import Topic
+from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
+from streams.clickhouse.errors import sink_error
+from streams.clickhouse.migrations import pending
+from streams.kafka.access import kafka_access
+from streams.kafka.admin import connect as connect_admin
+from streams.kafka.admin import partition_counts
+from streams.kafka.end_offsets import EndOffsets
+from streams.kafka.topics import create_missing, wanted
+from streams.settings import Settings
+
+__all__ = ["STEPS", "Contents", "TopicContents", "contents", "end_lives", "reset"]
+
+STEPS: Final = (
+    "deleting topics", "ending lives", "setting committed offsets", "creating topics"
+)  # fmt: skip
+_DELETED_SECONDS: Final = 60.0  # Kafka deletes within one; a cluster without a controller does not
+_POLL_SECONDS: Final = 0.2
+
+# Whatever shows customers as of now, or judges the life that goes on.
+_SHOWN: Final = (
+    ("customers", "scores_live", "count()"),
+    ("open alerts", "churn_alerts_live", "count()"),
+    ("segment moves", "segment_flow", "sum(moves)"),
+    ("matured predictions", "model_quality", "sum(n)"),
+    ("batches", "ledger", "sum(batches)"),
+)
+# Rows may be here of a life that has no batch here: the worker was killed between the two.
+_END_LIVES: Final = """
+INSERT INTO ended_lives (shard, life, ended_at)
+SELECT shard, life, now64(3)
+FROM
+(
+    SELECT shard, life FROM lives
+    UNION DISTINCT
+    SELECT shard, toUInt32(bitShiftRight(seq, 32)) AS life FROM batches
+    UNION DISTINCT
+    SELECT shard, toUInt32(bitShiftRight(seq, 32)) AS life FROM latest_scores
+    UNION DISTINCT
+    SELECT shard, life FROM alerts
+    UNION DISTINCT
+    SELECT shard, life FROM segment_changes
+    UNION DISTINCT
+    SELECT shard, toUInt32(bitShiftRight(ordinal, 32)) AS life FROM matured_predictions
+)
+WHERE (shard, life) NOT IN (SELECT shard, life FROM past_lives)
+"""
+
+
+@dataclass(frozen=True)
+class TopicContents:
+    """A topic of the state."""
+
+    topic: str
+    records: int
+    """Offsets from the first to the end; compaction may have removed some of them."""
+    stored_bytes: int | None
+    """On the disks of one replica of each partition; None: the broker does not say."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a reset takes away."""
+
+    topics: tuple[TopicContents, ...]
+    shown: tuple[tuple[str, str, int], ...]
+    """What, the view that shows it, and how many."""
+
+
+def contents(settings: Settings) -> Contents:
+    """What there is now. Raises BrokerUnavailable, SinkUnavailable, SinkRefused, and FatalError if
+    the tables are not up to date."""
+    target = clickhouse_target(settings)
+    waiting = pending(target)
+    if waiting:
+        raise FatalError(
+            f"The tables in {target} are not up to date ({', '.join(map(str, waiting))}). Run "
+            "`tideline migrate`."
+        )
+    with connect_admin(kafka_access(settings)) as admin:
+        topics = tuple(_contents_of(settings, admin, _state_topics(settings)))
+    return Contents(topics, tuple(_shown(target)))
+
+
+def reset(settings: Settings, on_step: Callable[[str], object] = lambda step: None) -> None:
+    """Steps 1 to 4. `on_step` gets each of `STEPS` before it is taken.
+
+    Raises BrokerUnavailable, SinkUnavailable, SinkRefused, or FatalError if Kafka refuses: run it
+    again.
+    """
+    names = [topic.name for topic in _state_topics(settings)]
+    with connect_admin(kafka_access(settings)) as admin:
+        on_step(STEPS[0])
+        _delete(admin, names)
+        on_step(STEPS[1])
+        end_lives(clickhouse_target(settings))
+        on_step(STEPS[2])
+        _commit_beginnings(settings, admin)
+    on_step(STEPS[3])
+    create_missing(settings)
+
+
+def _state_topics(settings: Settings) -> list[Topic]:
+    return [topic for topic in wanted(settings) if topic.is_state]
+
+
+def _contents_of(settings: Settings, admin: Any, topics: Sequence[Topic]) -> list[TopicContents]:
+    counts = partition_counts(admin, [topic.name for topic in topics])
+    sizes = _sizes(admin, list(counts))
+    found = []
+    with EndOffsets(kafka_access(settings)) as reader:
+        for topic in topics:
+            places = [(topic.name, number) for number in range(counts.get(topic.name, 0))]
+            first, end = reader.beginnings_of(places), reader.of(places)
+            records = sum(end[place] - first[place] for place in places)
+            found.append(TopicContents(topic.name, records, sizes.get(topic.name)))
+    return found
+
+
+def _sizes(admin: Any, topics: Sequence[str]) -> dict[str, int]:
+    """Bytes by topic, of the largest replica of each partition; {} if the broker does not say."""
+    if not topics:
+        return {}
+    try:
+        brokers = admin.describe_log_dirs(list(topics))
+        largest: dict[tuple[str, int], int] = {}
+        for broker in brokers:
+            for directory in broker["log_dirs"]:
+                for topic in directory["topics"]:
+                    for each in topic["partitions"]:
+                        place = (topic["name"], each["partition_index"])
+                        largest[place] = max(largest.get(place, 0), each["partition_size"])
+    except (KafkaError, ValueError, OSError, KeyError, TypeError):
+        return {}  # Tansu does not know the request; a user may not have the right to it
+    return {t: sum(size for (name, _), size in largest.items() if name == t) for t in topics}
+
+
+def _shown(target: ClickHouseTarget) -> list[tuple[str, str, int]]:
+    client = connect(target)
+    try:
+        return [
+            (what, view, int(client.execute(f"SELECT {count} FROM {view}")[0][0]))  # noqa: S608
+            for what, view, count in _SHOWN
+        ]
+    except Exception as error:
+        raise sink_error(error, "counting what is shown", target) from error
+    finally:
+        client.disconnect()
+
+
+def _delete(admin: Any, names: Sequence[str]) -> None:
+    """Delete topics, and wait until they are gone."""
+    answer = admin.delete_topics(list(names), raise_errors=False)
+    for topic in answer["topics"]:
+        error = for_code(topic["error_code"])
+        if error not in (NoError, UnknownTopicOrPartitionError):
+            raise FatalError(
+                f"Kafka refused to delete topic {topic['name']}: {error.__name__}: "
+                f"{topic.get('error_message') or 'no reason given'}. Check this user's rights, and "
+                "delete.topic.enable of the brokers, then run `tideline reset` again."
+            )
+    deadline = time.monotonic() + _DELETED_SECONDS
+    while partition_counts(admin, names):
+        if time.monotonic() >= deadline:
+            raise FatalError(
+                f"Kafka has not deleted {' and '.join(names)} within {_DELETED_SECONDS:.0f} s. "
+                "Check its controller, then run `tideline reset` again."
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def end_lives(target: ClickHouseTarget) -> None:
+    """Take the lives that go on out of every view. Raises SinkUnavailable, SinkRefused."""
+    client = connect(target)
+    try:
+        client.execute(_END_LIVES)
+    except Exception as error:
+        raise sink_error(error, "ending the shards' lives", target) from error
+    finally:
+        client.disconnect()
+
+
+def _commit_beginnings(settings: Settings, admin: Any) -> None:
+    """A shard without a state begins there whatever is committed; lag is shown from there too."""
+    names = settings.topic_names
+    counts = partition_counts(admin, [names.clickstream, names.orders])
+    places = [(topic, number) for topic, count in counts.items() for number in range(count)]
+    with EndOffsets(kafka_access(settings)) as reader:
+        first = reader.beginnings_of(places)
+    group = settings.kafka.app_id
+    refused = {
+        error
+        for error in admin.alter_group_offsets(
+            group,
+            {
+                TopicPartition(*at): OffsetAndMetadata(offset, "", -1)
+                for at, offset in first.items()
+            },
+        ).values()
+        if error is not NoError
+    }
+    if refused:
+        raise FatalError(
+            f"Kafka refused to set the offsets of group {group}: "
+            f"{', '.join(sorted(error.__name__ for error in refused))}. Stop all workers, check "
+            "this user's rights, and run `tideline reset` again."
+        )
