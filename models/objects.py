@@ -27,6 +27,8 @@ _LIBRARIES: Final[Mapping[str, str]] = MappingProxyType({
     "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs",
 })  # fmt: skip
 """Scheme -> the package that speaks to its store. The extra `objects` brings that for S3."""
+_IN_ONE_REQUEST: Final = {"max_concurrency": 1}  # without asking for the size before
+_OPTIONS: Final = {"s3": _IN_ONE_REQUEST, "s3a": _IN_ONE_REQUEST}
 _READ_SECONDS: Final = 15.0  # for one object of some hundred kilobytes
 _WRITE_SECONDS: Final = 60.0
 # What tells two contents of an object apart; each store's library has other names for it.
@@ -56,7 +58,12 @@ def object_place(url: str) -> ObjectPlace:
         ) from error
     try:
         # Another process writes there, so nothing that was listed before may be believed.
-        filesystem, path = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+        filesystem, path = url_to_fs(
+            url,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+            **_OPTIONS.get(parts.scheme, {}),
+        )
     except (ImportError, ValueError) as error:
         library = _LIBRARIES.get(parts.scheme)
         remedy = (

@@ -58,6 +58,8 @@ class EndOffsets:
     def beginnings_of(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """The first offset of each partition that the log still holds; all must exist."""
         asked = [TopicPartition(*partition) for partition in partitions]
+        if not asked:
+            return {}
         timeout_ms = int(self._timeout_seconds * 1000)
         found = self._consumer.beginning_offsets(asked, timeout_ms=timeout_ms)
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}

@@ -208,6 +208,8 @@ def _commit_beginnings(settings: Settings, admin: Any) -> None:
     names = settings.topic_names
     counts = partition_counts(admin, [names.clickstream, names.orders])
     places = [(topic, number) for topic, count in counts.items() for number in range(count)]
+    if not places:
+        return  # no inputs yet, so nothing is committed
     with EndOffsets(kafka_access(settings)) as reader:
         first = reader.beginnings_of(places)
     group = settings.kafka.app_id

@@ -15,6 +15,7 @@ import pytest
 from schemas.tables import TABLES
 from streams.clickhouse import migrations
 from streams.clickhouse.sink import INSERT_ORDER
+from streams.ops import reset
 from streams.privacy.erase_clickhouse import KEY_IDS_QUERY
 from tests.clickhouse.roles import (
     ADMIN,
@@ -187,6 +188,15 @@ def test_the_migrator_can_migrate_twice(database: Path) -> None:
     # A view that a migration recreates has lost its definer: hence 3_views.sql after each upgrade.
     for answer in as_role(ADMIN, database, ["USE tideline", *deployed("3_views.sql")]):
         assert not isinstance(answer, str), answer
+
+
+def test_the_migrator_can_start_the_state_over(database: Path) -> None:
+    counts = (f"SELECT {count} FROM {view}" for _, view, count in reset._SHOWN)
+    for answer in ask("tideline_migrator", database, *counts, reset._END_LIVES):
+        assert not isinstance(answer, str), answer
+    for role in ("tideline_writer", *READERS, "tideline_eraser"):
+        (refused,) = ask(role, database, reset._END_LIVES)
+        assert isinstance(refused, str), role
 
 
 def test_the_writer_inserts_all_and_reads_nothing_that_names_a_user(database: Path) -> None:
