@@ -104,7 +104,7 @@ def test_the_state_is_started_over_whole(world: Worlds, broker: Any) -> None:
         assert clean[name].state == "ok", clean[name]
 
     worker = here.worker("after")
-    here.wait("a new life with all that the topics hold", lambda: here.accepted == 2 * sent)
+    here.wait_accepted(2 * sent)  # a new life with all that the topics hold
     assert worker.stop()[0] == 0
     assert shown(here) == were
     assert here.ledger()["accepted"] == sent
@@ -152,7 +152,7 @@ def test_a_reset_that_was_cut_off_anywhere_is_finished_by_the_next(
     assert rows(here) == dict.fromkeys(SHOWN, 0)
 
     worker = here.worker("after")
-    here.wait("a new life", lambda: here.accepted == 2 * sent)
+    here.wait_accepted(2 * sent)
     assert worker.stop()[0] == 0
     assert shown(here) == were
 
