@@ -98,7 +98,10 @@ class ObjectPlace:
         return ObjectPlace(self.filesystem, f"{self.path}/{name}")
 
     def read(self, name: str) -> bytes:
-        content: bytes = self._ask("cat_file", f"{self.path}/{name}")
+        try:
+            content: bytes = self._ask("cat_file", f"{self.path}/{name}")
+        except FileNotFoundError as error:  # some libraries don't name it
+            raise FileNotFoundError(f"{self / name} is not there ({error})") from error
         return content
 
     def holds(self, name: str) -> bool:

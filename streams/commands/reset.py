@@ -65,7 +65,12 @@ def reset(
     if not yes:
         click.confirm("Start the state over? It can't be undone.", abort=True, err=True)
         _require_stopped(settings, workers_stopped)
-    steps.reset(settings, lambda step: click.echo(f"{step} ...", err=True))
+    if not steps.reset(settings, lambda step: click.echo(f"{step} ...", err=True)):
+        click.echo(
+            "The broker still counts members in the group, so committed offsets stay as they were: "
+            "lag is shown from there until the first checkpoint.",
+            err=True,
+        )
     if as_json:
         print_json(_summary(found, True, started))
         return

@@ -3,7 +3,7 @@
     1. The topics of the state, checkpoints and journal, are deleted.
     2. In ClickHouse the lives that go on are ended, so that they leave every view.
     3. The committed offsets of the workers' group are set to the beginning of the input topics.
-    4. The topics are created again, empty. Until then no worker starts: it needs them.
+    4. The topics are created again, empty. Until then no shard starts: it needs them.
 
 In this order a life is only ended once nothing can go on with it: rows of an ended life are not
 shown, so a worker that recovered it would work for nobody. No worker may run meanwhile.
@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kafka import TopicPartition
-from kafka.errors import KafkaError, NoError, UnknownTopicOrPartitionError, for_code
+from kafka.errors import (
+    KafkaError,
+    NoError,
+    UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from kafka.structs import OffsetAndMetadata
 
 from schemas.errors import FatalError
@@ -105,9 +111,11 @@ def contents(settings: Settings) -> Contents:
     return Contents(topics, tuple(_shown(target)))
 
 
-def reset(settings: Settings, on_step: Callable[[str], object] = lambda step: None) -> None:
+def reset(settings: Settings, on_step: Callable[[str], object] = lambda step: None) -> bool:
     """Steps 1 to 4. `on_step` gets each of `STEPS` before it is taken.
 
+    False: the broker still counts members in the group, and kept the committed offsets. A shard
+    without a state doesn't heed them; they are wrong until its first checkpoint.
     Raises BrokerUnavailable, SinkUnavailable, SinkRefused, or FatalError if Kafka refuses: run it
     again.
     """
@@ -118,9 +126,10 @@ def reset(settings: Settings, on_step: Callable[[str], object] = lambda step: No
         on_step(STEPS[1])
         end_lives(clickhouse_target(settings))
         on_step(STEPS[2])
-        _commit_beginnings(settings, admin)
+        committed = _commit_beginnings(settings, admin)
     on_step(STEPS[3])
     create_missing(settings)
+    return committed
 
 
 def _state_topics(settings: Settings) -> list[Topic]:
@@ -203,13 +212,16 @@ def end_lives(target: ClickHouseTarget) -> None:
         client.disconnect()
 
 
-def _commit_beginnings(settings: Settings, admin: Any) -> None:
-    """A shard without a state begins there whatever is committed; lag is shown from there too."""
+def _commit_beginnings(settings: Settings, admin: Any) -> bool:
+    """A shard without a state begins there whatever is committed; lag is shown from there too.
+
+    False if the group has members, as it seems to have for ever on the local broker.
+    """
     names = settings.topic_names
     counts = partition_counts(admin, [names.clickstream, names.orders])
     places = [(topic, number) for topic, count in counts.items() for number in range(count)]
     if not places:
-        return  # no inputs yet, so nothing is committed
+        return True  # no inputs yet, so nothing is committed
     with EndOffsets(kafka_access(settings)) as reader:
         first = reader.beginnings_of(places)
     group = settings.kafka.app_id
@@ -224,9 +236,12 @@ def _commit_beginnings(settings: Settings, admin: Any) -> None:
         ).values()
         if error is not NoError
     }
+    if UnknownMemberIdError in refused:
+        return False
     if refused:
         raise FatalError(
             f"Kafka refused to set the offsets of group {group}: "
-            f"{', '.join(sorted(error.__name__ for error in refused))}. Stop all workers, check "
-            "this user's rights, and run `tideline reset` again."
+            f"{', '.join(sorted(error.__name__ for error in refused))}. Check this user's rights, "
+            "and run `tideline reset` again."
         )
+    return True
