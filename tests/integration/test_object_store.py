@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,13 +23,14 @@ pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600
 Worlds = Callable[..., World]
 
 
-def test_workers_follow_models_in_an_object_store(world: Worlds) -> None:
+def test_workers_follow_models_in_an_object_store(world: Worlds, tansu: Any) -> None:
     with serving() as s3:
         root, first = s3.bucket(f"bucket-{uuid.uuid4().hex}"), shipped_version()
         fill(root)
         fill(root, NEW)
         promote(root, first)
         here = world(
+            broker=tansu,
             model_artifact=root,
             model_score_sample_share=0.2,
             stream_checkpoint_interval_seconds=60,
