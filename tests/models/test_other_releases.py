@@ -105,8 +105,7 @@ def test_an_artifact_of_another_release_loads_and_says_what_it_misses(
 
 
 def test_the_same_names_with_another_meaning_are_refused(tmp_path: Path) -> None:
-    shipped = default_artifact_path()
-    for file in shipped.iterdir():
+    for file in Path(str(default_artifact_path())).iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     manifest = msgspec.json.decode((tmp_path / MANIFEST_FILE).read_bytes())
     manifest["features_hash"] = "0" * 64
