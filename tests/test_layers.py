@@ -82,12 +82,16 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.background", "streams.clickhouse", "streams.kafka", "streams.learner",
         "streams.local", "streams.replay", "streams.settings",
     },
+    "streams.start": {
+        "schemas", "models", "streams.clickhouse", "streams.core", "streams.evaluation",
+        "streams.history", "streams.kafka", "streams.ops", "streams.settings", "streams.shard",
+    },
     "streams.commands": {
         "schemas", "models", "streams.backfill", "streams.clickhouse", "streams.demo",
         "streams.evaluation",
         "streams.history", "streams.kafka", "streams.lag", "streams.learner", "streams.local",
-        "streams.ops", "streams.privacy", "streams.replay", "streams.settings",
-        "streams.shard", "streams.stopping", "streams.telemetry", "streams.worker",
+        "streams.ops", "streams.privacy", "streams.replay", "streams.settings", "streams.shard",
+        "streams.start", "streams.stopping", "streams.telemetry", "streams.worker",
     },
     "streams.cli": {"schemas", "streams.commands", "streams.stopping"},
     "streams.__main__": {"streams.cli", "streams.stopping"},
