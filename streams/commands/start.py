@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import time
@@ -92,7 +93,7 @@ def start(
     guide = Start(
         target, environ, given, Nobody() if yes else Person(), _read,
         _run_with(invocation, target), _history_help(), lambda: time.time_ns() // 1_000_000,
-        dry_run=dry_run, overwrite=overwrite, program=os.path.abspath(sys.argv[0]),
+        keep=not yes, dry_run=dry_run, overwrite=overwrite, program=os.path.abspath(sys.argv[0]),
     )  # fmt: skip
     try:
         status = guide.run()
@@ -199,12 +200,16 @@ def _run_with(invocation: Invocation, target: Path) -> Run:
     def run(name: CommandName, arguments: Sequence[str], settings: Settings) -> int:
         command: click.Command = getattr(importlib.import_module(f"streams.commands.{name}"), name)
         inner = Invocation(target, invocation.debug, settings)
+        root = logging.getLogger()
+        before = root.handlers[:], root.level
         try:
             status = command.main(
                 list(arguments), prog_name=f"tideline {name}", standalone_mode=False, obj=inner
             )
         except click.UsageError as error:
             raise SettingsError(error.format_message()) from error
+        finally:
+            root.handlers[:], root.level = before  # the guide logs nothing
         return int(status or 0)
 
     return run

@@ -10,10 +10,11 @@ from typing import Final
 __all__ = ["SERVICES", "what_to_start"]
 
 SERVICES: Final = {
-    "tideline worker": "one or more; they share the partitions",
-    "tideline learner": "one",
-    "tideline lag --serve": "one",
+    "worker": "one or more: they share the partitions",
+    "learner": "one",
+    "lag --serve": "one",
 }
+"""Arguments of `tideline` -> how many of them to run."""
 
 
 def what_to_start(
@@ -23,22 +24,27 @@ def what_to_start(
     shell or must be set by hand; `program` is the path of `tideline`."""
     every = {"TIDELINE_CONFIG": str(target), **variables}
     exports = "\n".join(f"  export {name}={quote(value)}" for name, value in every.items())
-    services = "\n".join(f"  {command:<20}  # {many}" for command, many in SERVICES.items())
-    environment = " ".join(f"{name}={value}" for name, value in every.items())
-    also = (
-        f"\nThe processes also need, as they are not in the file: {', '.join(sorted(needed))}.\n"
-        if needed
-        else ""
+    width = max(map(len, SERVICES)) + len("tideline ")
+    services = "\n".join(
+        f"  {f'tideline {name}':<{width}}  # {many}" for name, many in SERVICES.items()
     )
+    units = "\n".join(f'  Environment="{name}={value}"' for name, value in every.items())
+    also = "".join(f"  {name}\n" for name in sorted(needed))
+    if also:
+        also = f"They also need these variables, which the file does not have:\n\n{also}\n"
     return f"""\
 Start these three, each in a terminal or as a service:
 
 {exports}
 {services}
-{also}
-systemd   [Service] Environment="{environment}"
-          ExecStart={program} worker
-compose   command: worker; environment: as above; mount {target.parent}
 
-Then send your events: docs/events.md. `tideline doctor` checks all of it at any time.
+{also}For systemd, in [Service], one unit for each:
+
+{units}
+  ExecStart={program} worker
+
+For compose: `command: worker`, the same environment, and {target.parent}
+mounted at the same place. docs/start.md has both in full.
+
+`tideline doctor` checks all of this at any time.
 """

@@ -339,7 +339,9 @@ STAGES: Final = (
     Stage("history", "History", _history),
     Stage("currency", "Currency", _currency, ("history",)),
     Stage("model", "Model", _model, ("history", "currency")),
-    Stage("look", "What Tideline reads", _nothing, ("kafka", "topics", "keys", "history", "currency")),
+    Stage(
+        "look", "What Tideline reads", _nothing, ("kafka", "topics", "keys", "history", "currency")
+    ),
 )
 """In the order in which they are asked."""
 

@@ -34,8 +34,9 @@ class Start:
     """One `tideline start`.
 
     target: the file of settings to write. environ: the environment. given: answers by flags.
-    overwrite: whether another text may be replaced where nobody is asked. program: the path of
-    `tideline`, for what is said at the end.
+    keep: whether answers are kept in a draft, as somebody has typed them. overwrite: whether
+    another text may be replaced where nobody is asked. program: the path of `tideline`, for what
+    is said at the end.
     """
 
     target: Path
@@ -46,6 +47,7 @@ class Start:
     run_command: Run
     history_options: Mapping[str, str]
     now_ms: Callable[[], int]
+    keep: bool
     dry_run: bool
     overwrite: bool
     program: str
@@ -58,7 +60,7 @@ class Start:
             self.voice.say(f"Going on with the answers in {draft_of(self.target)}.")
         session = Session(
             self.target, self.environ, fixed, self.voice, World(self.read, self.now_ms),
-            self.history_options, keep=not self.dry_run,
+            self.history_options, keep=self.keep and not self.dry_run,
         )  # fmt: skip
         facts = Facts(models=str(self.target.parent / "models"))
         values = dict(session.run(Known(self._answers(fixed), facts)).values)
@@ -76,7 +78,8 @@ class Start:
         )
         if backfilled:
             values[COUNTED] = counted
-            write_draft(self.target, _without_secrets(values))
+            if self.keep:
+                write_draft(self.target, _without_secrets(values))
         steps.train(settings)
         if trained(values):
             write_whole(self.target, self._text(values, fixed), private=_private(self.target))

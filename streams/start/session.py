@@ -166,7 +166,9 @@ class Session:
         try:
             settings = effective(known.values, self.environ, self._file)
         except SettingsError as error:
-            return Looked((Finding(stage.name, "fail", str(error)),), known.facts)
+            # what is missing already is why, so that it isn't said once more
+            why = "not checked, as something before is missing" if self.missing else str(error)
+            return Looked((Finding(stage.name, "fail", why),), known.facts)
         return self.world.look(stage.name, settings, known.values, known.facts)
 
     @property
@@ -183,7 +185,8 @@ class Session:
         ):
             return known.after(stage, looked.facts)
         files = files_named(str(known.values.get("start.files", "")))
-        if stage.name == "history" and all(os.access(file, os.R_OK) for file in files):
+        readable = all(file.is_file() and os.access(file, os.R_OK) for file in files)
+        if stage.name == "history" and readable:
             return self._other_history(known, stage)
         again = known.again(stage, looked.facts, self.fixed)
         if again.values == known.values and next_step(again) == next_step(known):
@@ -250,7 +253,7 @@ class Session:
         chosen = self.voice.choose("Change", list(ways))
         known = known.again(stage, known.facts, self.fixed | {"start.files"})
         if chosen == "none":
-            return known.answered("start.files", "")
+            return known.answered("start.files", "").answered("start.options", "")
         if chosen == "files":
             return known.again(stage, known.facts, self.fixed)
         now = [o.partition("=")[2] for o in options if o.startswith(f"--{chosen}=")]

@@ -32,9 +32,7 @@ def questions(
     known = dict(values or {})
     found: dict[str, Question] = {}
     while True:
-        open_ = [
-            q for q in BY_NAME[stage].questions(known, facts or Facts()) if q.key not in known
-        ]
+        open_ = [q for q in BY_NAME[stage].questions(known, facts or Facts()) if q.key not in known]
         if not open_:
             return found
         found[open_[0].key] = open_[0]
