@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streams.history.several import Histories
     from streams.start.steps import CommandName, Run
 
-__all__ = ["start"]
+__all__ = ["read_files", "run_with", "start"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DEFAULT = Path("tideline.toml")
@@ -91,8 +91,8 @@ def start(
     given = _given(files, no_history, horizon_days, keep_password, options, ctx)
     environ = {name: value for name, value in os.environ.items() if name != "TIDELINE_CONFIG"}
     guide = Start(
-        target, environ, given, Nobody() if yes else Person(), _read,
-        _run_with(invocation, target), _history_help(), lambda: time.time_ns() // 1_000_000,
+        target, environ, given, Nobody() if yes else Person(), read_files,
+        run_with(invocation, target), _history_help(), lambda: time.time_ns() // 1_000_000,
         keep=not yes, dry_run=dry_run, overwrite=overwrite, program=os.path.abspath(sys.argv[0]),
     )  # fmt: skip
     try:
@@ -174,7 +174,7 @@ def _reader(files: tuple[Path, ...], **options: Any) -> Histories:
     return Histories([read_orders(file, options) for file in files])
 
 
-def _read(files: Sequence[Path], options: Sequence[str]) -> Histories:
+def read_files(files: Sequence[Path], options: Sequence[str]) -> Histories:
     """As `streams.start.looking.Read`."""
     try:
         found: Histories = _reader.main(
@@ -194,7 +194,7 @@ def _history_help() -> dict[str, str]:
     }
 
 
-def _run_with(invocation: Invocation, target: Path) -> Run:
+def run_with(invocation: Invocation, target: Path) -> Run:
     """Runs a command as the shell would, in this process."""
 
     def run(name: CommandName, arguments: Sequence[str], settings: Settings) -> int:
@@ -208,6 +208,11 @@ def _run_with(invocation: Invocation, target: Path) -> Run:
             )
         except click.UsageError as error:
             raise SettingsError(error.format_message()) from error
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"`tideline {name}` needs {error.name}, which is not installed. Run: pip install "
+                "'tideline[local,train]'"
+            ) from error
         finally:
             root.handlers[:], root.level = before  # the guide logs nothing
         return int(status or 0)

@@ -62,6 +62,7 @@ def write_whole(path: Path, text: str, *, private: bool = False) -> None:
     """
     path = path.resolve()  # a link stays one
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         mode = 0o600 if private else _mode(path)
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False

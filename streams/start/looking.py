@@ -174,6 +174,9 @@ class World:
         if not files:
             said = "none: customers are unknown until they order again"
             return Looked((Finding("history", "ok", said),), replace(facts, history=False))
+        if settings.kafka.partitioner == "unchecked":
+            said = "which shard a customer belongs to is not known with an unchecked partitioner"
+            return Looked((Finding("history", "fail", said, "Go on without files"),), facts)
         found = self.read(files, shlex.split(str(values.get("start.options", ""))))
         self.histories = found
         doubts = tuple(

@@ -85,6 +85,7 @@ class Start:
             write_whole(self.target, self._text(values, fixed), private=_private(self.target))
         failed = self._doctor(values, fixed)
         draft_of(self.target).unlink(missing_ok=True)
+        self.voice.title("Ready, once what failed is put right" if failed else "Ready")
         self._end(values, fixed)
         return 1 if failed else 0
 
@@ -153,7 +154,6 @@ class Start:
                 f"{self.target} was left as it is. Allow it with --overwrite, or name another file "
                 "with --config."
             )
-        self.target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.target, text, private="password = " in text or _private(self.target))
         self.voice.say(f"Written to {self.target}.")
 
@@ -180,7 +180,6 @@ class Start:
         return failed
 
     def _end(self, values: Mapping[str, Value], fixed: frozenset[str]) -> None:
-        self.voice.title("Ready")
         variables = self._variables(values, fixed)
         needed = {name for name in self.environ if name in _setting_names()}
         if values.get("start.keep") == "environment":

@@ -127,8 +127,8 @@ class Session:
                 self.missing.append(_how_to_give(question))
                 return known.given_up(step.stage)
             known = known.answered(question.key, value)
-            if question.secret and value:
-                typed = known.facts.secrets | {question.key}
+            if question.secret:
+                typed = known.facts.secrets - {question.key} | ({question.key} if value else set())
                 known = replace(known, facts=replace(known.facts, secrets=typed))
         self._keep(known)
         return known
@@ -214,6 +214,10 @@ class Session:
         if past:
             self.voice.say("From the files, the oldest:")
             self.voice.raw("\n".join(f"  {line}" for line in past))
+        self.voice.say(
+            "From the topics, read as a worker does (the first time on a machine this takes a "
+            "minute):"
+        )
         for found in self.world.live(settings):
             if not found.records:
                 self.voice.say(f"Topic {found.topic}: no records yet.")
@@ -285,7 +289,7 @@ def parsed(key: str, text: str) -> Value:
         return int(text)
     if key == "start.files":
         files = [] if text == "none" else files_named(text)
-        return shlex.join(str(file.absolute()) for file in files)
+        return shlex.join(os.path.abspath(file) for file in files)
     if key.startswith("start."):
         return text
     table, _, name = key.partition(".")

@@ -106,8 +106,7 @@ class Steps:
 
     def _command(self, name: CommandName, arguments: Sequence[str], settings: Settings) -> None:
         """Run it as a person could. Raises SettingsError if it reports a failure by its status."""
-        self.voice.say("")
-        self.voice.raw(f"$ {shlex.join(['tideline', name, *arguments])}")
+        self.voice.raw(f"\n$ {shlex.join(['tideline', name, *arguments])}")
         status = self.run(name, arguments, settings)
         if status:
             raise SettingsError(f"`tideline {name}` ended with status {status}.")

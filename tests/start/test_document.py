@@ -13,6 +13,7 @@ from streams.settings import Settings, as_given, load, override
 from streams.start.document import HEAD, changed, document, written
 from streams.start.ending import what_to_start
 from streams.start.files import draft_of, read_draft, write_draft, write_whole
+from streams.start.questions import Value
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -68,9 +69,11 @@ def test_the_directory_of_models_is_named_once_it_has_one() -> None:
 def test_a_draft_is_read_as_it_was_written(tmp_path: Path) -> None:
     target = tmp_path / "tideline.toml"
     assert read_draft(target) == {}
-    values = {"kafka.partitions": 3, "start.files": "'a b.csv'", "clickhouse.secure": True,
-              "alerts.active_within_days": 84.0}  # fmt: skip
-    write_draft(target, dict(values))
+    values: dict[str, Value] = {
+        "kafka.partitions": 3, "start.files": "'a b.csv'", "clickhouse.secure": True,
+        "alerts.active_within_days": 84.0,
+    }  # fmt: skip
+    write_draft(target, values)
     assert read_draft(target) == values
     assert draft_of(target).name == "tideline.toml.draft"
 

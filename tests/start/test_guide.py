@@ -7,6 +7,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,27 @@ from click.testing import CliRunner, Result
 from kafka import KafkaProducer
 from kafka.admin import NewTopic
 
+from models.artifact import load_artifact
+from models.registry import artifact_directory
 from streams.cli import tideline
 from streams.clickhouse.client import clickhouse_target
 from streams.clickhouse.migrations import pending
+from streams.commands.start import read_files, run_with
+from streams.commands.support import Invocation
 from streams.core.partitioning import PartitionerName, partitions_of_keys
 from streams.kafka import topics
 from streams.kafka.admin import connect
 from streams.local.clickhouse import ChdbServer
 from streams.settings import Settings, load, override
+from streams.start.questions import Value
+from streams.start.run import Start
+from streams.start.steps import CommandName
+from streams.start.terminal import Nobody
 from tests.faults.old_clickhouse import OldClickHouse, missing
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse]
 NOW = datetime.now(UTC)
+NOW_MS = int(NOW.timestamp() * 1000)
 
 
 class Newcomer:
@@ -110,7 +120,7 @@ def send(here: Settings, topic: str, events: Sequence[dict[str, Any]], name: Par
 
 
 def views(n: int, **other: Any) -> list[dict[str, Any]]:
-    ts = int(NOW.timestamp() * 1000)
+    ts = NOW_MS
     return [
         {"event_id": f"e{i}", "user_id": f"u{i}", "type": "view", "ts": ts - i, "item_id": "sku-1",
          **other}
@@ -121,7 +131,7 @@ def views(n: int, **other: Any) -> list[dict[str, Any]]:
 def sales(path: Path, heading: Sequence[str] = ("customer_id", "created_at", "total", "order_id"),
           currency: str = "") -> Path:  # fmt: skip
     """Sixty customers who order every ten days or so, for a year, until this week."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for user in range(60):
         for n in range(36):
             at = NOW - timedelta(days=10 * n + user % 7 + 0.1 * (user % 3) * n)
@@ -130,7 +140,7 @@ def sales(path: Path, heading: Sequence[str] = ("customer_id", "created_at", "to
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*heading, *(["currency"] if currency else [])])
-        writer.writerows(sorted(rows, key=lambda row: row[1]))
+        writer.writerows(sorted(rows, key=itemgetter(1)))
     return path
 
 
@@ -372,7 +382,7 @@ def test_the_currency_is_the_files_and_rates_are_asked_for(
 
 def test_files_of_events_with_clicks_are_read(someone: Newcomer, tmp_path: Path) -> None:
     events = tmp_path / "events.jsonl"
-    ts = int(NOW.timestamp() * 1000)
+    ts = NOW_MS
     order = {"event_id": "o", "user_id": "u1", "type": "placed", "ts": ts - 5000, "order_id": "1",
              "amount": 5, "currency": "EUR"}  # fmt: skip
     events.write_text("".join(json.dumps(e) + "\n" for e in [*views(5), order, {"ts": 1}]))
@@ -450,3 +460,63 @@ def test_a_file_that_is_no_settings_is_said(someone: Newcomer) -> None:
     someone.target.unlink()
     someone.draft.write_text("not = [toml")
     assert "Delete it to begin again" in someone.run().output
+
+
+def test_a_history_is_counted_a_model_trained_and_neither_twice(
+    someone: Newcomer, tmp_path: Path
+) -> None:
+    orders = sales(tmp_path / "orders.csv")
+    args = [*someone.all, "--yes", "--kafka-partitions", "2", str(orders)]
+    done = someone.run(args=args)
+    assert done.exit_code == 0, done.output
+    made = load({}, someone.target)
+    assert made.model.artifact == str(someone.target.parent / "models")
+    assert load_artifact(artifact_directory(made.model.artifact)).horizon_days == 28
+    assert "tideline worker" in done.output
+    before = someone.target.read_text()
+    again = someone.run(args=args)
+    assert again.exit_code == 0, again.output
+    assert "Shard 0, 1 had this history already" in flat(again)
+    assert "model there already" in flat(again)
+    assert someone.target.read_text() == before
+
+
+def test_interrupted_in_a_step_it_goes_on_with_that_step(someone: Newcomer, tmp_path: Path) -> None:
+    orders = sales(tmp_path / "orders.csv")
+    really = run_with(Invocation(), someone.target)
+    here = someone.here
+    given: dict[str, Value] = {
+        "kafka.broker_url": here.kafka.broker_url, "kafka.app_id": here.kafka.app_id,
+        "kafka.clickstream_topic": here.kafka.clickstream_topic,
+        "kafka.orders_topic": here.kafka.orders_topic, "kafka.partitions": 2,
+        "clickhouse.port": here.clickhouse.port, "clickhouse.database": here.clickhouse.database,
+        "start.files": str(orders),
+    }  # fmt: skip
+
+    def go(stop_at: str = "") -> list[str]:
+        ran: list[str] = []
+
+        def run(name: CommandName, arguments: Sequence[str], settings: Settings) -> int:
+            if name == stop_at:
+                raise KeyboardInterrupt
+            ran.append(name)
+            return really(name, arguments, settings)
+
+        guide = Start(
+            someone.target, {}, given, Nobody(), read_files, run, {}, lambda: NOW_MS,
+            keep=True, dry_run=False, overwrite=False, program="tideline",
+        )  # fmt: skip
+        if not stop_at:
+            assert guide.run() == 0
+            return ran
+        with pytest.raises(KeyboardInterrupt):
+            guide.run()
+        assert someone.draft.exists()
+        return ran
+
+    assert go("backfill") == []
+    assert go("train") == ["backfill"]
+    assert not load({}, someone.target).model.artifact, "workers would find no model there"
+    assert go() == ["train"]
+    assert load({}, someone.target).model.artifact
+    assert not someone.draft.exists()

@@ -39,10 +39,10 @@ def questions(
         known[open_[0].key] = "given" if open_[0].default is None else open_[0].default
 
 
-def at(stage: str, facts: Facts | None = None, **values: Value) -> Known:
+def at(stage: str, values: dict[str, Value]) -> Known:
     """Known, with all stages before this one passed."""
     before = [s.name for s in STAGES[: STAGES.index(BY_NAME[stage])]]
-    return Known(dict(values), facts or Facts(), frozenset(before))
+    return Known(values, Facts(), frozenset(before))
 
 
 def walk(known: Known, answers: dict[str, Value]) -> list[str]:
@@ -174,7 +174,7 @@ def test_a_model_is_asked_about_only_with_a_history_to_train_on() -> None:
 
 
 def test_a_failed_stage_is_asked_again_with_its_answers_proposed() -> None:
-    known = at("clickhouse", **{"clickhouse.host": "db"})
+    known = at("clickhouse", {"clickhouse.host": "db"})
     for key in ("clickhouse.port", "clickhouse.user", "clickhouse.database"):
         known = known.answered(key, 1)
     known = known.answered("clickhouse.password", "wrong")
@@ -192,7 +192,7 @@ def test_a_failed_stage_is_asked_again_with_its_answers_proposed() -> None:
 
 
 def test_what_the_environment_answers_stays() -> None:
-    known = at("clickhouse", **{"clickhouse.host": "db", "clickhouse.port": 1})
+    known = at("clickhouse", {"clickhouse.host": "db", "clickhouse.port": 1})
     again = known.again(BY_NAME["clickhouse"], known.facts, frozenset({"clickhouse.host"}))
     assert again.values == {"clickhouse.host": "db"}
 
