@@ -101,7 +101,7 @@ class Steps:
             return
         try:
             self._command("train", self._train_arguments, settings)
-        except SettingsError as error:
+        except (SettingsError, ArtifactError) as error:  # what `train` says of too little history
             self.voice.say(f"{error}\nUntil you train one, the model that ships is used.")
 
     def _command(self, name: CommandName, arguments: Sequence[str], settings: Settings) -> None:
