@@ -21,7 +21,8 @@ from streams.start.files import draft_of
 pytestmark = pytest.mark.kafka
 
 _ON_THE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); "  # a test run in the background ignores it
     "os.execv(sys.executable, [sys.executable, '-m', 'streams', *sys.argv[1:]])"
 )
 WAIT_SECONDS = 120.0
