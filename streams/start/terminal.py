@@ -112,6 +112,8 @@ class Nobody(Person):
     def ask(self, question: Question) -> str:
         if question.default is None:
             raise Missing(question)
+        if not question.secret:
+            self.say(f"{question.text}: {question.default}")
         return str(question.default)
 
     def agrees(self, text: str, *, proposal: bool, alone: bool) -> bool:
