@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -132,18 +133,31 @@ def views(n: int, **other: Any) -> list[dict[str, Any]]:
 
 
 def sales(path: Path, heading: Sequence[str] = ("customer_id", "created_at", "total", "order_id"),
-          currency: str = "") -> Path:  # fmt: skip
-    """Sixty customers who order every ten days or so, for a year, half of them until they leave."""
+          currency: str = "", users: int = 60) -> Path:  # fmt: skip
+    """Customers who order every ten days or so, for a year; half of them leave at some time."""
+    draw = random.Random(5)
     rows: list[tuple[str, ...]] = []
-    for user in range(60):
-        for n in range(user * 7 % 30 if user % 2 else 0, 36):
-            at = NOW - timedelta(days=10 * n + user % 7 + 0.1 * (user % 3) * n)
-            rows.append((f"u{user}", at.isoformat(timespec="seconds"), f"{10 + (user * n) % 50}.5",
-                         f"{user}-{n}", *([currency] if currency else [])))  # fmt: skip
+    for user in range(users):
+        days = draw.uniform(0, 30)
+        gone = draw.uniform(60, 360) if user % 2 else 365.0
+        while days < gone:
+            at = NOW - timedelta(days=365 - days)
+            number = f"{user}-{len(rows)}"
+            rows.append(
+                (
+                    f"u{user}",
+                    at.isoformat(timespec="seconds"),
+                    f"{draw.uniform(5, 90):.2f}",
+                    number,
+                    *([currency] if currency else []),
+                )
+            )
+            days += 0.5 + draw.expovariate(1 / 10)
+    rows.sort(key=itemgetter(1))
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*heading, *(["currency"] if currency else [])])
-        writer.writerows(sorted(rows, key=itemgetter(1)))
+        writer.writerows(rows)
     return path
 
 
@@ -357,7 +371,7 @@ def test_a_missing_file_and_a_directory_are_asked_for_again(
     assert "Is a directory" in flat(done)
     assert "of 60 users" in flat(done)
     assert f"tideline backfill '{orders}'" in flat(done)
-    assert "--horizon-days 28" in flat(done)
+    assert "--horizon-days" in flat(done)
     assert "placed order" in flat(done)
 
 
@@ -482,7 +496,7 @@ def test_a_file_that_is_no_settings_is_said(someone: Newcomer) -> None:
 def test_a_history_is_counted_a_model_trained_and_neither_twice(
     someone: Newcomer, tmp_path: Path
 ) -> None:
-    orders = sales(tmp_path / "orders.csv")
+    orders = sales(tmp_path / "orders.csv", users=300)
     args = [*someone.all, "--yes", "--kafka-partitions", "2", str(orders)]
     done = someone.run(args=args)
     assert done.exit_code == 0, done.output
@@ -499,7 +513,7 @@ def test_a_history_is_counted_a_model_trained_and_neither_twice(
 
 
 def test_interrupted_in_a_step_it_goes_on_with_that_step(someone: Newcomer, tmp_path: Path) -> None:
-    orders = sales(tmp_path / "orders.csv")
+    orders = sales(tmp_path / "orders.csv", users=300)
     really = run_with(Invocation(), someone.target)
     here = someone.here
     given: dict[str, Value] = {
