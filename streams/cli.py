@@ -32,6 +32,9 @@ class _Command(NamedTuple):
 
 
 COMMANDS: Final[dict[str, _Command]] = {
+    "start": _Command(
+        "streams.commands.start", "start", "Set up your own: answer questions, it does the rest."
+    ),
     "demo": _Command(
         "streams.commands.demo",
         "demo",
@@ -170,8 +173,7 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
 def tideline(ctx: click.Context, config: Path | None, debug: bool) -> None:
     """Live churn risk, customer value and segments from a shop's clickstream and orders.
 
-    Start with `tideline demo`. To run it on your own Kafka and ClickHouse: `tideline settings`,
-    `tideline topics --create`, `tideline migrate`, then `tideline worker` and `tideline learner`.
+    See it with `tideline demo`. Set up your own Kafka and ClickHouse with `tideline start`.
     """
     ctx.obj = Invocation(config=config, debug=debug)
     if not debug:

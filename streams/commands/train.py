@@ -21,7 +21,7 @@ from streams.commands.horizon import check_horizon, horizon_anyway_option
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from models.places import Place
     from models.training.promotion import Verdict
@@ -38,7 +38,9 @@ __all__ = ["train"]
 @click.option(
     "--orders",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Your orders: CSV, Excel, Parquet or JSON. Default: the Complete Journey data.",
+    multiple=True,
+    help="Your orders: CSV, Excel, Parquet or JSON; again for each further file. Default: the "
+    "Complete Journey data.",
 )
 @history_options
 @click.option(
@@ -72,7 +74,7 @@ __all__ = ["train"]
 @json_option
 @pass_invocation
 def train(
-    invocation: Invocation, /, orders: Path | None, days: tuple[int, int] | None,
+    invocation: Invocation, /, orders: tuple[Path, ...], days: tuple[int, int] | None,
     horizon_days: int, horizon_anyway: bool, as_of: datetime | None, out: str, seed: int,
     as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
@@ -98,10 +100,10 @@ def train(
     settings = invocation.start_logging()
     root = artifact_place(out)
     root.holds(CURRENT_FILE)  # a store that can't be reached is said now, not after the fit
-    source, described, report = _source(orders, days, take_history_options(options))
-    if report is not None and not as_json:
+    source, described, reports = _source(orders, days, take_history_options(options))
+    for report in () if as_json else reports:
         print_report(report)
-    blocks = list(source if orders is None else _without_erased(source, settings))
+    blocks = list(_without_erased(source, settings) if orders else source)
     alerts, rules = settings.alerts, core_config(settings).decode
     active_within_days = int(alerts.active_within_days)
     history = read_history(blocks, rules.currency, rules.rates)
@@ -150,7 +152,7 @@ def train(
             horizon_days=horizon_days,
             eligibility=Eligibility(alerts.min_orders, active_within_days),
             source=described,
-            history=report.markdown() if report else "",
+            history="\n\n".join(report.markdown() for report in reports),
             horizon=" ".join(filter(None, (rhythm.sentence(), rhythm.gone_sentence()))),
             seed=seed,
             make_current=as_of is None,
@@ -216,18 +218,21 @@ def _nobody(horizon_days: int, min_orders: int) -> str:
 
 
 def _source(
-    orders: Path | None, days: tuple[int, int] | None, options: dict[str, Any]
-) -> tuple[Source, str, Report | None]:
+    orders: Sequence[Path], days: tuple[int, int] | None, options: dict[str, Any]
+) -> tuple[Source, str, list[Report]]:
     from schemas.errors import SettingsError
     from streams.replay import completejourney
 
-    if orders is not None:
-        found = read_orders(orders, options)
-        if found.report.one_order_each:
-            raise SettingsError(found.report.one_order_each)
-        return found, orders.name, found.report
+    if orders:
+        from streams.history.several import Histories
+
+        found = Histories([read_orders(path, options) for path in orders])
+        for report in found.reports:
+            if report.one_order_each:
+                raise SettingsError(report.one_order_each)
+        return found, ", ".join(path.name for path in orders), found.reports
     span = f" days {days[0]}-{days[1]}" if days else ""
-    return completejourney.orders(days=days), f"Complete Journey{span}", None
+    return completejourney.orders(days=days), f"Complete Journey{span}", []
 
 
 def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:

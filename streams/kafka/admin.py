@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kafka.errors import KafkaError
@@ -12,7 +13,7 @@ from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
 from streams.kafka.reach import explain, require_reachable
 
-__all__ = ["committed_offsets", "connect", "partition_counts"]
+__all__ = ["Cluster", "cluster", "committed_offsets", "connect", "partition_counts"]
 
 _TOPIC_UNKNOWN = 3  # Kafka's UNKNOWN_TOPIC_OR_PARTITION
 
@@ -45,6 +46,23 @@ def partition_counts(admin: Any, names: Sequence[str]) -> dict[str, int]:
         for topic in admin.describe_topics(list(names))
         if topic["error_code"] != _TOPIC_UNKNOWN
     }
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How many brokers there are, and the partitions of each topic that this user may see."""
+
+    brokers: int
+    partitions: Mapping[str, int]
+
+
+def cluster(admin: Any) -> Cluster:
+    """What the cluster has, without Kafka's own topics. kafka-python's errors pass through."""
+    topics = [t for t in admin.describe_topics() if not t["is_internal"] and not t["error_code"]]
+    return Cluster(
+        len(admin.describe_cluster()["brokers"]),
+        {topic["name"]: len(topic["partitions"]) for topic in topics},
+    )
 
 
 def committed_offsets(admin: Any, group: str) -> dict[tuple[str, int], int]:

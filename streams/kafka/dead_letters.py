@@ -200,7 +200,7 @@ def _acknowledged(sent: Iterable[Any]) -> None:
 
 def topic_records(settings: Settings, topic: str, newest: int | None = None) -> Iterator[Any]:
     """The records of a topic up to its present end, as kafka-python's objects; only so many offsets
-    of each partition if `newest` is given.
+    of each partition if `newest` is given. None if there is no such topic.
 
     Raises BrokerUnavailable, also if the broker stops sending before the end.
     """
@@ -210,6 +210,8 @@ def topic_records(settings: Settings, topic: str, newest: int | None = None) -> 
         consumer = clients.consumer(access, client_id="tideline-dlq")
         try:
             partitions = [(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
+            if not partitions:
+                return
             with EndOffsets(access) as reader:
                 ends = {TopicPartition(*p): end for p, end in reader.of(partitions).items()}
             consumer.assign(list(ends))

@@ -6,17 +6,17 @@ stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from streams.core.events.records import Records
-from streams.core.partitioning import Partitioner, explain_misplaced
+from streams.core.partitioning import Partitioner, PartitionerName, explain_misplaced
 from streams.kafka.dead_letters import topic_records
 from streams.kafka.log import to_records
 from streams.settings import Settings
 
-__all__ = ["Misplaced", "misplaced_keys"]
+__all__ = ["Misplaced", "fitting_partitioners", "misplaced_keys", "newest_records"]
 
 SAMPLE_RECORDS: Final = 200  # per partition
 
@@ -41,7 +41,8 @@ def misplaced_keys(settings: Settings) -> Iterator[Misplaced]:
     if kafka.partitioner == "unchecked":
         return
     partitioner = Partitioner(kafka.partitioner, kafka.partitions)
-    for (topic, partition), records in _newest(settings).items():
+    inputs = (kafka.clickstream_topic, kafka.orders_topic)
+    for (topic, partition), records in newest_records(settings, inputs).items():
         strays = records[partitioner.misplaced(records, partition)]
         if len(strays):
             yield Misplaced(
@@ -50,9 +51,27 @@ def misplaced_keys(settings: Settings) -> Iterator[Misplaced]:
             )  # fmt: skip
 
 
-def _newest(settings: Settings) -> dict[tuple[str, int], Records]:
+def fitting_partitioners(
+    records: Mapping[tuple[str, int], Records], partitions: int
+) -> tuple[PartitionerName, ...]:
+    """The partitioners that put every key of `records`, by (topic, partition), where it is."""
+    return tuple(
+        name
+        for name in get_args(PartitionerName)
+        if not any(
+            len(Partitioner(name, partitions).misplaced(some, partition))
+            for (_, partition), some in records.items()
+        )
+    )
+
+
+def newest_records(
+    settings: Settings, topics: Iterable[str], newest: int = SAMPLE_RECORDS
+) -> dict[tuple[str, int], Records]:
+    """The newest records of each partition of some topics, which must exist, by (topic, partition);
+    nothing of an empty one. Raises BrokerUnavailable."""
     found: dict[tuple[str, int], list[Any]] = {}
-    for topic in (settings.kafka.clickstream_topic, settings.kafka.orders_topic):
-        for record in topic_records(settings, topic, SAMPLE_RECORDS):
+    for topic in topics:
+        for record in topic_records(settings, topic, newest):
             found.setdefault((topic, record.partition), []).append(record)
     return {place: to_records(records) for place, records in sorted(found.items())}

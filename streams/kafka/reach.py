@@ -23,7 +23,7 @@ from schemas.errors import BrokerUnavailable, SettingsError, TidelineError
 from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
 
-__all__ = ["explain", "probe", "probe_now", "require_reachable"]
+__all__ = ["explain", "probe", "probe_now", "require_reachable", "speaks_tls"]
 
 _GOODBYE_SECONDS: Final = 1.0
 _REFUSED: Final = (
@@ -97,6 +97,24 @@ def require_reachable(where: KafkaAccess | Sequence[str], timeout_seconds: float
             return
     if error is not None:
         raise explain(access, error) from error
+
+
+def speaks_tls(access: KafkaAccess, timeout_seconds: float = 5.0) -> bool | None:
+    """Whether a listener speaks TLS, trusted or not; None if nothing listens at any broker."""
+    listens = False
+    for broker in access.brokers:
+        host, _, port = broker.rpartition(":")
+        host = host.strip("[]")
+        try:
+            with socket.create_connection((host, int(port)), timeout_seconds) as plain:
+                listens = True
+                ssl.create_default_context().wrap_socket(plain, server_hostname=host).close()
+        except ssl.SSLCertVerificationError:
+            return True  # it has a certificate, which is all that is asked here
+        except OSError:
+            continue
+        return True
+    return False if listens else None
 
 
 def explain(access: KafkaAccess, error: BaseException, broker: str = "") -> TidelineError:

@@ -31,9 +31,10 @@ from streams.settings import Settings, load
 if TYPE_CHECKING:
     from streams.clickhouse.client import ClickHouseTarget
     from streams.core.health import Verdict
+    from streams.kafka.topics import TopicReport
     from streams.ops.books import Books
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "check", "examine", "topic_finding"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ class Finding:
 
 
 _TIMEOUT_SECONDS: Final = 5.0
+_NEEDS: Final[dict[str, tuple[str, ...]]] = {
+    "model": (),
+    "kafka": (),  # and the keys, if its topics are right
+    "clickhouse": (),
+    "ledger": ("clickhouse", "migrations"),
+    "clocks": ("clickhouse", "migrations"),
+    "offsets": ("kafka", "topics", "clickhouse", "migrations"),
+}
+"""The checks that need settings, in their order -> those without whose success each is left out."""
 _EXTRA: Final = re.compile(r"extra\s*==\s*['\"](\w+)['\"]")
 
 
@@ -63,22 +73,21 @@ def examine(environ: Mapping[str, str], config: Path | None = None) -> Iterator[
     changed = sum(origin != "default" for origin in settings.origins.values())
     yield Finding("settings", "ok", f"{changed} set, the others have their defaults")
     failed: set[str] = set()
-    for name, check, needs in (
-        ("model", _model, ()),
-        ("kafka", _kafka, ()),
-        ("clickhouse", _clickhouse, ()),
-        ("ledger", _ledger, ("clickhouse", "migrations")),
-        ("clocks", _clocks, ("clickhouse", "migrations")),
-        ("offsets", _offsets, ("kafka", "topics", "clickhouse", "migrations")),
-    ):
+    for name, needs in _NEEDS.items():
         missing = [need for need in needs if need in failed]
         if missing:
             yield Finding(name, "warn", f"not checked, as this failed: {', '.join(missing)}")
             continue
-        for finding in _guarded(name, partial(check, settings)):
+        for finding in check(name, settings):
             if finding.state == "fail":
                 failed.add(finding.check)
             yield finding
+
+
+def check(name: str, settings: Settings) -> Iterator[Finding]:
+    """The findings of one of the checks that need settings: `model`, `kafka` (also its topics and
+    keys), `keys`, `clickhouse` (also its migrations), `ledger`, `clocks` or `offsets`."""
+    yield from _guarded(name, partial(_CHECKS[name], settings))
 
 
 def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -150,17 +159,22 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:
-    from streams.kafka.topics import check
+    from streams.kafka import topics
 
-    reports = check(settings, _TIMEOUT_SECONDS)
+    reports = topics.check(settings, _TIMEOUT_SECONDS)
     yield Finding("kafka", "ok", f"{settings.kafka.broker_url} answers")
     for report in reports:
         if report.state != "ok":
-            detail = f"topic {report.topic.name}: {report.problem}"
-            yield Finding("topics", "fail", detail, report.fix)
+            yield topic_finding(report)
     if all(report.state == "ok" for report in reports):
         yield Finding("topics", "ok", f"all {len(reports)} are as needed")
-        yield from _guarded("keys", lambda: _keys(settings))
+        yield from check("keys", settings)
+
+
+def topic_finding(report: TopicReport) -> Finding:
+    """Of a topic that is missing or wrong."""
+    detail = f"topic {report.topic.name}: {report.problem}"
+    return Finding("topics", "fail", detail, report.fix)
 
 
 def _keys(settings: Settings) -> Iterator[Finding]:
@@ -284,6 +298,17 @@ def _offsets(settings: Settings) -> Iterator[Finding]:
     ]
     for verdict in against_log(books, places, START_OVER):
         yield _finding(verdict)
+
+
+_CHECKS: Final[dict[str, Callable[[Settings], Iterator[Finding]]]] = {
+    "model": _model,
+    "kafka": _kafka,
+    "keys": _keys,
+    "clickhouse": _clickhouse,
+    "ledger": _ledger,
+    "clocks": _clocks,
+    "offsets": _offsets,
+}
 
 
 def _finding(verdict: Verdict) -> Finding:

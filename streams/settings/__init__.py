@@ -2,7 +2,9 @@
 
 from streams.settings.load import (
     SettingRow,
+    allowed_of,
     as_environ,
+    as_given,
     describe,
     load,
     override,
@@ -37,7 +39,9 @@ __all__ = [
     "Settings",
     "StreamSettings",
     "WebSettings",
+    "allowed_of",
     "as_environ",
+    "as_given",
     "describe",
     "load",
     "override",

@@ -20,7 +20,16 @@ from streams.settings.reader import (
 )
 from streams.settings.sections import SECTIONS, Settings
 
-__all__ = ["SettingRow", "as_environ", "describe", "load", "override", "secret_files"]
+__all__ = [
+    "SettingRow",
+    "allowed_of",
+    "as_environ",
+    "as_given",
+    "describe",
+    "load",
+    "override",
+    "secret_files",
+]
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,27 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Settings:
     """
     if file is None and environ.get(CONFIG_ENV):
         file = Path(environ[CONFIG_ENV])
-    values, origins, problems = read(SECTIONS, environ, file)
-    settings = Settings(**values, origins=origins)
+    settings, problems = _read(environ, file)
     problems += across(settings)
     if problems:
         raise settings_error(problems)
     return settings
+
+
+def as_given(environ: Mapping[str, str], file: Path | None = None) -> Settings:
+    """Settings of which some may still be missing: the rules between them are not applied.
+
+    Raises SettingsError if a single one is wrong.
+    """
+    settings, problems = _read(environ, file)
+    if problems:
+        raise settings_error(problems)
+    return settings
+
+
+def _read(environ: Mapping[str, str], file: Path | None) -> tuple[Settings, list[str]]:
+    values, origins, problems = read(SECTIONS, environ, file)
+    return Settings(**values, origins=origins), problems
 
 
 def override(settings: Settings, *, origin: str = "command", **values: Any) -> Settings:
@@ -92,6 +116,12 @@ def describe(settings: Settings) -> list[SettingRow]:
         for table, section in SECTIONS.items()
         for item in fields(section)
     ]
+
+
+def allowed_of(table: str, name: str) -> str:
+    """What a setting may be, in words."""
+    section = SECTIONS[table]
+    return allowed(section, section.__dataclass_fields__[name])
 
 
 def _text(value: Any) -> str:

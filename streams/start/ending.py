@@ -1,0 +1,50 @@
+"""What to start once all is set up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
+from typing import Final
+
+__all__ = ["SERVICES", "what_to_start"]
+
+SERVICES: Final = {
+    "worker": "one or more: they share the partitions",
+    "learner": "one",
+    "lag --serve": "one",
+}
+"""Arguments of `tideline` -> how many of them to run."""
+
+
+def what_to_start(
+    target: Path, variables: Mapping[str, str], needed: frozenset[str], program: str
+) -> str:
+    """Lines to copy. `variables` are to be set besides TIDELINE_CONFIG, `needed` are set in this
+    shell or must be set by hand; `program` is the path of `tideline`."""
+    every = {"TIDELINE_CONFIG": str(target), **variables}
+    exports = "\n".join(f"  export {name}={quote(value)}" for name, value in every.items())
+    width = max(map(len, SERVICES)) + len("tideline ")
+    services = "\n".join(
+        f"  {f'tideline {name}':<{width}}  # {many}" for name, many in SERVICES.items()
+    )
+    units = "\n".join(f'  Environment="{name}={value}"' for name, value in every.items())
+    also = "".join(f"  {name}\n" for name in sorted(needed))
+    if also:
+        also = f"They also need these variables, which the file does not have:\n\n{also}\n"
+    return f"""\
+Start these three, each in a terminal or as a service:
+
+{exports}
+{services}
+
+{also}For systemd, in [Service], one unit for each:
+
+{units}
+  ExecStart={program} worker
+
+For compose: `command: worker`, the same environment, and {target.parent}
+mounted at the same place. docs/start.md has both in full.
+
+`tideline doctor` checks all of this at any time.
+"""
