@@ -17,7 +17,7 @@ LOCKED := requirements.lock deploy/requirements.lock deploy/objects.lock
 .DELETE_ON_ERROR:
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test cases faults soak mutants check format train bench docs lock audit clean
+.PHONY: help setup demo test cases shop faults soak mutants check format train bench docs lock audit clean
 
 help: ## List the commands
 	@echo "Usage: make COMMAND [ARGS=\"...\"]   (arguments for the program behind it)"; echo
@@ -36,6 +36,9 @@ test: $(READY) ## Run all tests; ARGS="-k windows" for some, AT_ONCE=0 one after
 
 cases: $(READY) ## What shops export, and what is read of it; CASES=DIRECTORY adds their traffic
 	@$(BIN)/python -m tests.cases $(CASES) $(ARGS)
+
+shop: $(READY) ## Play a shop's Monday on real Kafka, and recount it; ARGS="--customers 500 --seed 7"
+	@$(BIN)/python -m tests.shop $(ARGS)
 
 # Each process of drills has a broker of its own. More of them disturb each other's recovery times.
 faults: $(READY) ## Break everything on purpose, and count what was lost; ARGS="--seed 7"

@@ -72,8 +72,8 @@ share.coordinator.state.topic.min.isr=1
 # For tests: the first join is immediate, and short sessions are allowed.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
-# After SIGKILL the node may register again once its old session is over; 9 s by default.
-broker.session.timeout.ms=1500
+# After SIGKILL the node may register again once its old session is over.
+broker.session.timeout.ms={session_ms}
 broker.heartbeat.interval.ms=300
 """
 
@@ -157,20 +157,29 @@ class ApacheKafka(LocalServer):
     ready_seconds = 120.0
     stop_seconds = 15.0
 
-    def __init__(self, data_dir: Path, port: int = 0, secure: Secure | None = None) -> None:
-        """With `secure` the port takes SASL_SSL."""
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int = 0,
+        secure: Secure | None = None,
+        session_seconds: float = 1.5,
+    ) -> None:
+        """With `secure` the port takes SASL_SSL. After `session_seconds` without processor time
+        the node's own controller takes it for dead; a node that was killed may start again after
+        so long."""
         self.data_dir = data_dir.resolve()
         super().__init__(self.data_dir, port)
         self.mtls_port = 0
         """With `secure`: the port that asks for a client certificate instead of a password."""
         self._secure = secure
+        self._session_ms = round(session_seconds * 1000)
 
     def _program(self, directory: Path) -> ChildProcess:
         home = _install()
         if self._secure is not None and not (directory / "log").exists():
             directory.mkdir(parents=True, exist_ok=True)
             _format(home, directory / "log", self._secure.users)
-        return _broker(home, directory, self._listeners())
+        return _broker(home, directory, self._listeners(), session_ms=self._session_ms)
 
     def _listeners(self) -> dict[str, object]:
         """What the listeners' part of the settings takes."""
@@ -243,7 +252,7 @@ def _install() -> Path:
 def _format(home: Path, log_dir: Path, users: Mapping[str, str] = MappingProxyType({})) -> None:
     """Format a storage directory with Kafka's own tool, with `users` that log in by SCRAM."""
     config = log_dir.with_name("format.properties")
-    config.write_text(_settings({"template": _PLAIN_LISTENERS, "port": 1}, 2, log_dir))
+    config.write_text(_settings({"template": _PLAIN_LISTENERS, "port": 1}, 2, log_dir, 1_500))
     scram = [
         word
         for user, password in users.items()
@@ -256,11 +265,15 @@ def _format(home: Path, log_dir: Path, users: Mapping[str, str] = MappingProxyTy
     )  # fmt: skip
 
 
-def _settings(listeners: Mapping[str, object], controller_port: int, log_dir: Path) -> str:
+def _settings(
+    listeners: Mapping[str, object], controller_port: int, log_dir: Path, session_ms: int
+) -> str:
     """The text of `server.properties`."""
     ports = {"host": LOOPBACK, "controller_port": controller_port}
     listening = str(listeners["template"]).format(**ports, **listeners)
-    return _SERVER.format(**ports, listeners=listening, log_dir=log_dir.as_posix())
+    return _SERVER.format(
+        **ports, listeners=listening, log_dir=log_dir.as_posix(), session_ms=session_ms
+    )
 
 
 def _cluster_id() -> str:
@@ -296,14 +309,18 @@ class _FirstKafka(ApacheKafka):
 
 
 def _broker(
-    home: Path, data_dir: Path, listeners: Mapping[str, object], options: tuple[str, ...] = ()
+    home: Path,
+    data_dir: Path,
+    listeners: Mapping[str, object],
+    options: tuple[str, ...] = (),
+    session_ms: int = 1_500,
 ) -> ChildProcess:
     """The broker's program. Writes its settings, and its storage at the first start."""
     log_dir, config = data_dir / "log", data_dir / "server.properties"
     data_dir.mkdir(parents=True, exist_ok=True)
     if not log_dir.exists():
         shutil.copytree(home / "formatted", log_dir)
-    config.write_text(_settings(listeners, free_port(), log_dir))
+    config.write_text(_settings(listeners, free_port(), log_dir, session_ms))
     archive = home / "classes.jsa"
     if archive.is_file() and not options:
         options = (f"-XX:SharedArchiveFile={archive}",)
