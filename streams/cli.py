@@ -68,6 +68,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     ),
     "dlq": _Command("streams.commands.dlq", "dlq", "Show dead letters, and replay them."),
     "erase": _Command("streams.commands.erase", "erase", "Erase a person everywhere."),
+    "repartition": _Command(
+        "streams.commands.repartition", "repartition", "Go on with more partitions."
+    ),
     "settings": _Command(
         "streams.commands.settings", "settings", "Show every setting, its value and its source."
     ),

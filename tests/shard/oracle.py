@@ -32,7 +32,7 @@ __all__ = ["Oracle", "assert_same_state", "replay_journal"]
 
 @dataclass
 class Oracle:
-    """One shard's whole life, replayed from its first step."""
+    """One shard's whole life, replayed from its first step; or a part of it."""
 
     state: ShardState
     plans: list[Plan] = field(default_factory=list)
@@ -60,9 +60,14 @@ async def replay_journal(
     shard: int,
     config: CoreConfig,
     scorer: Callable[[str], Scorer],
+    *,
+    begins: ShardState | None = None,
+    last: int | None = None,
 ) -> Oracle:
-    """Read the whole journal of a shard and run its steps on an empty state."""
-    result = Oracle(ShardState(shard, len(FEATURE_NAMES)))
+    """Read the whole journal of a shard and run its steps: on an empty state, or those that come
+    after the state with which it `begins`; up to step `last`, if that is given."""
+    result = Oracle(begins or ShardState(shard, len(FEATURE_NAMES)))
+    first_seq = result.state.meta.seq
     first, end = await log.ends(topics.journal, shard)
     assert first == 0, "the journal's beginning is gone: there is nothing to replay from"
     entries = await log.read(topics.journal, shard, first, end)
@@ -72,13 +77,17 @@ async def replay_journal(
         if isinstance(entry, Takeover):
             owner = entry.owner
             result.takeovers += 1
-        elif entry.owner == owner and follows(entry.plan.seq, plans[-1].seq if plans else 0):
+        elif entry.plan.seq <= first_seq or (last is not None and entry.plan.seq > last):
+            continue
+        elif entry.owner == owner and follows(
+            entry.plan.seq, plans[-1].seq if plans else first_seq
+        ):
             if plans:
                 assert entry.plan.start == plans[-1].stop, "a step does not begin where one ended"
             plans.append(entry.plan)
         else:
             result.ignored += 1
-    if plans:
+    if plans and begins is None:
         result.state.meta.offsets = list(plans[0].start)
     names = (topics.clickstream, topics.orders)
     inputs = [

@@ -43,6 +43,7 @@ class Columns:
     # name: (dtype, width or 0 for a plain column)
     _SPEC: Final[dict[str, tuple[str, int]]] = {
         "user_hash": ("u8", 0),  # xxh64 of the user id: staggers questions
+        "pair_owner": ("i4", 0),  # stands for the user in keys of pairs: in a shard nobody else's
         "first_seen_ms": ("i8", 0),
         "last_seen_ms": ("i8", len(RECENCY_KINDS)),
         "last_activity_ms": ("i8", 0),
@@ -105,6 +106,7 @@ class Columns:
     }
 
     user_hash: NDArray[np.uint64]
+    pair_owner: NDArray[np.int32]
     first_seen_ms: NDArray[np.int64]
     last_seen_ms: NDArray[np.int64]
     last_activity_ms: NDArray[np.int64]
