@@ -2,18 +2,15 @@
 
     1. Input topics with m partitions are there, and Tideline's own topics of shards have m.
     2. No worker runs. From here on the shards stand still.
-    3. Of each shard p < n: it is recovered as by a worker, what is left of its journal is replayed,
-       effects included, and its state is split (`streams.core.state.split`). The shards that follow
-       it get their checkpoints, p itself the last: with that one they count. Before it, how far p
-       has read the old topics is committed for the group that copies.
+    3. Each shard is split (`streams.shard.splitting` has the steps). How far it has read the old
+       topics is committed for the group that copies.
     4. When all have followed, that is noted: an offset of the new topics is committed for the group
        that copies.
     5. What the shards have not read of the old topics is copied into the new ones. Workers go on
        there; what still comes into the old topics is copied for as long as anybody writes there.
 
-Cut off anywhere, the command is run again. Before p's own checkpoint, workers may also go on with n
-partitions: then the others, which nobody has looked at, are written again. What is copied twice has
-the same event ids, which every shard remembers longer than an event may be late.
+Cut off anywhere, the command is run again. What is copied twice has the same event ids, which every
+shard remembers longer than an event may be late.
 """
 
 from __future__ import annotations
@@ -26,16 +23,14 @@ from typing import Any
 
 from schemas.errors import FatalError, SettingsError
 from streams.core.partitioning import Partitioner
-from streams.core.state.split import split
 from streams.kafka.access import kafka_access
 from streams.kafka.copying import Copier
 from streams.kafka.growth import add_partitions, commit_for, committed_by, counts_of, create_like
 from streams.offline import offline_services, wait_until_workers_stopped
 from streams.privacy.erasure_board import ErasureBoard, read_board
 from streams.settings import Settings, override
-from streams.shard.inputs import PartitionsDiffer
-from streams.shard.offline import OfflineShard
 from streams.shard.services import Services
+from streams.shard.splitting import split_shard
 
 __all__ = ["Move", "Moved"]
 
@@ -155,34 +150,14 @@ class Move:
 
     async def _split_one(self, number: int, before: Services, after: Services) -> Moved:
         started = time.monotonic()
+
+        async def read(offsets: tuple[int, int]) -> None:
+            at = {(topic, number): at for topic, at in zip(self._old, offsets, strict=True)}
+            await asyncio.to_thread(commit_for, self._access, self.group, at)
+
+        users = await split_shard(number, before, after, read)
         into = tuple(range(number, self.partitions, self.settings.kafka.partitions))
-        parent = OfflineShard(number, before)
-        try:
-            state = await parent.recover()
-        except PartitionsDiffer as error:
-            if error.state_has != self.partitions:
-                raise
-            return Moved(number, into, 0, time.monotonic() - started, earlier=True)
-        state.meta.partitions = self.settings.kafka.partitions
-        to = self._partitioner
-        for q in reversed(into):
-            log_starts = [(await after.log.ends(topic, q))[0] for topic in self._new]
-            starts = (log_starts[0], log_starts[1])
-            child = await asyncio.get_running_loop().run_in_executor(
-                before.compute, split, state, q, to, starts
-            )
-            if q != number:
-                offline = OfflineShard(q, after)
-                await offline.take(child)
-                await offline.checkpoint()
-        read = {
-            (topic, number): at for topic, at in zip(self._old, state.meta.offsets, strict=True)
-        }
-        await asyncio.to_thread(commit_for, self._access, self.group, read)
-        users = state.known
-        await parent.go_on(child, after)
-        await parent.checkpoint()
-        return Moved(number, into, users, time.monotonic() - started)
+        return Moved(number, into, users or 0, time.monotonic() - started, earlier=users is None)
 
     @property
     def _partitioner(self) -> Partitioner:

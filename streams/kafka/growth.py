@@ -19,7 +19,7 @@ from streams.kafka.admin import committed_offsets, connect, partition_counts
 
 __all__ = ["add_partitions", "commit_for", "committed_by", "counts_of", "create_like"]
 
-_SET_FOR_TOPIC: Final = 1  # Kafka's ConfigSource: set for this topic, no default of the broker
+_SET_FOR_TOPIC: Final = "DYNAMIC_TOPIC_CONFIG"  # in place of the broker's default
 
 
 def counts_of(access: KafkaAccess, names: Sequence[str]) -> dict[str, int]:
@@ -63,7 +63,7 @@ def _create(admin: Any, name: str, partitions: int, like: str) -> None:
     config = {
         key: entry["value"]
         for key, entry in answer["topic"][like].items()
-        if _source(entry) == _SET_FOR_TOPIC and entry["value"] is not None
+        if entry["config_source"] == _SET_FOR_TOPIC and entry["value"] is not None
     }
     new = NewTopic(name, partitions, replicas, topic_configs=config)
     answered = admin.create_topics([new], raise_errors=False)["topics"][0]
@@ -74,11 +74,6 @@ def _create(admin: Any, name: str, partitions: int, like: str) -> None:
             f"{answered.get('error_message') or 'no reason given'}. Check this user's rights, or "
             f"create it with {partitions} partitions yourself, and run the command again."
         )
-
-
-def _source(entry: Mapping[str, Any]) -> int:
-    source = entry.get("config_source", 0)
-    return _SET_FOR_TOPIC if "DYNAMIC_TOPIC" in str(source).upper() else int(source)
 
 
 def add_partitions(access: KafkaAccess, names: Sequence[str], partitions: int) -> list[str]:
