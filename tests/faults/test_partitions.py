@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -60,6 +62,10 @@ class Repartition:
 
         self._world.wait(f"repartition says: {text}", there)
 
+    def interrupt(self) -> None:
+        assert self._child.pid is not None
+        os.kill(self._child.pid, signal.SIGINT)
+
     def ended(self) -> int:
         """The exit status, once it has ended."""
         popen = self._child._popen
@@ -73,9 +79,9 @@ def test_partitions_grow_under_load_and_nothing_is_lost_or_doubled(fault: Drill)
     here = fault.build()
     a, b = fault.worker("a"), fault.worker("b")
     here.own(a, b)
-    load = fault.load(18_000, rate=400)
+    fault.load(9_000, rate=300)
     fault.under_load(1_500)
-    move = Repartition(fault, "--follow", "--quiet", "20", "--json")
+    move = Repartition(fault, "--follow", "--json")
     move.wait_for("Stop the workers")
     for worker in (a, b):
         assert worker.stop()[0] == 0
@@ -84,13 +90,17 @@ def test_partitions_grow_under_load_and_nothing_is_lost_or_doubled(fault: Drill)
     with fault.recovery():
         c, d = fault.worker("c"), fault.worker("d")
     here.own(c, d)
-    assert load.thread.is_alive(), "the load was to go on meanwhile"
-    load.join()
-    here.wait_accepted(fault.total)  # what came into the old topics was copied
-    fault.load(3_000, rate=1_000)  # the producers have moved
-    fault.loads[-1].join()
-    assert move.ended() == 0, move.said
+    here.settings = move.before
+    fault.load(2_000, rate=1_000)  # producers that nobody has moved yet
+    for load in fault.loads:
+        load.join()
     here.wait_accepted(fault.total)
+    here.settings = move.after
+    fault.load(3_000, rate=1_000)
+    fault.loads[-1].join()
+    here.wait_accepted(fault.total)
+    move.interrupt()
+    assert move.ended() == 0, move.said
     for worker in (c, d):
         assert worker.stop()[0] == 0
     assert judge_moved(fault, move.before) == 0
