@@ -88,8 +88,8 @@ RULES: dict[str, set[str]] = {
     },
     "streams.commands": {
         "schemas", "models", "streams.backfill", "streams.clickhouse", "streams.demo",
-        "streams.evaluation", "streams.history", "streams.kafka", "streams.lag", "streams.learner", "streams.local",
-        "streams.ops", "streams.privacy", "streams.repartition", "streams.replay",
+        "streams.evaluation", "streams.history", "streams.kafka", "streams.lag", "streams.learner",
+        "streams.local", "streams.ops", "streams.privacy", "streams.repartition", "streams.replay",
         "streams.settings", "streams.shard", "streams.stopping", "streams.telemetry",
         "streams.worker",
     },

@@ -60,10 +60,8 @@ class OfflineShard:
         await self._store.replace_all()
         self.state = state
 
-    async def go_on(self, state: ShardState, services: Services) -> None:
-        """Let the recovered shard go on with another state, on the input topics of `services`.
-        Raises Fenced as `checkpoint` does."""
-        await self._require_ownership()
+    def go_on(self, state: ShardState, services: Services) -> None:
+        """Let the recovered shard go on with another state, on the input topics of `services`."""
         self.state, self._s = state, services
 
     async def checkpoint(self) -> None:
@@ -77,9 +75,6 @@ class OfflineShard:
             self._outgoing.effects.so_far(), asyncio.Event(),
         )  # fmt: skip
         await run.done()
-        await self._require_ownership()
-
-    async def _require_ownership(self) -> None:
         if not await self._journal.still_ours():
             raise Fenced(
                 f"shard {self.number}: a worker has taken it over meanwhile. Stop all workers, and "

@@ -56,7 +56,7 @@ async def split_shard(
             await other.take(child)
             await other.checkpoint()
     await read((state.meta.offsets[0], state.meta.offsets[1]))
-    await own.go_on(child, after)
+    own.go_on(child, after)
     await own.checkpoint()
     return state.known
 

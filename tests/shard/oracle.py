@@ -24,7 +24,7 @@ from streams.core.state.shard_state import ShardState
 from streams.core.state.snapshot import comparable
 from streams.core.step import Outputs, step
 from streams.kafka.log import Log
-from streams.shard.journal import Step, Takeover
+from streams.shard.journal import Entry, Rewritten, Takeover
 from tests.shard.memory import SORTING_KEYS, rows_of
 
 __all__ = ["Oracle", "assert_same_state", "replay_journal"]
@@ -73,11 +73,15 @@ async def replay_journal(
     entries = await log.read(topics.journal, shard, first, end)
     owner, plans = "", result.plans
     for value in entries.values:
-        entry = msgspec.msgpack.decode(value or b"", type=Takeover | Step)
+        entry = msgspec.msgpack.decode(value or b"", type=Entry)
         if isinstance(entry, Takeover):
             owner = entry.owner
             result.takeovers += 1
-        elif entry.plan.seq <= first_seq or (last is not None and entry.plan.seq > last):
+        elif (
+            isinstance(entry, Rewritten)
+            or entry.plan.seq <= first_seq
+            or (last is not None and entry.plan.seq > last)
+        ):
             continue
         elif entry.owner == owner and follows(
             entry.plan.seq, plans[-1].seq if plans else first_seq

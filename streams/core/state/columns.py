@@ -103,6 +103,7 @@ class Columns:
         "written_spend": np.nan,
         "value_bin": -1,
         "question_period": -1,
+        "pair_owner": -1,
     }
 
     user_hash: NDArray[np.uint64]

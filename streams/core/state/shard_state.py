@@ -180,7 +180,7 @@ class ShardState:
         if len(added):
             back, packed = self.parked.take(self.rows_by_user.texts(added), self.meta.horizon_since)
             self.columns.put(added[back], packed)
-            new, first = np.delete(added, back), self.meta.pair_owners
+            new, first = added[self.columns.pair_owner[added] < 0], self.meta.pair_owners
             self.meta.pair_owners += len(new)
             self.columns.pair_owner[new] = np.arange(first, self.meta.pair_owners)
         self.will_change(rows)

@@ -314,8 +314,9 @@ class WindowSums:
     def part(self, rows: NDArray[np.int64], room: int) -> WindowSums:
         """The windows of some users alone: what was row rows[i] (int64 [k], ascending) is row i.
         There is room for so many users."""
-        part = WindowSums(self.measures, self.dtype.type)
+        part = WindowSums(self.measures, np.int32 if self.dtype == np.int32 else np.int64)
         part.now_ms, part._begins_ms = self.now_ms, self._begins_ms
+        part.counted_from_ms, part.short = self.counted_from_ms, self.short
         part.table = zeros((room, *self.table.shape[1:]), self.table.dtype)
         part.table[: len(rows)] = self.table[rows]
         part._left_behind = self._left_behind.copy()
