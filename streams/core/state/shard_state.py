@@ -303,3 +303,8 @@ class ShardState:
         self.money.reserve(capacity)
         self.rows_guard.grow(n)
         self.users_guard.grow(n)
+        owners = self.columns.pair_owner[:n]
+        unnumbered = np.flatnonzero((owners < 0) & self.rows_by_user.named(np.arange(n)))
+        if len(unnumbered):  # written by a build whose keys of pairs went by rows
+            owners[unnumbered] = unnumbered
+            self.meta.pair_owners = max(self.meta.pair_owners, n)

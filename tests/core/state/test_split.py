@@ -223,6 +223,24 @@ def test_pairs_of_a_user_stay_theirs_when_rows_are_renumbered() -> None:
         assert set(child.counts.table[rows, item, month].tolist()) == {1}
 
 
+def test_a_state_whose_pairs_went_by_rows_goes_on_with_these_numbers() -> None:
+    shard = a_shard()
+    start_ms = 1_600_041_600_000
+    users = [f"u{i}" for i in range(5)]
+    shard.feed(clicks=[click(u, start_ms, item_id="boots") for u in users], clock_ms=start_ms)
+    shard.state.columns.pair_owner[:5] = -1  # as a column that was not there is read
+    shard.state.meta.pair_owners = 0
+    again = a_shard(state=reload(shard.state))
+    assert again.state.columns.pair_owner[:5].tolist() == [0, 1, 2, 3, 4]
+    later_ms = start_ms + DAY_MS
+    again.feed(
+        clicks=[click(u, later_ms, item_id="boots") for u in [*users, "new"]], clock_ms=later_ms
+    )
+    assert again.column("pair_owner", "new") == 5
+    item = COUNT_MEASURES.index("distinct_items")
+    assert again.state.counts.table[:6, item, -1].tolist() == [1] * 6
+
+
 def test_what_is_left_out_of_erased_people_goes_by_time_in_other_topics() -> None:
     parent, to = a_shard(), Partitioner("murmur2", 2)
     parent.feed(clicks=[click("a", 1_600_041_600_000)], clock_ms=1_600_041_600_000)
