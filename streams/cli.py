@@ -74,6 +74,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     "reset": _Command(
         "streams.commands.reset", "reset", "Start the state over, from the input topics."
     ),
+    "repartition": _Command(
+        "streams.commands.repartition", "repartition", "Go on with more partitions."
+    ),
     "settings": _Command(
         "streams.commands.settings", "settings", "Show every setting, its value and its source."
     ),

@@ -77,6 +77,10 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.core", "streams.kafka", "streams.offline", "streams.replay",
         "streams.settings", "streams.shard",
     },
+    "streams.repartition": {
+        "schemas", "streams.core", "streams.kafka", "streams.offline", "streams.privacy",
+        "streams.settings", "streams.shard",
+    },
     "streams.local": {"schemas", "streams.kafka", "streams.settings"},
     "streams.demo": {
         "schemas", "streams.background", "streams.clickhouse", "streams.kafka", "streams.learner",
@@ -88,11 +92,10 @@ RULES: dict[str, set[str]] = {
     },
     "streams.commands": {
         "schemas", "models", "streams.backfill", "streams.clickhouse", "streams.demo",
-        "streams.evaluation",
-        "streams.history", "streams.kafka", "streams.lag", "streams.learner", "streams.local",
-        "streams.offline", "streams.ops", "streams.privacy", "streams.replay",
-        "streams.settings", "streams.shard", "streams.start", "streams.stopping",
-        "streams.telemetry", "streams.worker",
+        "streams.evaluation", "streams.history", "streams.kafka", "streams.lag", "streams.learner",
+        "streams.local", "streams.offline", "streams.ops", "streams.privacy",
+        "streams.repartition", "streams.replay", "streams.settings", "streams.shard",
+        "streams.start", "streams.stopping", "streams.telemetry", "streams.worker",
     },
     "streams.cli": {"schemas", "streams.commands", "streams.stopping"},
     "streams.__main__": {"streams.cli", "streams.stopping"},

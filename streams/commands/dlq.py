@@ -113,7 +113,7 @@ def show(invocation: Invocation, origin: str, as_json: bool) -> None:
 
     for letter in letters.read(settings, letters_of_erased(settings), again=True):
         if (letter.topic, letter.partition, letter.offset) == wanted:
-            _print_letter(letter, letters.not_replayable(letter), as_json)
+            _print_letter(letter, letters.not_replayable(settings, letter), as_json)
             return
     raise click.ClickException(
         f"There is no dead letter from {origin}; `tideline dlq list` shows what there is."
@@ -159,8 +159,8 @@ def replay(
         )
         if not wanted or letters.origin(letter) in wanted
     ]
-    kept = [letter for letter in found if letters.not_replayable(letter) is not None]
-    sendable = [letter for letter in found if letters.not_replayable(letter) is None]
+    kept = [letter for letter in found if letters.not_replayable(settings, letter) is not None]
+    sendable = [letter for letter in found if letters.not_replayable(settings, letter) is None]
     sent = 0
     if yes and sendable:
         with click.progressbar(length=len(sendable), label="sending", file=sys.stderr) as bar:

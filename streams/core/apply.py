@@ -187,7 +187,7 @@ def _count(
     at = np.flatnonzero(kind > KIND_PLACED)
     measure = np.full(len(at), _MONEY["refund_cents"], np.int64)
     state.money.add(rows[at], measure, events.amount_cents[fresh[at]], ts_ms[at])
-    pairs = _pairs(events, fresh, rows)
+    pairs = _pairs(events, fresh, state.columns.pair_owner[rows].astype(np.int64))
     tile = (ts_ms // PAIR_TILE_MS).astype(np.int32)[pairs.owner]
     seen = Seen(tile, *state.pairs.see(pairs.keys, tile))
     room = 3 * (len(rows) + len(changes.rows)) + 2 * len(pairs.keys)
@@ -202,15 +202,15 @@ def _count(
     state.counts.add(cells.rows[:n], cells.measures[:n], cells.deltas[:n], cells.ts_ms[:n])
 
 
-def _pairs(events: Events, fresh: NDArray[np.int64], rows: NDArray[np.int64]) -> Pairs:
-    """The pairs that the fresh events contain."""
+def _pairs(events: Events, fresh: NDArray[np.int64], owners: NDArray[np.int64]) -> Pairs:
+    """The pairs that the fresh events contain; owners: int64 [k], the users' `pair_owner`."""
     place = np.full(len(events), -1, np.int64)
     place[fresh] = np.arange(len(fresh))
     lines = events.lines
-    room = 2 * len(lines.event) + len(rows)
+    room = 2 * len(lines.event) + len(owners)
     pairs = Pairs(np.empty(room, np.uint64), np.empty(room, np.int64), np.empty(3, np.int64))
     session = events.session[fresh]
-    pair_keys(rows, Touched(place, lines.event, lines.item, lines.category, session), pairs)
+    pair_keys(owners, Touched(place, lines.event, lines.item, lines.category, session), pairs)
     used = pairs.ends[2]
     return Pairs(pairs.keys[:used], pairs.owner[:used], pairs.ends)
 

@@ -104,7 +104,9 @@ def due(
         now_ms = meta.clock_ms + 1
         if clock == "wall":
             now_ms = max(now_ms, wall_ms, request.requested_at_ms)
-        ends = request.ends[meta.shard] if meta.shard < len(request.ends) else (0, 0)
+        # Of other input topics, with other offsets, if they have other partitions.
+        of_these = meta.partitions in (0, len(request.ends)) and meta.shard < len(request.ends)
+        ends = request.ends[meta.shard] if of_these else (0, 0)
         earlier = [e for e in (mine, report) if e is not None]
         found.append(
             Erasure(

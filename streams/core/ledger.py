@@ -77,5 +77,6 @@ def batch_row(state: ShardState, plan: Plan, counts: Counts) -> TableRows:
         "erased": np.uint32(counts.erased),
         "users_scored": np.uint32(counts.users_scored),
         "skipped_offsets": np.uint32(sum(plan.skipped)),
+        "inputs_since": np.uint64(state.meta.inputs_since),
     }
     return {name: np.array([value]) for name, value in row.items()}

@@ -42,13 +42,20 @@ class Partitioner:
 
     def of(self, records: Records) -> NDArray[np.int32]:
         """The partition of each record's key, int32 [n]; -1: it has none."""
-        found = np.empty(len(records), np.int32)
-        data = records.data.view()
+        return self.of_keys(records.data, records.key_at, records.key_bytes)
+
+    def of_keys(
+        self, data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """The same of keys that are in data[at[i] : at[i] + size[i]]; size below 0: there is none.
+
+        A multiple of `partitions` splits partitions and mixes none: what has been in p is in one of
+        p, p + partitions, p + 2 partitions and so on, whatever the hash.
+        """
+        found = np.empty(len(at), np.int32)
+        data = data.view()
         data.flags.writeable = False  # one compiled version, whatever the buffer is
-        key_partitions(
-            data, records.key_at, records.key_bytes,
-            _WHICH[self.name], self.partitions, _TABLE, found,
-        )  # fmt: skip
+        key_partitions(data, at, size, _WHICH[self.name], self.partitions, _TABLE, found)
         return found
 
     def misplaced(self, records: Records, partition: int) -> NDArray[np.int64]:

@@ -100,7 +100,8 @@ def next_plan(
 ) -> Plan | None:
     """The next step, or None when there is nothing to do yet. Pure; `wall_ms` is given.
 
-    A shard without a state begins a life, at `wall_ms` whatever the clock is.
+    A shard without a state begins a life, at `wall_ms` whatever the clock is. One that was moved to
+    other topics takes a step at once, so that the ledger knows where it reads now.
 
     `champion` is the version in use, `learner` the newest snapshot: it is part of the plan if the
     shard has an older one, or none. People to `erase` get a step even if no record waits.
@@ -120,7 +121,7 @@ def next_plan(
         if sweep_due:
             clock_ms = meta.next_sweep_ms
             sweep_rows = min(SWEEP_SLICE_ROWS, users - meta.sweep_row)
-        elif not sweep_rows and not erase and stop == start:
+        elif not sweep_rows and not erase and stop == start and not _moved(meta):
             return None
     skipped = [p.skipped_before(end) for p, end in zip(pending, stop, strict=True)]
     return Plan(
@@ -135,6 +136,11 @@ def next_plan(
         records=counts,
         skipped=(skipped[0], skipped[1]),
     )
+
+
+def _moved(meta: Meta) -> bool:
+    """Whether the shard has taken no step on its input topics, and has on others."""
+    return 0 < meta.inputs_since == meta.seq
 
 
 def in_runs(plans: Sequence[Plan], max_records: int) -> Iterator[Sequence[Plan]]:

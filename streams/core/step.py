@@ -77,6 +77,8 @@ def step(
     """
     meta = state.meta
     _check(state, plan, records)
+    if config.partitioner is not None:
+        meta.partitions = config.partitioner.partitions
     if not meta.seq:  # a life begins: its examples are numbered as its steps are
         meta.examples = first_of(life_of(plan.seq)) - 1
     meta.seq = plan.seq

@@ -127,8 +127,13 @@ def count_by_reason(letters: Iterable[DeadLetter]) -> list[tuple[str, str, int]]
     return [(topic, reason, n) for (topic, reason), n in counts.most_common()]
 
 
-def not_replayable(letter: DeadLetter) -> str | None:
+def not_replayable(settings: Settings, letter: DeadLetter) -> str | None:
     """Why a letter can't be replayed, or None if it can."""
+    if letter.topic not in (settings.kafka.clickstream_topic, settings.kafka.orders_topic):
+        return (
+            f"{letter.topic} is no input topic now; replay it with the settings of before, and "
+            "`tideline repartition` copies it"
+        )
     if letter.payload is None:
         return "it had no payload"
     if len(letter.payload) != letter.payload_bytes:
@@ -147,7 +152,7 @@ def replay(
     chunk is sent twice, and its event ids count once. `progress` gets the number of letters done.
     Raises BrokerUnavailable.
     """
-    sendable = [letter for letter in letters if not_replayable(letter) is None]
+    sendable = [letter for letter in letters if not_replayable(settings, letter) is None]
     if not sendable:
         return 0
     access = kafka_access(settings)

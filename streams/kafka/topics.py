@@ -108,9 +108,10 @@ def _report(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
             topic,
             "wrong",
             f"it has {partitions} partitions, needed are {topic.partitions}",
-            f"If partitions were added, docs/operations.md says how to go on. If Tideline has not "
-            f"run yet, set TIDELINE_KAFKA_PARTITIONS={partitions} if all input topics have that "
-            "many; else delete the topic or choose another TIDELINE_KAFKA_APP_ID, and run "
+            "If partitions were added, or are to be, `tideline repartition` moves the state to "
+            'more of them: docs/operations.md, "Grow". If Tideline has not run yet, set '
+            f"TIDELINE_KAFKA_PARTITIONS={partitions} if all input topics have that many; else "
+            "delete the topic or choose another TIDELINE_KAFKA_APP_ID, and run "
             f"`{_CREATE}`"
             if topic.partitions > 1
             else f"Delete the topic and run `{_CREATE}`",

@@ -192,10 +192,10 @@ def _mixed(a: np.uint64, b: np.uint64) -> np.uint64:
 
 
 @kernel
-def pair_keys(rows: _Longs, touched: Touched, pairs: Pairs) -> None:
-    """Write the pairs that the events contain into `pairs`. rows: int64 [k].
+def pair_keys(owners: _Longs, touched: Touched, pairs: Pairs) -> None:
+    """Write the pairs that the events contain into `pairs`. owners: int64 [k], numbers of users.
 
-    Keys are made of rows, not ids: a user who comes back after an erasure has another row and
+    Keys are made of numbers, not ids: a user who comes back after an erasure has another number and
     starts from zero, and the keys that are left here can't be matched with an id.
     """
     n = 0
@@ -204,14 +204,14 @@ def pair_keys(rows: _Longs, touched: Touched, pairs: Pairs) -> None:
         for i in range(len(touched.event)):
             place = touched.place[touched.event[i]]
             if place >= 0 and hashes[i] != 0:
-                user = np.uint64(rows[place]) << np.uint64(2)
+                user = np.uint64(owners[place]) << np.uint64(2)
                 pairs.keys[n] = _mixed(user ^ PAIR_SALTS[part], hashes[i])
                 pairs.owner[n] = place
                 n += 1
         pairs.ends[part] = n
-    for i in range(len(rows)):
+    for i in range(len(owners)):
         if touched.session[i] != 0:
-            user = np.uint64(rows[i]) << np.uint64(2)
+            user = np.uint64(owners[i]) << np.uint64(2)
             pairs.keys[n] = _mixed(user ^ PAIR_SALTS[2], touched.session[i])
             pairs.owner[n] = i
             n += 1

@@ -50,7 +50,7 @@ class KafkaSettings:
     orders_topic: str = setting("orders", "topic of order events", rules.TOPIC)
     partitions: int = setting(
         4,
-        "partitions of each input topic, one shard per partition; fixed once created",
+        "partitions of each input topic, one shard per partition; `tideline repartition` raises it",
         rules.between(1, 10_000),
     )
     partitioner: Literal["murmur2", "crc32", "fnv1a", "unchecked"] = setting(

@@ -91,7 +91,7 @@ class CheckpointStore:
             ),
             key=lambda m: m.journal_offset,
         )
-        self._stale_keys = {key for key in newest if _takeover_of(key) < self.takeover}
+        self._stale_keys = self._earlier(newest)
         if manifests:
             newest_of_all = manifests[-1]
             place = f"the checkpoint in {self.topic}/{self.shard}"
@@ -108,6 +108,13 @@ class CheckpointStore:
                 f"Restore the topic, or {START_OVER}"
             )
         return None
+
+    async def replace_all(self) -> None:
+        """Load nothing: the first complete checkpoint replaces whatever earlier owners left."""
+        self._stale_keys = self._earlier(await self._read())
+
+    def _earlier(self, newest: Mapping[bytes, bytes]) -> set[bytes]:
+        return {key for key in newest if _takeover_of(key) < self.takeover}
 
     async def _read(self) -> dict[bytes, bytes]:
         """The newest record of every key."""

@@ -12,7 +12,7 @@ from streams.core.partitioning import Partitioner, explain_misplaced
 from streams.kafka.log import Log
 from streams.shard.starting_over import START_OVER
 
-__all__ = ["check_input", "check_keys", "partitions_added"]
+__all__ = ["PartitionsDiffer", "check_input", "check_keys", "check_partitions", "partitions_added"]
 
 _REMEDY: Final = (
     "A customer whose events lie in two partitions has two states, which overwrite each other, so "
@@ -62,12 +62,34 @@ def check_keys(records: Records, topic: str, shard: int, partitioner: Partitione
     )
 
 
+class PartitionsDiffer(StateError):
+    """A shard's state is of another number of partitions than the settings say."""
+
+    def __init__(self, message: str, state_has: int) -> None:
+        super().__init__(message)
+        self.state_has = state_has
+
+
+def check_partitions(shard: int, state_has: int, partitioner: Partitioner | None) -> None:
+    """Return if a state of `state_has` partitions (0: not known) is of as many as the settings say;
+    raise PartitionsDiffer that says what to do."""
+    if partitioner is None or state_has in (0, partitioner.partitions):
+        return
+    raise PartitionsDiffer(
+        f"shard {shard}: the state is of {state_has} partitions, but TIDELINE_KAFKA_PARTITIONS is "
+        f"{partitioner.partitions}. If `tideline repartition` was cut short, run it again; if it "
+        f"is done, set TIDELINE_KAFKA_PARTITIONS={state_has} and the input topics as it said. To "
+        'change the number of partitions, see docs/operations.md, "Grow".',
+        state_has,
+    )
+
+
 def partitions_added(names: TopicNames, partition: int, partitioner: Partitioner) -> StateError:
     """The error for a partition that the state knows nothing of."""
     return StateError(
         f"The input topics {names.clickstream} and {names.orders} have a partition {partition}, "
         f"but the state in {names.checkpoints} is of {partitioner.partitions} partitions "
         "(TIDELINE_KAFKA_PARTITIONS): partitions were added, and since then producers send most "
-        'customers elsewhere. Nothing of that was read. docs/operations.md, "Partitions were '
-        'added", says how to go on.'
+        "customers elsewhere. Nothing of that was read. `tideline repartition` moves state and "
+        'unread records to topics with more partitions: docs/operations.md, "Grow".'
     )

@@ -1,5 +1,6 @@
-"""One shard owned by a command instead of a worker: recovered, changed between two steps, and
-checkpointed. No worker of the group may run meanwhile; should one do, one of the two notices.
+"""One shard owned by a command instead of a worker: recovered or given a state, changed between two
+steps, and checkpointed. No worker of the group may run meanwhile; should one do, one of the two
+notices.
 
 It becomes the owner as a worker does (`streams.shard.shard` has the protocol), so a worker that was
 overlooked is fenced off with its next step. If it takes the shard back, `checkpoint` raises Fenced.
@@ -27,7 +28,7 @@ __all__ = ["OfflineShard"]
 
 
 class OfflineShard:
-    """Shard `number`. Call `recover` once, change `state`, then `checkpoint`."""
+    """Shard `number`. Call `recover` or `take` once, change `state`, then `checkpoint`."""
 
     def __init__(self, number: int, services: Services) -> None:
         self.number = number
@@ -52,6 +53,16 @@ class OfflineShard:
         self.state = found.state
         await recovery.replay(found.plans, self._step)
         return self.state
+
+    async def take(self, state: ShardState) -> None:
+        """Become the owner, and let this state take the place of whatever the shard had."""
+        self._store.takeover = await self._journal.take_over()
+        await self._store.replace_all()
+        self.state = state
+
+    def go_on(self, state: ShardState, services: Services) -> None:
+        """Let the recovered shard go on with another state, on the input topics of `services`."""
+        self.state, self._s = state, services
 
     async def checkpoint(self) -> None:
         """Write the state whole and wait until it counts, with all effects of the replay.

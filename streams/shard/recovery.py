@@ -20,7 +20,7 @@ from streams.core.plan import Plan, in_runs
 from streams.core.state import snapshot
 from streams.core.state.shard_state import ShardState
 from streams.shard.checkpoints import CheckpointStore, Stored
-from streams.shard.inputs import check_input
+from streams.shard.inputs import check_input, check_partitions
 from streams.shard.journal import Fenced, Journal
 from streams.shard.services import Services
 from streams.shard.starting_over import START_OVER
@@ -61,8 +61,8 @@ class Recovery:
     async def begin(self) -> Recovered:
         """Take the shard over, and load what is to be replayed.
 
-        Raises StateError if a topic is damaged or has lost something, Fenced if another worker
-        takes over meanwhile.
+        Raises StateError if a topic is damaged or has lost something, PartitionsDiffer if the state
+        is of another number of partitions, Fenced if another worker takes over meanwhile.
         """
         taken_over = await self._journal.take_over()
         self._store.takeover = taken_over
@@ -77,6 +77,7 @@ class Recovery:
             if manifest.journal_offset > taken_over:
                 await self._refuse(manifest.journal_offset, taken_over)
             state = await self._load(stored)
+            check_partitions(self._shard, state.meta.partitions, self._s.config.partitioner)
             plans = await self._journal.read(
                 manifest.journal_offset, taken_over, owner=manifest.journal_owner
             )

@@ -171,6 +171,24 @@ def test_the_ledger_balances_when_every_record_is_accounted_for_once(
     assert balanced
 
 
+def test_the_ledger_goes_on_in_other_input_topics(client: Client, put: Put) -> None:
+    put("batches", FIRST, SECOND)
+    # batch 2 was the last on the old topics: shard 3 and another that was split from it go on
+    moved = {"inputs_since": 2}
+    put("batches", {**batch(3, (0, 4), (0, 0), accepted=4, scored=4), **moved})
+    put("batches", {**batch(4, (4, 5), (0, 1), accepted=2, scored=2), **moved})
+    put("batches", {**batch(3, (6, 7), (2, 2), accepted=1, scored=1), **moved, "shard": 7})
+    query = (
+        "SELECT shard, balanced, first_batch, missing_batches, accepted, clickstream_next, "
+        "orders_next FROM ledger ORDER BY shard"
+    )
+    assert client.execute(query) == [(3, True, 1, 0, 23, 5, 1), (7, True, 1, 0, 1, 7, 2)]
+    put("batches", {**batch(5, (6, 7), (1, 1), accepted=1, scored=1), **moved})
+    put("batches", {**batch(5, (7, 8), (2, 2), accepted=1, scored=1), **moved, "shard": 7})
+    query = "SELECT shard, balanced, offset_gaps, missing_batches FROM ledger ORDER BY shard"
+    assert client.execute(query) == [(3, False, 1, 0), (7, False, 0, 1)]
+
+
 @pytest.mark.parametrize(
     ("second", "gaps", "overlaps"),
     [

@@ -136,7 +136,7 @@ class Drill:
         def on() -> bool:
             return self.world.accepted > before
 
-        came_last = before >= self._total  # nothing is left to recover with
+        came_last = before >= self.total  # nothing is left to recover with
         self.world.wait(
             "records after the fault", self.loaded(on) if came_last else on, WAIT_SECONDS, 0.1
         )
@@ -169,14 +169,15 @@ class Drill:
         return total
 
     @property
-    def _total(self) -> int:
+    def total(self) -> int:
+        """Records sent."""
         return self.sent.total + self.extra_sent + self.extra_good
 
     def finish(self, *workers: Worker, timeout_seconds: float = WAIT_SECONDS) -> dict[int, Oracle]:
         """Wait until everything is in, stop these workers in order, and judge."""
         for load in self.loads:
             load.join(timeout_seconds)
-        self.world.wait_accepted(self._total, timeout_seconds)
+        self.world.wait_accepted(self.total, timeout_seconds)
         for worker in workers:
             metrics = worker.ledger_metric()
             assert metrics["accepted"] == metrics["outcomes"], metrics
@@ -190,21 +191,25 @@ class Drill:
         oracles = awaited(world.replayed())
         verdict = world.compare(oracles)
         compare_views(world.sql, verdict, world.without_views)
-        self._check_ledger(verdict)
+        self.check_ledger(verdict)
         if world.settings.stream.clock == "event":
             self._check_plain(verdict, oracles)
         self.result.lost, self.result.doubled = verdict.lost, verdict.doubled
         verdict.check()
         return oracles
 
-    def _check_ledger(self, verdict: Verdict) -> None:
+    def check_ledger(self, verdict: Verdict, repeats: int | None = None) -> None:
+        """Compare the ledger with what was sent. `repeats`: so many records were copied twice; each
+        is a duplicate, or becomes once more what it was."""
         sent = self.sent
         wanted = {
-            "accepted": self._total,
+            "accepted": self.total + (repeats or 0),
             "scored": sent.good + self.extra_good,
             "duplicates": sent.duplicate, "late": sent.late,
             "dead_letters": sum(sent.malformed.values()) + self.extra_sent,
         }  # fmt: skip
+        if repeats:
+            wanted = {name: wanted[name] for name in ("accepted", "scored")}
         sums = ", ".join(f"sum({name})" for name in wanted)
         ((*found,),) = self.world.sql(f"SELECT {sums} FROM batches FINAL")
         for (name, count), there in zip(wanted.items(), found, strict=True):

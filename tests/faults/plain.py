@@ -28,7 +28,7 @@ from streams.core.texts import Texts
 from tests.core.driving import SilenceScorer
 from tests.shard.oracle import Oracle
 
-__all__ = ["Plain", "differences", "plain_run"]
+__all__ = ["Plain", "differences", "differences_of_states", "plain_run"]
 
 BATCH_RECORDS = 61  # fewer than a shard has before the generator makes anything late
 _DECAYED = np.array(["_decayed_" in name for name in FEATURE_NAMES])
@@ -96,7 +96,12 @@ def differences(plain: Plain, oracle: Oracle) -> list[str]:
         found.append(f"ledger: {dict(plain.ledger)} plain, {dict(journalled.ledger)} journalled")
     if plain.letters != journalled.letters:
         found.append(f"dead letters: {len(plain.letters ^ journalled.letters)} differ")
-    ours, theirs = plain.state, oracle.state
+    return found + differences_of_states(plain.state, oracle.state)
+
+
+def differences_of_states(ours: ShardState, theirs: ShardState) -> list[str]:
+    """What differs between the state of a plain run and that of the journal, of what may not."""
+    found = []
     if ours.meta.clock_ms != theirs.meta.clock_ms:
         found.append(f"clock: {ours.meta.clock_ms} plain, {theirs.meta.clock_ms} journalled")
     mine, other = _by_user(ours), _by_user(theirs)

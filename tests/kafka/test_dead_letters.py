@@ -72,7 +72,14 @@ def test_each_letter_is_read_once_and_strangers_are_skipped(letters: Settings) -
     assert sorted(each.offset for each in found) == [7, 8, 9]
     orders = letters.kafka.orders_topic
     assert count_by_reason(found) == [(orders, "invalid_json", 2), (orders, "too_large", 1)]
-    assert {each.offset for each in found if not_replayable(each)} == {9}
+    assert {each.offset for each in found if not_replayable(letters, each)} == {9}
+
+
+def test_a_letter_from_a_topic_that_is_no_input_any_more_is_not_replayed() -> None:
+    before = override(Settings(), kafka_orders_topic="orders-4")
+    old = letter(before, 7, "invalid_json")
+    assert not_replayable(before, old) is None
+    assert "`tideline repartition` copies it" in str(not_replayable(Settings(), old))
 
 
 @pytest.mark.kafka

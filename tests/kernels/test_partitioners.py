@@ -37,6 +37,18 @@ def test_fnv1a_is_that_of_sarama() -> None:
 
 
 @pytest.mark.parametrize("name", ["murmur2", "crc32", "fnv1a"])
+@pytest.mark.parametrize("partitions", [1, 2, 3, 4, 12, 97])
+def test_a_multiple_of_partitions_splits_each_and_mixes_none(
+    name: PartitionerName, partitions: int
+) -> None:
+    before = partitions_of_keys(KEYS, name, partitions)
+    for times in (2, 3, 7):
+        after = partitions_of_keys(KEYS, name, times * partitions)
+        assert (after % partitions == before).all()
+        assert len(np.unique(after)) > len(np.unique(before))
+
+
+@pytest.mark.parametrize("name", ["murmur2", "crc32", "fnv1a"])
 def test_misplaced_records_are_those_of_other_partitions(name: PartitionerName) -> None:
     n = len(KEYS)
     keys = [None if i % 5 == 0 else key for i, key in enumerate(KEYS)]

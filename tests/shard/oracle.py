@@ -24,7 +24,7 @@ from streams.core.state.shard_state import ShardState
 from streams.core.state.snapshot import comparable
 from streams.core.step import Outputs, step
 from streams.kafka.log import Log
-from streams.shard.journal import Step, Takeover
+from streams.shard.journal import Entry, Rewritten, Takeover
 from tests.shard.memory import SORTING_KEYS, rows_of
 
 __all__ = ["Oracle", "assert_same_state", "replay_journal"]
@@ -32,7 +32,7 @@ __all__ = ["Oracle", "assert_same_state", "replay_journal"]
 
 @dataclass
 class Oracle:
-    """One shard's whole life, replayed from its first step."""
+    """One shard's whole life, replayed from its first step; or a part of it."""
 
     state: ShardState
     plans: list[Plan] = field(default_factory=list)
@@ -60,25 +60,38 @@ async def replay_journal(
     shard: int,
     config: CoreConfig,
     scorer: Callable[[str], Scorer],
+    *,
+    begins: ShardState | None = None,
+    last: int | None = None,
 ) -> Oracle:
-    """Read the whole journal of a shard and run its steps on an empty state."""
-    result = Oracle(ShardState(shard, len(FEATURE_NAMES)))
+    """Read the whole journal of a shard and run its steps: on an empty state, or those that come
+    after the state with which it `begins`; up to step `last`, if that is given."""
+    result = Oracle(begins or ShardState(shard, len(FEATURE_NAMES)))
+    first_seq = result.state.meta.seq
     first, end = await log.ends(topics.journal, shard)
     assert first == 0, "the journal's beginning is gone: there is nothing to replay from"
     entries = await log.read(topics.journal, shard, first, end)
     owner, plans = "", result.plans
     for value in entries.values:
-        entry = msgspec.msgpack.decode(value or b"", type=Takeover | Step)
+        entry = msgspec.msgpack.decode(value or b"", type=Entry)
         if isinstance(entry, Takeover):
             owner = entry.owner
             result.takeovers += 1
-        elif entry.owner == owner and follows(entry.plan.seq, plans[-1].seq if plans else 0):
+        elif (
+            isinstance(entry, Rewritten)
+            or entry.plan.seq <= first_seq
+            or (last is not None and entry.plan.seq > last)
+        ):
+            continue
+        elif entry.owner == owner and follows(
+            entry.plan.seq, plans[-1].seq if plans else first_seq
+        ):
             if plans:
                 assert entry.plan.start == plans[-1].stop, "a step does not begin where one ended"
             plans.append(entry.plan)
         else:
             result.ignored += 1
-    if plans:
+    if plans and begins is None:
         result.state.meta.offsets = list(plans[0].start)
     names = (topics.clickstream, topics.orders)
     inputs = [

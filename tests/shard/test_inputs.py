@@ -77,7 +77,8 @@ def test_a_partition_beyond_those_that_the_state_has_is_an_error_that_names_the_
     said = str(partitions_added(TopicNames("c", "o", "app"), 5, MURMUR2))
     assert "c and o have a partition 5" in said
     assert "4 partitions" in said
-    assert "Partitions were added" in said
+    assert "`tideline repartition`" in said
+    assert '"Grow"' in said
 
 
 def checked(rig: Rig, *, misplaced: str = "refuse") -> Process:

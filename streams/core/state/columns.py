@@ -43,6 +43,7 @@ class Columns:
     # name: (dtype, width or 0 for a plain column)
     _SPEC: Final[dict[str, tuple[str, int]]] = {
         "user_hash": ("u8", 0),  # xxh64 of the user id: staggers questions
+        "pair_owner": ("i4", 0),  # stands for the user in keys of pairs: in a shard nobody else's
         "first_seen_ms": ("i8", 0),
         "last_seen_ms": ("i8", len(RECENCY_KINDS)),
         "last_activity_ms": ("i8", 0),
@@ -102,9 +103,11 @@ class Columns:
         "written_spend": np.nan,
         "value_bin": -1,
         "question_period": -1,
+        "pair_owner": -1,
     }
 
     user_hash: NDArray[np.uint64]
+    pair_owner: NDArray[np.int32]
     first_seen_ms: NDArray[np.int64]
     last_seen_ms: NDArray[np.int64]
     last_activity_ms: NDArray[np.int64]

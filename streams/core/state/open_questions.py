@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Final
 
@@ -87,7 +87,10 @@ class OpenQuestions:
         return len(self.rows)
 
     def part(self, start: int, stop: int | None = None) -> OpenQuestions:
-        where = slice(start, stop)
+        return self.at(slice(start, stop))
+
+    def at(self, where: slice | NDArray[np.int64]) -> OpenQuestions:
+        """Those at some positions."""
         return OpenQuestions(
             self.asked_ms[where], self.champion[where], self.learner[where], self.rows[where],
             self.scores[where], self.x[where],
@@ -149,6 +152,19 @@ class Questions:
             queue.drop(row)
             if not len(queue):
                 del self.by_horizon[horizon_days]
+
+    def part(self, place: NDArray[np.int64]) -> Questions:
+        """The questions of some users alone; place: int64 [rows], the row that each is to have, and
+        -1 for the others."""
+        part = Questions(self._features)
+        for horizon_days, queue in self.by_horizon.items():
+            for questions in queue.parts():
+                rows = place[questions.rows]
+                mine = np.flatnonzero(rows >= 0)
+                if len(mine):
+                    chosen = replace(questions.at(mine), rows=rows[mine].astype(np.int32))
+                    part.append(horizon_days, chosen)
+        return part
 
     def export(self) -> dict[str, NDArray[Any]]:
         """As arrays named `<horizon>/<name in its queue>`."""
@@ -228,13 +244,7 @@ class QuestionQueue:
         if len(left) < len(questions):
             self._blocks, self._open, self._head = deque(), [], None
             for start in range(0, len(left), _BLOCK):
-                some = left[start : start + _BLOCK]
-                self.append(
-                    OpenQuestions(
-                        questions.asked_ms[some], questions.champion[some], questions.learner[some],
-                        questions.rows[some], questions.scores[some], questions.x[some],
-                    )
-                )  # fmt: skip
+                self.append(questions.at(left[start : start + _BLOCK]))
 
     def export(self) -> dict[str, NDArray[Any]]:
         """As arrays named `head/...`, `<number of a block>/...` and `open/...`. Blocks never change
@@ -263,11 +273,17 @@ class QuestionQueue:
         if "open" in names:
             self._open = [block("open").unpacked(self.features)]
 
+    def parts(self) -> Iterator[OpenQuestions]:
+        """All of them, some at a time; takes unpacking."""
+        if self._head is not None:
+            yield self._head
+        for block in self._blocks:
+            yield block.unpacked(self.features)
+        yield from self._open
+
     def everything(self) -> OpenQuestions:
-        """All of them, to compare or to look at; takes unpacking."""
-        parts = [self._head] if self._head is not None else []
-        parts += [block.unpacked(self.features) for block in self._blocks]
-        parts += self._open
+        """All of them at once, to compare or to look at; takes unpacking."""
+        parts = list(self.parts())
         return _joined(parts) if parts else self._none()
 
     def _none(self) -> OpenQuestions:

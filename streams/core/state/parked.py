@@ -214,11 +214,19 @@ class Parked:
         """The ids and rows of all who are parked, to compare or to look at."""
         names: list[str] = []
         rows = [np.empty(0, ROW)]
+        for _, ids, packed in self.blocks(since):
+            names += ids
+            rows.append(packed)
+        return names, _joined(rows)
+
+    def blocks(self, since: int) -> Iterator[tuple[int, Strings, NDArray[Any]]]:
+        """Block by block, the oldest first: its entries, and the ids and rows of who is there.
+        `since`: see `take_oldest`."""
         for place, block in self._blocks.items():
             opened = self._open(place)
-            names += [name.decode() for name in opened.ids(opened.there)]
-            rows.append(_seen(opened.rows(opened.there), block, since))
-        return names, _joined(rows)
+            there = opened.there
+            rows = _seen(opened.rows(there), block, since)
+            yield block.users, Strings(opened.names, opened.size[there]), rows
 
     def tidy(self, blocks: int) -> None:
         """Overwrite who has come back, in so many blocks."""

@@ -103,6 +103,12 @@ class Meta(msgspec.Struct):
     """Value bins above which a customer is medium and high; -1 until first computed."""
     tier_total: int = 0
     """Live customers when the cuts were computed."""
+    partitions: int = 0
+    """Of the input topics, if keys are checked against it; 0: not known."""
+    inputs_since: int = 0
+    """The last step on other input topics, which had fewer partitions; 0: there was none."""
+    pair_owners: int = 0
+    """The next `pair_owner`: one for every user who was ever new, and again after an erasure."""
     erased: list[Erasure] = []
     """People whose earlier events are excluded; one entry per person."""
     histories: list[History] = []
@@ -174,6 +180,9 @@ class ShardState:
         if len(added):
             back, packed = self.parked.take(self.rows_by_user.texts(added), self.meta.horizon_since)
             self.columns.put(added[back], packed)
+            new, first = added[self.columns.pair_owner[added] < 0], self.meta.pair_owners
+            self.meta.pair_owners += len(new)
+            self.columns.pair_owner[new] = np.arange(first, self.meta.pair_owners)
         self.will_change(rows)
         return rows
 
@@ -247,10 +256,9 @@ class ShardState:
     def drop_user(self, row: int) -> None:
         """Forget the user in `row` for good: the name, every column, windows, open question.
 
-        The row stays, empty, and is not given to anybody else: rows are what questions and pair
-        keys go by. Their orders are overwritten, and are not known any more. Pairs and event ids
-        can't be separated by user. They are hashes that lead to no name, and expire with their
-        windows.
+        The row stays, empty, and is not given to anybody else: rows are what questions go by. Their
+        orders are overwritten, and are not known any more. Pairs and event ids can't be separated
+        by user. They are hashes that lead to no name, and expire with their windows.
         """
         rows = np.array([row], np.int64)
         self.will_change(rows)
@@ -295,3 +303,8 @@ class ShardState:
         self.money.reserve(capacity)
         self.rows_guard.grow(n)
         self.users_guard.grow(n)
+        owners = self.columns.pair_owner[:n]
+        unnumbered = np.flatnonzero((owners < 0) & self.rows_by_user.named(np.arange(n)))
+        if len(unnumbered):  # written by a build whose keys of pairs went by rows
+            owners[unnumbered] = unnumbered
+            self.meta.pair_owners = max(self.meta.pair_owners, n)

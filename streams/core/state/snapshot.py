@@ -189,8 +189,7 @@ def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray
 
 def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
     """Everything that matters, bit for bit, in one order: two states that will give the same
-    outputs for ever are equal here, however their entries and logs are arranged. Rows may be in
-    another order too, but for the keys of pairs."""
+    outputs for ever are equal here, however their entries, logs and rows are arranged."""
     rows = np.flatnonzero(state.rows_by_user.named(np.arange(state.n)))
     names = state.users[rows]
     order = rows[np.argsort(names, kind="stable")]
@@ -207,9 +206,7 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
     arrays["forgotten"] = np.array([len(state.rows_by_user.forgotten)])
     arrays["histogram"] = state.value_histogram.copy()
     for name, table in _maps(state).items():
-        kept = np.ones(len(table), np.bool_)
-        if table.progress:
-            kept[table.progress[2] : table.progress[1]] = False
+        kept = table.kept
         by_key = np.argsort(table.keys[kept])
         arrays[f"{name}/keys"] = table.keys[kept][by_key]
         arrays[f"{name}/values"] = table.values[kept][by_key]
@@ -231,10 +228,12 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
 def digest(state: ShardState) -> str:
     """A hash of `comparable`: 32 hex digits, equal for equal states on every machine.
 
-    Pairs are keyed by row, not by name (see `streams.core.apply`), so of them only the times count.
+    Keys of pairs have a number for each user, in the order in which users came, which is not said
+    here; so of pairs only the times count.
     """
     meta, arrays = comparable(state)
-    del arrays["pairs/keys"]
+    for name in ("pairs/keys", "columns/pair_owner", "parked/pair_owner"):
+        del arrays[name]
     arrays["pairs/values"] = np.sort(arrays["pairs/values"])
     total = xxhash.xxh3_128(meta)
     for name in sorted(arrays):

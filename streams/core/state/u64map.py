@@ -181,6 +181,22 @@ class U64Map:
             self._compacting = None
 
     @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which entries are there, and no left-overs of dropping; bool [n]."""
+        kept = np.ones(self._n, np.bool_)
+        if self._compacting is not None:
+            _, read, write = self._compacting
+            kept[write:read] = False
+        return kept
+
+    def part(self, chosen: NDArray[np.bool_]) -> U64Map:
+        """A map of these entries alone (bool [n]), in their order."""
+        chosen = chosen & self.kept
+        part = U64Map(self._record)
+        part.load(self.keys[chosen], self.values[chosen], words=self.words[chosen])
+        return part
+
+    @property
     def progress(self) -> list[int]:
         """What `load` needs besides keys and values: empty, or how far dropping has come."""
         return list(self._compacting or ())

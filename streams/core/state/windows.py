@@ -311,6 +311,27 @@ class WindowSums:
             self._logs[hop][tile].append(chunk)
             self._add_all(chunk.index, chunk.deltas, np.full(len(chunk), tile * hop), _OF_HOP[hop])
 
+    def part(self, rows: NDArray[np.int64], room: int) -> WindowSums:
+        """The windows of some users alone: what was row rows[i] (int64 [k], ascending) is row i.
+        There is room for so many users."""
+        part = WindowSums(self.measures, np.int32 if self.dtype == np.int32 else np.int64)
+        part.now_ms, part._begins_ms = self.now_ms, self._begins_ms
+        part.counted_from_ms, part.short = self.counted_from_ms, self.short
+        part.table = zeros((room, *self.table.shape[1:]), self.table.dtype)
+        part.table[: len(rows)] = self.table[rows]
+        part._left_behind = self._left_behind.copy()
+        place = np.full(len(self.table), -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        for hop, tile, chunk in self.chunks():
+            row, measure = np.divmod(chunk.index, np.uint32(self.measures))
+            at = place[row]
+            mine = np.flatnonzero(at >= 0)
+            if len(mine):
+                cells = (at[mine] * self.measures + measure[mine]).astype(np.uint32)
+                new = (_packed if chunk.gaps else Chunk)(cells, chunk.deltas[mine])
+                part._logs[hop][tile].append(new)
+        return part
+
     def export(self, rank: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Every tile's log in one way of the many that mean the same, to compare two objects.
 
@@ -359,7 +380,11 @@ def join_chunks(chunks: list[Chunk]) -> Chunk:
     spare = Entries(np.empty_like(cells), np.empty_like(deltas))
     left, swapped = combine_cells(entries, spare, np.empty(DIGITS, np.int64))
     cells, deltas = spare if swapped else entries
-    cells, deltas = cells[:left].copy(), _narrowed(deltas[:left])
+    return _packed(cells[:left].copy(), _narrowed(deltas[:left]))
+
+
+def _packed(cells: NDArray[np.uint32], deltas: NDArray[Any]) -> Chunk:
+    """A chunk of these; `cells` ascend, and are kept as gaps if these fit."""
     gaps = np.diff(cells, prepend=np.uint32(0))
     if not len(gaps) or int(gaps.max()) > np.iinfo(np.uint16).max:
         return Chunk(cells, deltas)

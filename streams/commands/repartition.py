@@ -1,0 +1,178 @@
+"""`tideline repartition`: go on with more partitions."""
+# ruff: noqa: PLC0415  (Kafka's clients and the model are imported when the command runs)
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from streams.commands.support import Invocation, json_option, pass_invocation, print_json
+
+if TYPE_CHECKING:
+    from streams.kafka.copying import Copier
+    from streams.repartition import Move, Moved
+
+__all__ = ["repartition"]
+
+_SAY_SECONDS: Final = 60.0  # between two lines about what still comes in
+_REMIND_SECONDS: Final = 10.0  # between two lines about workers that still run
+
+
+@click.command()
+@click.option(
+    "--partitions",
+    type=click.IntRange(2),
+    required=True,
+    metavar="M",
+    help="How many there are to be: a multiple of those there are.",
+)
+@click.option(
+    "--clickstream-topic",
+    required=True,
+    metavar="NAME",
+    help="The new topic of clickstream events; created if it is not there.",
+)
+@click.option(
+    "--orders-topic", required=True, metavar="NAME", help="The new topic of order events."
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Wait so long for workers to stop at most. Default: until they have.",
+)
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Go on copying what still comes into the old topics, until Ctrl-C.",
+)
+@click.option(
+    "--quiet",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="With --follow: end when nothing has come for so long.",
+)
+@json_option
+@pass_invocation
+def repartition(
+    invocation: Invocation,
+    partitions: int,
+    clickstream_topic: str,
+    orders_topic: str,
+    wait: float | None,
+    follow: bool,
+    quiet: float | None,
+    as_json: bool,
+) -> None:
+    """Go on with more partitions, without losing state or events.
+
+    Run it with the settings of now. It makes the new topics, waits until no worker runs, splits the
+    state of every shard, and copies what the shards have not read yet. Then start workers with the
+    settings that it prints, and move the producers to the new topics. With --follow it copies
+    meanwhile what they still write into the old ones.
+
+    It may be interrupted at any moment and run again.
+    """
+    if quiet is not None and not follow:
+        raise click.UsageError("--quiet needs --follow")
+    from streams.repartition import Move
+
+    move = Move(invocation.settings, partitions, clickstream_topic, orders_topic)
+    started = time.monotonic()
+    for name in move.prepare():
+        _say(f"{name} has {partitions} partitions.")
+    stopped = 0.0
+    if move.is_split():
+        _say("The shards were split by an earlier run.")
+    else:
+        stopped = _split(move, wait)
+    with move.copier() as copier:
+        catching_up = time.monotonic()
+        _catch_up(copier)
+        stopped += time.monotonic() - catching_up if stopped else 0.0
+        _say(f"{copier.copied:,} records copied that were not read yet.")
+        if copier.expired:
+            _say(f"Retention took {copier.expired:,} offsets of the old topics before that.")
+        settings = "\n".join(f"  {name}={value}" for name, value in move.changes.items())
+        _say(f"Start the workers with these settings, and move the producers:\n{settings}")
+        if follow:
+            _follow(copier, quiet)
+    if as_json:
+        print_json(_report(move, copier, stopped, time.monotonic() - started))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _split(move: Move, wait: float | None) -> float:
+    """Returns how long the shards have stood still."""
+    reminded = -_REMIND_SECONDS
+    stopped_at = time.monotonic()
+
+    def on_wait(members: list[str]) -> None:
+        nonlocal reminded, stopped_at
+        stopped_at = time.monotonic()
+        if stopped_at - reminded >= _REMIND_SECONDS:
+            reminded = stopped_at
+            _say(f"Stop the workers: {len(members)} run ({', '.join(members)}).")
+
+    def on_moved(moved: Moved) -> None:
+        into = ", ".join(map(str, moved.into))
+        _say(
+            f"Shard {moved.shard} was split by an earlier run."
+            if moved.earlier
+            else f"Shard {moved.shard}: {moved.users:,} users into shards {into}, "
+            f"{moved.seconds:.1f} s"
+        )
+
+    asyncio.run(move.split_all(wait, on_wait, on_moved))
+    return time.monotonic() - stopped_at
+
+
+def _catch_up(copier: Copier) -> None:
+    """Copy what is in the old topics now."""
+    ends = copier.ends()
+    said = time.monotonic()
+    while left := copier.left(ends):
+        if time.monotonic() - said > _REMIND_SECONDS:
+            said = time.monotonic()
+            _say(f"{copier.copied:,} records copied, about {left:,} to go.")
+        copier.copy_some()
+
+
+def _follow(copier: Copier, quiet_seconds: float | None) -> None:
+    _say("Copying what still comes into the old topics. Ctrl-C ends it.")
+    said = last = time.monotonic()
+    before = copier.copied
+    try:
+        while quiet_seconds is None or time.monotonic() - last < quiet_seconds:
+            if copier.copy_some():
+                last = time.monotonic()
+            if time.monotonic() - said >= _SAY_SECONDS:
+                _say(f"{copier.copied - before:,} records within the last minute.")
+                said, before = time.monotonic(), copier.copied
+    except KeyboardInterrupt:
+        _say("Interrupted. Run the command again if producers still write into the old topics.")
+
+
+def _report(move: Move, copier: Copier, stopped: float, seconds: float) -> dict[str, Any]:
+    return {
+        "partitions": {"from": move.settings.kafka.partitions, "to": move.partitions},
+        "shards": [
+            {
+                "shard": m.shard, "into": list(m.into), "users": m.users,
+                "seconds": round(m.seconds, 3), "earlier": m.earlier,
+            }
+            for m in move.moved
+        ],
+        "copied": copier.copied,
+        "left_out": copier.skipped,
+        "expired": copier.expired,
+        "settings": move.changes,
+        "stopped_seconds": round(stopped, 2),
+        "seconds": round(seconds, 2),
+    }  # fmt: skip

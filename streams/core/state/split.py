@@ -1,0 +1,124 @@
+"""Takes a shard's state apart by partitions: what each of the shards that follow it begins with.
+
+The number of partitions grows from n to a multiple m. Then every user of shard p is in one of the
+shards p, p + n, p + 2n and so on, and each of these has users of shard p alone, whatever the hash
+(`Partitioner.of_keys`). A shard that follows has all there is of its users, to the bit, in dense
+rows, and goes on from the clock, the step and the champion where shard p stopped.
+
+Hashes of event ids and of pairs can't be separated by user: each shard that follows has all of
+them, until they expire, after days and after the longest window.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.core.partitioning import Partitioner
+from streams.core.state.columns import ROW
+from streams.core.state.shard_state import VALUE_BINS, Meta, ShardState
+from streams.core.texts import Strings
+
+__all__ = ["split"]
+
+_PARKED_AT_ONCE: Final = 4_096  # users: of so many only one block is not full
+
+
+def split(state: ShardState, shard: int, to: Partitioner, offsets: tuple[int, int]) -> ShardState:
+    """What `shard` of `to.partitions` begins with, at these offsets of its own input topics.
+
+    `state` stays as it is. Memory: that of the users who move, and a copy of event ids and pairs.
+    Raises ValueError if the shard does not follow this one.
+    """
+    meta = state.meta
+    before = meta.partitions
+    if not before or to.partitions % before or shard % before != meta.shard % before:
+        raise ValueError(
+            f"shard {shard} of {to.partitions} does not follow shard {meta.shard} of {before}"
+        )
+    named = np.flatnonzero(state.rows_by_user.named(np.arange(state.n)))
+    names = state.rows_by_user.texts(named)
+    rows = named[to.of_keys(names.data, names.at, names.size) == shard]
+    child = ShardState(shard, state.features)
+    child.restore_users(state.users[rows].tolist(), state.columns.pack(rows), np.empty(0, np.int64))
+    room = child.columns.capacity
+    child.counts = state.counts.part(rows, room)
+    child.money = state.money.part(rows, room)
+    place = np.full(state.n, -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    child.questions = state.questions.part(place)
+    bins = child.columns.value_bin[: len(rows)]
+    child.value_histogram = np.bincount(bins[bins >= 0], minlength=VALUE_BINS)
+    waiting = _park(state, child, to)
+    child.seen_ids = state.seen_ids.part(state.seen_ids.kept)
+    child.pairs = state.pairs.part(state.pairs.kept)
+    ours = np.concatenate([child.columns.user_hash[: len(rows)], child.parked.hashes()])
+    child.known_orders = state.known_orders.part(np.isin(state.known_orders.records["owner"], ours))
+    child.meta = _meta(state, child, to, offsets)
+    _go_on_sweeping(state, child, rows, waiting)
+    return child
+
+
+def _park(state: ShardState, child: ShardState, to: Partitioner) -> int:
+    """Give the parked users to `child` in their order; returns how many of them the running sweep
+    has yet to visit."""
+    meta = state.meta
+    left = meta.sweep_parked - meta.sweep_row
+    names, sizes, packed = bytearray(), np.empty(0, np.int32), np.empty(0, ROW)
+    waiting = -1
+
+    def put() -> None:
+        nonlocal names, sizes, packed
+        if len(sizes):
+            child.parked.add(Strings(np.frombuffer(names, np.uint8), sizes), packed, meta.seq)
+        names, sizes, packed = bytearray(), np.empty(0, np.int32), np.empty(0, ROW)
+
+    for entries, users, rows in state.parked.blocks(meta.horizon_since):
+        if left <= 0 and waiting < 0:
+            put()  # a sweep takes whole blocks
+            waiting = child.parked.entries
+        left -= entries
+        ends = np.cumsum(users.size, dtype=np.int64)
+        starts = ends - users.size
+        mine = np.flatnonzero(to.of_keys(users.data, starts, users.size) == child.meta.shard)
+        for start, end in zip(starts[mine].tolist(), ends[mine].tolist(), strict=True):
+            names += users.data[start:end].tobytes()
+        sizes = np.concatenate([sizes, users.size[mine]])
+        packed = _joined(packed, rows[mine])
+        if len(sizes) >= _PARKED_AT_ONCE:
+            put()
+    put()
+    return child.parked.entries if waiting < 0 else waiting
+
+
+def _joined(one: NDArray[np.void], other: NDArray[np.void]) -> NDArray[np.void]:
+    """Both, bytes between fields included."""
+    return np.concatenate([one.view(np.uint8), other.view(np.uint8)]).view(ROW)
+
+
+def _meta(state: ShardState, child: ShardState, to: Partitioner, offsets: tuple[int, int]) -> Meta:
+    meta = msgspec.msgpack.decode(msgspec.msgpack.encode(state.meta), type=Meta)
+    meta.shard, meta.partitions = child.meta.shard, to.partitions
+    meta.offsets, meta.inputs_since = list(offsets), meta.seq
+    # The tiers are cut again once there are twice as many live customers.
+    everybody = int(state.value_histogram.sum())
+    live = int(child.value_histogram.sum())
+    meta.tier_total = meta.tier_total * live // everybody if everybody else 0
+    # Up to where an erased person's records are left out is an offset of the other topics. Whoever
+    # copies records from there leaves these out.
+    meta.erased = [msgspec.structs.replace(each, stop=(0, 0)) for each in meta.erased]
+    return meta
+
+
+def _go_on_sweeping(
+    state: ShardState, child: ShardState, rows: NDArray[np.int64], waiting: int
+) -> None:
+    """Let the running sweep visit the users whom it has not visited yet, and at the same pace."""
+    meta, new = state.meta, child.meta
+    visited = max(0, meta.sweep_row - meta.sweep_parked)
+    parked_before = min(meta.sweep_row, meta.sweep_parked) * meta.partitions // new.partitions
+    new.sweep_parked = parked_before + waiting
+    new.sweep_row = parked_before + int(np.searchsorted(rows, visited))

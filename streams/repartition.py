@@ -1,0 +1,195 @@
+"""From n partitions to a multiple m of them: `tideline repartition`.
+
+    1. Input topics with m partitions are there, and Tideline's own topics of shards have m.
+    2. No worker runs. From here on the shards stand still.
+    3. Each shard is split (`streams.shard.splitting` has the steps). How far it has read the old
+       topics is committed for the group that copies.
+    4. When all have followed, that is noted: an offset of the new topics is committed for the group
+       that copies.
+    5. What the shards have not read of the old topics is copied into the new ones. Workers go on
+       there; what still comes into the old topics is copied for as long as anybody writes there.
+
+Cut off anywhere, the command is run again. What is copied twice has the same event ids, which every
+shard remembers longer than an event may be late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from schemas.errors import FatalError, SettingsError
+from streams.core.partitioning import Partitioner
+from streams.kafka.access import kafka_access
+from streams.kafka.copying import Copier
+from streams.kafka.growth import add_partitions, commit_for, committed_by, counts_of, create_like
+from streams.offline import offline_services, wait_until_workers_stopped
+from streams.privacy.erasure_board import ErasureBoard, read_board
+from streams.settings import Settings, override
+from streams.shard.services import Services
+from streams.shard.splitting import split_shard
+
+__all__ = ["Move", "Moved"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What became of one shard."""
+
+    shard: int
+    into: tuple[int, ...]
+    """The shards that follow it."""
+    users: int
+    seconds: float
+    earlier: bool = False
+    """An earlier run of the command did it."""
+
+
+@dataclass
+class Move:
+    """A move of one application to `partitions` partitions of other input topics.
+
+    `settings` are those of before. Raises SettingsError if they and the others don't fit together.
+    """
+
+    settings: Settings
+    partitions: int
+    clickstream: str
+    orders: str
+    moved: list[Moved] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        kafka = self.settings.kafka
+        old, new = (kafka.clickstream_topic, kafka.orders_topic), (self.clickstream, self.orders)
+        problems = []
+        if kafka.partitioner == "unchecked":
+            problems.append(
+                "TIDELINE_KAFKA_PARTITIONER is unchecked, so nobody knows who is to be in which "
+                "partition. Name the producers' partitioner."
+            )
+        if self.partitions % kafka.partitions or self.partitions <= kafka.partitions:
+            n = kafka.partitions
+            problems.append(
+                f"--partitions {self.partitions} is no multiple of the {n} there are: choose "
+                f"{2 * n}, {3 * n} and so on, so that every partition is split and none mixed."
+            )
+        if len({*old, *new}) < len(old) + len(new):
+            problems.append(
+                f"The new topics need names other than {old[0]} and {old[1]}, and than each other: "
+                "producers have to be moved one by one."
+            )
+        if problems:
+            raise SettingsError("\n".join(problems))
+        self.new = override(
+            self.settings,
+            kafka_partitions=self.partitions,
+            kafka_clickstream_topic=self.clickstream,
+            kafka_orders_topic=self.orders,
+        )
+        self._access = kafka_access(self.settings)
+        self._old, self._new = old, new
+
+    @property
+    def group(self) -> str:
+        """The consumer group that copies; its offsets say how far."""
+        return f"{self.settings.kafka.app_id}-repartition"
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """The settings that workers need from now on."""
+        return {
+            "TIDELINE_KAFKA_PARTITIONS": str(self.partitions),
+            "TIDELINE_KAFKA_CLICKSTREAM_TOPIC": self.clickstream,
+            "TIDELINE_KAFKA_ORDERS_TOPIC": self.orders,
+        }
+
+    def prepare(self) -> list[str]:
+        """Step 1; returns the topics that were created or grown. Raises BrokerUnavailable, or
+        FatalError if a topic is not as it must be."""
+        missing = set(self._old) - counts_of(self._access, self._old).keys()
+        if missing:
+            raise FatalError(
+                f"{' and '.join(sorted(missing))} does not exist: check the settings of the input "
+                "topics."
+            )
+        made = create_like(
+            self._access, dict(zip(self._new, self._old, strict=True)), self.partitions
+        )
+        names = self.settings.topic_names
+        own = (names.journal, names.checkpoints, names.alerts, names.dead_letters)
+        return made + add_partitions(self._access, own, self.partitions)
+
+    def is_split(self) -> bool:
+        """Whether step 4 was reached. Raises BrokerUnavailable."""
+        return self._note in committed_by(self._access, self.group)
+
+    @property
+    def _note(self) -> tuple[str, int]:
+        return self.clickstream, 0
+
+    async def split_all(
+        self,
+        wait_seconds: float | None,
+        on_wait: Callable[[list[str]], object],
+        on_moved: Callable[[Moved], object],
+    ) -> None:
+        """Steps 2 to 4. Raises FatalError if workers still run after `wait_seconds`, and whatever a
+        recovery raises."""
+        await wait_until_workers_stopped(self.settings, wait_seconds, on_wait)
+        async with offline_services(self.settings) as before, offline_services(self.new) as other:
+            after = replace(other, erasures=before.erasures)
+            for number in range(self.settings.kafka.partitions):
+                done = await self._split_one(number, before, after)
+                self.moved.append(done)
+                on_moved(done)
+            ends = [(await after.log.ends(topic, 0))[0] for topic in self._new]
+        commit_for(self._access, self.group, {self._note: ends[0]})
+
+    async def _split_one(self, number: int, before: Services, after: Services) -> Moved:
+        started = time.monotonic()
+
+        async def read(offsets: tuple[int, int]) -> None:
+            at = {(topic, number): at for topic, at in zip(self._old, offsets, strict=True)}
+            await asyncio.to_thread(commit_for, self._access, self.group, at)
+
+        users = await split_shard(number, before, after, read)
+        into = tuple(range(number, self.partitions, self.settings.kafka.partitions))
+        return Moved(number, into, users or 0, time.monotonic() - started, earlier=users is None)
+
+    @property
+    def _partitioner(self) -> Partitioner:
+        kafka = self.settings.kafka
+        assert kafka.partitioner != "unchecked"  # noqa: S101  (refused at the beginning)
+        return Partitioner(kafka.partitioner, self.partitions)
+
+    def copier(self) -> Copier:
+        """For step 5. Close it. Raises BrokerUnavailable."""
+        n = self.settings.kafka.partitions
+        copier = Copier(
+            self._access,
+            self.group,
+            dict(zip(self._old, self._new, strict=True)),
+            counts_of(self._access, self._old),
+            self._partitioner,
+            keyless=lambda partition: partition % n,
+            left_out=_of_erased(asyncio.run(read_board(self.settings)), self._old),
+        )
+        copier.start()
+        return copier
+
+
+def _of_erased(board: ErasureBoard, topics: tuple[str, str]) -> Callable[[str, int, Any], bool]:
+    """Whether a record is from before its customer was erased. Where in a topic an erasure was is
+    not known to the shards that read another topic, so it counts here."""
+
+    def left_out(topic: str, partition: int, record: Any) -> bool:
+        if not board.requests or record.key is None:
+            return False
+        user = record.key.decode(errors="replace")
+        source = topics.index(topic)
+        return board.covers(user, source, partition, record.offset, record.timestamp)
+
+    return left_out

@@ -1,0 +1,67 @@
+"""One shard becomes several: recovered, split, and checkpointed as the shards that follow it.
+
+    1. Shard p is recovered as by a worker: taken over, loaded, what its journal has replayed.
+    2. The shards that follow it get their checkpoints, but for p itself.
+    3. How far p has read its input topics is noted outside.
+    4. p itself gets the checkpoint of the shard that follows it under its number.
+
+Up to 4, p is what it was: workers may go on with it, or this is done again and replaces what 2 has
+left. From 4 on the shards that follow are what counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from streams.core.partitioning import Partitioner
+from streams.core.state.split import split
+from streams.shard.inputs import PartitionsDiffer
+from streams.shard.offline import OfflineShard
+from streams.shard.services import Services
+
+__all__ = ["split_shard"]
+
+
+async def split_shard(
+    number: int,
+    before: Services,
+    after: Services,
+    read: Callable[[tuple[int, int]], Awaitable[None]],
+) -> int | None:
+    """Split a shard of `before` into those that follow it in `after`, whose topics and partitioner
+    are the new ones. `read` notes the next offsets of the old topics.
+
+    Returns how many users the shard has; None if it was split already. Raises what a recovery
+    raises, and Fenced if a worker takes the shard over.
+    """
+    old, new = _partitioner(before), _partitioner(after)
+    own = OfflineShard(number, before)
+    try:
+        state = await own.recover()
+    except PartitionsDiffer as error:
+        if error.state_has != new.partitions:
+            raise
+        return None
+    state.meta.partitions = old.partitions  # a shard that took no step does not know
+    # The last one is `number`.
+    for q in range(number + new.partitions - old.partitions, number - 1, -old.partitions):
+        topics = (after.topics.clickstream, after.topics.orders)
+        starts = [(await after.log.ends(topic, q))[0] for topic in topics]
+        child = await asyncio.get_running_loop().run_in_executor(
+            before.compute, split, state, q, new, (starts[0], starts[1])
+        )
+        if q != number:
+            other = OfflineShard(q, after)
+            await other.take(child)
+            await other.checkpoint()
+    await read((state.meta.offsets[0], state.meta.offsets[1]))
+    own.go_on(child, after)
+    await own.checkpoint()
+    return state.known
+
+
+def _partitioner(services: Services) -> Partitioner:
+    found = services.config.partitioner
+    assert found is not None  # noqa: S101  (the caller's: nobody else knows who is where)
+    return found
