@@ -67,7 +67,9 @@ def value(kind: str, name: str, i: int) -> Any:
 def fill(client: Client, by: Columns) -> None:
     """`ROWS` rows into each table, with these columns."""
     for table, kinds in by.items():
-        rows = [[value(k, name, i) for name, k in kinds.items()] for i in range(ROWS)]
+        # lives that were ended are others than the one that goes on
+        names = {name: "ended" if table == "ended_lives" else name for name in kinds}
+        rows = [[value(k, names[name], i) for name, k in kinds.items()] for i in range(ROWS)]
         token = {"insert_deduplication_token": f"filled {next(_tokens)}"}
         client.execute(f"INSERT INTO {table} ({', '.join(kinds)}) VALUES", rows, settings=token)
 

@@ -379,7 +379,8 @@ def test_an_ended_life_leaves_every_view_though_no_other_has_begun(
     assert abs(ended_at.timestamp() - time.time()) < 300
 
     # The next life shows as it comes, and its rows before its first batch.
-    again = numbered(life_beginning(time.time_ns() // 1_000_000), 1)
+    later_ms = time.time_ns() // 1_000_000 + 2_000  # lives are whole seconds
+    again = numbered(life_beginning(later_ms), 1)
     put("score_history", scored("ann", again, lifetime_orders=5, shard=3))
     assert client.execute("SELECT user_id, lifetime_orders FROM scores_live") == [("ann", 5)]
     put("batches", {**FIRST, "seq": again, "shard": 3})

@@ -4,6 +4,9 @@
 ALTER TABLE batches
     ADD COLUMN IF NOT EXISTS inputs_since UInt64 DEFAULT 0 COMMENT 'The last batch before the shard came to the input topics that this one read, of itself or of the shard that it was split from; 0: it began with them' CODEC(ZSTD(1)) AFTER skipped_offsets;
 
+-- The newest life of each shard, unless it was ended. Each batch must add up, not only their sum, in
+-- which what one lost and another doubled would cancel out; and all from the first one here on must be
+-- there.
 CREATE OR REPLACE VIEW ledger
 (
     shard               UInt16 COMMENT 'Kafka partition',
@@ -70,6 +73,7 @@ FROM
         sumIf(b.dead_letters, inserted_at > now() - 3600) AS dead_recently,
         max(clock) AS newest_clock
     FROM batches AS b FINAL
+    WHERE (shard, toUInt32(bitShiftRight(seq, 32))) NOT IN (SELECT shard, life FROM past_lives)
     GROUP BY shard, life
     ORDER BY life DESC
     LIMIT 1 BY shard
