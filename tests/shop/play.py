@@ -82,7 +82,7 @@ class _Story:
 
     def __call__(self, text: str) -> None:
         minutes = 9 * 60 + int(time.monotonic() - self.started)
-        self._out(f"{minutes // 60:02}:{minutes % 60:02} {text}")
+        self._out(f"{minutes // 60 % 24:02}:{minutes % 60:02} {text}")
 
 
 def play(options: Options, directory: Path, out: Callable[[str], None]) -> Played:
