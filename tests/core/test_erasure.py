@@ -167,8 +167,9 @@ def test_a_replay_after_the_erasure_equals_a_log_without_the_person(seed: int) -
 def of_everybody_else(state: ShardState, now_ms: int) -> dict[str, dict[str, bytes]]:
     """What is kept of each other user, and what a score would read; not what depends on a whole
     shard's quantiles, which the person was a part of: value tiers, how often they changed, and
-    when scores were last written."""
-    shared = {"value_tier", "segment_changes"}
+    when scores were last written. The person has also taken one of the numbers that keys of pairs
+    go by."""
+    shared = {"value_tier", "segment_changes", "pair_owner"}
     shared |= {"written_at_ms", "written_orders", "written_p", "written_spend"}
     state.counts.advance(now_ms)
     state.money.advance(now_ms)
@@ -280,8 +281,7 @@ def test_nothing_of_the_person_is_left_in_the_state() -> None:
     assert not any((asked.rows == row).any() for asked in asked_of(state))
     assert int(state.value_histogram.sum()) == total - 1
     fresh = ShardState(3, len(FEATURE_NAMES))
-    fresh.rows_of(Texts.of(["somebody"]))
-    fresh.columns.user_hash[0] = 0
+    fresh.columns.fill(slice(0, 1))
     for name in state.columns._SPEC:
         assert (
             getattr(state.columns, name)[row].tobytes() == getattr(fresh.columns, name)[0].tobytes()
