@@ -54,12 +54,12 @@ def written(
 def document(values: Mapping[str, Value], head: str) -> str:
     """The TOML text of values by `<table>.<field>`, settings in the order they are declared in.
 
-    >>> print(document({"kafka.partitions": 12, "start.files": "a.csv"}, "Mine."), end="")
+    >>> print(document({"start.files": "a.csv", "clickhouse.user": "shop"}, "Mine."), end="")
     # Mine.
     <BLANKLINE>
-    [kafka]
-    # partitions of each input topic, one shard per partition; fixed once created
-    partitions = 12
+    [clickhouse]
+    # ClickHouse user
+    user = "shop"
     <BLANKLINE>
     [start]
     files = "a.csv"

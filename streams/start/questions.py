@@ -219,8 +219,8 @@ def _topics(values: Values, facts: Facts) -> Iterator[Question]:
                        f"Partitions: {there[0]}, as the topics have.", only=True)  # fmt: skip
     else:
         yield _default("kafka.partitions", "Partitions of each topic",
-                       "Both topics will be created. A partition is the most that one worker can "
-                       "be given; it is hard to change their number later.")  # fmt: skip
+                       "Both topics will be created. At most so many workers share the work; later "
+                       "the number can only be multiplied, by `tideline repartition`.")  # fmt: skip
     if facts.brokers > 1 and not {*names, *own} <= set(facts.topics):
         yield Question("kafka.replication_factor", "Replicas of each new topic",
                        min(3, facts.brokers), f"There are {facts.brokers} brokers.")  # fmt: skip

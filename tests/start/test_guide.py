@@ -38,7 +38,7 @@ from streams.start.steps import CommandName
 from streams.start.terminal import Nobody
 from tests.faults.old_clickhouse import OldClickHouse, missing
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse]
+pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
 NOW = datetime.now(UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
 
@@ -227,12 +227,13 @@ def guarded(tmp_path: Path) -> Iterator[OldClickHouse]:
         pytest.skip(why)
     server = OldClickHouse(tmp_path / "old")
     with server:
-        server.configure_user(password="canary-right")
-        # it notices within seconds
-        stop = time.monotonic() + 30.0
+        # It looks every two seconds whether the file is of another second than before: one that was
+        # written in the second of its start must be written again.
+        stop = time.monotonic() + 60.0
         while not (let_in(server, "canary-right") and not let_in(server, "canary-wrong")):
             assert time.monotonic() < stop
-            time.sleep(0.1)
+            server.configure_user(password="canary-right")
+            time.sleep(3.0)
         yield server
 
 
