@@ -6,7 +6,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 from schemas.errors import ArtifactError, SettingsError
@@ -118,10 +117,10 @@ HORIZON: Final = "start.horizon_days"
 def trained(values: Mapping[str, Value]) -> bool:
     """Whether the directory for models has a current one, for the horizon that was asked for."""
     from models.artifact import CURRENT_FILE, load_artifact
-    from models.registry import artifact_directory
+    from models.registry import artifact_directory, artifact_place
 
     place = str(values.get("model.artifact", ""))
-    if not place or not (Path(place) / CURRENT_FILE).exists():
+    if not place or not artifact_place(place).holds(CURRENT_FILE):
         return False
     try:
         champion = load_artifact(artifact_directory(place))
