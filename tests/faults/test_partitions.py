@@ -18,7 +18,7 @@ from streams.settings import Settings, as_environ, override
 from tests.faults.drill import Drill
 from tests.faults.moved import judge_moved
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
 TIMES = 3
 
