@@ -11,7 +11,12 @@ from schemas.releases import LEVEL, RELEASE
 from tests.faults.drill import Drill
 from tests.upgrades.next_release import NEXT_RELEASE, make_next_release
 
-pytestmark = [pytest.mark.full, pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(1_800)]
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.kafka,
+    pytest.mark.clickhouse,
+    pytest.mark.timeout(1_800),
+]
 
 
 @pytest.mark.fault("rolling upgrade of two workers, then a downgrade")

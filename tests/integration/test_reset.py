@@ -80,7 +80,8 @@ def test_the_state_is_started_over_whole(world: Worlds, broker: Any) -> None:
     assert dry.exit_code == 0, dry.output
     found = json.loads(dry.stdout)
     assert found["done"] is False
-    assert [t["topic"] for t in found["topics"]] == [f"{app}-journal", f"{app}-checkpoints"]
+    own = here.settings.topic_names
+    assert [t["topic"] for t in found["topics"]] == [own.journal, own.checkpoints]
     for topic in found["topics"]:
         assert topic["records"] > 0
         assert (topic["stored_bytes"] or 0) > 0 or not knows

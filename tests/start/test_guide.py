@@ -22,6 +22,7 @@ from kafka.admin import NewTopic
 
 from models.artifact import load_artifact
 from models.registry import artifact_directory
+from schemas.topics import TopicNames
 from streams.cli import tideline
 from streams.clickhouse.client import clickhouse_target
 from streams.clickhouse.migrations import pending
@@ -329,9 +330,10 @@ def test_topics_of_different_partitions_are_refused_and_others_asked_for(
 
 def test_a_prefix_that_another_installation_has_is_not_used(someone: Newcomer) -> None:
     app = someone.here.kafka.app_id
-    create(someone.here, **{f"{app}-journal": 7})
+    journal = TopicNames("", "", app).journal
+    create(someone.here, **{journal: 7})
     done = someone.run("", "", "", f"{app}-b", "2", "", args=[*someone.all, "--no-history"])
-    assert f"topic {app}-journal: it has 7 partitions, needed are 4" in flat(done)
+    assert f"topic {journal}: it has 7 partitions, needed are 4" in flat(done)
     assert f'app_id = "{app}-b"' in someone.draft.read_text()
 
 

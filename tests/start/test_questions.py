@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from schemas.topics import TopicNames
 from streams.settings import Settings, describe
 from streams.start.questions import (
     ASKED,
@@ -104,7 +105,9 @@ def test_partitions_are_those_of_the_topics(topics: dict[str, int], partitions: 
 
 
 def test_topics_are_proposed_by_what_there_is() -> None:
-    facts = Facts(topics={"shop.clicks": 3, "shop.orders": 3, "tideline-journal": 3})
+    facts = Facts(
+        topics={"shop.clicks": 3, "shop.orders": 3, TopicNames("", "", "tideline").journal: 3}
+    )
     found = questions("topics", facts=facts)
     assert found["kafka.clickstream_topic"].default == "shop.clicks"
     assert found["kafka.orders_topic"].default == "shop.orders"
