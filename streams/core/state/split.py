@@ -67,14 +67,18 @@ def _park(state: ShardState, child: ShardState, to: Partitioner) -> int:
     has yet to visit."""
     meta = state.meta
     left = meta.sweep_parked - meta.sweep_row
-    names, sizes, packed = bytearray(), np.empty(0, np.int32), np.empty(0, ROW)
     waiting = -1
+    names = bytearray()
+    sizes: list[NDArray[np.int32]] = []
+    packed: list[NDArray[np.void]] = []
 
     def put() -> None:
-        nonlocal names, sizes, packed
-        if len(sizes):
-            child.parked.add(Strings(np.frombuffer(names, np.uint8), sizes), packed, meta.seq)
-        names, sizes, packed = bytearray(), np.empty(0, np.int32), np.empty(0, ROW)
+        if sizes:
+            ids = Strings(np.frombuffer(bytes(names), np.uint8), np.concatenate(sizes))
+            child.parked.add(ids, _joined(packed), meta.seq)
+        names.clear()
+        sizes.clear()
+        packed.clear()
 
     for entries, users, rows in state.parked.blocks(meta.horizon_since):
         if left <= 0 and waiting < 0:
@@ -86,17 +90,18 @@ def _park(state: ShardState, child: ShardState, to: Partitioner) -> int:
         mine = np.flatnonzero(to.of_keys(users.data, starts, users.size) == child.meta.shard)
         for start, end in zip(starts[mine].tolist(), ends[mine].tolist(), strict=True):
             names += users.data[start:end].tobytes()
-        sizes = np.concatenate([sizes, users.size[mine]])
-        packed = _joined(packed, rows[mine])
-        if len(sizes) >= _PARKED_AT_ONCE:
+        if len(mine):
+            sizes.append(users.size[mine])
+            packed.append(rows[mine])
+        if sum(map(len, sizes)) >= _PARKED_AT_ONCE:
             put()
     put()
     return child.parked.entries if waiting < 0 else waiting
 
 
-def _joined(one: NDArray[np.void], other: NDArray[np.void]) -> NDArray[np.void]:
-    """Both, bytes between fields included."""
-    return np.concatenate([one.view(np.uint8), other.view(np.uint8)]).view(ROW)
+def _joined(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
+    """All of them, bytes between fields included."""
+    return np.concatenate([part.view(np.uint8) for part in parts]).view(ROW)
 
 
 def _meta(state: ShardState, child: ShardState, to: Partitioner, offsets: tuple[int, int]) -> Meta:
