@@ -227,8 +227,8 @@ def _print(outcome: Outcome, seconds: float) -> None:
     if sums["covered"]:
         click.echo(
             f"{sums['covered']:,} events are of a time that was counted already, too long ago to "
-            "tell them apart: they are left out. To count the files from the beginning, run "
-            "`tideline reset`, and then this again."
+            "tell them apart: they are left out. To count the files from the beginning, start the "
+            "state over (docs/operations.md), and run this before the workers."
         )
     dead: dict[str, int] = {}
     for built in outcome.shards:
