@@ -135,7 +135,7 @@ async def check_shard(
     if rewritten:
         state, offset, owner = await _checkpoint(log, topics, shard, first)
         if offset <= rewritten[-1]:
-            found.unchecked["since a command changed the state"] += len(samples)
+            found.unchecked["since a command changed the state"] += sum(map(len, wanted.values()))
             return found
         entries = [(at, entry) for at, entry in entries if at >= offset]
     known = owner if offset >= first else None
