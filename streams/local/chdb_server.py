@@ -24,7 +24,6 @@ import json
 import logging
 import os
 import re
-import select
 import signal
 import socket
 import sys
@@ -251,7 +250,7 @@ class _Session:
 
     def _cancelled(self) -> bool:
         """Whether the client, instead of waiting, sent a cancel. Raises EOFError if it is gone."""
-        if self._reader.at_end and not select.select([self._client], [], [], 0)[0]:
+        if not self._reader.more_has_come():
             return False
         if read_varint(self._reader) != ClientPacketTypes.CANCEL:
             raise ValueError("a packet other than cancel came during a query")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import re
+import select
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -59,11 +60,13 @@ class WireReader(BufferedSocketReader):  # type: ignore[misc]  # untyped base
     """
 
     def __init__(self, source: socket.socket | bytes) -> None:
+        self._socket: socket.socket | None = None
         if isinstance(source, bytes):
             super().__init__(None, 0)
             self.buffer, self.current_buffer_size = bytearray(source), len(source)
         else:
             super().__init__(source, 1 << 20)
+            self._socket = source
         self._parts: list[bytes] | None = None
         self._start = 0
 
@@ -71,6 +74,18 @@ class WireReader(BufferedSocketReader):  # type: ignore[misc]  # untyped base
     def at_end(self) -> bool:
         """Whether everything received so far has been read."""
         return bool(self.position >= self.current_buffer_size)
+
+    def more_has_come(self) -> bool:
+        """Whether a read would not wait: there is more, or the peer is gone.
+
+        Unlike select(), poll() knows descriptors over 1,023, which there are in chDB's process: it
+        keeps a file open for each table that drops repeated inserts.
+        """
+        if not self.at_end or self._socket is None:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def read_into_buffer(self) -> None:
         """Refill. The callers set `position` themselves: one may be in the middle of a string."""

@@ -24,11 +24,12 @@ def server(clickhouse: ChdbServer) -> ChdbServer:
 
 
 @pytest.fixture
-def empty_target(server: ChdbServer) -> ClickHouseTarget:
-    """A database that does not exist yet."""
-    return ClickHouseTarget(
-        server.host, server.port, database=f"test_{next(_numbers)}", send_receive_timeout_seconds=20
-    )
+def empty_target(server: ChdbServer) -> Iterator[ClickHouseTarget]:
+    """A database that does not exist yet; dropped behind the test, since each keeps files open."""
+    name = f"test_{next(_numbers)}"
+    yield ClickHouseTarget(server.host, server.port, database=name, send_receive_timeout_seconds=20)
+    with connect(ClickHouseTarget(server.host, server.port, database="default")) as connected:
+        connected.execute(f"DROP DATABASE IF EXISTS {name}")
 
 
 @pytest.fixture

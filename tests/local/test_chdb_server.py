@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import decimal
+import fcntl
+import resource
 import signal
 import socket
 import subprocess
@@ -241,3 +243,20 @@ def test_a_block_is_found_however_the_network_cuts_it() -> None:
         reader.record()
         skip(reader, 6)
         assert reader.recorded() == row * 3
+
+
+def test_a_reader_sees_what_has_come_on_a_descriptor_that_select_does_not_know() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2_000), hard))
+    near, far = socket.socketpair()
+    with near, far, socket.socket(fileno=fcntl.fcntl(near, fcntl.F_DUPFD_CLOEXEC, 1_500)) as high:
+        reader = WireReader(high)
+        assert not reader.more_has_come()
+        far.sendall(b"ab")
+        assert reader.more_has_come()
+        reader.read_one()
+        assert reader.more_has_come()
+        reader.read_one()
+        assert not reader.more_has_come()
+        far.close()
+        assert reader.more_has_come()
