@@ -22,10 +22,12 @@ PartitionerName = Literal["murmur2", "crc32", "fnv1a"]
 
 _WHICH: Final[dict[str, int]] = {"murmur2": MURMUR2, "crc32": CRC32, "fnv1a": FNV1A}
 _TABLE: Final = crc32_table()
+_ADDED: Final = "`tideline repartition` goes on with more"
 _BY_HAND: Final = (
-    "no partitioner known here puts them there; perhaps the producer names the partition itself"
+    "no partitioner known here puts them there; perhaps the producer names the partition itself, "
+    f"or partitions were added ({_ADDED})"
 )
-_TELLING: Final = 8  # so few records may be where another number of partitions puts them
+_TELLING: Final = 1_000  # to 1: the odds against a number of partitions that fits by chance
 _USED_BY: Final[dict[str, str]] = {
     "murmur2": "Java's clients, kafka-python, aiokafka, kafkajs from version 2, franz-go",
     "crc32": "librdkafka: confluent-kafka, node-rdkafka, rust-rdkafka, php-rdkafka",
@@ -69,8 +71,8 @@ def explain_misplaced(records: Records, partition: int, expected: Partitioner) -
 
     >>> none = np.zeros(2, np.int64)
     >>> sent = Records.of(none, none, [b"P1", b"P2"], [b"", b""])
-    >>> explain_misplaced(sent, 3, Partitioner("murmur2", 4))
-    'no partitioner known here puts them there; perhaps the producer names the partition itself'
+    >>> explain_misplaced(sent, 3, Partitioner("murmur2", 4))  # doctest: +ELLIPSIS
+    'no partitioner known here puts them there; perhaps the producer names the partition itself, ...
     """
 
     def fits(name: PartitionerName, partitions: int) -> bool:
@@ -80,10 +82,9 @@ def explain_misplaced(records: Records, partition: int, expected: Partitioner) -
     for name in get_args(PartitionerName):
         if name != expected.name and fits(name, n):
             return f"{name} puts them there, the default of {_USED_BY[name]}"
-    if len(records) >= _TELLING:
-        for added in range(n + 1, 4 * n + 1):
-            if fits(expected.name, added):
-                return f"{expected.name} of {added} partitions puts them there: were any added?"
+    for added in range(n + 1, 4 * n + 1):
+        if added ** len(records) >= _TELLING and fits(expected.name, added):
+            return f"{expected.name} of {added} partitions puts them there: {_ADDED}"
     return _BY_HAND
 
 

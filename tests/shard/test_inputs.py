@@ -70,7 +70,10 @@ def test_partitions_that_were_added_are_recognised_by_where_keys_went() -> None:
     strays = strays[MURMUR2.misplaced(strays, 1)]
     assert explain_misplaced(strays, 1, MURMUR2).startswith("murmur2 of 6 partitions puts them")
     few = strays[np.arange(3)]
-    assert "were any added" not in explain_misplaced(few, 1, MURMUR2)
+    said = explain_misplaced(few, 1, MURMUR2)
+    assert "of 6 partitions" not in said
+    assert "or partitions were added (`tideline repartition`" in said
+    assert "of 6 partitions" in explain_misplaced(strays[np.arange(4)], 1, MURMUR2)
 
 
 def test_a_partition_beyond_those_that_the_state_has_is_an_error_that_names_the_page() -> None:
