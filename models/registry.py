@@ -162,30 +162,31 @@ class ScorerStore:
         """
         if not self.followed:
             return None
-        version = ""
+        tried: tuple[str, object] = ("", None)
         try:
             version = current_version(self._directory)
             if version == self._current.champion_version:
                 self._refused = None
                 return None
-            if self._refused == (version, self._stamp(version)):
+            # Looked at first: a file that comes while the rest is loaded is one to try again for.
+            tried = version, self._stamp(version)
+            if self._refused == tried:
                 return None
             self._current = self.get(version)
         except ArtifactError as error:
-            refused = (version, self._stamp(version))
-            if refused == self._refused:
+            if tried == self._refused:
                 return None
-            self._refused = refused
-            return Switch(version, error)
+            self._refused = tried
+            return Switch(tried[0], error)
         self._refused = None
-        return Switch(version)
+        return Switch(tried[0])
 
     def _load(self, path: Place) -> ExplainingScorer:
         return ExplainingScorer(load_artifact(path), self._currency)
 
     def _stamp(self, version: str) -> Hashable:
-        """Changes with the artifact's files; '' is a `CURRENT` that names nothing."""
-        return (self._directory / version).stamp(_FILES) if version else None
+        """Changes with the artifact's files."""
+        return (self._directory / version).stamp(_FILES)
 
 
 async def watch(

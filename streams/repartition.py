@@ -175,13 +175,15 @@ class Move:
             counts_of(self._access, self._old),
             self._partitioner,
             keyless=lambda partition: partition % n,
-            left_out=_of_erased(asyncio.run(read_board(self.settings)), self._old),
+            left_out=_of_erased(asyncio.run(read_board(self.settings)), self._old, n),
         )
         copier.start()
         return copier
 
 
-def _of_erased(board: ErasureBoard, topics: tuple[str, str]) -> Callable[[str, int, Any], bool]:
+def _of_erased(
+    board: ErasureBoard, topics: tuple[str, str], partitions: int
+) -> Callable[[str, int, Any], bool]:
     """Whether a record is from before its customer was erased. Where in a topic an erasure was is
     not known to the shards that read another topic, so it counts here."""
 
@@ -190,6 +192,6 @@ def _of_erased(board: ErasureBoard, topics: tuple[str, str]) -> Callable[[str, i
             return False
         user = record.key.decode(errors="replace")
         source = topics.index(topic)
-        return board.covers(user, source, partition, record.offset, record.timestamp)
+        return board.covers(user, source, (partition, record.offset), record.timestamp, partitions)
 
     return left_out

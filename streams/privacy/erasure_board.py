@@ -107,12 +107,13 @@ class ErasureBoard:
         return report if report and report.erasure_id == request.erasure_id else None
 
     def unreported(self, erased: Iterable[Erasure]) -> list[Erasure]:
-        """What a shard's state has forgotten and has not been reported yet."""
+        """What a shard's state has forgotten and has not been reported yet, or with offsets of
+        other input topics than those it reads now."""
         return [
             e
             for e in erased
             if (known := self.done.get((e.digest, e.shard))) is None
-            or known.erasure_id != e.erasure_id
+            or (known.erasure_id, known.stop) != (e.erasure_id, e.stop)
         ]
 
     async def report(self, erased: Iterable[Erasure]) -> None:
@@ -137,14 +138,25 @@ class ErasureBoard:
         digests = self._digests(user)
         return [e for (digest, _), e in self.done.items() if digest in digests]
 
-    def covers(self, user: str, source: int, shard: int, offset: int, recorded_at_ms: int) -> bool:
-        """Whether a record of a user, in an input topic, is from before their erasure."""
-        digests = self._digests(user)
-        asked = [r for d in digests if (r := self.requests.get(d)) and shard < len(r.ends)]
-        done = [e for d in digests if (e := self.done.get((d, shard)))]
-        return any(offset < r.ends[shard][source] for r in asked) or any(
-            offset < e.stop[source] or recorded_at_ms < e.cutoff_ms for e in done
-        )
+    def covers(
+        self, user: str, source: int, at: tuple[int, int], recorded_at_ms: int, partitions: int
+    ) -> bool:
+        """Whether a record of a user is from before their erasure. It is at a partition and offset,
+        `at`, of an input topic that has so many partitions.
+
+        Offsets in a request are those of the topics of its time. Where these had another number of
+        partitions, the record's time decides alone.
+        """
+        shard, offset = at
+        for each in self._digests(user):
+            request, report = self.requests.get(each), self.done.get((each, shard))
+            if request is not None and shard < len(request.ends) == partitions:
+                stop = request.ends[shard][source]
+                if offset < max(stop, report.stop[source] if report is not None else 0):
+                    return True
+            if report is not None and recorded_at_ms < report.cutoff_ms:
+                return True
+        return False
 
     def forgotten_until(self, user: str) -> int:
         """Up to when (exclusive; ms) a user's history must not be used; 0: no erasure is known."""
@@ -185,13 +197,17 @@ def letters_of_erased(settings: Settings) -> Callable[[DeadLetter], bool]:
     of now. Raises BrokerUnavailable."""
     board = asyncio.run(read_board(settings))
     sources = (settings.topic_names.clickstream, settings.topic_names.orders)
+    n = settings.kafka.partitions
 
     def is_erased(letter: DeadLetter) -> bool:
         if not board.requests:
             return False
-        source = sources.index(letter.topic) if letter.topic in sources else 0
-        where = (source, letter.partition, letter.offset, letter.recorded_at_ms)
-        users = erasure.named_in(letter.key, letter.payload)
-        return any(board.covers(user, *where) for user in users)
+        ours = letter.topic in sources
+        source, partitions = (sources.index(letter.topic), n) if ours else (0, 0)
+        at = letter.partition, letter.offset
+        return any(
+            board.covers(user, source, at, letter.recorded_at_ms, partitions)
+            for user in erasure.named_in(letter.key, letter.payload)
+        )
 
     return is_erased

@@ -146,9 +146,16 @@ class Journal:
         return end == self.next_offset
 
     async def ours_since(self, offset: int) -> bool:
-        """Whether nobody has taken over from `offset` on."""
+        """Whether nobody has taken over from `offset` on, a later release neither."""
         _, end = await self._log.ends(self._topic, self._shard)
-        return not any(isinstance(e, Takeover) for _, e in await self.entries(offset, end))
+        records = await self._log.read(self._topic, self._shard, offset, end)
+        for value in records.values:
+            try:
+                if isinstance(_decoder.decode(value or b""), Takeover):
+                    return False
+            except msgspec.DecodeError:  # a later release's
+                return False
+        return True
 
     async def first_offset(self) -> int:
         first, _ = await self._log.ends(self._topic, self._shard)

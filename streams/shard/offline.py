@@ -69,6 +69,8 @@ class OfflineShard:
 
         Raises Fenced if a worker has taken the shard over: what it goes on from is not this state.
         """
+        if self._s.config.partitioner is not None:
+            self.state.meta.partitions = self._s.config.partitioner.partitions
         await self._journal.rewritten()
         run = await CheckpointRun.begin(
             self.number, self._s, self._store, self.state, self._journal,

@@ -14,8 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from schemas.errors import StateError
+from streams.core.erasure import erase
 from streams.core.partitioning import Partitioner
-from streams.core.state.split import split
+from streams.core.state.shard_state import ShardState
+from streams.core.state.split import split, strays
 from streams.shard.inputs import PartitionsDiffer
 from streams.shard.offline import OfflineShard
 from streams.shard.services import Services
@@ -44,6 +47,10 @@ async def split_shard(
             raise
         return None
     state.meta.partitions = old.partitions  # a shard that took no step does not know
+    await asyncio.get_running_loop().run_in_executor(before.compute, _check_users, state, old)
+    # Who is asked for now can be reported by this shard alone, not by those that follow it.
+    for order in before.erasures.due(number, state.meta, before.clock, before.wall_ms()):
+        erase(state, order)
     # The last one is `number`.
     for q in range(number + new.partitions - old.partitions, number - 1, -old.partitions):
         topics = (after.topics.clickstream, after.topics.orders)
@@ -59,6 +66,18 @@ async def split_shard(
     own.go_on(child, after)
     await own.checkpoint()
     return state.known
+
+
+def _check_users(state: ShardState, of: Partitioner) -> None:
+    found = strays(state, of)
+    if found:
+        raise StateError(
+            f"shard {state.meta.shard}: {found:,} of its {state.known:,} customers are in another "
+            f"partition by {of.name} of {of.partitions} partitions, and would be lost. It is "
+            "as it was. `tideline doctor` says which partitioner fits the input topics: name it in "
+            "TIDELINE_KAFKA_PARTITIONER, and run the command again. A shop whose producers choose "
+            "partitions by other rules can't be split."
+        )
 
 
 def _partitioner(services: Services) -> Partitioner:

@@ -97,6 +97,28 @@ def test_a_bad_artifact_is_refused_logged_once_and_the_old_one_stays(
     assert store.refresh() == Switch(NEW)
 
 
+def test_an_artifact_whose_last_file_comes_while_the_rest_is_loaded_is_tried_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, get = ScorerStore(root, "USD"), ScorerStore.get
+    last, away = root / NEW / SCORES_FILE, root / ".away"
+    last.rename(away)
+
+    def slow(self: ScorerStore, version: str) -> object:
+        try:
+            return get(self, version)
+        finally:
+            if away.exists():
+                away.rename(last)
+
+    monkeypatch.setattr(ScorerStore, "get", slow)
+    (root / CURRENT_FILE).write_text(NEW)
+    switch = store.refresh()
+    assert switch is not None
+    assert switch.refused is not None
+    assert store.refresh() == Switch(NEW)
+
+
 def test_promote_refuses_what_workers_would_refuse_and_changes_nothing(root: Path) -> None:
     damage(root / NEW)
     with pytest.raises(ArtifactError, match="was altered"):

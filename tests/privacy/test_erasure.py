@@ -228,10 +228,13 @@ def test_the_board_reads_on_drops_nothing_and_refuses_what_it_cant_read() -> Non
         assert (other.waiting(asked), other.reports(asked)) == ([0, 1, 2], [done])
         assert other.match(GONE) == [done]
         assert other.match("somebody") == []
-        assert other.covers(GONE, 0, SHARD, 0, 10)  # by its offset
-        assert other.covers(GONE, 0, SHARD, 10**9, 4)  # by its time
-        assert not other.covers(GONE, 0, SHARD, 10**9, 5)
-        assert not other.covers("somebody", 0, SHARD, 0, 0)
+        assert other.covers(GONE, 0, (SHARD, 0), 10, 4)  # by its offset
+        assert other.covers(GONE, 0, (SHARD, 10**9), 4, 4)  # by its time
+        assert not other.covers(GONE, 0, (SHARD, 10**9), 5, 4)
+        assert not other.covers("somebody", 0, (SHARD, 0), 0, 4)
+        # The request's offsets, and the report's, are of topics with 4 partitions.
+        assert not other.covers(GONE, 0, (SHARD, 0), 10, 8)
+        assert other.covers(GONE, 0, (SHARD, 0), 4, 8)
         rig.log.put(TOPICS.erasures, 0, b"x", b"\xc1")
         with pytest.raises(StateError, match="not a record of an erasure"):
             await other.refresh()

@@ -68,6 +68,30 @@ def test_a_journal_of_a_later_release_is_refused_with_the_release_to_run() -> No
     asyncio.run(go())
 
 
+@pytest.mark.parametrize(
+    ("came", "ours"),
+    [
+        ([], True),
+        ([msgspec.msgpack.encode(Takeover("b", "9.9.0", LEVEL + 1))], False),
+        ([b"\xc1"], False),
+    ],
+    ids=["nothing", "a later release", "what only a later release can read"],
+)
+def test_an_owner_learns_who_came_after_it_whatever_the_release(
+    came: list[bytes], ours: bool
+) -> None:
+    async def go() -> None:
+        log = MemoryLog()
+        a = journal(log, "a")
+        await a.take_over()
+        await a.append(plan(1))
+        for value in came:
+            log.put(TOPIC, SHARD, None, value)
+        assert await a.ours_since(a.next_offset - 1) is ours
+
+    asyncio.run(go())
+
+
 def test_a_takeover_without_a_release_is_an_earlier_one() -> None:
     async def go() -> None:
         log = MemoryLog()

@@ -173,6 +173,60 @@ def test_a_shard_that_was_never_run_is_split_into_empty_ones() -> None:
     asyncio.run(go())
 
 
+def test_a_shard_with_customers_of_other_partitions_is_not_split_and_stays_as_it_was() -> None:
+    """An application that never checked keys names a partitioner that is not the producers'."""
+
+    async def go() -> None:
+        rig = Rig()  # its customers are of all partitions
+        rig.load(script())
+        await died(rig, 90)
+        rig.config = replace(rig.config, partitioner=OLD)
+        before = await stored(rig.process("reader").services(), SHARD)
+        wrong = sum(not belongs(user.encode()) for user in before.users[: before.n] if user)
+        assert 0 < wrong < before.known == before.n
+        command = Command(rig)
+        with pytest.raises(
+            StateError, match=f"{wrong} of its {before.known} customers are in anot"
+        ):
+            await command.run()
+        assert not command.read
+        assert_same_state(await stored(command.before, SHARD), before)
+
+    asyncio.run(go())
+
+
+def test_who_is_to_be_erased_is_erased_before_the_split() -> None:
+    user = next(f"u{i}" for i in range(99) if belongs(f"u{i}".encode()))
+
+    async def go() -> None:
+        rig = world()
+        await died(rig, 90)
+        asked_to_erase(rig, user)
+        command = Command(rig)
+        await command.run()
+        assert {key.rpartition(b"/")[2] for key in reports(rig)} == {str(q).encode() for q in INTO}
+        for q in INTO:
+            state = await stored(command.after, q)
+            assert user not in state.rows_by_user
+            assert [e.found for e in state.meta.erased] == [True]
+
+    asyncio.run(go())
+
+
+def test_a_shard_that_a_command_wrote_knows_its_partitions_before_its_first_step() -> None:
+    async def go() -> None:
+        rig = Rig()
+        rig.config = replace(rig.config, partitioner=OLD)
+        command = Command(rig)
+        shard = OfflineShard(SHARD, command.before)
+        await shard.recover()
+        await shard.checkpoint()
+        with pytest.raises(PartitionsDiffer, match="the state is of 4 partitions"):
+            await stored(command.after, SHARD)
+
+    asyncio.run(go())
+
+
 def test_a_state_of_yet_other_partitions_is_not_split() -> None:
     async def go() -> None:
         rig = world()
@@ -216,16 +270,16 @@ def test_an_erasure_is_reported_once_all_that_follow_count_and_they_keep_it() ->
             ended = True
         except Crashed:
             ended = False
-        before = reports(rig)
+        before = {key.rpartition(b"/")[2] for key in reports(rig)}
+        own = str(SHARD).encode()
         try:
             states = [await stored(Command(rig).after, q) for q in INTO]
         except PartitionsDiffer:
-            assert not before
+            assert own not in before
             return not ended
-        for state in states:
-            assert [(e.shard, e.stop) for e in state.meta.erased] == [(SHARD, (0, 0))]
-        assert len(before) <= 1
-        assert bool(before) or not ended
+        for q, state in zip(INTO, states, strict=True):
+            assert [(e.shard, e.stop) for e in state.meta.erased] == [(q, (0, 0))]
+        assert before == {str(q).encode() for q in INTO} or not ended
         return not ended
 
     assert every_point(attempt) > 40

@@ -130,7 +130,8 @@ def translate(arrays: Arrays, old: Layout, new: Layout, meta: Meta) -> Arrays:
         len(new.windows),
     ):
         _translate_questions(found, old, new)
-    if (old.counts, old.money, old.windows) != (new.counts, new.money, new.windows):
+    sums = [(each.counts, each.money, list(each.windows.items())) for each in (old, new)]
+    if sums[0] != sums[1]:
         _check_windows(old, new)
         for kind in ("counts", "money"):
             _translate_sums(found, kind, old, new, meta)
@@ -240,7 +241,8 @@ def _counted_from(
     A window that is new is summed from the logs of its hop, which the longest window of that hop
     has kept; where there are none, all begins with the next event.
     """
-    now_ms = max(meta.clock_ms, meta.watermark_ms) + 1 if meta.seq else 0
+    counted = meta.clock_ms > 0  # also by a backfill, before the first step
+    now_ms = max(meta.clock_ms, meta.watermark_ms) + 1 if counted else 0
     names = list(windows)
     result = np.full((len(wanted), len(wanted_windows)), now_ms, np.int64)
     for w, (name, (_, hop)) in enumerate(wanted_windows.items()):
@@ -253,6 +255,6 @@ def _counted_from(
             if name in windows:
                 result[m, w] = of_measure[names.index(name)]
             elif longest is not None:
-                logged_ms = begins_ms(meta.clock_ms, *windows[longest]) if meta.seq else 0
+                logged_ms = begins_ms(meta.clock_ms, *windows[longest]) if counted else 0
                 result[m, w] = max(int(of_measure[names.index(longest)]), logged_ms)
     return result

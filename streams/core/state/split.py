@@ -22,7 +22,7 @@ from streams.core.state.columns import ROW
 from streams.core.state.shard_state import VALUE_BINS, Meta, ShardState
 from streams.core.texts import Strings
 
-__all__ = ["split"]
+__all__ = ["split", "strays"]
 
 _PARKED_AT_ONCE: Final = 4_096  # users: of so many only one block is not full
 
@@ -60,6 +60,18 @@ def split(state: ShardState, shard: int, to: Partitioner, offsets: tuple[int, in
     child.meta = _meta(state, child, to, offsets)
     _go_on_sweeping(state, child, rows, waiting)
     return child
+
+
+def strays(state: ShardState, of: Partitioner) -> int:
+    """How many of the shard's users, parked ones among them, are of another of these partitions.
+    No shard that follows it would have them."""
+    named = np.flatnonzero(state.rows_by_user.named(np.arange(state.n)))
+    names = state.rows_by_user.texts(named)
+    found = np.count_nonzero(of.of_keys(names.data, names.at, names.size) != state.meta.shard)
+    for _, users, _ in state.parked.blocks(state.meta.horizon_since):
+        starts = np.cumsum(users.size, dtype=np.int64) - users.size
+        found += np.count_nonzero(of.of_keys(users.data, starts, users.size) != state.meta.shard)
+    return int(found)
 
 
 def _park(state: ShardState, child: ShardState, to: Partitioner) -> int:
@@ -113,8 +125,11 @@ def _meta(state: ShardState, child: ShardState, to: Partitioner, offsets: tuple[
     live = int(child.value_histogram.sum())
     meta.tier_total = meta.tier_total * live // everybody if everybody else 0
     # Up to where an erased person's records are left out is an offset of the other topics. Whoever
-    # copies records from there leaves these out.
-    meta.erased = [msgspec.structs.replace(each, stop=(0, 0)) for each in meta.erased]
+    # copies records from there leaves these out. Each shard reports under its own number, so that
+    # it finds the report if its state is made from the topics again.
+    meta.erased = [
+        msgspec.structs.replace(each, shard=meta.shard, stop=(0, 0)) for each in meta.erased
+    ]
     return meta
 
 

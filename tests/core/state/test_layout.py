@@ -241,6 +241,40 @@ def test_a_state_from_an_earlier_layout_goes_on_counting() -> None:
     assert 89 * 24 <= known["view_90d"] <= 90 * 24 + 6
 
 
+def test_what_a_backfill_counted_before_the_first_step_is_unknown_where_it_was_not_counted() -> (
+    None
+):
+    driver = Driver()
+    driver.feed([click("ann", T0, item_id="x")])
+    driver.state.meta.seq = 0
+    meta, arrays = exported(driver.state)
+    other = msgspec.structs.replace(
+        OWN,
+        counts=[m for m in OWN.counts if m != "view"],
+        windows={n: w for n, w in OWN.windows.items() if n != "90d"},
+    )
+    old = dict(translate(arrays, OWN, other, driver.state.meta))
+    layout = np.frombuffer(msgspec.msgpack.encode(other), np.uint8)
+    state = load(meta, {**old, "layout": layout}, len(FEATURE_NAMES))
+    x = dict(zip(FEATURE_NAMES, features(state, np.array([0]), T0)[0], strict=True))
+    assert np.isnan(x["view_30d"])
+    assert np.isnan(x["distinct_items_90d"])
+    assert x["distinct_items_30d"] == 1
+
+
+def test_windows_in_another_order_are_found_by_name() -> None:
+    other = msgspec.structs.replace(OWN, windows=dict(reversed(OWN.windows.items())))
+    driver = Driver()
+    driver.feed([click("ann", T0, item_id="x")])
+    _, arrays = exported(driver.state)
+    from_ms = np.arange(len(OWN.counts) * len(OWN.windows), dtype=np.int64)
+    arrays["counted_from/counts"] = from_ms
+    old = dict(translate(arrays, OWN, other, driver.state.meta))
+    assert old["counted_from/counts"].reshape(-1, len(OWN.windows)).tolist() == (
+        from_ms.reshape(-1, len(OWN.windows))[:, ::-1].tolist()
+    )
+
+
 def test_what_was_unknown_stays_so_over_further_loads() -> None:
     other = msgspec.structs.replace(OWN, counts=[m for m in OWN.counts if m != "view"])
     driver = Driver()

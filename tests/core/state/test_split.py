@@ -19,7 +19,7 @@ from streams.core.partitioning import Partitioner, partitions_of_keys
 from streams.core.state import parked as parked_module
 from streams.core.state.shard_state import ShardState
 from streams.core.state.snapshot import comparable
-from streams.core.state.split import split
+from streams.core.state.split import split, strays
 from streams.core.sweep import take_slice
 from streams.core.texts import Texts
 from tests.core.driving import Driver, SilenceScorer, bounded, click, config, table_rows
@@ -241,6 +241,18 @@ def test_a_state_whose_pairs_went_by_rows_goes_on_with_these_numbers() -> None:
     assert again.state.counts.table[:6, item, -1].tolist() == [1] * 6
 
 
+def test_users_of_other_partitions_are_counted_parked_ones_too() -> None:
+    parent, to = a_shard(), Partitioner("murmur2", 3)
+    for fed in years(7, 12):
+        parent.feed(**fed)
+    state = parent.state
+    assert state.parked.everyone(0)[0]
+    elsewhere = sum(shard_of(user, to) != state.meta.shard for user in everyone(state))
+    assert 0 < elsewhere < len(everyone(state))
+    assert strays(state, to) == elsewhere
+    assert strays(state, ONE) == 0
+
+
 def test_what_is_left_out_of_erased_people_goes_by_time_in_other_topics() -> None:
     parent, to = a_shard(), Partitioner("murmur2", 2)
     parent.feed(clicks=[click("a", 1_600_041_600_000)], clock_ms=1_600_041_600_000)
@@ -251,9 +263,9 @@ def test_what_is_left_out_of_erased_people_goes_by_time_in_other_topics() -> Non
             shard=0, cutoff_ms=5, stop=(100, 200), recorded_before_ms=9,
         )
     ]  # fmt: skip
-    for child in children_of(parent.state, to):
+    for q, child in enumerate(children_of(parent.state, to)):
         assert [(e.digest, e.cutoff_ms, e.stop, e.shard) for e in child.meta.erased] == [
-            (digest(salt, "gone"), 5, (0, 0), 0)
+            (digest(salt, "gone"), 5, (0, 0), q)
         ]
     assert parent.state.meta.erased[0].stop == (100, 200)
 
