@@ -37,7 +37,7 @@ def test_two_workers_are_upgraded_one_by_one_under_load_and_neither_goes_back(
         assert b.stop()[0] == 0
         new_b = here.worker("new-b", program)
         here.own(new_a, new_b)
-    went_on = f"going on with the state that Tideline {RELEASE} has left"
+    went_on = f"continuing with the state that Tideline {RELEASE} wrote"
     assert new_a.log.count(went_on) + new_b.log.count(went_on) >= 4
     # This release's judge reads what the next one has left as one that may: what it does not know
     # is dropped, the rest must be the replay's.
