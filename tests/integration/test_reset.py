@@ -1,4 +1,4 @@
-"""`tideline reset`: whole, refused where it must be, and finished after a cut anywhere."""
+"""`tideline reset`: complete, refused while workers run, and finished by a second run."""
 
 from __future__ import annotations
 
