@@ -351,7 +351,7 @@ def test_keys_that_no_partitioner_explains_are_the_newcomers_decision(someone: N
     assert "\nClickHouse\n" in done.output
     unchecked = someone.run("", "", "", args=[*someone.all, "--no-history", "--kafka-partitioner",
                                               "unchecked"])  # fmt: skip
-    assert "Go on all the same" not in unchecked.output
+    assert "Continue all the same" not in unchecked.output
 
 
 def ready(someone: Newcomer) -> list[str]:
