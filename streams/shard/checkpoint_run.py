@@ -63,7 +63,7 @@ class CheckpointRun:
         run = cls(shard, services, store, state, journal)
         offsets = (state.meta.offsets[0], state.meta.offsets[1])
         loop = asyncio.get_running_loop()
-        # A shard that was split from another has what that one erased, and reports.
+        # A successor also has the erasures of the shard it was split from, which reports its own.
         ours = [each for each in state.meta.erased if each.shard == shard]
         erased = services.erasures.unreported(ours)
         begun = await loop.run_in_executor(services.compute, run._freeze, journal.next_offset)
