@@ -97,7 +97,7 @@ def test_an_artifact_of_another_release_loads_and_says_what_it_misses(
     monkeypatch.setattr(artifact_module, "FEATURES_HASH", "theirs")
     with caplog.at_level(logging.WARNING):
         champion = load_artifact(default_artifact_path())
-    assert "reads 2 features that this version does not compute" in caplog.text
+    assert "needs 2 features that this version does not compute" in caplog.text
     assert all(name in caplog.text for name in GONE)
     assert champion.manifest.features == others()
     theirs, mine = as_theirs(rows(20, seed=3))
