@@ -20,7 +20,7 @@ pytestmark = [
 
 
 @pytest.mark.fault("rolling upgrade of two workers, then a downgrade")
-def test_two_workers_are_upgraded_one_by_one_under_load_and_neither_goes_back(
+def test_rolling_upgrade_under_load_loses_nothing_and_a_downgrade_is_refused(
     fault: Drill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = (str(make_next_release(tmp_path / "next")), "worker")

@@ -56,7 +56,7 @@ def test_steps_come_back_as_they_were_written() -> None:
     asyncio.run(go())
 
 
-def test_a_journal_of_a_later_release_is_refused_with_the_release_to_run() -> None:
+def test_journal_of_a_later_release_is_refused_with_the_release_to_run() -> None:
     async def go() -> None:
         log = MemoryLog()
         await journal(log, "a").take_over()
@@ -68,7 +68,7 @@ def test_a_journal_of_a_later_release_is_refused_with_the_release_to_run() -> No
     asyncio.run(go())
 
 
-def test_a_takeover_without_a_release_is_an_earlier_one() -> None:
+def test_takeover_without_a_release_counts_as_an_earlier_one() -> None:
     async def go() -> None:
         log = MemoryLog()
         before = {"type": "takeover", "owner": "a", "of_theirs": 7}
@@ -78,7 +78,7 @@ def test_a_takeover_without_a_release_is_an_earlier_one() -> None:
     asyncio.run(go())
 
 
-def test_a_learner_of_another_release_is_read_for_the_features_of_this_one() -> None:
+def test_journalled_snapshot_is_converted_to_this_builds_features() -> None:
     async def go() -> None:
         log = MemoryLog()
         a = journal(log, "a")
