@@ -1,4 +1,4 @@
-"""A release replaces another worker by worker, under load; and the way back is refused."""
+"""A later release replaces the workers one by one, under load; a downgrade is refused."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_rolling_upgrade_under_load_loses_nothing_and_a_downgrade_is_refused(
         here.own(new_a, new_b)
     went_on = f"continuing with the state that Tideline {RELEASE} wrote"
     assert new_a.log.count(went_on) + new_b.log.count(went_on) >= 4
-    # This release's judge reads what the next one has left as one that may: what it does not know
-    # is dropped, the rest must be the replay's.
+    # This release judges the state that the next one has left, so it must be allowed to read it.
+    # Names that it does not know are dropped; the rest must equal the replay.
     with monkeypatch.context() as patch:
         patch.setattr(schemas.releases, "LEVEL", LEVEL + 1)
         fault.finish(new_a, new_b)

@@ -1,4 +1,4 @@
-"""Every release's recorded topics are read by this build, and say what they said then."""
+"""This build reads every release's recorded topics, and gets that release's results."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_recorded_state_is_written_and_read_again_as_this_builds_own(path: Path)
 
 
 def test_recording_and_level_of_this_release_are_up_to_date() -> None:
-    """What is kept changed since the last recording: before this release is out, record it again;
-    after that, it is another release, with a higher LEVEL (`schemas/releases.py`)."""
+    """If this fails, this build keeps other things than its recording has. Before this release is
+    published, record it again; after that, make a new release with a higher LEVEL."""
     by_release = {recording.release: recording for recording in map(read, recordings())}
     assert RELEASE in by_release, AGAIN
     mine = by_release[RELEASE]
