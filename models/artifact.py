@@ -11,10 +11,10 @@ Loading, in order; each step that fails names the fix:
  2. it lists the model's files; the bytes of each are read once;
  3. size and sha256 of those bytes are the manifest's;
  4. the bytes refer to no other file;
- 5. its features mean what they mean to this code;
+ 5. if its feature names are this code's, so is the hash of their meaning;
  6. a session built from those very bytes has the manifest's inputs and outputs;
  7. it reproduces the golden vectors to 1e-5.
-A model of another release, trained on other features, then takes its own by name.
+A model of another release, which has other features, then gets its own features by name.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def versions(root: Path | Place) -> list[str]:
 
 
 def promote(root: Path | Place, version: str) -> Champion:
-    """Checks `root/<version>` as workers will, then names it in `CURRENT` at once.
+    """Checks `root/<version>` as workers will, then names it in `CURRENT` in one write.
 
-    Raises `ArtifactError`, and changes nothing, if it can't be used; `ModelsUnavailable`.
+    Raises `ArtifactError`, and changes nothing, if it can't be used. Raises `ModelsUnavailable`.
     """
     root = at(root)
     champion = load_artifact(artifact_path(version, root))
@@ -153,9 +153,9 @@ def _load(read: Callable[[str], bytes], path: Place) -> Champion:
     same_names = manifest.features == list(FEATURE_NAMES)
     if (manifest.features_hash == FEATURES_HASH) != same_names:
         raise ArtifactError(
-            f"{where} was made for other features of the same names (hash "
-            f"{manifest.features_hash[:12]}, this code computes {FEATURES_HASH[:12]}). Retrain "
-            "with `tideline train`."
+            f"{where} was made for other features of the same names (its hash is "
+            f"{manifest.features_hash[:12]}, this code's is {FEATURES_HASH[:12]}). Retrain with "
+            "`tideline train`."
         )
     _check_lengths(manifest, where)
     champion = Champion(manifest, files)
@@ -170,8 +170,8 @@ def _load(read: Callable[[str], bytes], path: Place) -> Champion:
     unknown = [name for name in manifest.features if name not in FEATURE_NAMES]
     if unknown:
         _log.warning(
-            "%s reads %s features that this version does not compute (%s); they are unknown to "
-            "it. Train another one with `tideline train`.",
+            "%s needs %s features that this version does not compute (%s); it gets them as unknown "
+            "values. Train a new model with `tideline train`.",
             where, len(unknown), ", ".join(unknown[:3]),
         )  # fmt: skip
     return champion.serving(FEATURE_NAMES)
@@ -304,9 +304,9 @@ def write_artifact(
 ) -> Place:
     """Checks an artifact, writes `root/<manifest.version>/`, loads it back, and returns its path.
 
-    It appears complete; an older one of the same version is replaced. With `make_current`,
-    `CURRENT` names it afterwards. `comparison`, `history` and `horizon` go into the model card.
-    Raises `ArtifactError`, `ModelsUnavailable`.
+    It is never used while incomplete; an older one of the same version is replaced. With
+    `make_current`, `CURRENT` names it afterwards. `comparison`, `history` and `horizon` go into the
+    model card. Raises `ArtifactError`, `ModelsUnavailable`.
     """
     root = at(root)
     target = artifact_path(manifest.version, root)

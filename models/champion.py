@@ -81,8 +81,8 @@ class Outlook:
 class Champion:
     """A loaded model. Build it with `models.artifact.load_artifact`, which checks it first.
 
-    Rows `x` have the columns `manifest.features`: those that it was trained on, unless it is
-    `serving` others.
+    Rows `x` have the columns `manifest.features`: the features that it was trained on, or those
+    given to `serving`.
 
     `files`: the content of each ONNX file by its name, `SCORES_FILE` among them. Raises
     `ArtifactError` when ONNX Runtime can't build a session from one of them.
@@ -92,7 +92,7 @@ class Champion:
         self.manifest = manifest
         self.files: Final = files
         self.trained: Final = manifest
-        """As it was written; `manifest` is what it says of the features that it serves."""
+        """The manifest as written; `manifest` is the same for the features that are served."""
         self._columns: NDArray[np.intp] | None = None  # None: as they come
         self._sessions = {
             name: _session(content, f"Artifact {manifest.version}: {name}")
@@ -101,8 +101,8 @@ class Champion:
         self._scores = self._sessions[SCORES_FILE]
 
     def serving(self, features: Sequence[str]) -> Champion:
-        """This model for rows with the columns `features`: it takes those that it was trained on
-        by name, and one that is not there is unknown. Itself if these are the same."""
+        """This model for rows with the columns `features`. It takes the features that it was
+        trained on by name; a missing one is unknown. Returns itself if the columns are the same."""
         if self.manifest.features == list(features):
             return self
         other = copy.copy(self)

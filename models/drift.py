@@ -69,7 +69,7 @@ class DriftState(msgspec.Struct):
     """The tests' numbers, one item per stream; the loss comes first."""
 
     streams: list[str] = []
-    """What each stream is of. Numbers are found by these names: another release may have others."""
+    """The name of each stream, by which its numbers are found: another release may have others."""
     n: list[float] = []
     mean: list[float] = []
     squares: list[float] = []

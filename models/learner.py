@@ -80,8 +80,8 @@ class OnlineLearner:
     position), `other_champion`, `invalid`; `gaps` counts ordinals that were
     skipped, and `reset` the times the weights stopped being finite and were set back to 0.
 
-    An example of another release is taken by the names of its features; one that it does not have
-    is unknown.
+    The features of another release's example are found by name; a feature that the example lacks is
+    unknown.
 
     An example of an earlier champion is learned too, if `rescore` gives this champion's score of
     its features (float32 [F] -> p_churn), and if this champion was trained before the label was
@@ -240,9 +240,9 @@ class OnlineLearner:
         """A learner that continues exactly where `snapshot` was taken.
 
         If the champion has changed since, learning starts again from the new one; positions and
-        version continue, so that no example is learned twice. Weights are found by the features'
-        names, in a snapshot of another release too. Raises `StateError` for a snapshot whose state
-        can't be read.
+        version continue, so that no example is learned twice. Weights are found by the names of
+        their features, also in another release's snapshot. Raises `StateError` for a snapshot whose
+        state can't be read.
         """
         learner = cls(manifest, rescore)
         snapshot = snapshot.by_name(FEATURE_NAMES)
@@ -274,7 +274,7 @@ class OnlineLearner:
 
 
 def _features(example: Example) -> NDArray[np.float32] | None:
-    """Its features in this build's order, float32 [F]; None if they can't be read."""
+    """The example's features in this build's order, float32 [F]; None if they can't be read."""
     if len(example.x) % 4:
         return None
     x = np.frombuffer(example.x, dtype="<f4")

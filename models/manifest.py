@@ -122,8 +122,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     golden: Golden
 
     def by_name(self, features: Sequence[str]) -> Manifest:
-        """The same for these features, itself if it is for them: one that the model does not know
-        is unknown in the typical user and in golden inputs, and has no importance."""
+        """This manifest for rows with these features; itself if it is for them already. A feature
+        that the model lacks is unknown in the typical user and golden inputs, with importance 0."""
         if self.features == list(features):
             return self
         at = columns_by_name(self.features, features)

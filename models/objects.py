@@ -1,9 +1,8 @@
 """A directory of artifacts in an object store, through `fsspec`: S3, Google's, Azure's, others.
 
-An object appears whole or not at all, and a name is read as it was last written; but a directory is
-only a common prefix, and its objects come one by one. So the object that completes it is written
-last. Where a store is slow to show what was written, readers find an artifact that is not complete
-yet, refuse it, and look again.
+An object appears whole or not at all. But a directory is only a common prefix, and its objects
+appear one by one. So the object that completes the directory is written last. If a store shows new
+objects late, readers find an incomplete artifact, refuse it, and look again.
 
 Credentials, regions and endpoints are those of the store's own library: `AWS_ACCESS_KEY_ID`,
 `AWS_ENDPOINT_URL` and so on, a role of the machine, or fsspec's own configuration.
@@ -26,12 +25,12 @@ _LIBRARIES: Final[Mapping[str, str]] = MappingProxyType({
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs",
     "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs",
 })  # fmt: skip
-"""Scheme -> the package that speaks to its store. The extra `objects` brings that for S3."""
+"""Scheme -> the package for its store. The extra `objects` brings the one for S3."""
 _IN_ONE_REQUEST: Final = {"max_concurrency": 1}  # without asking for the size before
 _OPTIONS: Final = {"s3": _IN_ONE_REQUEST, "s3a": _IN_ONE_REQUEST}
 _READ_SECONDS: Final = 15.0  # for one object of some hundred kilobytes
 _WRITE_SECONDS: Final = 60.0
-# What tells two contents of an object apart; each store's library has other names for it.
+# Properties that differ between two contents of an object; each library has its own names.
 _MARKS: Final = (
     "size", "ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified",
     "last_modified", "updated", "mtime", "created",
@@ -47,8 +46,8 @@ def object_place(url: str) -> ObjectPlace:
     parts = urlsplit(url)
     if ":" in parts.netloc.rpartition("@")[0]:
         raise SettingsError(
-            f"The URL of models, {parts.scheme}://..., has a password in it. Leave it out; the "
-            "environment has credentials, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            f"The URL of models, {parts.scheme}://..., has a password in it. Leave it out, and put "
+            "credentials into the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say."
         )
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415  (an extra)
@@ -57,7 +56,7 @@ def object_place(url: str) -> ObjectPlace:
             f"Models at {url} need more packages. Run: pip install 'tideline[objects]'"
         ) from error
     try:
-        # Another process writes there, so nothing that was listed before may be believed.
+        # Another process writes there, so listings must not come from a cache.
         filesystem, path = url_to_fs(
             url,
             use_listings_cache=False,
@@ -120,7 +119,7 @@ class ObjectPlace:
         return sorted(path.split("/")[-2] for path in found)
 
     def put(self, name: str, files: Mapping[str, bytes], *, last: str) -> None:
-        """One by one, `last` at the end: until then an older directory has its old one."""
+        """Write the files one by one, `last` at the end; until then the old `last` is there."""
         for file in sorted(files, key=lambda file: file == last):
             self._ask("pipe_file", f"{self.path}/{name}/{file}", files[file])
 

@@ -1,8 +1,8 @@
 """Where artifacts are: a directory of this machine, or one in an object store.
 
-Loading, promoting and training talk to a `Place` alone, so that they are the same for both. What
-makes an artifact whole is the same too: its manifest appears last or at once with its files, and
-`CURRENT` names a version only once that is complete.
+Loading, promoting and training use only a `Place`, so they are the same for both. An artifact is
+never seen incomplete: its manifest appears last or together with its files, and `CURRENT` names a
+version only when that is complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["LocalPlace", "Place", "at", "place"]
 
 
 class Place(Protocol):
-    """A directory of artifacts, or of one.
+    """A directory of artifacts, or the directory of one artifact.
 
     Every method may raise `ModelsUnavailable` if an object store doesn't answer or refuses.
     """
@@ -54,7 +54,7 @@ class Place(Protocol):
         """The names of the directories here that hold the file `holding`, sorted."""
 
     def put(self, name: str, files: Mapping[str, bytes], *, last: str) -> None:
-        """Write a directory of files. No reader finds the file `last` without all the others."""
+        """Write a directory of files. A reader that finds the file `last` finds all the others."""
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file so that a reader finds the old content or the new."""

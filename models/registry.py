@@ -4,8 +4,8 @@ Promotion is a line in a file: `CURRENT` in the directory of artifacts names the
 (`tideline models promote` and `tideline train` write it). A worker reads it every second, or every
 five from an object store (`ScorerStore.refresh`), loads and checks the version, and from its next
 step on every shard scores with it; the journal holds the version of each step, so replay uses the
-very same model. An artifact that fails its checks is refused, and the one in use stays; so it does
-while the store can't be reached.
+very same model. If an artifact fails its checks, or the store can't be reached, the model in use
+stays.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FILES = (MANIFEST_FILE, *MODEL_FILES)
 
 
 def artifact_place(named: str) -> Place:
-    """Where models are: the path or URL that the setting `artifact` is, else those shipped.
+    """Where models are: at the path or URL in the setting `artifact`, else those shipped.
 
     It is a directory of artifacts with a file `CURRENT`, or the directory of one artifact.
     Raises SettingsError.
@@ -185,7 +185,7 @@ class ScorerStore:
         return ExplainingScorer(load_artifact(path), self._currency)
 
     def _stamp(self, version: str) -> Hashable:
-        """Changes with the artifact's files."""
+        """A value that changes with the artifact's files."""
         return (self._directory / version).stamp(_FILES)
 
 
@@ -194,7 +194,7 @@ async def watch(
 ) -> None:
     """Refreshes the store until cancelled; calls `notify` with every switch and every refusal.
 
-    `seconds` between two looks; None: as often as the place stands.
+    `seconds` between two reads; None: `ScorerStore.poll_seconds`.
     """
     loop = asyncio.get_running_loop()
     away = False

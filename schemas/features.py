@@ -1,10 +1,9 @@
 """The ordered feature list: what a user looks like to a model.
 
-Names are the contract, between training and serving and between releases: models, checkpoints and
-learner snapshots carry the names of the features they were made with, and are read by name. So a
-name means one thing for ever: what is computed in another way from now on gets another name.
-(`tests/upgrades` compares every release's features with this build's.) The same is true of measures
-and windows.
+Names are the contract between training and serving, and between releases: models, checkpoints and
+learner snapshots carry the names of their features, and are read by name. So a name has one meaning
+for ever: a feature that is computed in another way gets another name. (`tests/upgrades` compares
+every release's features with this build's.) The same is true of measures and windows.
 
 Windows roll in event time at tile resolution ("sawtooth", as in Chronon): a window of length W
 with hop h at clock `now` covers the tiles `t` with `now // h - W // h < t`, that is the running
@@ -88,7 +87,7 @@ WINDOW_FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "refunds": ("refund_cents",),
     "discount_share": ("revenue_cents", "discount_cents"),
 }
-"""The features of each window, without the window's name, and the measures each is made of."""
+"""Feature, without its window's name -> the measures from which it is computed."""
 
 RECENCY_KINDS: Final = (*CLICK_TYPES, "order", "cancellation", "return")
 """Kinds whose last time is remembered, in the order of their columns."""
@@ -195,12 +194,12 @@ FEATURES_HASH: Final = hashlib.sha256(
 """Unknown values (no order yet, fewer than two orders, no rating) are NaN in the matrix."""
 
 PACKED_FEATURE_NAMES: Final = zlib.compress("\n".join(FEATURE_NAMES).encode(), 9)
-"""`FEATURE_NAMES` in few bytes, to go with each row that another release may read."""
+"""`FEATURE_NAMES`, compressed: sent with each row that another release may read."""
 
 
 @lru_cache(maxsize=16)
 def unpacked_names(packed: bytes) -> tuple[str, ...]:
-    """The names in what a release has as `PACKED_FEATURE_NAMES`. Raises ValueError.
+    """The names in a release's `PACKED_FEATURE_NAMES`. Raises ValueError.
 
     >>> unpacked_names(PACKED_FEATURE_NAMES) == FEATURE_NAMES
     True
@@ -212,7 +211,7 @@ def unpacked_names(packed: bytes) -> tuple[str, ...]:
 
 
 def columns_by_name(found: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """The place of each wanted name among those found; -1 for one that is not there.
+    """The position of each wanted name in `found`; -1 for a name that is not there.
 
     >>> columns_by_name(["a", "b"], ["b", "c"])
     [1, -1]

@@ -46,7 +46,7 @@ class Example(msgspec.Struct, frozen=True):
     champion_version: str
     learner_version: int
     features: bytes
-    """What the numbers in `x` are: `schemas.features.PACKED_FEATURE_NAMES` of the writer."""
+    """The names of the numbers in `x`: the writer's `schemas.features.PACKED_FEATURE_NAMES`."""
 
 
 class Drift(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ class LearnerSnapshot(msgspec.Struct, frozen=True):
     version: int
     champion_version: str
     features: list[str]
-    """What `weights`, `mean` and `scale` are of, in their order."""
+    """The feature of each number in `weights`, `mean` and `scale`."""
     labels: int
     """Matured labels learned so far."""
     blend_weight: float
@@ -103,8 +103,8 @@ class LearnerSnapshot(msgspec.Struct, frozen=True):
     """What only the learner needs to go on exactly (optimiser and scaler numbers, MessagePack)."""
 
     def by_name(self, features: Sequence[str]) -> Self:
-        """The same with numbers for these features; itself if it has those. One that it does not
-        know has no weight."""
+        """This snapshot with its numbers in the order of `features`; itself if that is its order. A
+        feature that it does not have gets weight 0."""
         if self.features == list(features):
             return self
         at = columns_by_name(self.features, features)

@@ -1,8 +1,8 @@
-"""Which release wrote a journal or checkpoint, and whether this one may go on with it.
+"""Decides whether this release may continue with a journal or checkpoint of another release.
 
-A later release reads what an earlier one has written: by name, and what is new has a default. The
-other way round, names would be dropped that a release does not know, and nobody would notice. So
-takeovers and checkpoints carry the level of their writer, and a release of a lower level refuses.
+A later release reads what an earlier one has written by name, with defaults for what is new. The
+other way round, a release would silently drop the names that it does not know. So takeovers and
+checkpoints carry the level of their writer, and a release of a lower level refuses them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ __all__ = ["LEVEL", "RELEASE", "refuse_later"]
 
 RELEASE: Final = "0.1.0"
 LEVEL: Final = 1
-"""Raised by a release that keeps more or other things in journals and checkpoints than the one
-before (`tests/upgrades` notices). Between releases of one level both ways are open."""
+"""Higher than the last release's if this one keeps more or other things in journals and checkpoints
+(`tests/upgrades` notices). Releases of the same level can replace each other in both directions."""
 
 
 def refuse_later(what: str, release: str, level: int) -> None:

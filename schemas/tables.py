@@ -178,7 +178,7 @@ TABLES: Final[dict[str, Table]] = {
                 "erased": "UInt32",  # sent before their person was erased
                 "users_scored": "UInt32",
                 "skipped_offsets": "UInt32",  # of transaction markers and aborted transactions
-                "inputs_since": "UInt64",  # the last batch on other input topics
+                "inputs_since": "UInt64",  # the last batch on earlier input topics
             },
         ),
         Table(

@@ -62,7 +62,7 @@ class Topic:
     config: Mapping[str, str]
     why: str
     is_state: bool = False
-    """It holds the shards' state: made again from the inputs, and only together with the others."""
+    """It holds the shards' state, which is deleted and made again only as a whole."""
 
 
 def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> tuple[Topic, ...]:

@@ -33,7 +33,7 @@ class _Command(NamedTuple):
 
 COMMANDS: Final[dict[str, _Command]] = {
     "start": _Command(
-        "streams.commands.start", "start", "Set up your own: answer questions, it does the rest."
+        "streams.commands.start", "start", "Set Tideline up for your shop, by questions."
     ),
     "demo": _Command(
         "streams.commands.demo",
@@ -75,7 +75,7 @@ COMMANDS: Final[dict[str, _Command]] = {
         "streams.commands.reset", "reset", "Start the state over, from the input topics."
     ),
     "repartition": _Command(
-        "streams.commands.repartition", "repartition", "Go on with more partitions."
+        "streams.commands.repartition", "repartition", "Move to more partitions, with all state."
     ),
     "settings": _Command(
         "streams.commands.settings", "settings", "Show every setting, its value and its source."
@@ -176,7 +176,7 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
 def tideline(ctx: click.Context, config: Path | None, debug: bool) -> None:
     """Live churn risk, customer value and segments from a shop's clickstream and orders.
 
-    See it with `tideline demo`. Set up your own Kafka and ClickHouse with `tideline start`.
+    `tideline demo` shows it at work. `tideline start` sets it up on your own Kafka and ClickHouse.
     """
     ctx.obj = Invocation(config=config, debug=debug)
     if not debug:

@@ -1,16 +1,16 @@
-"""From n partitions to a multiple m of them: `tideline repartition`.
+"""Moves an application from n partitions to a multiple m of n: `tideline repartition`.
 
-    1. Input topics with m partitions are there, and Tideline's own topics of shards have m.
-    2. No worker runs. From here on the shards stand still.
-    3. Each shard is split (`streams.shard.splitting` has the steps). How far it has read the old
-       topics is committed for the group that copies.
-    4. When all have followed, that is noted: an offset of the new topics is committed for the group
-       that copies.
-    5. What the shards have not read of the old topics is copied into the new ones. Workers go on
-       there; what still comes into the old topics is copied for as long as anybody writes there.
+    1. New input topics are created with m partitions; Tideline's own topics of shards grow to m.
+    2. The command waits until no worker runs. From here on the shards stand still.
+    3. Each shard is split (`streams.shard.splitting` has the steps). The offsets up to which it has
+       read the old topics are committed for the copying group.
+    4. When all shards are split, an offset of the new topics is committed for the copying group:
+       the note that this step was reached.
+    5. Records that the shards have not read yet are copied from the old topics into the new ones.
+       Workers continue there; records that still arrive in the old topics are copied, too.
 
-Cut off anywhere, the command is run again. What is copied twice has the same event ids, which every
-shard remembers longer than an event may be late.
+If the command is interrupted anywhere, it is run again. A record that is copied twice has the same
+event id, which every shard remembers longer than an event may be late.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ __all__ = ["Move", "Moved"]
 
 @dataclass(frozen=True)
 class Moved:
-    """What became of one shard."""
+    """How one shard was split."""
 
     shard: int
     into: tuple[int, ...]
-    """The shards that follow it."""
+    """The shards that take its place."""
     users: int
     seconds: float
     earlier: bool = False
-    """An earlier run of the command did it."""
+    """An earlier run of the command has split it."""
 
 
 @dataclass
 class Move:
     """A move of one application to `partitions` partitions of other input topics.
 
-    `settings` are those of before. Raises SettingsError if they and the others don't fit together.
+    `settings` are the old ones. Raises SettingsError if the move is not possible with them.
     """
 
     settings: Settings
@@ -67,19 +67,19 @@ class Move:
         problems = []
         if kafka.partitioner == "unchecked":
             problems.append(
-                "TIDELINE_KAFKA_PARTITIONER is unchecked, so nobody knows who is to be in which "
-                "partition. Name the producers' partitioner."
+                "TIDELINE_KAFKA_PARTITIONER is unchecked, so a customer's partition is not known. "
+                "Set it to the producers' partitioner."
             )
         if self.partitions % kafka.partitions or self.partitions <= kafka.partitions:
             n = kafka.partitions
             problems.append(
-                f"--partitions {self.partitions} is no multiple of the {n} there are: choose "
-                f"{2 * n}, {3 * n} and so on, so that every partition is split and none mixed."
+                f"--partitions {self.partitions} is not a multiple of the present {n}. Choose "
+                f"{2 * n}, {3 * n} and so on: then each shard is split, and no two are mixed."
             )
         if len({*old, *new}) < len(old) + len(new):
             problems.append(
-                f"The new topics need names other than {old[0]} and {old[1]}, and than each other: "
-                "producers have to be moved one by one."
+                f"The new topics need two names, other than {old[0]} and {old[1]}: producers are "
+                "moved one by one, so old and new topics exist side by side."
             )
         if problems:
             raise SettingsError("\n".join(problems))
@@ -94,7 +94,7 @@ class Move:
 
     @property
     def group(self) -> str:
-        """The consumer group that copies; its offsets say how far."""
+        """The copying group: its committed offsets say how far the copy has come."""
         return f"{self.settings.kafka.app_id}-repartition"
 
     @property
@@ -112,8 +112,8 @@ class Move:
         missing = set(self._old) - counts_of(self._access, self._old).keys()
         if missing:
             raise FatalError(
-                f"{' and '.join(sorted(missing))} does not exist: check the settings of the input "
-                "topics."
+                f"These input topics do not exist: {', '.join(sorted(missing))}. Check "
+                "TIDELINE_KAFKA_CLICKSTREAM_TOPIC and TIDELINE_KAFKA_ORDERS_TOPIC."
             )
         made = create_like(
             self._access, dict(zip(self._new, self._old, strict=True)), self.partitions
@@ -184,8 +184,8 @@ class Move:
 def _of_erased(
     board: ErasureBoard, topics: tuple[str, str], partitions: int
 ) -> Callable[[str, int, Any], bool]:
-    """Whether a record is from before its customer was erased. Where in a topic an erasure was is
-    not known to the shards that read another topic, so it counts here."""
+    """Whether a record was sent before its customer was erased. An erasure's offsets are those of
+    the old topics, so shards that read the new ones can't leave such a record out."""
 
     def left_out(topic: str, partition: int, record: Any) -> bool:
         if not board.requests or record.key is None:

@@ -2,7 +2,7 @@
 
 Offline it checks that
  1. every pin names one version and has sha256 hashes, and no lock names a URL, path or index;
- 2. the images' locks are parts of the other;
+ 2. each image's lock is a part of requirements.lock;
  3. every installed package is the locked version, and its files are those it was installed with.
 
 Known vulnerabilities need a list of them. `make audit ARGS="--known all.zip"` takes the export of

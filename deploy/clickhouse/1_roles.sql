@@ -17,8 +17,8 @@ CREATE SETTINGS PROFILE OR REPLACE tideline_reader SETTINGS
     result_overflow_mode = 'throw' CONST,
     max_concurrent_queries_for_user = 20 MIN 1 MAX 20;
 
--- Changes tables, by `tideline migrate`, and ends the shards' lives, by `tideline reset`. It reads no
--- result but counts: it needs the right to, as who creates a view must be allowed what the view does.
+-- Changes tables, by `tideline migrate`, and ends the shards' lives, by `tideline reset`. Tideline reads
+-- only counts with it. It may read all tables, because whoever creates a view needs the view's rights.
 CREATE ROLE IF NOT EXISTS tideline_migrator;
 GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER TABLE, DROP VIEW, SELECT ON tideline.* TO tideline_migrator;
 GRANT INSERT ON tideline.schema_migrations TO tideline_migrator;

@@ -52,9 +52,9 @@ class Leaves:
         return int(self.part.max()) + 1
 
     def of_columns(self, columns: Sequence[int]) -> Leaves:
-        """The same boxes where feature f is found in column `columns[f]`; below 0: it is unknown.
+        """The same boxes for rows with feature f in column `columns[f]`; below 0: always unknown.
 
-        A condition on what is always unknown holds always or never.
+        A condition on a feature that is always unknown holds for all rows or for none.
         """
         at = np.array(columns, np.int32)[self.feature]
         never = np.where(self.nan, -np.inf, np.inf).astype(np.float32)

@@ -1,5 +1,5 @@
--- `tideline reset` ends the lives that go on: what they said leaves the views then, and not only when
--- the next life has its first batch, which a shard without events may never have.
+-- `tideline reset` ends the current lives, so that their results leave the views at once. Otherwise they
+-- would stay until the next life has its first batch, which a shard without events may never have.
 
 CREATE TABLE IF NOT EXISTS ended_lives
 (
@@ -9,11 +9,11 @@ CREATE TABLE IF NOT EXISTS ended_lives
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (shard, life)
-COMMENT 'Lives that were ended by `tideline reset`, whether another has begun or not';
+COMMENT 'Lives that were ended by `tideline reset`, whether the next one has begun or not';
 
--- A life is past once its shard has a later one, or once it was ended. The views leave out past
--- lives, rather than all but the newest: rows of a life that has just begun arrive before its first
--- batch does. Life 0 may be older than `lives`, so every shard is taken to have had it.
+-- A life is past once its shard has a later one, or once it was ended. The views leave out the past
+-- lives. They don't show only the newest life in `lives`, because rows of a new life arrive before its
+-- first batch. Life 0 may be older than the table `lives`, so every shard is taken to have had it.
 CREATE OR REPLACE VIEW past_lives
 (
     shard    UInt16 COMMENT 'Kafka partition',

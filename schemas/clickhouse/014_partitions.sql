@@ -1,12 +1,12 @@
--- A shard goes on with other input topics when the number of partitions grows: it, and the shards that
--- follow it, number their batches on from the last one before. Offsets begin again there.
+-- When the number of partitions grows, a shard's successors continue on other input topics. Their batch
+-- numbers continue from the shard's last batch, but offsets begin again in the new topics.
 
 ALTER TABLE batches
-    ADD COLUMN IF NOT EXISTS inputs_since UInt64 DEFAULT 0 COMMENT 'The last batch before the shard came to the input topics that this one read, of itself or of the shard that it was split from; 0: it began with them' CODEC(ZSTD(1)) AFTER skipped_offsets;
+    ADD COLUMN IF NOT EXISTS inputs_since UInt64 DEFAULT 0 COMMENT 'The last batch on earlier input topics, of this shard or of the one that it was split from; 0: there were no earlier topics' CODEC(ZSTD(1)) AFTER skipped_offsets;
 
--- The newest life of each shard, unless it was ended. Each batch must add up, not only their sum, in
--- which what one lost and another doubled would cancel out; and all from the first one here on must be
--- there.
+-- The newest life of each shard, unless it was ended. Each batch must add up: in their sum, a record that
+-- one lost and another doubled would cancel out. No batch may be missing after the first one in this
+-- database.
 CREATE OR REPLACE VIEW ledger
 (
     shard               UInt16 COMMENT 'Kafka partition',
@@ -21,12 +21,12 @@ CREATE OR REPLACE VIEW ledger
     in_ranges           Int64 COMMENT 'Records in the offset ranges of the batches',
     skipped_offsets     UInt64 COMMENT 'Offsets in those ranges without a record: transaction markers and aborted transactions',
     unbalanced_batches  UInt64 COMMENT 'Batches with accepted other than scored + duplicates + late + dead_letters + erased, or than the records in their ranges',
-    first_batch         UInt64 COMMENT 'The life''s first batch that is here, counted from where the shard began it or came to its first input topics here: 1, unless this database was made, or lost rows, while the life went on',
-    missing_batches     Int64 COMMENT 'Batches between the first and the newest here that are not here',
+    first_batch         UInt64 COMMENT 'The life''s first batch in this database, counted from the first batch on the same input topics: 1, unless the database was created, or lost rows, after that one',
+    missing_batches     Int64 COMMENT 'Batches that are missing between the first and the newest in this database',
     offset_gaps         UInt64 COMMENT 'Ranges that start after the one before them ended: records were skipped',
     offset_overlaps     UInt64 COMMENT 'Ranges that start before the one before them ended: records were taken twice',
-    balanced            Bool COMMENT 'Every batch from the first one here on is here and adds up, and the ranges in the same input topics follow one another without gaps or overlaps',
-    clickstream_next    UInt64 COMMENT 'The clickstream offset after the newest batch, in the topics that it read; all before it, from the first batch on, are accounted for',
+    balanced            Bool COMMENT 'Every batch from the first one in this database on is there and adds up, and the ranges in the same input topics follow one another without gaps or overlaps',
+    clickstream_next    UInt64 COMMENT 'The clickstream offset after the newest batch, in the input topics of that batch; all offsets before it, from the first batch on, are accounted for',
     orders_next         UInt64 COMMENT 'The orders offset after the newest batch',
     accepted_recently   UInt64 COMMENT 'Records taken in, in batches that arrived here within the last hour',
     late_recently       UInt64 COMMENT 'Late events among them',
@@ -65,7 +65,7 @@ FROM
         min(bitAnd(seq, 0xFFFFFFFF)) - bitAnd(argMin(inputs_since, seq), 0xFFFFFFFF) AS first_batch,
         toInt64(max(bitAnd(seq, 0xFFFFFFFF)) + 1 - min(bitAnd(seq, 0xFFFFFFFF)))
             - toInt64(count()) AS missing,
-        -- Of the newest topics: a later step is always higher in inputs_since than one on earlier ones.
+        -- Of the newest topics: their batches have the highest inputs_since.
         max((inputs_since, clickstream_to)).2 AS clickstream_next,
         max((inputs_since, orders_to)).2 AS orders_next,
         sumIf(b.accepted, inserted_at > now() - 3600) AS accepted_recently,
@@ -87,7 +87,7 @@ LEFT JOIN
     (
         SELECT
             shard, life, range_from,
-            -- The first range of a stream has nothing before it to fit to.
+            -- The first range of a stream follows no other.
             lagInFrame(range_to, 1, range_from) OVER (
                 PARTITION BY shard, life, inputs_since, stream ORDER BY seq
                 ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW

@@ -1,4 +1,4 @@
-"""`tideline repartition`: go on with more partitions."""
+"""`tideline repartition`: move an application to more partitions."""
 # ruff: noqa: PLC0415  (Kafka's clients and the model are imported when the command runs)
 
 from __future__ import annotations
@@ -27,33 +27,36 @@ _REMIND_SECONDS: Final = 10.0  # between two lines about workers that still run
     type=click.IntRange(2),
     required=True,
     metavar="M",
-    help="How many there are to be: a multiple of those there are.",
+    help="The new number of partitions: a multiple of the present one.",
 )
 @click.option(
     "--clickstream-topic",
     required=True,
     metavar="NAME",
-    help="The new topic of clickstream events; created if it is not there.",
+    help="The new topic of clickstream events; created if it does not exist.",
 )
 @click.option(
-    "--orders-topic", required=True, metavar="NAME", help="The new topic of order events."
+    "--orders-topic",
+    required=True,
+    metavar="NAME",
+    help="The new topic of order events; created if it does not exist.",
 )
 @click.option(
     "--wait",
     type=click.FloatRange(0),
     metavar="SECONDS",
-    help="Wait so long for workers to stop at most. Default: until they have.",
+    help="Wait at most this long for the workers to stop. Default: no limit.",
 )
 @click.option(
     "--follow",
     is_flag=True,
-    help="Go on copying what still comes into the old topics, until Ctrl-C.",
+    help="Keep copying new records from the old topics, until Ctrl-C.",
 )
 @click.option(
     "--quiet",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="With --follow: end when nothing has come for so long.",
+    help="With --follow: end after this long without a new record.",
 )
 @json_option
 @pass_invocation
@@ -67,12 +70,12 @@ def repartition(
     quiet: float | None,
     as_json: bool,
 ) -> None:
-    """Go on with more partitions, without losing state or events.
+    """Move to more partitions, without losing state or events.
 
-    Run it with the settings of now. It makes the new topics, waits until no worker runs, splits the
-    state of every shard, and copies what the shards have not read yet. Then start workers with the
-    settings that it prints, and move the producers to the new topics. With --follow it copies
-    meanwhile what they still write into the old ones.
+    Run it with the current settings. It creates the new topics, waits until no worker runs, splits
+    the state of every shard, and copies the records that the shards have not read yet. Then start
+    the workers with the settings that it prints, and move the producers to the new topics. With
+    --follow it keeps copying what producers still write into the old topics.
 
     It may be interrupted at any moment and run again.
     """
@@ -93,9 +96,9 @@ def repartition(
         catching_up = time.monotonic()
         _catch_up(copier)
         stopped += time.monotonic() - catching_up if stopped else 0.0
-        _say(f"{copier.copied:,} records copied that were not read yet.")
+        _say(f"Copied {copier.copied:,} records that the shards had not read yet.")
         if copier.expired:
-            _say(f"Retention took {copier.expired:,} offsets of the old topics before that.")
+            _say(f"Retention deleted {copier.expired:,} offsets before they could be copied.")
         settings = "\n".join(f"  {name}={value}" for name, value in move.changes.items())
         _say(f"Start the workers with these settings, and move the producers:\n{settings}")
         if follow:
@@ -134,7 +137,7 @@ def _split(move: Move, wait: float | None) -> float:
 
 
 def _catch_up(copier: Copier) -> None:
-    """Copy what is in the old topics now."""
+    """Copy up to where the old topics end now."""
     ends = copier.ends()
     said = time.monotonic()
     while left := copier.left(ends):
@@ -145,7 +148,7 @@ def _catch_up(copier: Copier) -> None:
 
 
 def _follow(copier: Copier, quiet_seconds: float | None) -> None:
-    _say("Copying what still comes into the old topics. Ctrl-C ends it.")
+    _say("Copying new records from the old topics. Ctrl-C ends it.")
     said = last = time.monotonic()
     before = copier.copied
     try:
@@ -153,7 +156,7 @@ def _follow(copier: Copier, quiet_seconds: float | None) -> None:
             if copier.copy_some():
                 last = time.monotonic()
             if time.monotonic() - said >= _SAY_SECONDS:
-                _say(f"{copier.copied - before:,} records within the last minute.")
+                _say(f"{copier.copied - before:,} records copied in the last minute.")
                 said, before = time.monotonic(), copier.copied
     except KeyboardInterrupt:
         _say("Interrupted. Run the command again if producers still write into the old topics.")

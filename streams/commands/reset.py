@@ -32,26 +32,26 @@ _KEPT = ("input topics", "erasures", "learner", "examples", "dead letters", "mod
 @click.option(
     "--workers-stopped",
     is_flag=True,
-    help="No worker runs: you have made sure. For a broker that doesn't say who is in a group.",
+    help="You have made sure that no worker runs. For brokers that don't list a group's members.",
 )
 @json_option
 @pass_invocation
 def reset(
     invocation: Invocation, yes: bool, dry_run: bool, workers_stopped: bool, as_json: bool
 ) -> None:
-    """Start the state of all shards over: stop the workers first.
+    """Start the state of all shards over. Stop the workers first.
 
-    It deletes the topics of checkpoints and journal and creates them again, and takes what was
-    computed from that state out of every view. The workers then begin a new life with what the
-    input topics still hold; `tideline backfill` brings older orders back. Rows of before stay in
+    The command deletes the topics of checkpoints and journal, creates them again, and takes the
+    results of the old state out of every view. The workers then begin a new life with what the
+    input topics still hold; `tideline backfill` brings older orders back. Older rows stay in
     score_history and alert_history.
 
-    It may be interrupted, and run again.
+    It may be interrupted and run again.
     """
     from streams.ops import reset as steps
 
     if as_json and not (yes or dry_run):
-        raise click.UsageError("--json needs --yes or --dry-run: there is nobody to ask")
+        raise click.UsageError("--json asks nothing, so it needs --yes or --dry-run.")
     settings, started = invocation.settings, time.monotonic()
     if not dry_run:
         _require_stopped(settings, workers_stopped)
@@ -67,16 +67,16 @@ def reset(
         _require_stopped(settings, workers_stopped)
     if not steps.reset(settings, lambda step: click.echo(f"{step} ...", err=True)):
         click.echo(
-            "The broker still counts members in the group, so committed offsets stay as they were: "
-            "lag is shown from there until the first checkpoint.",
+            "The broker still counts members in the workers' group, so the committed offsets could "
+            "not be set. Consumer lag is too low until the first checkpoint.",
             err=True,
         )
     if as_json:
         print_json(_summary(found, True, started))
         return
     click.echo(
-        "Done. If orders from before the input topics' first records are to count, run "
-        "`tideline backfill FILE...`. Then start the workers."
+        "Done. To count orders that the input topics no longer hold, run `tideline backfill "
+        "FILE...`. Then start the workers."
     )
 
 
@@ -88,7 +88,7 @@ def _require_stopped(settings: Settings, workers_stopped: bool) -> None:
     if members:
         raise FatalError(
             f"{len(members)} workers of {group} run ({', '.join(members)}). Stop them, and run "
-            "`tideline reset` again. One that was killed is a member for another "
+            "`tideline reset` again. The broker lists a killed worker for up to "
             f"{settings.kafka.session_timeout_seconds:g} s."
         )
     if members is None and not workers_stopped:

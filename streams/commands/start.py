@@ -1,4 +1,4 @@
-"""`tideline start`: a guide from nothing to running services."""
+"""`tideline start`: sets Tideline up by questions, up to the commands that start the services."""
 # ruff: noqa: PLC0415  (heavy imports wait until the command runs)
 
 from __future__ import annotations
@@ -51,14 +51,16 @@ def _asked_options(command: _Command) -> _Command:
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path),
               help="The file of settings to write.  [default: tideline --config, "
               "TIDELINE_CONFIG, or tideline.toml]")  # fmt: skip
-@click.option("--yes", is_flag=True, help="Ask nothing: take options, the file and proposals.")
-@click.option("--overwrite", is_flag=True, help="With --yes: replace a file that says otherwise.")
+@click.option("--yes", is_flag=True,
+              help="Ask nothing: take options, environment, file and proposals.")  # fmt: skip
+@click.option("--overwrite", is_flag=True,
+              help="With --yes: replace a file that has other settings.")  # fmt: skip
 @click.option("--no-history", is_flag=True, help="There are no files with past orders.")
 @click.option("--horizon-days", type=click.IntRange(1, 365),
-              help="Churn means no order in so many days.  [default: what fits the history]",
+              help="Days without an order that mean churn.  [default: what fits the history]",
 )  # fmt: skip
 @click.option("--keep-password", type=click.Choice(["file", "environment", "toml"]),
-              help="Where a password that is typed here stays.")  # fmt: skip
+              help="Where to keep a password that you type.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Check everything, and write nothing.")
 @_asked_options
 @history_options
@@ -69,13 +71,14 @@ def start(
     yes: bool, overwrite: bool, no_history: bool, horizon_days: int | None,
     keep_password: str | None, dry_run: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Set Tideline up: answer a few questions, and it does the rest.
+    """Set Tideline up for your shop, by questions.
 
-    It asks for Kafka, topics, ClickHouse and files of past orders, checks each answer at once,
-    shows what it reads, writes the settings, creates topics and tables, counts the history, trains
-    a model, and says what to start. Ctrl-C loses nothing: run it again to go on.
+    It asks for Kafka, topics, ClickHouse and files of past orders. It checks each answer at once
+    and shows what it reads. Then it writes the settings, creates topics and tables, counts the
+    history, trains a model, and says which processes to start. Ctrl-C loses nothing: run it again
+    to continue.
 
-    FILE: past orders, several if need be. Options answer questions beforehand.
+    FILE: a file of past orders; there may be several. An option answers its question in advance.
     """
     from streams.start.run import Start
     from streams.start.terminal import Nobody, Person
@@ -114,7 +117,7 @@ def _at_a_terminal() -> bool:
 def _say_kept(target: Path) -> None:
     if draft_of(target).exists():
         click.echo(
-            f"Your answers are kept in {draft_of(target)}.\nGo on with: tideline start --config "
+            f"Your answers are kept in {draft_of(target)}.\nContinue with: tideline start --config "
             f"{target}",
             err=True,
         )

@@ -39,7 +39,7 @@ __all__ = ["train"]
     "--orders",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
-    help="Your orders: CSV, Excel, Parquet or JSON; again for each further file. Default: the "
+    help="Your orders: CSV, Excel, Parquet or JSON. Repeat it for several files. Default: the "
     "Complete Journey data.",
 )
 @history_options
@@ -99,7 +99,7 @@ def train(
 
     settings = invocation.start_logging()
     root = artifact_place(out)
-    root.holds(CURRENT_FILE)  # a store that can't be reached is said now, not after the fit
+    root.holds(CURRENT_FILE)  # a store that can't be reached fails now, not after the fit
     source, described, reports = _source(orders, days, take_history_options(options))
     for report in () if as_json else reports:
         print_report(report)

@@ -104,7 +104,7 @@ def due(
         now_ms = meta.clock_ms + 1
         if clock == "wall":
             now_ms = max(now_ms, wall_ms, request.requested_at_ms)
-        # Of other input topics, with other offsets, if they have other partitions.
+        # A request with another number of partitions has offsets of other input topics.
         of_these = meta.partitions in (0, len(request.ends)) and meta.shard < len(request.ends)
         ends = request.ends[meta.shard] if of_these else (0, 0)
         earlier = [e for e in (mine, report) if e is not None]

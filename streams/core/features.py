@@ -42,7 +42,7 @@ def features(state: ShardState, rows: NDArray[np.int64], now_ms: int) -> NDArray
     x = np.empty((len(rows), len(FEATURE_NAMES)), np.float32)
     window_features(x, rows, state.counts.table, state.money.table)
     for sums, measures in ((state.counts, COUNT_MEASURES), (state.money, MONEY_MEASURES)):
-        if sums.short is not None:  # what is made of these columns below is unknown as well
+        if sums.short is not None:  # features that are computed from these below are unknown, too
             x[:, _made_of(measures, sums.short)] = np.nan
     c = state.columns
     users = UserColumns(*[getattr(c, name) for name in UserColumns._fields])

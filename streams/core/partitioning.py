@@ -22,7 +22,7 @@ PartitionerName = Literal["murmur2", "crc32", "fnv1a"]
 
 _WHICH: Final[dict[str, int]] = {"murmur2": MURMUR2, "crc32": CRC32, "fnv1a": FNV1A}
 _TABLE: Final = crc32_table()
-_ADDED: Final = "`tideline repartition` goes on with more"
+_ADDED: Final = "`tideline repartition` moves the state to more"
 _BY_HAND: Final = (
     "no partitioner known here puts them there; perhaps the producer names the partition itself, "
     f"or partitions were added ({_ADDED})"
@@ -49,10 +49,10 @@ class Partitioner:
     def of_keys(
         self, data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int32]
     ) -> NDArray[np.int32]:
-        """The same of keys that are in data[at[i] : at[i] + size[i]]; size below 0: there is none.
+        """As `of`, for keys in data[at[i] : at[i] + size[i]]; a size below 0 means no key.
 
-        A multiple of `partitions` splits partitions and mixes none: what has been in p is in one of
-        p, p + partitions, p + 2 partitions and so on, whatever the hash.
+        A multiple of `partitions` splits each partition and mixes none: every key of partition p is
+        then in p, p + partitions, p + 2 partitions and so on, whatever the hash.
         """
         found = np.empty(len(at), np.int32)
         data = data.view()

@@ -100,8 +100,8 @@ def next_plan(
 ) -> Plan | None:
     """The next step, or None when there is nothing to do yet. Pure; `wall_ms` is given.
 
-    A shard without a state begins a life, at `wall_ms` whatever the clock is. One that was moved to
-    other topics takes a step at once, so that the ledger knows where it reads now.
+    A shard without a state begins a life, at `wall_ms` whatever the clock is. A shard that was
+    moved to other topics takes a step at once, so that the ledger has its new offsets.
 
     `champion` is the version in use, `learner` the newest snapshot: it is part of the plan if the
     shard has an older one, or none. People to `erase` get a step even if no record waits.
@@ -139,7 +139,7 @@ def next_plan(
 
 
 def _moved(meta: Meta) -> bool:
-    """Whether the shard has taken no step on its input topics, and has on others."""
+    """Whether the shard has taken steps on earlier input topics, and none on the present ones."""
     return 0 < meta.inputs_since == meta.seq
 
 

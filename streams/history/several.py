@@ -18,7 +18,7 @@ __all__ = ["Histories"]
 
 @dataclass(frozen=True)
 class Histories:
-    """At least one file. An order that several of them have is yielded for each."""
+    """At least one file. An order that is in several files comes once from each."""
 
     files: Sequence[OrderHistory | EventHistory]
 

@@ -1,8 +1,8 @@
 """Copies records from topics into others that have more partitions, each to its key's partition.
 
-Keys, values, headers and timestamps stay. What was copied is committed behind what the new topics
-have acknowledged, so a copy that was cut short is taken up where it was, and repeats some records:
-readers that tell events by their ids drop those. Records of one partition stay in their order.
+Keys, values, headers and timestamps stay, and so does the order of one partition's records. Offsets
+are committed once the new topics have acknowledged the copies. So a copy that was interrupted
+continues there and repeats some records; readers drop these by their event ids.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ LeftOut = Callable[[str, int, Any], bool]
 _RECORDS: Final = 2_000  # at a time; committed behind them
 _WAIT_MS: Final = 500
 _AHEAD_MS: Final = 3_600_000
-"""So far, by record time, one partition may run ahead of others: less than lateness allows."""
+"""How far one partition may run ahead of others by record time: less than lateness allows."""
 
 
 class Copier:
-    """Copies partitions of `to_topic`'s keys into its values. Blocks; raises BrokerUnavailable.
+    """Copies all partitions of the old topics into the new ones. Blocks; raises BrokerUnavailable.
 
     Args:
         access: the brokers.
-        group: whose committed offsets say how far it came. It has no members.
+        group: the copying group; its committed offsets say how far the copy has come.
         to_topic: old topic -> new topic.
         partitions: old topic -> how many partitions it has.
-        to: how the new topics' partitions are chosen.
-        keyless: the partition for a record without a key, by that of the old topic.
-        left_out: what is not copied.
+        to: chooses the partition of a key in the new topics.
+        keyless: old partition of a record without a key -> its new partition.
+        left_out: whether a record is not to be copied.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Copier:
             return sum(max(0, end - self._consumer.position(at)) for at, end in ends.items())
 
     def copy_some(self) -> int:
-        """Copy what is there, a part of it at most, or wait a moment; returns how many records."""
+        """Copy some of the records there are, or wait a moment; returns how many were copied."""
         with self._errors():
             polled = self._consumer.poll(timeout_ms=_WAIT_MS, max_records=_RECORDS)
             sent = [
@@ -134,8 +134,8 @@ class Copier:
         ]
 
     def _hold_back(self) -> None:
-        """Let partitions wait that are far ahead of others by time: records that come together in a
-        new partition would be late there otherwise."""
+        """Pause partitions that are far ahead of others by time: several old partitions may meet in
+        a new one, where the records of those behind would be late."""
         behind = [place for place in self._places if not self._caught_up(place)]
         limit = min((self._newest[place] for place in behind), default=math.inf) + _AHEAD_MS
         ahead = [place for place in behind if self._newest[place] > limit]
@@ -174,7 +174,7 @@ class _Errors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, KafkaError):
             raise BrokerUnavailable(
-                f"Records could not be copied by {self._access}: {error!r}. Check that the broker "
-                "runs and that this user may use the topics, and run the command again: it goes on "
-                "where it was."
+                f"Copying records on {self._access} failed: {error!r}. Check that the broker runs "
+                "and that this user may read and write the topics, and run the command again: it "
+                "continues where it was."
             ) from error

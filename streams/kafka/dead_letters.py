@@ -131,7 +131,7 @@ def not_replayable(settings: Settings, letter: DeadLetter) -> str | None:
     """Why a letter can't be replayed, or None if it can."""
     if letter.topic not in (settings.kafka.clickstream_topic, settings.kafka.orders_topic):
         return (
-            f"{letter.topic} is no input topic now; replay it with the settings of before, and "
+            f"{letter.topic} is no longer an input topic; replay it with the old settings, then "
             "`tideline repartition` copies it"
         )
     if letter.payload is None:

@@ -1,7 +1,8 @@
-"""Topics for more partitions: new input topics like those there are, and Tideline's own ones grown.
+"""Topics for more partitions: new input topics like the old ones, and more partitions for our own.
 
-Input topics can't grow in place: producers would send customers elsewhere while their records wait
-in the old partition. Of Tideline's own topics it chooses the partition itself.
+Input topics can't grow in place: producers would send a customer's new records to another partition
+while older ones wait in the old partition. Our own topics can, as Tideline writes to partitions by
+number.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def counts_of(access: KafkaAccess, names: Sequence[str]) -> dict[str, int]:
 
 
 def create_like(access: KafkaAccess, new: Mapping[str, str], partitions: int) -> list[str]:
-    """Create the topics that are missing, each with the replicas and the configuration of another
-    one; `new` maps their names to that one's. Returns the names of those that were created.
+    """Create the topics that are missing, each with the replicas and configuration of another one.
+    `new`: name -> the other one's name. Returns the names of the topics that were created.
 
     Raises BrokerUnavailable, or FatalError if a topic is refused, or is there with another number
     of partitions.
@@ -49,7 +50,7 @@ def create_like(access: KafkaAccess, new: Mapping[str, str], partitions: int) ->
             if count != partitions:
                 raise FatalError(
                     f"{name} has {count} partitions, needed are {partitions}. Choose another name, "
-                    "or delete it if nothing is in it."
+                    "or delete the topic if it is empty."
                 )
     return created
 
@@ -77,7 +78,7 @@ def _create(admin: Any, name: str, partitions: int, like: str) -> None:
 
 
 def add_partitions(access: KafkaAccess, names: Sequence[str], partitions: int) -> list[str]:
-    """Give each topic that has fewer so many partitions; returns the names of those.
+    """Grow each topic to `partitions`; returns the names of the topics that had fewer.
 
     Raises BrokerUnavailable, or FatalError if a topic is missing or has more.
     """
@@ -85,10 +86,12 @@ def add_partitions(access: KafkaAccess, names: Sequence[str], partitions: int) -
         counts = partition_counts(admin, names)
         for name in names:
             if counts.get(name, 0) > partitions or name not in counts:
-                has = f"has {counts[name]} partitions" if name in counts else "does not exist"
-                raise FatalError(
-                    f"{name} {has}, needed are up to {partitions}. Check TIDELINE_KAFKA_APP_ID."
+                has = (
+                    f"has {counts[name]} partitions, more than the {partitions} that are needed"
+                    if name in counts
+                    else "does not exist"
                 )
+                raise FatalError(f"Topic {name} {has}. Check TIDELINE_KAFKA_APP_ID.")
         short = [name for name in names if counts[name] < partitions]
         if short:
             admin.create_partitions(dict.fromkeys(short, partitions))
@@ -103,8 +106,8 @@ def committed_by(access: KafkaAccess, group: str) -> dict[tuple[str, int], int]:
 
 
 def commit_for(access: KafkaAccess, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
-    """Commit for a group that nobody is in. Raises BrokerUnavailable, or FatalError if it is
-    refused."""
+    """Commit offsets for a group without members. Raises BrokerUnavailable, or FatalError if Kafka
+    refuses."""
     wanted = {TopicPartition(*at): OffsetAndMetadata(o, "", -1) for at, o in offsets.items()}
     with connect(access) as admin:
         answers = admin.alter_group_offsets(group, wanted)

@@ -54,7 +54,8 @@ def misplaced_keys(settings: Settings) -> Iterator[Misplaced]:
 def fitting_partitioners(
     records: Mapping[tuple[str, int], Records], partitions: int
 ) -> tuple[PartitionerName, ...]:
-    """The partitioners that put every key of `records`, by (topic, partition), where it is."""
+    """The partitioners that put every key into the partition in which it is. `records`: by (topic,
+    partition)."""
     return tuple(
         name
         for name in get_args(PartitionerName)
@@ -68,8 +69,8 @@ def fitting_partitioners(
 def newest_records(
     settings: Settings, topics: Iterable[str], newest: int = SAMPLE_RECORDS
 ) -> dict[tuple[str, int], Records]:
-    """The newest records of each partition of some topics, which must exist, by (topic, partition);
-    nothing of an empty one. Raises BrokerUnavailable."""
+    """The newest records of each partition of these topics, by (topic, partition); an empty
+    partition is left out. The topics must exist. Raises BrokerUnavailable."""
     found: dict[tuple[str, int], list[Any]] = {}
     for topic in topics:
         for record in topic_records(settings, topic, newest):

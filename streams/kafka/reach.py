@@ -100,7 +100,7 @@ def require_reachable(where: KafkaAccess | Sequence[str], timeout_seconds: float
 
 
 def speaks_tls(access: KafkaAccess, timeout_seconds: float = 5.0) -> bool | None:
-    """Whether a listener speaks TLS, trusted or not; None if nothing listens at any broker."""
+    """Whether a listener speaks TLS, even with an untrusted certificate; None if none listens."""
     listens = False
     for broker in access.brokers:
         host, _, port = broker.rpartition(":")

@@ -108,8 +108,8 @@ def _report(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
             topic,
             "wrong",
             f"it has {partitions} partitions, needed are {topic.partitions}",
-            "If partitions were added, or are to be, `tideline repartition` moves the state to "
-            'more of them: docs/operations.md, "Grow". If Tideline has not run yet, set '
+            "If somebody added partitions, or more are needed, run `tideline repartition` "
+            '(docs/operations.md, "Grow"). If Tideline has not run yet, set '
             f"TIDELINE_KAFKA_PARTITIONS={partitions} if all input topics have that many; else "
             "delete the topic or choose another TIDELINE_KAFKA_APP_ID, and run "
             f"`{_CREATE}`"

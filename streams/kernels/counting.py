@@ -193,10 +193,10 @@ def _mixed(a: np.uint64, b: np.uint64) -> np.uint64:
 
 @kernel
 def pair_keys(owners: _Longs, touched: Touched, pairs: Pairs) -> None:
-    """Write the pairs that the events contain into `pairs`. owners: int64 [k], numbers of users.
+    """Write the pairs that the events contain into `pairs`. owners: int64 [k], the users' numbers.
 
-    Keys are made of numbers, not ids: a user who comes back after an erasure has another number and
-    starts from zero, and the keys that are left here can't be matched with an id.
+    Keys contain the user's number, not the id. So a user who comes back after an erasure has
+    another number and starts from zero, and keys that remain can't be matched with an id.
     """
     n = 0
     for part in range(2):

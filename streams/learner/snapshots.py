@@ -27,8 +27,8 @@ RETRY_SECONDS = 1.0
 
 
 def newest_of(values: Iterable[bytes | None], topic: str) -> LearnerSnapshot | None:
-    """The last snapshot that can be read and scored with, for this build's features; others are
-    skipped with a warning."""
+    """The last snapshot that can be read and used for scoring, converted to this build's features;
+    others are skipped with a warning."""
     for value in reversed(list(values)):
         try:
             snapshot = _decoder.decode(value or b"")

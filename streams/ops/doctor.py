@@ -56,7 +56,7 @@ _NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "clocks": ("clickhouse", "migrations"),
     "offsets": ("kafka", "topics", "clickhouse", "migrations"),
 }
-"""The checks that need settings, in their order -> those without whose success each is left out."""
+"""The checks that need settings, in their order -> the checks that must have succeeded before."""
 _EXTRA: Final = re.compile(r"extra\s*==\s*['\"](\w+)['\"]")
 
 

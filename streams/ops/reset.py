@@ -1,12 +1,12 @@
 """Starts the state of all shards over, in steps. Each may be interrupted: a second run finishes it.
 
     1. The topics of the state, checkpoints and journal, are deleted.
-    2. In ClickHouse the lives that go on are ended, so that they leave every view.
+    2. In ClickHouse the current lives are ended, so that they leave every view.
     3. The committed offsets of the workers' group are set to the beginning of the input topics.
-    4. The topics are created again, empty. Until then no shard starts: it needs them.
+    4. The topics are created again, empty. No shard can start before, as it needs them.
 
-In this order a life is only ended once nothing can go on with it: rows of an ended life are not
-shown, so a worker that recovered it would work for nobody. No worker may run meanwhile.
+The order matters: a life is ended only when no worker can recover it any more. Views don't show an
+ended life, so the results of such a worker would never be seen. No worker may run meanwhile.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ STEPS: Final = (
 _DELETED_SECONDS: Final = 60.0  # Kafka deletes within one; a cluster without a controller does not
 _POLL_SECONDS: Final = 0.2
 
-# Whatever shows customers as of now, or judges the life that goes on.
+# The views that show customers as they are now, or judge the current life.
 _SHOWN: Final = (
     ("customers", "scores_live", "count()"),
     ("open alerts", "churn_alerts_live", "count()"),
@@ -54,7 +54,7 @@ _SHOWN: Final = (
     ("matured predictions", "model_quality", "sum(n)"),
     ("batches", "ledger", "sum(batches)"),
 )
-# Rows may be here of a life that has no batch here: the worker was killed between the two.
+# A life may have other rows but no batch: a worker was killed between the two inserts.
 _END_LIVES: Final = """
 INSERT INTO ended_lives (shard, life, ended_at)
 SELECT shard, life, now64(3)
@@ -93,7 +93,7 @@ class Contents:
 
     topics: tuple[TopicContents, ...]
     shown: tuple[tuple[str, str, int], ...]
-    """What, the view that shows it, and how many."""
+    """What goes, the view that shows it, and how many."""
 
 
 def contents(settings: Settings) -> Contents:
@@ -114,8 +114,8 @@ def contents(settings: Settings) -> Contents:
 def reset(settings: Settings, on_step: Callable[[str], object] = lambda step: None) -> bool:
     """Steps 1 to 4. `on_step` gets each of `STEPS` before it is taken.
 
-    False: the broker still counts members in the group, and kept the committed offsets. A shard
-    without a state doesn't heed them; they are wrong until its first checkpoint.
+    False: the broker still counts members in the group, so the committed offsets are the old ones
+    until each shard's first checkpoint. A shard without a state ignores them.
     Raises BrokerUnavailable, SinkUnavailable, SinkRefused, or FatalError if Kafka refuses: run it
     again.
     """
@@ -202,7 +202,7 @@ def _delete(admin: Any, names: Sequence[str]) -> None:
 
 
 def end_lives(target: ClickHouseTarget) -> None:
-    """Take the lives that go on out of every view. Raises SinkUnavailable, SinkRefused."""
+    """End the current lives, so that they leave every view. Raises SinkUnavailable, SinkRefused."""
     client = connect(target)
     try:
         client.execute(_END_LIVES)
@@ -213,7 +213,8 @@ def end_lives(target: ClickHouseTarget) -> None:
 
 
 def _commit_beginnings(settings: Settings, admin: Any) -> bool:
-    """A shard without a state begins there whatever is committed; lag is shown from there too.
+    """Set the committed offsets to the beginning of the inputs, so that consumer lag is right. A
+    shard without a state begins there whatever is committed.
 
     False if the group has members, as it seems to have for ever on the local broker.
     """

@@ -61,9 +61,9 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Settings:
 
 
 def as_given(environ: Mapping[str, str], file: Path | None = None) -> Settings:
-    """Settings of which some may still be missing: the rules between them are not applied.
+    """Settings, some of which may still be missing: rules between settings are not applied.
 
-    Raises SettingsError if a single one is wrong.
+    Raises SettingsError if one is wrong by itself.
     """
     settings, problems = _read(environ, file)
     if problems:

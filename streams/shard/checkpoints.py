@@ -110,7 +110,7 @@ class CheckpointStore:
         return None
 
     async def replace_all(self) -> None:
-        """Load nothing: the first complete checkpoint replaces whatever earlier owners left."""
+        """Load nothing: the first complete checkpoint replaces all that earlier owners left."""
         self._stale_keys = self._earlier(await self._read())
 
     def _earlier(self, newest: Mapping[bytes, bytes]) -> set[bytes]:

@@ -63,7 +63,7 @@ def check_keys(records: Records, topic: str, shard: int, partitioner: Partitione
 
 
 class PartitionsDiffer(StateError):
-    """A shard's state is of another number of partitions than the settings say."""
+    """A shard's state was made for another number of partitions than the settings name."""
 
     def __init__(self, message: str, state_has: int) -> None:
         super().__init__(message)
@@ -71,15 +71,16 @@ class PartitionsDiffer(StateError):
 
 
 def check_partitions(shard: int, state_has: int, partitioner: Partitioner | None) -> None:
-    """Return if a state of `state_has` partitions (0: not known) is of as many as the settings say;
-    raise PartitionsDiffer that says what to do."""
+    """Compare the number of partitions that a state was made for (0: not known) with that of the
+    settings. Raises PartitionsDiffer, which says what to do."""
     if partitioner is None or state_has in (0, partitioner.partitions):
         return
     raise PartitionsDiffer(
-        f"shard {shard}: the state is of {state_has} partitions, but TIDELINE_KAFKA_PARTITIONS is "
-        f"{partitioner.partitions}. If `tideline repartition` was cut short, run it again; if it "
-        f"is done, set TIDELINE_KAFKA_PARTITIONS={state_has} and the input topics as it said. To "
-        'change the number of partitions, see docs/operations.md, "Grow".',
+        f"shard {shard}: its state was made for {state_has} partitions, but "
+        f"TIDELINE_KAFKA_PARTITIONS is {partitioner.partitions}. If `tideline repartition` was "
+        f"interrupted, run it again. If it is done, set TIDELINE_KAFKA_PARTITIONS={state_has} and "
+        "the input topics that it named. To change the number of partitions, see "
+        'docs/operations.md, "Grow".',
         state_has,
     )
 
@@ -88,8 +89,9 @@ def partitions_added(names: TopicNames, partition: int, partitioner: Partitioner
     """The error for a partition that the state knows nothing of."""
     return StateError(
         f"The input topics {names.clickstream} and {names.orders} have a partition {partition}, "
-        f"but the state in {names.checkpoints} is of {partitioner.partitions} partitions "
-        "(TIDELINE_KAFKA_PARTITIONS): partitions were added, and since then producers send most "
-        "customers elsewhere. Nothing of that was read. `tideline repartition` moves state and "
-        'unread records to topics with more partitions: docs/operations.md, "Grow".'
+        f"but the state in {names.checkpoints} was made for {partitioner.partitions} partitions "
+        "(TIDELINE_KAFKA_PARTITIONS). Somebody added partitions, and producers now send most "
+        "customers to other partitions. No record of the added ones was read. `tideline "
+        "repartition` moves state and unread records to topics with more partitions: "
+        'docs/operations.md, "Grow".'
     )

@@ -102,9 +102,9 @@ class Journal:
         return valid_steps((e for _, e in await self.entries(start, stop)), owner)
 
     async def entries(self, start: int, stop: int) -> list[tuple[int, Entry]]:
-        """Every record in [start, stop) with its offset, also of those who had lost the shard.
-        Learner snapshots are given for this build's features. Raises as `read`, and StateError if a
-        later release has taken over."""
+        """Every record in [start, stop) with its offset, also those of writers who had lost the
+        shard. Learner snapshots are converted to this build's features. Raises as `read`, and
+        StateError if a release of a higher level has taken over."""
         records = await self._log.read(self._topic, self._shard, start, stop)
         entries: list[tuple[int, Entry]] = []
         for offset, value in zip(records.offsets, records.values, strict=True):

@@ -1,5 +1,5 @@
-"""One shard owned by a command instead of a worker: recovered or given a state, changed between two
-steps, and checkpointed. No worker of the group may run meanwhile; should one do, one of the two
+"""One shard that a command owns in place of a worker: recovered or given a state, changed between
+two steps, and checkpointed. No worker of the group may run meanwhile; if one does, one of the two
 notices.
 
 It becomes the owner as a worker does (`streams.shard.shard` has the protocol), so a worker that was
@@ -55,13 +55,13 @@ class OfflineShard:
         return self.state
 
     async def take(self, state: ShardState) -> None:
-        """Become the owner, and let this state take the place of whatever the shard had."""
+        """Become the owner, and replace the shard's state, if it has any, with this one."""
         self._store.takeover = await self._journal.take_over()
         await self._store.replace_all()
         self.state = state
 
     def go_on(self, state: ShardState, services: Services) -> None:
-        """Let the recovered shard go on with another state, on the input topics of `services`."""
+        """Let the recovered shard continue with another state, on the topics of `services`."""
         self.state, self._s = state, services
 
     async def checkpoint(self) -> None:

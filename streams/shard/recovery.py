@@ -62,7 +62,7 @@ class Recovery:
         """Take the shard over, and load what is to be replayed.
 
         Raises StateError if a topic is damaged or has lost something, PartitionsDiffer if the state
-        is of another number of partitions, Fenced if another worker takes over meanwhile.
+        was made for another number of partitions, Fenced if another worker takes over meanwhile.
         """
         taken_over = await self._journal.take_over()
         self._store.takeover = taken_over
@@ -101,7 +101,7 @@ class Recovery:
         expects heartbeats from us."""
         if stored.manifest.release != RELEASE:
             log.info(
-                "shard %s: going on with the state that Tideline %s has left",
+                "shard %s: continuing with the state that Tideline %s wrote",
                 self._shard,
                 stored.manifest.release,
             )

@@ -109,9 +109,9 @@ class Services:
     config: CoreConfig
     clock: Clock
     scorer: Callable[[str], Scorer]
-    """Champion version -> its scorer; '' is the current one, at once.
+    """Champion version -> its scorer; '' is the current one, which needs no loading.
 
-    Raises ArtifactError, or ModelsUnavailable."""
+    Raises ArtifactError or ModelsUnavailable."""
     compute: Executor
     """One thread: steps of all shards take turns, off the event loop."""
     wall_ms: Callable[[], int]

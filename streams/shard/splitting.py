@@ -1,12 +1,12 @@
-"""One shard becomes several: recovered, split, and checkpointed as the shards that follow it.
+"""Splits one shard into its successors: the shards that take its place, one under its number.
 
-    1. Shard p is recovered as by a worker: taken over, loaded, what its journal has replayed.
-    2. The shards that follow it get their checkpoints, but for p itself.
-    3. How far p has read its input topics is noted outside.
-    4. p itself gets the checkpoint of the shard that follows it under its number.
+    1. Shard p is recovered as a worker does it: taken over, loaded, its journal replayed.
+    2. Each successor gets its checkpoint, except the one with number p.
+    3. The caller notes the offsets up to which p has read its input topics.
+    4. The successor with number p gets its checkpoint, which replaces that of p.
 
-Up to 4, p is what it was: workers may go on with it, or this is done again and replaces what 2 has
-left. From 4 on the shards that follow are what counts.
+Before step 4, p is unchanged: workers may continue with it, and another split replaces what step 2
+has left. From step 4 on, the successors count.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ async def split_shard(
     after: Services,
     read: Callable[[tuple[int, int]], Awaitable[None]],
 ) -> int | None:
-    """Split a shard of `before` into those that follow it in `after`, whose topics and partitioner
-    are the new ones. `read` notes the next offsets of the old topics.
+    """Split a shard of `before` into its successors in `after`, which has the new topics and the
+    new partitioner. `read` notes the next offsets of the old topics (step 3).
 
     Returns how many users the shard has; None if it was split already. Raises what a recovery
     raises, and Fenced if a worker takes the shard over.
@@ -51,7 +51,7 @@ async def split_shard(
     # Who is asked for now can be reported by this shard alone, not by those that follow it.
     for order in before.erasures.due(number, state.meta, before.clock, before.wall_ms()):
         erase(state, order)
-    # The last one is `number`.
+    # The last successor is `number` itself.
     for q in range(number + new.partitions - old.partitions, number - 1, -old.partitions):
         topics = (after.topics.clickstream, after.topics.orders)
         starts = [(await after.log.ends(topic, q))[0] for topic in topics]

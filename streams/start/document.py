@@ -1,4 +1,4 @@
-"""What the TOML file says: settings with their help as comments, and nothing that is a default."""
+"""Writes the TOML file: settings that differ from their default, with their help as comments."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def changed(settings: Settings) -> dict[str, Value]:
 def written(
     before: Settings, values: Mapping[str, Value], *, fixed: frozenset[str], model: bool
 ) -> dict[str, Value]:
-    """What the file says: what it said `before`, and the answers that are neither defaults nor
+    """What the file is to say: its settings `before`, and the answers that are neither defaults nor
     `fixed` by the environment. Passwords only if `start.keep` is toml; a directory of models only
-    if it has a `model`, as workers stop without one."""
+    once it has a `model`, because workers stop without one."""
     found = changed(before)
     for key in (*ASKED, *(SECRETS if values.get("start.keep") == "toml" else ())):
         if key not in values or key in fixed or (key == "model.artifact" and not model):

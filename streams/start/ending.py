@@ -1,4 +1,4 @@
-"""What to start once all is set up. Pure."""
+"""The commands and services to start once all is set up. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SERVICES: Final = {
 def what_to_start(
     target: Path, variables: Mapping[str, str], needed: frozenset[str], program: str
 ) -> str:
-    """Lines to copy. `variables` are to be set besides TIDELINE_CONFIG, `needed` are set in this
-    shell or must be set by hand; `program` is the path of `tideline`."""
+    """Lines to copy. `variables` go with TIDELINE_CONFIG and are shown with their values. `needed`
+    are only named: their values come from this shell or by hand. `program`: path of `tideline`."""
     every = {"TIDELINE_CONFIG": str(target), **variables}
     exports = "\n".join(f"  export {name}={quote(value)}" for name, value in every.items())
     width = max(map(len, SERVICES)) + len("tideline ")
@@ -31,7 +31,7 @@ def what_to_start(
     units = "\n".join(f'  Environment="{name}={value}"' for name, value in every.items())
     also = "".join(f"  {name}\n" for name in sorted(needed))
     if also:
-        also = f"They also need these variables, which the file does not have:\n\n{also}\n"
+        also = f"They also need these variables, which are not in the file:\n\n{also}\n"
     return f"""\
 Start these three, each in a terminal or as a service:
 

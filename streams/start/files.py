@@ -1,4 +1,4 @@
-"""The files that a start leaves: written whole or not at all, and for nobody else if secret."""
+"""The files that a start leaves: written whole or not at all, and secrets for their user alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from streams.start.questions import Value
 __all__ = ["draft_of", "read_draft", "secret_file", "write_draft", "write_whole"]
 
 _DRAFT: Final = (
-    "Answers given to `tideline start` so far; it goes on from here, and removes this file at the\n"
-    "end. Delete it to begin again."
+    "Answers given to `tideline start` so far. The next `tideline start` continues from here, and\n"
+    "removes this file at the end. Delete it to begin again."
 )
 
 

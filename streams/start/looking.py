@@ -50,7 +50,7 @@ class Looked:
 
 @dataclass
 class World:
-    """What is out there: brokers, ClickHouse, files. `now_ms` is the wall clock."""
+    """What answers are checked against: brokers, ClickHouse, files. `now_ms`: the wall clock."""
 
     read: Read
     now_ms: Callable[[], int]
@@ -134,7 +134,7 @@ class World:
         there = [topic for topic in inputs if topic not in missing]
         self.records = newest_records(settings, there)
         keys = sum(int((some.key_bytes >= 0).sum()) for some in self.records.values())
-        said = f"{len(reports) - len(missing)} of {len(reports)} are there and right"
+        said = f"{len(reports) - len(missing)} of {len(reports)} exist and are as needed"
         new = ", ".join(topic for topic in inputs if topic in missing)
         if new:
             said += f"; {new} will be created"
@@ -148,7 +148,7 @@ class World:
         )  # fmt: skip
 
     def _live_currencies(self, settings: Settings) -> tuple[str, ...]:
-        """Those that the newest orders name; a record that is no order names none."""
+        """The currencies that the newest orders name; a record that is no order names none."""
         named: Counter[str] = Counter()
         decode = msgspec.json.Decoder(OrderEvent).decode
         for (topic, _), some in self.records.items():
@@ -172,11 +172,11 @@ class World:
         self.histories = None
         files = files_named(str(values.get("start.files", "")))
         if not files:
-            said = "none: customers are unknown until they order again"
+            said = "no files: customers are unknown until they order again"
             return Looked((Finding("history", "ok", said),), replace(facts, history=False))
         if settings.kafka.partitioner == "unchecked":
-            said = "which shard a customer belongs to is not known with an unchecked partitioner"
-            return Looked((Finding("history", "fail", said, "Go on without files"),), facts)
+            said = "the partitioner is unchecked, so a customer's shard is not known"
+            return Looked((Finding("history", "fail", said, "Continue without files"),), facts)
         found = self.read(files, shlex.split(str(values.get("start.options", ""))))
         self.histories = found
         doubts = tuple(
@@ -209,7 +209,7 @@ class World:
         longest = longest_horizon_days(history)
         gone_after_days = int(settings.alerts.active_within_days)
         if longest < 1:
-            said = "This history is too short to train a model on: the one that ships is used."
+            said = "This history is too short to train a model on. The model that ships is used."
             return Looked((Finding("model", "warn", said),), replace(facts, history=False))
         gaps = usual_gap_days(placed.user, placed.ts_ms)
         fit = judge_horizon(

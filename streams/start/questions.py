@@ -1,4 +1,4 @@
-"""Which question comes next, and which check, given what is known. Nothing here asks or looks.
+"""Decides which question or check comes next, given what is known. Pure: nothing is asked here.
 
 A stage is a few questions and one check. When the check fails, the stage's answers are forgotten,
 and its questions are asked again; the facts that the check has found may add some.
@@ -50,7 +50,7 @@ class Question:
     choices: tuple[str, ...] = ()
     secret: bool = False
     only: bool = False
-    """The default is the only answer that can work: it is said and not asked for."""
+    """The default is the only answer that can work: it is shown, and nobody is asked."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Facts:
     """What the checks have found so far."""
 
     secured: bool = False
-    """A broker listens, and not to plain text."""
+    """A broker listens, but does not answer to plain text."""
     tls: bool = False
     brokers: int = 1
     topics: Mapping[str, int] = field(default_factory=dict)
     """Partitions of each topic there is."""
     own_taken: bool = False
-    """Topics that would be Tideline's own are there with other partitions."""
+    """Topics with the names of Tideline's own exist with another number of partitions."""
     keys: int = 0
     """Keys among the newest records of the input topics."""
     fitting: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Facts:
     horizon_days: int = 28
     """The horizon to propose."""
     horizon: str = ""
-    """What it means for these customers, in words."""
+    """What that horizon means for these customers, in words."""
     slow: bool = False
     """Many customers pause for longer than the time after which they count as gone."""
     models: str = ""
@@ -94,7 +94,7 @@ class Stage:
     title: str
     questions: Callable[[Values, Facts], Iterator[Question]]
     needs: tuple[str, ...] = ()
-    """Stages without whose success this one can't be checked."""
+    """Stages that must have passed before this one can be checked."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class Known:
         return replace(self, failed=self.failed | {stage.name})
 
     def again(self, stage: Stage, facts: Facts, fixed: frozenset[str] = frozenset()) -> Known:
-        """The stage's questions are asked again, and later stages checked again; `fixed` answers
-        stay, as nobody here can change them."""
+        """The stage's questions are asked again, and later stages checked again. Answers of `fixed`
+        keys stay, since only the environment can change them."""
         asked = {q.key for q in stage.questions(self.values, facts)} - fixed
         later = [s.name for s in STAGES[STAGES.index(stage) :]]
         return replace(
@@ -187,8 +187,8 @@ def _kafka(values: Values, facts: Facts) -> Iterator[Question]:
         yield Question(
             "kafka.security", "Security of the listener",
             "sasl_ssl" if facts.tls else "sasl_plaintext",
-            "It does not answer to plain text, so it asks for "
-            + ("TLS, perhaps also for a login." if facts.tls else "a login."),
+            "The listener does not answer to plain text, so it wants "
+            + ("TLS, and perhaps a login." if facts.tls else "a login."),
             ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"),
         )  # fmt: skip
     if security in _TLS:
@@ -210,8 +210,8 @@ def _topics(values: Values, facts: Facts) -> Iterator[Question]:
     yield Question("kafka.orders_topic", "Topic of orders", _likely(others, "orders", "order"))
     if facts.own_taken:
         yield Question("kafka.app_id", "Prefix of Tideline's own topics", f"{app}-2",
-                       f"Topics named {app}-… are there already, with other partitions. They may "
-                       "be of another installation.")  # fmt: skip
+                       f"Topics named {app}-… exist already, with another number of partitions. "
+                       "They may belong to another installation.")  # fmt: skip
     names = [str(values.get(key, "")) for key in ("kafka.clickstream_topic", "kafka.orders_topic")]
     there = [others[name] for name in names if name in others]
     if there:
@@ -219,8 +219,8 @@ def _topics(values: Values, facts: Facts) -> Iterator[Question]:
                        f"Partitions: {there[0]}, as the topics have.", only=True)  # fmt: skip
     else:
         yield _default("kafka.partitions", "Partitions of each topic",
-                       "Both topics will be created. At most so many workers share the work; later "
-                       "the number can only be multiplied, by `tideline repartition`.")  # fmt: skip
+                       "Both topics will be created. No more workers than partitions can share the "
+                       "load. `tideline repartition` can multiply the number later.")  # fmt: skip
     if facts.brokers > 1 and not {*names, *own} <= set(facts.topics):
         yield Question("kafka.replication_factor", "Replicas of each new topic",
                        min(3, facts.brokers), f"There are {facts.brokers} brokers.")  # fmt: skip
@@ -254,11 +254,11 @@ def _keys(values: Values, facts: Facts) -> Iterator[Question]:
         return
     why = (
         "No partitioner that Tideline knows puts all of the newest keys where they are. Perhaps "
-        "one producer has another setting than the rest. unchecked: all are alike, but none of "
-        "these."
+        "one producer has another setting than the rest. Answer unchecked only if all producers "
+        "use the same partitioner, and it is none of these."
         if facts.keys
-        else "There are no keys yet to tell it from. murmur2: Java and most clients; crc32: "
-        "librdkafka, unless it is set to murmur2_random; fnv1a: Sarama."
+        else "The topics have no keys yet that would show it. murmur2: Java and most clients; "
+        "crc32: librdkafka, unless it is set to murmur2_random; fnv1a: Sarama."
     )
     yield Question(key, text, None if facts.keys else default_of(key), why, choices)
 
@@ -270,7 +270,7 @@ def _clickhouse(values: Values, facts: Facts) -> Iterator[Question]:
     tls = values.get("clickhouse.port") == TLS_PORT
     if tls or facts.clickhouse_failed:
         yield Question("clickhouse.secure", "Connect with TLS", tls,
-                       f"TLS: yes, as port {TLS_PORT} is for it." if tls else "",
+                       f"TLS: yes, because port {TLS_PORT} is for TLS." if tls else "",
                        only=tls and not facts.clickhouse_failed)  # fmt: skip
     if values.get("clickhouse.secure") and facts.clickhouse_failed:
         yield _default("clickhouse.ca_file", "CA bundle that signs its certificate",
@@ -285,8 +285,8 @@ def _secrets(values: Values, facts: Facts) -> Iterator[Question]:
     if facts.secrets:
         yield Question(
             "start.keep", "Where to keep the password", "file",
-            "file: in a file of its own that only you can read. environment: nowhere here, you set "
-            "the variable yourself. toml: in clear text among the other settings.",
+            "file: in a file of its own that only you can read. environment: it is not stored, you "
+            "set the variable yourself. toml: in clear text among the other settings.",
             ("file", "environment", "toml"),
         )  # fmt: skip
 
@@ -321,8 +321,8 @@ def _model(values: Values, facts: Facts) -> Iterator[Question]:
     if facts.slow:
         days = 3.0 * float(values.get("start.horizon_days", facts.horizon_days))
         yield Question("alerts.active_within_days", "", days,
-                       f"Customers count as gone after {days:g} days, three horizons: yours often "
-                       "pause for long.", only=True)  # fmt: skip
+                       f"Customers count as gone after {days:g} days (three horizons), because "
+                       "many of yours pause for long.", only=True)  # fmt: skip
     yield Question("model.artifact", "Directory for your models", facts.models)
 
 

@@ -1,4 +1,4 @@
-"""Runs a start from the first question to the last line, from wherever an earlier one stopped."""
+"""Runs a start from the first question to the last line, or from where an earlier one stopped."""
 # ruff: noqa: PLC0415  (drivers are imported by the step that needs them)
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ COUNTED: Final = "start.counted"
 class Start:
     """One `tideline start`.
 
-    target: the file of settings to write. environ: the environment. given: answers by flags.
-    keep: whether answers are kept in a draft, as somebody has typed them. overwrite: whether
-    another text may be replaced where nobody is asked. program: the path of `tideline`, for what
-    is said at the end.
+    target: the file of settings to write. environ: the environment. given: answers by options.
+    keep: whether answers are kept in a draft, because somebody types them. overwrite: whether a
+    file with other settings may be replaced when nobody is asked. program: the path of `tideline`,
+    for the commands that are shown at the end.
     """
 
     target: Path
@@ -57,7 +57,7 @@ class Start:
         click.Abort."""
         fixed = self._fixed()
         if self._draft:
-            self.voice.say(f"Going on with the answers in {draft_of(self.target)}.")
+            self.voice.say(f"Continuing with the answers in {draft_of(self.target)}.")
         session = Session(
             self.target, self.environ, fixed, self.voice, World(self.read, self.now_ms),
             self.history_options, keep=self.keep and not self.dry_run,
@@ -85,7 +85,7 @@ class Start:
             write_whole(self.target, self._text(values, fixed), private=_private(self.target))
         failed = self._doctor(values, fixed)
         draft_of(self.target).unlink(missing_ok=True)
-        self.voice.title("Ready, once what failed is put right" if failed else "Ready")
+        self.voice.title("Ready once the failures above are fixed" if failed else "Ready")
         self._end(values, fixed)
         return 1 if failed else 0
 
@@ -107,8 +107,8 @@ class Start:
         )
 
     def _answers(self, fixed: frozenset[str]) -> dict[str, Value]:
-        """What is answered already: by the file, its draft, flags and the environment, each before
-        the one named first. Raises SettingsError."""
+        """What is answered already: by the file, its draft, options and the environment; each takes
+        precedence over those before it. Raises SettingsError."""
         found = answers_of(as_given({}, self._file)) | self._draft | dict(self.given)
         for key in SECRETS:
             file = secret_file(self.target, key)
@@ -140,18 +140,18 @@ class Start:
         text = self._text(values, fixed)
         there = self.target.read_text(encoding="utf-8") if self.target.exists() else None
         if there is not None and as_given({}, self.target) == _reread(text):
-            return  # it says so already, perhaps in other words
+            return  # it has these settings already, perhaps written in another way
         self._show(values, fixed)
         asked = (
             "Write this file?"
             if there is None
-            else f"{self.target} says something else. Replace it? Its comments are not kept."
+            else f"{self.target} has other settings. Replace it? Its comments are lost."
         )
         if not self.voice.agrees(
             asked, proposal=there is None, alone=there is None or self.overwrite
         ):
             raise SettingsError(
-                f"{self.target} was left as it is. Allow it with --overwrite, or name another file "
+                f"{self.target} was not changed. Replace it with --overwrite, or name another file "
                 "with --config."
             )
         write_whole(self.target, text, private="password = " in text or _private(self.target))

@@ -1,4 +1,4 @@
-"""Some records as Tideline reads them, in a line each, and how many are refused and why. Pure."""
+"""Shows records as Tideline reads them, one per line, and counts the refused by reason. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks, checks, shows what Tideline reads, and asks again what is not right. Keeps each answer."""
+"""Asks, checks, shows what Tideline reads, and asks again what is wrong. Keeps each answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from streams.start.terminal import Missing, Voice
 __all__ = ["Session", "answers_of", "as_text", "effective", "parsed"]
 
 SEEN: Final = "start.seen"
-"""What was looked at and found right: these files and this way of reading them."""
+"""A hash of what somebody has seen and found right: the answers, and the files."""
 _SKIPPED: Final = ("history", "currency", "model", "look")
 
 
@@ -82,7 +82,7 @@ class Session:
     history_options: Mapping[str, str]
     keep: bool
     missing: list[str] = field(default_factory=list)
-    """What could not be answered, or failed, where nobody is asked."""
+    """Questions without an answer and checks that failed, when nobody is asked."""
 
     def run(self, known: Known) -> Known:
         """Until every stage has passed. Raises SettingsError if one can't; click.Abort."""
@@ -96,11 +96,11 @@ class Session:
             known = self._ask(known, step) if isinstance(step, Ask) else self._check(known, step)
         if self.missing:
             listed = "\n".join(f"  {each}" for each in self.missing)
-            raise SettingsError(f"This is missing or wrong:\n{listed}\nGive it, and run it again.")
+            raise SettingsError(f"This is missing or wrong:\n{listed}\nCorrect it and try again.")
         return known
 
     def _going_on(self, known: Known) -> Known:
-        """Without the stages that an earlier run has found right, if nothing has changed since."""
+        """Skip the stages that were found right in an earlier run, if nothing has changed since."""
         if SEEN not in known.values or known.values[SEEN] != _seen(known.values):
             return known
         return replace(known, passed=known.passed | set(_SKIPPED))
@@ -166,8 +166,8 @@ class Session:
         try:
             settings = effective(known.values, self.environ, self._file)
         except SettingsError as error:
-            # what is missing already is why, so that it isn't said once more
-            why = "not checked, as something before is missing" if self.missing else str(error)
+            # the missing answers are the reason, and they are listed already
+            why = "not checked, because an answer above is missing" if self.missing else str(error)
             return Looked((Finding(stage.name, "fail", why),), known.facts)
         return self.world.look(stage.name, settings, known.values, known.facts)
 
@@ -181,7 +181,7 @@ class Session:
             self.missing += [f"{f.check}: {f.detail}" for f in looked.findings if f.state == "fail"]
             return known.given_up(stage)
         if stage.name == "keys" and self.voice.agrees(
-            "Go on all the same? A worker stops at such a record.", proposal=False, alone=False
+            "Continue all the same? A worker stops at such a record.", proposal=False, alone=False
         ):
             return known.after(stage, looked.facts)
         files = files_named(str(known.values.get("start.files", "")))
@@ -241,7 +241,7 @@ class Session:
             self._keep(known)
             return known
         stages = {s.name: s for s in STAGES if s.name not in ("look", "secrets")}
-        self.voice.say(f"What shall be changed? One of: {', '.join(stages)}.")
+        self.voice.say(f"Which part is wrong? One of: {', '.join(stages)}.")
         changed = stages[self.voice.choose("Change", list(stages))]
         if changed.name == "history":
             return self._other_history(known, changed)
@@ -250,8 +250,8 @@ class Session:
     def _other_history(self, known: Known, stage: Stage) -> Known:
         """Another way to read the files, other files, or none."""
         options = shlex.split(str(known.values.get("start.options", "")))
-        self.voice.say("What shall be changed?")
-        ways = {"files": "Other files.", "none": "Go on without past orders."}
+        self.voice.say("What should be different? One of:")
+        ways = {"files": "Other files.", "none": "Continue without past orders."}
         ways |= self.history_options
         self.voice.pairs(ways.items())
         chosen = self.voice.choose("Change", list(ways))
@@ -261,7 +261,7 @@ class Session:
         if chosen == "files":
             return known.again(stage, known.facts, self.fixed)
         now = [o.partition("=")[2] for o in options if o.startswith(f"--{chosen}=")]
-        hint = f"Now: {', '.join(now)}. Enter: as usual." if now else "Enter: as usual."
+        hint = f"Now: {', '.join(now)}. Enter: the default." if now else "Enter: the default."
         text = self.voice.ask(Question(f"start.{chosen}", f"--{chosen}", "", hint))
         options = [o for o in options if not o.startswith(f"--{chosen}=")]
         options += [f"--{chosen}={text}"] if text else []

@@ -1,4 +1,4 @@
-"""The steps after the questions, each recognised as done by looking at what it would have made."""
+"""The steps after the questions. Whether one is done is seen from what it would have made."""
 # ruff: noqa: PLC0415  (drivers are imported by the step that needs them)
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Steps:
         return True
 
     def train(self, settings: Settings) -> None:
-        """A model of one's own, unless there is one or the history does not suffice."""
+        """Train a model, unless there is one or the history does not suffice."""
         if not self._files or "start.horizon_days" not in self.values:
             return
         if trained(self.values):
@@ -108,7 +108,10 @@ class Steps:
         self.voice.raw(f"\n$ {shlex.join(['tideline', name, *arguments])}")
         status = self.run(name, arguments, settings)
         if status:
-            raise SettingsError(f"`tideline {name}` ended with status {status}.")
+            raise SettingsError(
+                f"`tideline {name}` ended with status {status}, and said why. Correct that, and "
+                "run `tideline start` again."
+            )
 
 
 HORIZON: Final = "start.horizon_days"

@@ -1,4 +1,4 @@
-"""Talks to a person on a terminal of any width, or answers for nobody with what is proposed."""
+"""Talks to a person on a terminal of any width; in scripts, takes every proposal."""
 
 from __future__ import annotations
 

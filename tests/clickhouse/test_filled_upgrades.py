@@ -82,7 +82,7 @@ def contents(client: Client, by: Columns) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_filled_database_of_any_level_comes_to_the_newest_and_loses_nothing(
+def test_migrate_brings_a_filled_database_of_any_level_up_to_date_without_loss(
     empty_target: ClickHouseTarget, level: int
 ) -> None:
     migrate(empty_target, migrations=[m for m in available() if m.version <= level])
@@ -107,7 +107,7 @@ def test_a_filled_database_of_any_level_comes_to_the_newest_and_loses_nothing(
 
 
 @pytest.mark.parametrize("level", LEVELS[:-1])
-def test_a_release_of_any_level_writes_into_the_newest_database(
+def test_newest_database_takes_the_rows_of_every_earlier_level(
     empty_target: ClickHouseTarget, level: int
 ) -> None:
     """It finds nothing to migrate, and the columns that it does not know have a default."""

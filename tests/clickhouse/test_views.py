@@ -171,7 +171,7 @@ def test_the_ledger_balances_when_every_record_is_accounted_for_once(
     assert balanced
 
 
-def test_the_ledger_goes_on_in_other_input_topics(client: Client, put: Put) -> None:
+def test_ledger_continues_across_a_change_of_input_topics(client: Client, put: Put) -> None:
     put("batches", FIRST, SECOND)
     # batch 2 was the last on the old topics: shard 3 and another that was split from it go on
     moved = {"inputs_since": 2}
@@ -337,7 +337,7 @@ STAYS = {
 
 
 @pytest.mark.parametrize("life", [0, BEGAN], ids=["not counted yet", "counted"])
-def test_an_ended_life_leaves_every_view_though_no_other_has_begun(
+def test_ended_life_leaves_every_view_before_the_next_one_begins(
     client: Client, target: ClickHouseTarget, put: Put, life: int
 ) -> None:
     """Also rows whose batch never came: each user is in a shard that one table alone knows."""

@@ -199,8 +199,8 @@ class Drill:
         return oracles
 
     def check_ledger(self, verdict: Verdict, repeats: int | None = None) -> None:
-        """Compare the ledger with what was sent. `repeats`: so many records were copied twice; each
-        is a duplicate, or becomes once more what it was."""
+        """Compare the ledger with what was sent. `repeats`: how many records were copied twice; the
+        second copy is a duplicate, late or a dead letter."""
         sent = self.sent
         wanted = {
             "accepted": self.total + (repeats or 0),

@@ -1,4 +1,4 @@
-"""Judges an application that was moved to more partitions: its whole history, over both topics."""
+"""Judges an application after a repartition: all of its steps, on the old and the new topics."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ __all__ = ["judge_moved"]
 
 @dataclass
 class _Moved:
-    """What there is to be compared."""
+    """Both sides of the comparison."""
 
     parents: list[Oracle] = field(default_factory=list)
     children: list[Oracle] = field(default_factory=list)
     inputs: list[tuple[Records, Records]] = field(default_factory=list)
-    """Of each shard of now, all that its customers ever sent: the part of the old topics that was
-    read there, then the new ones."""
+    """For each new shard, all records of its customers: those that were read from the old topics,
+    then those in the new topics."""
     read: int = 0
-    """Records that were read, in both."""
+    """How many records were read from both."""
 
 
 def judge_moved(fault: Drill, before: Settings) -> int:
-    """As `Drill.judge`, but the shards began with other topics, those of `before`. Returns how many
-    records were copied more than once.
+    """As `Drill.judge`, for shards that began on the topics of `before`. Returns how many records
+    were copied more than once.
 
-    1. The state that the next owner would load is that of the journal's steps on the old topics,
-       split, and of those on the new ones, bit for bit.
+    1. The state that the next owner would load equals a replay: of the journal's steps on the old
+       topics, split, and of those on the new topics, bit for bit.
     2. Each table holds exactly the rows of all these steps.
     3. The views hold one row each, and the ledger adds up.
-    4. What may not depend on batches, nor on shards, equals a plain run over all that each shard's
-       customers have sent.
+    4. Values that may not depend on batches or shards equal those of a plain run over all records
+       of each shard's customers.
     """
     world, after = fault.world, fault.world.settings
     moved = awaited(_collected(before, after))

@@ -1,9 +1,9 @@
-"""`tideline repartition`, but it dies at a named point.
+"""Runs `tideline repartition`, and kills it at a named point.
 
     python -m tests.faults.repartition '{"die": "before checkpoint", "nth": 6}' --partitions 12 ...
 
 Points: before and after a shard's checkpoint, and before offsets of copied records are committed,
-at the nth passing (from 1). Death is SIGKILL from itself.
+at the nth passing (from 1). It is killed by its own SIGKILL.
 """
 
 from __future__ import annotations

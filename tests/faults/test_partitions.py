@@ -75,7 +75,7 @@ class Repartition:
 
 
 @pytest.mark.fault("4 partitions become 12 under load")
-def test_partitions_grow_under_load_and_nothing_is_lost_or_doubled(fault: Drill) -> None:
+def test_repartition_under_load_loses_and_doubles_nothing(fault: Drill) -> None:
     here = fault.build()
     a, b = fault.worker("a"), fault.worker("b")
     here.own(a, b)
@@ -117,7 +117,7 @@ def test_partitions_grow_under_load_and_nothing_is_lost_or_doubled(fault: Drill)
         ("before commit", 2, 4),
     ],
 )
-def test_a_repartition_that_is_killed_is_run_again(
+def test_killed_repartition_is_finished_by_a_second_run(
     fault: Drill, die: str, nth: int, split_before: int
 ) -> None:
     here = fault.build(stream_checkpoint_interval_seconds=600)  # so that steps are replayed
@@ -160,7 +160,7 @@ def records_in(settings: Settings) -> int:
 
 
 @pytest.mark.fault("somebody added partitions to the inputs")
-def test_partitions_that_somebody_added_are_read_to_the_end(fault: Drill) -> None:
+def test_repartition_reads_partitions_that_somebody_added_to_their_end(fault: Drill) -> None:
     here = fault.build()
     a = fault.worker("a")
     here.own(a)

@@ -1,4 +1,4 @@
-"""A release replaces another worker by worker, under load; and the way back is refused."""
+"""A later release replaces the workers one by one, under load; a downgrade is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
 
 
 @pytest.mark.fault("rolling upgrade of two workers, then a downgrade")
-def test_two_workers_are_upgraded_one_by_one_under_load_and_neither_goes_back(
+def test_rolling_upgrade_under_load_loses_nothing_and_a_downgrade_is_refused(
     fault: Drill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = (str(make_next_release(tmp_path / "next")), "worker")
@@ -37,10 +37,10 @@ def test_two_workers_are_upgraded_one_by_one_under_load_and_neither_goes_back(
         assert b.stop()[0] == 0
         new_b = here.worker("new-b", program)
         here.own(new_a, new_b)
-    went_on = f"going on with the state that Tideline {RELEASE} has left"
+    went_on = f"continuing with the state that Tideline {RELEASE} wrote"
     assert new_a.log.count(went_on) + new_b.log.count(went_on) >= 4
-    # This release's judge reads what the next one has left as one that may: what it does not know
-    # is dropped, the rest must be the replay's.
+    # This release judges the state that the next one has left, so it must be allowed to read it.
+    # Names that it does not know are dropped; the rest must equal the replay.
     with monkeypatch.context() as patch:
         patch.setattr(schemas.releases, "LEVEL", LEVEL + 1)
         fault.finish(new_a, new_b)

@@ -1,4 +1,4 @@
-"""`tideline reset`: whole, refused where it must be, and finished after a cut anywhere."""
+"""`tideline reset`: complete, refused while workers run, and finished by a second run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def is_empty(here: World, committed_too: bool = True) -> bool:
     return True
 
 
-def test_the_state_is_started_over_whole(world: Worlds, broker: Any) -> None:
+def test_reset_starts_the_whole_state_over(world: Worlds, broker: Any) -> None:
     here = world(broker=broker, kafka_partitions=2)
     app = here.settings.kafka.app_id
     worker = here.worker("before")
@@ -119,9 +119,7 @@ class _Cut(Exception):
     """The process is gone here."""
 
 
-def test_a_reset_that_was_cut_off_anywhere_is_finished_by_the_next(
-    world: Worlds, tansu: Any
-) -> None:
+def test_reset_interrupted_at_any_step_is_finished_by_the_next(world: Worlds, tansu: Any) -> None:
     here = world(broker=tansu, kafka_partitions=2)
     names = here.settings.topic_names
     worker = here.worker("before")
@@ -153,7 +151,7 @@ def test_a_reset_that_was_cut_off_anywhere_is_finished_by_the_next(
     assert shown(here) == were
 
 
-def test_nothing_is_deleted_while_clickhouse_is_not_ready(world: Worlds) -> None:
+def test_reset_deletes_nothing_while_clickhouse_is_not_ready(world: Worlds) -> None:
     here = world(kafka_partitions=2)
     here.sql("TRUNCATE TABLE schema_migrations")
     refused = here.command("reset", "--yes", "--workers-stopped")

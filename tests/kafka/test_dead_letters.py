@@ -75,7 +75,7 @@ def test_each_letter_is_read_once_and_strangers_are_skipped(letters: Settings) -
     assert {each.offset for each in found if not_replayable(letters, each)} == {9}
 
 
-def test_a_letter_from_a_topic_that_is_no_input_any_more_is_not_replayed() -> None:
+def test_letter_of_a_former_input_topic_is_not_replayed() -> None:
     before = override(Settings(), kafka_orders_topic="orders-4")
     old = letter(before, 7, "invalid_json")
     assert not_replayable(before, old) is None

@@ -245,7 +245,7 @@ def test_a_block_is_found_however_the_network_cuts_it() -> None:
         assert reader.recorded() == row * 3
 
 
-def test_a_reader_sees_what_has_come_on_a_descriptor_that_select_does_not_know() -> None:
+def test_reader_sees_data_on_a_descriptor_beyond_the_limit_of_select() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2_000), hard))
     near, far = socket.socketpair()

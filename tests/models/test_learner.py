@@ -248,7 +248,7 @@ def test_a_new_champion_restarts_the_learning(champion: Champion, drifted: Examp
     assert learner.snapshot().version == before.version + 1
 
 
-def test_a_snapshot_of_another_release_is_taken_by_the_names_of_its_features(
+def test_snapshot_of_another_release_is_read_by_feature_names(
     champion: Champion, drifted: Examples
 ) -> None:
     """What both know goes on; what is new here begins at nothing, what is gone is dropped."""
@@ -265,7 +265,7 @@ def test_a_snapshot_of_another_release_is_taken_by_the_names_of_its_features(
     assert other.snapshot().labels == 60
 
 
-def test_an_example_of_another_release_is_learned_by_the_names_of_its_features(
+def test_example_of_another_release_is_learned_by_feature_names(
     champion: Champion, drifted: Examples
 ) -> None:
     names = [*reversed(FEATURE_NAMES), "of_theirs"]

@@ -84,13 +84,15 @@ def test_a_worker_keeps_its_champion_while_the_store_is_away(
     assert longest < 1.0, "the event loop stood still"
 
 
-def test_without_a_store_nothing_starts_and_the_remedy_is_said(s3: S3, root: Place) -> None:
+def test_start_without_a_store_fails_and_names_the_remedy(s3: S3, root: Place) -> None:
     with s3.away(), pytest.raises(ModelsUnavailable, match="AWS_ENDPOINT_URL"):
         ScorerStore(root, "USD")
     assert ScorerStore(root, "USD").followed
 
 
-def test_a_store_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_to_a_silent_store_ends_after_the_time_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(objects, "_READ_SECONDS", 1.0)
     with socket.create_server((LOOPBACK, 0)) as silent:
         for name, value in CREDENTIALS.items():
@@ -113,7 +115,7 @@ def test_without_credentials_the_error_says_so(
         ScorerStore(place(str(root)), "USD")
 
 
-def test_a_bucket_that_is_not_there_is_no_artifact(s3: S3) -> None:
+def test_missing_bucket_is_reported_as_a_missing_artifact(s3: S3) -> None:
     with pytest.raises(ArtifactError, match="No complete artifact"):
         ScorerStore(place(f"s3://{uuid.uuid4().hex}/models"), "USD")
 

@@ -48,12 +48,12 @@ def as_theirs(x: Any) -> tuple[Any, Any]:
     return theirs, mine
 
 
-def test_the_features_of_this_build_are_taken_as_they_come(shipped: Champion) -> None:
+def test_champion_with_this_builds_features_is_served_unchanged(shipped: Champion) -> None:
     assert shipped.serving(FEATURE_NAMES) is shipped
     assert shipped.serving(others()).serving(FEATURE_NAMES).manifest is shipped.trained
 
 
-def test_scores_and_forecasts_are_those_of_the_same_features(shipped: Champion) -> None:
+def test_champion_served_by_name_gives_the_same_scores_and_forecasts(shipped: Champion) -> None:
     theirs, mine = as_theirs(rows(300, seed=3))
     served = shipped.serving(others())
     for one, other in zip(served.score(theirs), shipped.score(mine), strict=True):
@@ -65,11 +65,11 @@ def test_scores_and_forecasts_are_those_of_the_same_features(shipped: Champion) 
         served.score(mine)
 
 
-def test_golden_vectors_are_checked_as_they_were_trained(shipped: Champion) -> None:
+def test_golden_vectors_are_checked_with_the_features_of_training(shipped: Champion) -> None:
     assert golden_error(shipped.serving(others())) == golden_error(shipped) < 1e-5
 
 
-def test_trees_are_explained_by_their_columns() -> None:
+def test_tree_conditions_follow_their_features_to_other_columns() -> None:
     """A condition on a feature that is gone holds for the unknown, or never."""
     leaves = Leaves(
         feature=np.array([[0, 1], [0, 1], [1, 1]], np.int32),
@@ -89,7 +89,7 @@ def test_trees_are_explained_by_their_columns() -> None:
     assert phi[:, ::-1].tolist() == TreeValues(leaves, leaves.value, x[0])(x[1:]).tolist()
 
 
-def test_an_artifact_of_another_release_loads_and_says_what_it_misses(
+def test_artifact_of_another_release_loads_and_names_its_missing_features(
     shipped: Champion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As the build sees it that computes `others`."""
@@ -97,14 +97,14 @@ def test_an_artifact_of_another_release_loads_and_says_what_it_misses(
     monkeypatch.setattr(artifact_module, "FEATURES_HASH", "theirs")
     with caplog.at_level(logging.WARNING):
         champion = load_artifact(default_artifact_path())
-    assert "reads 2 features that this version does not compute" in caplog.text
+    assert "needs 2 features that this version does not compute" in caplog.text
     assert all(name in caplog.text for name in GONE)
     assert champion.manifest.features == others()
     theirs, mine = as_theirs(rows(20, seed=3))
     assert champion.score(theirs)[0].tobytes() == shipped.score(mine)[0].tobytes()
 
 
-def test_the_same_names_with_another_meaning_are_refused(tmp_path: Path) -> None:
+def test_artifact_whose_feature_names_have_another_meaning_is_refused(tmp_path: Path) -> None:
     for file in Path(str(default_artifact_path())).iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     manifest = msgspec.json.decode((tmp_path / MANIFEST_FILE).read_bytes())

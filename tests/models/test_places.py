@@ -64,7 +64,7 @@ def fill(root: Place, version: str = "", **changes: Any) -> str:
     return version
 
 
-def test_what_is_written_is_read(root: Place) -> None:
+def test_place_returns_what_was_written(root: Place) -> None:
     assert not root.holds(CURRENT_FILE)
     with pytest.raises(OSError, match=CURRENT_FILE):
         root.read(CURRENT_FILE)
@@ -153,7 +153,7 @@ class _Cut(MemoryFileSystem):  # type: ignore[misc]
         return super().pipe_file(path, value, *args, **kwargs)
 
 
-def test_an_upload_that_was_cut_off_anywhere_is_never_used() -> None:
+def test_upload_interrupted_at_any_file_is_never_used() -> None:
     filesystem = _Cut()
     root = ObjectPlace(filesystem, f"/{uuid.uuid4().hex}")
     filesystem.left = 100
@@ -174,7 +174,7 @@ def test_an_upload_that_was_cut_off_anywhere_is_never_used() -> None:
     assert store.refresh() == Switch(NEW)
 
 
-def test_a_store_that_shows_an_upload_late_is_looked_at_again() -> None:
+def test_upload_that_a_store_shows_late_is_taken_up_later() -> None:
     root = place(f"memory://{uuid.uuid4().hex}")
     shipped = fill(root)
     promote(root, shipped)
@@ -198,7 +198,7 @@ def test_a_store_that_shows_an_upload_late_is_looked_at_again() -> None:
         ("s3://me:secret@bucket/models", "AWS_SECRET_ACCESS_KEY"),
     ],
 )
-def test_a_url_that_can_not_be_used_says_what_to_do(url: str, remedy: str) -> None:
+def test_unusable_url_is_refused_with_its_remedy(url: str, remedy: str) -> None:
     with pytest.raises(SettingsError, match=remedy) as refused:
         place(url)
     assert "me:secret" not in str(refused.value)

@@ -97,7 +97,7 @@ def test_a_bad_artifact_is_refused_logged_once_and_the_old_one_stays(
     assert store.refresh() == Switch(NEW)
 
 
-def test_an_artifact_whose_last_file_comes_while_the_rest_is_loaded_is_tried_again(
+def test_artifact_whose_last_file_arrives_during_the_load_is_tried_again(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, get = ScorerStore(root, "USD"), ScorerStore.get

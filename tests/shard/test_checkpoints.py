@@ -87,7 +87,7 @@ async def history(writers: str) -> tuple[MemoryLog, list[int]]:
     return log, ends
 
 
-def test_a_checkpoint_of_a_later_release_is_refused_and_no_earlier_one_is_taken_for_it(
+def test_checkpoint_of_a_later_release_is_refused_even_if_an_older_one_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def go() -> None:

@@ -56,7 +56,7 @@ def test_steps_come_back_as_they_were_written() -> None:
     asyncio.run(go())
 
 
-def test_a_journal_of_a_later_release_is_refused_with_the_release_to_run() -> None:
+def test_journal_of_a_later_release_is_refused_with_the_release_to_run() -> None:
     async def go() -> None:
         log = MemoryLog()
         await journal(log, "a").take_over()
@@ -77,9 +77,7 @@ def test_a_journal_of_a_later_release_is_refused_with_the_release_to_run() -> No
     ],
     ids=["nothing", "a later release", "what only a later release can read"],
 )
-def test_an_owner_learns_who_came_after_it_whatever_the_release(
-    came: list[bytes], ours: bool
-) -> None:
+def test_owner_sees_a_takeover_of_any_release(came: list[bytes], ours: bool) -> None:
     async def go() -> None:
         log = MemoryLog()
         a = journal(log, "a")
@@ -92,7 +90,7 @@ def test_an_owner_learns_who_came_after_it_whatever_the_release(
     asyncio.run(go())
 
 
-def test_a_takeover_without_a_release_is_an_earlier_one() -> None:
+def test_takeover_without_a_release_counts_as_an_earlier_one() -> None:
     async def go() -> None:
         log = MemoryLog()
         before = {"type": "takeover", "owner": "a", "of_theirs": 7}
@@ -102,7 +100,7 @@ def test_a_takeover_without_a_release_is_an_earlier_one() -> None:
     asyncio.run(go())
 
 
-def test_a_learner_of_another_release_is_read_for_the_features_of_this_one() -> None:
+def test_journalled_snapshot_is_converted_to_this_builds_features() -> None:
     async def go() -> None:
         log = MemoryLog()
         a = journal(log, "a")

@@ -95,7 +95,7 @@ async def check(rig: Rig, command: Command) -> Oracle:
     return oracle
 
 
-def test_a_shard_is_split_with_all_that_its_journal_has() -> None:
+def test_split_includes_everything_in_the_journal() -> None:
     async def go() -> None:
         rig = world()
         await died(rig, 90)
@@ -105,13 +105,13 @@ def test_a_shard_is_split_with_all_that_its_journal_has() -> None:
         assert users == oracle.state.known > 3
         assert len(oracle.plans) > 3
         assert await Command(rig).run() is None  # by an earlier run
-        with pytest.raises(PartitionsDiffer, match="`tideline repartition` was cut short"):
+        with pytest.raises(PartitionsDiffer, match="`tideline repartition` was interrupted"):
             await stored(command.before, SHARD)
 
     asyncio.run(go())
 
 
-def test_a_command_that_dies_at_any_call_leaves_the_one_shard_or_all_that_follow() -> None:
+def test_command_killed_at_any_call_leaves_the_shard_whole_or_fully_split() -> None:
     async def attempt(n: int) -> bool:
         rig = world()
         await died(rig, 90)
@@ -137,7 +137,7 @@ def test_a_command_that_dies_at_any_call_leaves_the_one_shard_or_all_that_follow
     assert every_point(attempt) > 40
 
 
-def test_after_a_death_before_it_counts_workers_may_go_on_and_it_is_split_later() -> None:
+def test_shard_runs_on_after_a_kill_before_the_split_counts_and_is_split_later() -> None:
     async def attempt(n: int) -> bool:
         rig = world()
         await died(rig, 60)
@@ -160,7 +160,7 @@ def test_after_a_death_before_it_counts_workers_may_go_on_and_it_is_split_later(
     assert every_point(attempt) > 40
 
 
-def test_a_shard_that_was_never_run_is_split_into_empty_ones() -> None:
+def test_shard_without_steps_is_split_into_empty_ones() -> None:
     async def go() -> None:
         rig = Rig()
         rig.config = replace(rig.config, partitioner=OLD)
@@ -173,7 +173,7 @@ def test_a_shard_that_was_never_run_is_split_into_empty_ones() -> None:
     asyncio.run(go())
 
 
-def test_a_shard_with_customers_of_other_partitions_is_not_split_and_stays_as_it_was() -> None:
+def test_shard_with_customers_of_other_partitions_is_refused_and_unchanged() -> None:
     """An application that never checked keys names a partitioner that is not the producers'."""
 
     async def go() -> None:
@@ -195,7 +195,7 @@ def test_a_shard_with_customers_of_other_partitions_is_not_split_and_stays_as_it
     asyncio.run(go())
 
 
-def test_who_is_to_be_erased_is_erased_before_the_split() -> None:
+def test_open_erasure_is_done_before_the_split() -> None:
     user = next(f"u{i}" for i in range(99) if belongs(f"u{i}".encode()))
 
     async def go() -> None:
@@ -213,7 +213,7 @@ def test_who_is_to_be_erased_is_erased_before_the_split() -> None:
     asyncio.run(go())
 
 
-def test_a_shard_that_a_command_wrote_knows_its_partitions_before_its_first_step() -> None:
+def test_state_written_by_a_command_knows_its_partitions_before_the_first_step() -> None:
     async def go() -> None:
         rig = Rig()
         rig.config = replace(rig.config, partitioner=OLD)
@@ -227,7 +227,7 @@ def test_a_shard_that_a_command_wrote_knows_its_partitions_before_its_first_step
     asyncio.run(go())
 
 
-def test_a_state_of_yet_other_partitions_is_not_split() -> None:
+def test_state_of_a_third_number_of_partitions_is_not_split() -> None:
     async def go() -> None:
         rig = world()
         await died(rig, 90)
@@ -236,7 +236,7 @@ def test_a_state_of_yet_other_partitions_is_not_split() -> None:
         other.after = replace(
             other.after, config=replace(rig.config, partitioner=Partitioner("murmur2", 8))
         )
-        with pytest.raises(StateError, match="of 12 partitions"):
+        with pytest.raises(StateError, match="for 12 partitions"):
             await other.run()
 
     asyncio.run(go())
@@ -257,7 +257,7 @@ def reports(rig: Rig) -> list[bytes]:
     return [key for key in keys if key.startswith(b"done/")]
 
 
-def test_an_erasure_is_reported_once_all_that_follow_count_and_they_keep_it() -> None:
+def test_erasure_is_reported_once_after_the_split_and_kept_by_every_successor() -> None:
     user = next(f"u{i}" for i in range(99) if belongs(f"u{i}".encode()))
 
     async def attempt(n: int) -> bool:

@@ -1,1 +1,1 @@
-"""`make shop`: a made-up shop's Monday on real Kafka, and a plain recount of it."""
+"""`make shop`: a made-up shop's Monday on real Kafka, compared with a plain recount."""

@@ -1,4 +1,4 @@
-"""`make shop`: a made-up shop's Monday on real Kafka, and a plain recount of what it knows."""
+"""`make shop`: plays a made-up shop's Monday on real Kafka, and compares it with a recount."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What happened in the made-up shop: orders and clicks, whoever says so and however often.
+"""Facts of the made-up shop: orders and clicks, each once, however many files and topics have them.
 
-Times are ms since 1970 UTC, money is in cents of the shop's currency. A fact is equal to itself
-wherever it is found, so the facts that several files and topics name are a set.
+Times are ms since 1970 UTC, money is in cents of the shop's currency. The same fact from different
+files and topics is equal, so all facts together are a set.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """The end of an order; `cents` were paid back."""
+    """An order was cancelled, and `cents` were paid back."""
 
     event_id: str
     user: str

@@ -1,6 +1,6 @@
-"""Writes the shop's history as its systems would: files of four kinds, none of them in order.
+"""Writes the shop's history as its systems would: four files, none of them in order of time.
 
-old-shop.csv         semicolons, decimal commas, a row per line; what came back is a row below 0
+old-shop.csv         semicolons, decimal commas, a row per line; a return is a row with -1
 orders-export-1.csv  Shopify's export, several rows per order
 orders-export-2.csv  the same, of this morning; its first month repeats the other's last one
 app-events.ndjson    Tideline's own events: clicks, orders, cancellations and returns

@@ -1,4 +1,4 @@
-"""Says live what happens: events as JSON, sent to the topics when their time has come."""
+"""Sends live events as JSON to the topics, each at its time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_NAP_SECONDS = 0.05
 
 
 def message(fact: Fact, event_id: str) -> dict[str, Any]:
-    """The event that says this, as docs/events.md has it; without fields that have no value."""
+    """The event of this fact, as in docs/events.md; fields without a value are left out."""
     found: dict[str, Any] = {"event_id": event_id, "user_id": fact.user, "ts": fact.ts_ms}
     if isinstance(fact, Click):
         found |= {
@@ -45,9 +45,9 @@ def message(fact: Fact, event_id: str) -> dict[str, Any]:
 
 
 class LiveTraffic:
-    """A shop's producer: each saying is sent at its time, those of the past at once.
+    """A shop's producer: sends each event at its time, events of the past at once.
 
-    It is kafka-python's, as a shop might have it: nothing of Tideline's is in the way.
+    It is kafka-python's producer, as a shop might use it, without code of Tideline.
     """
 
     def __init__(self, brokers: str, clicks_topic: str, orders_topic: str) -> None:
@@ -61,14 +61,14 @@ class LiveTraffic:
         self._sent: list[tuple[Saying, Any]] = []
 
     def say(self, sayings: Iterable[Saying]) -> None:
-        """Send these now, and wait until the broker has them."""
+        """Send these events now, and wait until the broker has them."""
         mine = [(saying, self._send(saying)) for saying in sayings]
         for _, sending in mine:
             sending.get(timeout=60)
         self._sent += mine
 
     def begin(self, sayings: Iterable[Saying]) -> None:
-        """Go on beside the caller, until `stop`, with each saying when its time has come."""
+        """Send each event at its time, in a thread, until `stop`."""
         self._thread = threading.Thread(target=self._run, args=(list(sayings),), daemon=True)
         self._thread.start()
 
@@ -86,7 +86,7 @@ class LiveTraffic:
         return [saying for saying, _ in self._sent]
 
     def close(self) -> None:
-        """End, whatever is still to be sent. Safe to call twice."""
+        """Stop without sending the rest. Safe to call twice."""
         self._stopping.set()
         with contextlib.suppress(KafkaError):
             self._producer.close(timeout=1)

@@ -1,16 +1,16 @@
-"""Plays the Monday: servers, live traffic, workers, history, crashes; then the books are compared.
+"""Plays the Monday: servers, live traffic, workers, history, crashes; then compares the results.
 
 The shop is open all the time, while this happens to it:
 
-    1. Topics have been written to since Friday; two workers count what is there.
-    2. Two people ask to be forgotten.
+    1. Producers have written to the topics since Friday; two workers count these events.
+    2. Two people ask to be erased.
     3. `tideline backfill` reads the files, and is killed while it reads. It runs again.
-    4. The workers stop in order. It goes on, and is killed as soon as it has written something.
-    5. It runs a third time, to the end, and once more, which must count nothing.
-    6. Two workers start; one is killed under load, another takes its place.
-    7. Somebody who was forgotten comes back; then live traffic ends, and the workers stop.
+    4. The workers are stopped. The backfill continues, and is killed once it has written a record.
+    5. It runs a third time, to the end, and a fourth time, which must count nothing.
+    6. Two workers start; one is killed under load, and another takes its place.
+    7. An erased person comes back; then live traffic ends, and the workers are stopped.
 
-With `fresh`, workers start only after the backfill, and people are forgotten after that.
+With `fresh`, workers start only after the backfill, and people are erased after that.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from tests.shop.verdict import Check
 __all__ = ["Options", "Played", "play"]
 
 MONDAY_SECONDS = 1_200
-"""Live events are made up for so long; the play is over before."""
+"""How many seconds of live events are made up; the play ends before they do."""
 PATIENCE_SECONDS = 300.0
-"""For what takes seconds on a machine that has nothing else to do."""
+"""Limit for steps that take seconds on an idle machine."""
 _DEFAULTS: dict[str, Any] = {
     "stream_max_batch_records": 20_000, "alerts_enter": 0.5, "alerts_leave": 0.35,
     "alerts_cooldown_days": 14, "model_shop_min_days": 28, "kafka_session_timeout_seconds": 10.0,
 }  # fmt: skip
-"""Those of a shop, where `World` has those of short drills."""
+"""A shop's settings; those of `World` are for short drills."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Played:
-    """What came of it."""
+    """The results of a play."""
 
     checks: list[Check]
     facts: dict[str, Any]
-    """Figures that are no checks: durations and sizes."""
+    """Other figures: durations and sizes."""
 
     @property
     def holds(self) -> bool:
@@ -75,7 +75,7 @@ class Played:
 
 
 class _Story:
-    """Prints what happens, by a clock on which a second is a minute of the shop's Monday."""
+    """Prints what happens, with the time of the shop's Monday: one of its minutes is a second."""
 
     def __init__(self, out: Callable[[str], None]) -> None:
         self._out, self.started = out, time.monotonic()
@@ -86,7 +86,7 @@ class _Story:
 
 
 def play(options: Options, directory: Path, out: Callable[[str], None]) -> Played:
-    """All of it, in `directory`, which holds the servers' data, the files and the logs then."""
+    """Play all steps. `directory` gets the servers' data, the files and the logs."""
     story = _Story(out)
     story("a broker and a ClickHouse start")
     # The broker is not killed here, and may wait for a processor on a busy machine.
@@ -132,7 +132,7 @@ class _Monday:
         self._backfill(workers)
         workers = self._workers("c", "d")
         self.figures["stopped_seconds"] = round(time.monotonic() - self.stopped_at, 1)
-        story(f"c and d have the shards; they stood still for {self.figures['stopped_seconds']} s")
+        story(f"c and d own the shards, which stood still for {self.figures['stopped_seconds']} s")
         if options.fresh:
             self._catch_up()
             self._forget()
@@ -141,7 +141,7 @@ class _Monday:
         self._close(workers)
         return Played(self.checks, self.figures)
 
-    # -- what happens
+    # -- playing
 
     def _workers(self, *names: str) -> list[Worker]:
         self.story(f"workers {' and '.join(names)} start")
@@ -160,7 +160,7 @@ class _Monday:
         for user in self.truth.erased:
             result = self.world.command("erase", user, "--yes", "--json")
             assert result.exit_code == 0, result.output
-        self.story(f"{len(self.truth.erased)} people asked to be forgotten, and are")
+        self.story(f"{len(self.truth.erased)} people were erased at their request")
 
     def _backfill(self, workers: list[Worker]) -> None:
         """Killed twice, run to the end, and run once more."""
@@ -181,9 +181,9 @@ class _Monday:
         self.stopped_at = time.monotonic()
         for worker in workers:
             status, _ = worker.stop()
-            self._check("workers that stop in order", 0, status)
+            self._check("exit status of a stopped worker", 0, status)
         if workers:
-            story("all files are read, and workers a and b have stopped; the shop goes on")
+            story("all files are read, and workers a and b have stopped; live traffic continues")
         begun = wait_until(
             lambda: not run.running or self._checkpoint_records() > written, PATIENCE_SECONDS, 0.002
         )
@@ -195,7 +195,7 @@ class _Monday:
         self._check("backfill killed while it writes", 1, int(in_the_middle))
         report = Backfill(self.world, "backfill-3", self.paths, work).finish()
         self.figures["backfill"] = report
-        story(f"backfill is through: {_total(report, 'orders'):,} orders of "
+        story(f"backfill has ended: {_total(report, 'orders'):,} orders of "
               f"{_total(report, 'users'):,} users in {report['seconds']:.1f} s")  # fmt: skip
         dead = [f"{reason}: {n}" for shard in report["shards"]
                 for reason, n in shard["dead"].items() if n]  # fmt: skip
@@ -203,7 +203,7 @@ class _Monday:
         again = Backfill(self.world, "backfill-4", self.paths, work).finish()
         self.figures["backfill_again"] = again
         anew = [f"shard {s['shard']}" for s in again["shards"] if s["events"] and not s["already"]]
-        self.checks.append(Check("shards that count it again", 0, len(anew), tuple(anew)))
+        self.checks.append(Check("shards that counted it twice", 0, len(anew), tuple(anew)))
         story("the same command again: every shard had it already")
 
     def _checkpoint_records(self) -> int:
@@ -229,7 +229,7 @@ class _Monday:
 
     def _come_back(self) -> None:
         self.live.say(self.truth.back_again(int(time.time() * 1000)))
-        self.story("somebody who was forgotten is back, and orders")
+        self.story("an erased person is back, and orders")
 
     def _close(self, workers: list[Worker]) -> None:
         sent = self.live.stop()
@@ -239,24 +239,24 @@ class _Monday:
         everybody = len({fact.user for fact in facts})
         wait_until(lambda: len(self._scores()) == everybody, PATIENCE_SECONDS, 0.5)
         scores = self._scores()
-        self.story(f"all is counted, and {len(scores):,} customers have scores; doctor looks")
+        self.story(f"all is counted, and {len(scores):,} customers have scores; doctor checks")
         doctor = json.loads(self.world.command("doctor", "--json").output)
         wrong = [f"{f['check']}: {f['detail']}" for f in doctor if f["state"] == "fail"]
         for worker in workers:
             status, _ = worker.stop()
-            self._check("workers that stop in order", 0, status)
+            self._check("exit status of a stopped worker", 0, status)
         counted = awaited(read_state(self.world.settings))
         clock = max(counted.clocks_ms)
         expected = recount(facts, lambda user: counted.clock_ms.get(user, clock))
         self.checks += self._books(expected, counted, scores)
         self._ledger(len(sent))
         self.checks.append(Check("doctor: failures", 0, len(wrong), tuple(wrong)))
-        self.story("the books are compared")
+        self.story("results are compared")
 
-    # -- what is compared
+    # -- comparing
 
     def _counting(self, said: list[Fact]) -> list[Fact]:
-        """All that anybody said, without what the forgotten did before."""
+        """All facts in files and topics, without those of erased people before their erasure."""
         return [
             fact
             for fact in (*self.truth.files.facts(), *said)

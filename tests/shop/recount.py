@@ -1,7 +1,7 @@
-"""Counts facts one by one in plain Python: what every customer's state must say at a clock.
+"""Counts facts one by one in plain Python: the values that every customer's state must have.
 
-Nothing here is Tideline's. The rules are written out again from docs/events.md and the words of
-schemas/features.py, so that a fault in one place shows in the other:
+No code of Tideline is used. The rules are written out again from docs/events.md and the docstrings
+of schemas/features.py, so that a fault in one place shows in the other:
 
 - A window of length W that moves in hops of h covers, at clock `now`, the tiles `t` of width h with
   `now // h - W // h < t`. What is ahead of the clock counts.
@@ -34,7 +34,7 @@ WINDOWS: Mapping[str, tuple[int, int]] = {
 }
 """Name -> length and hop, in ms."""
 ORDER_TIMES = 24
-"""Of so many orders, the newest, a state has the times."""
+"""A state has the times of so many orders, the newest."""
 CLICKS = ("view", "search", "cart_add", "cart_remove", "wishlist", "review", "share", "support")
 MEASURES = (
     *CLICKS, "orders", "cancellations", "returns", "order_lines", "coupon_orders", "rating_tenths",

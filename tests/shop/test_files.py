@@ -134,7 +134,7 @@ def test_reader_core_and_recount_agree(first: str, truth: Truth, history: list[R
     assert sum(customer.orders for customer in expected.values()) > 800
 
 
-def test_what_a_file_leaves_out_is_reported(truth: Truth, history: list[Read]) -> None:
+def test_report_lists_what_a_file_leaves_out(truth: Truth, history: list[Read]) -> None:
     state = ShardState(0, len(FEATURE_NAMES))
     backfill(state, history[1:])
     expected = recount(truth.files.facts(), lambda user: END_MS)

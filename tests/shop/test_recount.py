@@ -42,11 +42,11 @@ def test_a_window_covers_the_running_tile_and_those_before_it_up_to_its_length()
     assert ("orders", "7d") not in counted(replace(ORDER, ts_ms=oldest_day_ms - 1)).windows
 
 
-def test_what_is_ahead_of_the_clock_counts_at_once() -> None:
+def test_event_ahead_of_the_clock_counts_at_once() -> None:
     assert counted(replace(ORDER, ts_ms=NOW_MS + 10 * MINUTE_MS)).windows["orders", "1h"] == 1
 
 
-def test_a_fact_counts_once_however_often_it_is_said() -> None:
+def test_repeated_fact_counts_once() -> None:
     assert counted(ORDER, ORDER) == counted(ORDER)
 
 
@@ -59,7 +59,7 @@ def test_the_latest_version_of_an_order_counts_at_the_time_of_the_first() -> Non
     assert found.last_activity_ms == later.ts_ms
 
 
-def test_a_cancelled_order_counts_for_nothing_but_what_it_touched() -> None:
+def test_cancelled_order_leaves_only_its_refund_and_touched_items() -> None:
     found = counted(ORDER, Cancelled("e2", "ann", NOW_MS, "1", 1_200))
     assert (found.orders, found.revenue_cents, found.first_order_ms) == (0, 0, 0)
     of_day = {name: total for (name, window), total in found.windows.items() if window == "24h"}
@@ -76,7 +76,7 @@ def test_whether_the_first_order_is_known_depends_on_how_many_there_were() -> No
     assert not counted(*many[1:], gone).first_order_is_vague
 
 
-def test_returns_lower_the_revenue_and_never_below_nothing() -> None:
+def test_returns_lower_revenue_but_never_below_zero() -> None:
     back = [Returned(f"r{n}", "ann", NOW_MS - n * DAY_MS, "1", 500) for n in range(3)]
     assert counted(ORDER, *back[:2]).revenue_cents == 200
     found = counted(ORDER, *back)

@@ -94,7 +94,7 @@ def test_live_events_are_in_the_order_of_their_times(truth: Truth) -> None:
     assert all(truth.opening_ms <= s.fact.ts_ms <= s.at_ms <= end_ms for s in truth.monday)
 
 
-def test_some_is_said_again_under_the_same_id_and_some_under_another(truth: Truth) -> None:
+def test_live_events_are_repeated_under_the_same_and_under_other_ids(truth: Truth) -> None:
     for sayings in (truth.weekend, truth.monday):
         names = Counter(saying.event_id for saying in sayings)
         assert max(names.values()) > 1
@@ -121,7 +121,7 @@ def test_of_some_orders_a_part_came_back_at_the_weekend_and_another_does_on_mond
     assert both <= of_file
 
 
-def test_the_erased_are_in_files_and_topics_and_say_nothing_on_monday(truth: Truth) -> None:
+def test_erased_people_are_in_files_and_topics_but_send_nothing_on_monday(truth: Truth) -> None:
     for user in truth.erased:
         assert any(saying.fact.user == user for saying in truth.weekend)
         assert any(fact.user == user for fact in truth.files.old)

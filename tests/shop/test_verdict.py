@@ -40,7 +40,7 @@ def test_a_recount_equals_itself(truth: Truth) -> None:
     assert not failed(facts, reversed(facts))
 
 
-def test_one_order_more_is_reported_by_name(truth: Truth) -> None:
+def test_verdict_names_the_customer_with_another_number_of_orders(truth: Truth) -> None:
     facts, more = list(truth.files.facts()), one_more(truth)
     found = failed([*facts, more], facts)
     orders = found["orders"]
@@ -53,7 +53,7 @@ def test_one_order_more_is_reported_by_name(truth: Truth) -> None:
     assert lost_and_doubled(counted(facts), counted([*facts, more])) == (0, 1)
 
 
-def test_one_customer_more_or_less_is_reported_by_name(truth: Truth) -> None:
+def test_verdict_names_missing_and_surplus_customers(truth: Truth) -> None:
     facts = list(truth.files.facts())
     fewer = [fact for fact in facts if fact.user != truth.erased[0]]
     assert failed(facts, fewer)["users"].differs == (f"{truth.erased[0]} is missing",)
@@ -61,7 +61,7 @@ def test_one_customer_more_or_less_is_reported_by_name(truth: Truth) -> None:
 
 
 @pytest.mark.parametrize("kind", [Cancelled, Returned])
-def test_a_cancellation_or_return_that_is_lost_is_reported(truth: Truth, kind: type[Fact]) -> None:
+def test_verdict_reports_a_lost_cancellation_or_return(truth: Truth, kind: type[Fact]) -> None:
     facts = list(truth.files.facts())
     paid_back = [f for f in facts if isinstance(f, Cancelled | Returned) and f.cents]
     lost = max((f for f in paid_back if isinstance(f, kind)), key=lambda fact: fact.ts_ms)
@@ -70,7 +70,7 @@ def test_a_cancellation_or_return_that_is_lost_is_reported(truth: Truth, kind: t
     assert any("refund_cents" in line for line in found["90d window, money"].differs)
 
 
-def test_sums_that_agree_by_chance_do_not_hide_that_two_customers_differ() -> None:
+def test_verdict_finds_two_differing_customers_whose_sums_agree() -> None:
     one, two = Customer(orders=1), Customer(orders=2)
     checks = compare({"ann": one, "bob": two}, {"ann": two, "bob": one})
     (orders,) = [check for check in checks if check.what == "orders"]

@@ -1,4 +1,4 @@
-"""Makes the shop up: what happened in three years, which file and which event says it, and when.
+"""Makes the shop up: the facts of three years, and the files and events that report each of them.
 
 Everything follows from a size, a seed and the time at which the shop opens on Monday:
 
@@ -7,8 +7,8 @@ Everything follows from a size, a seed and the time at which the shop opens on M
     Friday ... Monday, opening          the same, and the topics have it, too: repeated in files
     Monday, opening ...                 live events alone, at times to come
 
-What a file can't say is no fact: of the web shop's export, when a refund was made (the reader
-counts it at the order's time) and what was cancelled before the export.
+Facts are only what a file can report. The web shop's export has no time of a refund (the reader
+counts it at the order's time), and nothing of an order that was cancelled before the export.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 HISTORY_DAYS = 3 * 365
 WEB_DAYS = 400
-"""Since when there is the web shop and the app."""
+"""Age of the web shop and the app."""
 DOUBLE_DAYS = 30
-"""So long the old shop's file went on after that, with the web shop's orders in it."""
+"""How long the old shop's file continued after that, with the web shop's orders in it."""
 CLICK_DAYS = 60
-"""Clicks of so many days are in the app's log."""
+"""How many days of clicks are in the app's log."""
 LIVE_DAYS = 3
-"""So long the topics have been written to when the shop opens."""
+"""How long producers have written to the topics when the shop opens."""
 UNDONE_DAYS = 80
-"""An order that is cancelled or comes back is no older: older ones are not remembered singly."""
+"""The greatest age of an order that is cancelled or returned: older orders are not known singly."""
 _CATEGORIES = ("coffee", "tea", "cups", "books", "garden", "toys")
 _COUPONS = ("WELCOME", "SPRING", "FRIENDS")
 
@@ -56,7 +56,7 @@ class Exported:
     cancelled: bool = False
 
     def facts(self) -> list[Fact]:
-        """What follows from it."""
+        """The facts that the reader can know from this row."""
         order = self.placed
         if self.status == "pending" or not order.user:
             return []
@@ -81,8 +81,8 @@ class Files:
     app: tuple[Fact, ...]
 
     def facts(self) -> Iterator[Fact]:
-        """All that counts of it, some several times; of an order that both exports have, what the
-        later one says."""
+        """All facts that count, some several times. Of an order in both exports, the later export
+        counts."""
         latest = {each.placed.order: each for each in (*self.web_before, *self.web_now)}
         web = chain.from_iterable(each.facts() for each in latest.values())
         return chain(self.old, web, self.app)
@@ -106,7 +106,7 @@ class Truth:
     weekend: tuple[Saying, ...]
     monday: tuple[Saying, ...]
     erased: tuple[str, str]
-    """Who asks to be forgotten on Monday; the first one comes back and orders."""
+    """The users who are erased on Monday; the first one comes back and orders."""
 
     def back_again(self, at_ms: int) -> list[Saying]:
         """An erased person's visit and order, long after they were forgotten."""
@@ -132,7 +132,7 @@ class _Person:
     joined_ms: int
     weight: float
     web: float
-    """How often the web shop, and not the app."""
+    """The share of orders in the web shop; the others are in the app."""
     guest: bool = False
 
 
@@ -335,7 +335,7 @@ class _Maker:
             rng.randrange(10, 51) if kind == "review" else 0,
         )  # fmt: skip
 
-    # -- who says what
+    # -- files and live events
 
     def _files(self, old: list[Placed | Returned], web: list[Exported], app: list[Fact]) -> Files:
         middle_ms = self.opening_ms - 200 * DAY_MS
@@ -393,7 +393,7 @@ class _Maker:
         return min(self.opening_ms, ts_ms + (self.rng.randrange(HOUR_MS) if late else 0))
 
     def _repeats(self, sayings: list[Saying], latest_ms: int) -> list[Saying]:
-        """Some again: as they were, or as another delivery, under another id, of the same order."""
+        """Repeats of some: the same event again, or the same order under another event id."""
         again = []
         for saying in sayings:
             if self.rng.random() < (0.03 if isinstance(saying.fact, Click) else 0.25):
@@ -422,7 +422,7 @@ class _Maker:
                 session = f"m-{user}" if rng.random() < 0.5 else None
                 facts.append(self._click(user, at_ms, session))
         facts += self._undone(files, end_ms)
-        # what the app does with an order hours or days later is not seen on Monday
+        # later events of these orders, hours or days after, are not part of Monday
         found = [Saying(f.ts_ms, f, f.event_id) for f in facts if f.ts_ms < end_ms]
         found += self._repeats(found, end_ms)
         return _in_order(found)

@@ -1,4 +1,4 @@
-"""Compares what the shop knows of its customers with what Tideline has counted, name by name."""
+"""Compares the recount of each customer with Tideline's state, and names every difference."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def reread(tmp_path: Path, text: str) -> Settings:
     return load({}, file)
 
 
-def test_a_file_loads_as_what_it_was_made_from(tmp_path: Path) -> None:
+def test_document_loads_as_the_settings_it_was_made_from(tmp_path: Path) -> None:
     made = override(
         Settings(), kafka_partitions=12, kafka_partitioner="crc32", clickhouse_secure=True,
         alerts_enter=0.625, stream_currency_rates="EUR=1.08", clickhouse_password='q"\\\n#ü',
@@ -43,7 +43,7 @@ def test_any_text_is_written_as_toml(tmp_path_factory: pytest.TempPathFactory, t
     assert as_given({}, file).clickhouse.password.reveal() == text
 
 
-def test_answers_are_added_to_what_the_file_said_before() -> None:
+def test_answers_are_added_to_the_settings_in_the_file() -> None:
     before = override(Settings(), alerts_enter=0.6, kafka_partitions=9)
     found = written(
         before, {"kafka.partitions": 4, "clickhouse.host": "db", "kafka.broker_url": "b:1"},
@@ -54,13 +54,13 @@ def test_answers_are_added_to_what_the_file_said_before() -> None:
 
 @pytest.mark.parametrize(("keep", "there"), [("file", False), ("environment", False),
                                              ("toml", True)])  # fmt: skip
-def test_a_password_is_written_only_if_that_was_asked_for(keep: str, there: bool) -> None:
+def test_password_is_written_only_on_request(keep: str, there: bool) -> None:
     values = {"clickhouse.password": "hunter2", "start.keep": keep}
     found = written(Settings(), values, fixed=NOTHING, model=False)
     assert ("hunter2" in document(found, HEAD)) is there
 
 
-def test_the_directory_of_models_is_named_once_it_has_one() -> None:
+def test_model_directory_is_written_only_once_it_has_a_model() -> None:
     values = {"model.artifact": "/m"}
     assert written(Settings(), values, fixed=NOTHING, model=False) == {}
     assert written(Settings(), values, fixed=NOTHING, model=True) == {"model.artifact": "/m"}

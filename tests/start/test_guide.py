@@ -167,7 +167,7 @@ def flat(result: Result) -> str:
     return " ".join(result.output.split())
 
 
-def test_a_newcomer_without_history_ends_with_all_set_up(someone: Newcomer) -> None:
+def test_start_without_history_sets_everything_up(someone: Newcomer) -> None:
     done = someone.run(*someone.answers.values(), args=someone.names)
     assert done.exit_code == 0, done.output
     kafka, clickhouse = someone.here.kafka, someone.here.clickhouse
@@ -190,7 +190,7 @@ def test_a_newcomer_without_history_ends_with_all_set_up(someone: Newcomer) -> N
     assert "Write" not in again.output, "nothing differs"
 
 
-def test_stopped_after_every_answer_it_goes_on_from_there(someone: Newcomer) -> None:
+def test_start_interrupted_after_any_answer_continues_there(someone: Newcomer) -> None:
     answers = someone.answers
     del answers["partitioner"]
     stopped = 0
@@ -210,7 +210,7 @@ def test_stopped_after_every_answer_it_goes_on_from_there(someone: Newcomer) -> 
     assert not someone.draft.exists()
 
 
-def test_a_wrong_broker_is_said_at_once_and_asked_again(
+def test_wrong_broker_is_reported_at_once_and_asked_for_again(
     someone: Newcomer, dead_broker: str
 ) -> None:
     done = someone.run("localhost", dead_broker, someone.here.kafka.broker_url, args=someone.names)
@@ -247,7 +247,7 @@ def let_in(server: OldClickHouse, password: str) -> bool:
     return True
 
 
-def test_a_wrong_password_is_asked_again_and_none_is_shown_or_kept(
+def test_wrong_password_is_asked_for_again_and_never_shown_or_kept(
     someone: Newcomer, guarded: OldClickHouse
 ) -> None:
     args = [*someone.all, "--clickhouse-host", guarded.host, "--clickhouse-user", "default",
@@ -283,7 +283,7 @@ def test_a_password_from_the_environment_is_neither_asked_for_nor_written(
 
 
 @pytest.mark.parametrize("keep", ["toml", "environment"])
-def test_a_typed_password_is_where_it_was_asked_to_be(someone: Newcomer, keep: str) -> None:
+def test_typed_password_is_kept_in_the_chosen_place(someone: Newcomer, keep: str) -> None:
     answers = [*someone.answers.values()]
     answers[8:9] = ["canary-typed", keep]  # the local ClickHouse takes any
     done = someone.run(*answers, args=someone.names)
@@ -328,7 +328,7 @@ def test_topics_of_different_partitions_are_refused_and_others_asked_for(
     assert "partitions = 3" in someone.draft.read_text()
 
 
-def test_a_prefix_that_another_installation_has_is_not_used(someone: Newcomer) -> None:
+def test_prefix_of_another_installation_is_not_used(someone: Newcomer) -> None:
     app = someone.here.kafka.app_id
     journal = TopicNames("", "", app).journal
     create(someone.here, **{journal: 7})
@@ -337,7 +337,7 @@ def test_a_prefix_that_another_installation_has_is_not_used(someone: Newcomer) -
     assert f'app_id = "{app}-b"' in someone.draft.read_text()
 
 
-def test_keys_that_no_partitioner_explains_are_the_newcomers_decision(someone: Newcomer) -> None:
+def test_keys_that_fit_no_partitioner_are_left_to_the_user(someone: Newcomer) -> None:
     kafka = someone.here.kafka
     create(someone.here, **{kafka.clickstream_topic: 3, kafka.orders_topic: 3})
     for name in ("crc32", "murmur2"):
@@ -351,7 +351,7 @@ def test_keys_that_no_partitioner_explains_are_the_newcomers_decision(someone: N
     assert "\nClickHouse\n" in done.output
     unchecked = someone.run("", "", "", args=[*someone.all, "--no-history", "--kafka-partitioner",
                                               "unchecked"])  # fmt: skip
-    assert "Go on all the same" not in unchecked.output
+    assert "Continue all the same" not in unchecked.output
 
 
 def ready(someone: Newcomer) -> list[str]:
@@ -378,7 +378,7 @@ def test_a_missing_file_and_a_directory_are_asked_for_again(
     assert "placed order" in flat(done)
 
 
-def test_a_file_that_is_read_wrong_is_read_another_way_by_name(
+def test_wrongly_read_file_is_read_again_with_the_named_option(
     someone: Newcomer, tmp_path: Path
 ) -> None:
     orders = sales(tmp_path / "o.csv", ("who", "when", "total", "order_id"))
@@ -392,7 +392,7 @@ def test_a_file_that_is_read_wrong_is_read_another_way_by_name(
     assert "--map=user=who,timestamp=when --tz=Europe/Berlin" in flat(done)
 
 
-def test_what_can_not_be_orders_can_be_given_up(someone: Newcomer, tmp_path: Path) -> None:
+def test_file_without_orders_can_be_dropped(someone: Newcomer, tmp_path: Path) -> None:
     picture = tmp_path / "x.png"
     picture.write_bytes(b"\x89PNG\r\n")
     done = someone.run("", str(picture), "none", "EUR", "y", args=ready(someone))
@@ -402,7 +402,7 @@ def test_what_can_not_be_orders_can_be_given_up(someone: Newcomer, tmp_path: Pat
     assert "train" not in done.output
 
 
-def test_the_currency_is_the_files_and_rates_are_asked_for(
+def test_currency_comes_from_the_files_and_rates_are_asked_for(
     someone: Newcomer, tmp_path: Path
 ) -> None:
     euro, pound = (sales(tmp_path / f"{c}.csv", currency=c) for c in ("EUR", "GBP"))
@@ -429,7 +429,7 @@ def test_files_of_events_with_clicks_are_read(someone: Newcomer, tmp_path: Path)
     assert "tideline train" not in done.output
 
 
-def test_yes_takes_proposals_and_lists_all_that_is_missing(
+def test_yes_takes_proposals_and_lists_everything_missing(
     someone: Newcomer, dead_broker: str
 ) -> None:
     args = [*someone.all, "--yes", "--no-history"]
@@ -445,13 +445,15 @@ def test_yes_takes_proposals_and_lists_all_that_is_missing(
     assert list(someone.target.parent.iterdir()) == [], "nobody has typed anything"
 
 
-def test_what_only_the_environment_can_correct_ends_it(someone: Newcomer, dead_broker: str) -> None:
+def test_failure_that_only_the_environment_can_correct_ends_the_start(
+    someone: Newcomer, dead_broker: str
+) -> None:
     done = someone.run("", args=someone.names, TIDELINE_KAFKA_BROKER_URL=dead_broker)
     assert done.exit_code == 2
     assert "comes from the environment" in flat(done)
 
 
-def test_a_file_that_says_otherwise_is_replaced_only_if_allowed(someone: Newcomer) -> None:
+def test_file_with_other_settings_is_replaced_only_if_allowed(someone: Newcomer) -> None:
     text = '# mine\n[alerts]\nenter = 0.6\n[kafka]\nmisplaced = "dead_letter"\n'
     someone.target.write_text(text)
     args = [*someone.all, "--no-history"]
@@ -478,7 +480,7 @@ def test_a_dry_run_writes_nothing(someone: Newcomer) -> None:
     assert "create the topics that are missing" in done.output
 
 
-def test_nobody_at_the_terminal_is_an_error(tmp_path: Path) -> None:
+def test_start_without_a_terminal_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "t.toml"
     done = CliRunner().invoke(tideline, ["start", "--config", str(target)])
     assert done.exit_code == 2
@@ -486,7 +488,7 @@ def test_nobody_at_the_terminal_is_an_error(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_a_file_that_is_no_settings_is_said(someone: Newcomer) -> None:
+def test_unreadable_settings_and_draft_are_reported(someone: Newcomer) -> None:
     someone.target.write_text("[kafka]\npartitions = 'many'\n")
     done = someone.run()
     assert done.exit_code == 2
@@ -496,9 +498,7 @@ def test_a_file_that_is_no_settings_is_said(someone: Newcomer) -> None:
     assert "Delete it to begin again" in someone.run().output
 
 
-def test_a_history_is_counted_a_model_trained_and_neither_twice(
-    someone: Newcomer, tmp_path: Path
-) -> None:
+def test_history_is_counted_and_model_trained_once(someone: Newcomer, tmp_path: Path) -> None:
     orders = sales(tmp_path / "orders.csv", users=300)
     args = [*someone.all, "--yes", "--kafka-partitions", "2", str(orders)]
     done = someone.run(args=args)
@@ -515,7 +515,9 @@ def test_a_history_is_counted_a_model_trained_and_neither_twice(
     assert someone.target.read_text() == before
 
 
-def test_interrupted_in_a_step_it_goes_on_with_that_step(someone: Newcomer, tmp_path: Path) -> None:
+def test_start_interrupted_in_a_step_continues_with_that_step(
+    someone: Newcomer, tmp_path: Path
+) -> None:
     orders = sales(tmp_path / "orders.csv", users=300)
     really = run_with(Invocation(), someone.target)
     here = someone.here

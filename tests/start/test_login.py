@@ -36,7 +36,7 @@ def secure(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
         yield broker
 
 
-def test_security_is_asked_for_because_the_listener_wants_it(
+def test_security_is_asked_for_if_the_listener_needs_it(
     secure: ApacheKafka, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streams.commands.start._at_a_terminal", lambda: True)
@@ -58,7 +58,9 @@ def test_security_is_asked_for_because_the_listener_wants_it(
     assert not secret_file(target, "kafka.password").exists(), "where to keep it comes later"
 
 
-def test_who_speaks_tls(secure: ApacheKafka, tansu: TansuBroker, dead_broker: str) -> None:
+def test_speaks_tls_tells_tls_plain_text_and_no_listener_apart(
+    secure: ApacheKafka, tansu: TansuBroker, dead_broker: str
+) -> None:
     assert speaks_tls(KafkaAccess((secure.bootstrap,)), 10.0) is True
     assert speaks_tls(KafkaAccess((tansu.bootstrap,)), 2.0) is False
     assert speaks_tls(KafkaAccess((dead_broker,)), 2.0) is None

@@ -71,7 +71,7 @@ def test_a_stage_is_checked_as_soon_as_its_questions_are_answered() -> None:
     ]  # fmt: skip
 
 
-def test_what_is_known_is_not_asked() -> None:
+def test_known_answers_are_not_asked_for() -> None:
     keys = ("kafka.broker_url", "clickhouse.port", "clickhouse.password", "start.files")
     trace = walk(Known(dict.fromkeys(keys, 1)), {})
     assert not set(keys) & set(trace)
@@ -124,7 +124,7 @@ def test_replicas_are_asked_for_where_there_are_several_brokers(
     assert (found and found.default) == replicas
 
 
-def test_another_prefix_is_asked_for_where_ours_is_taken() -> None:
+def test_another_prefix_is_asked_for_if_ours_is_taken() -> None:
     found = questions("topics", dict(TOPICS), Facts(own_taken=True))["kafka.app_id"]
     assert found.default == "tideline-2"
 
@@ -153,7 +153,7 @@ def test_clickhouse_is_asked_for_tls_by_its_port_or_after_a_failure() -> None:
     assert "clickhouse.ca_file" in failed
 
 
-def test_only_what_was_typed_must_be_kept_somewhere() -> None:
+def test_where_to_keep_a_password_is_asked_only_if_it_was_typed() -> None:
     assert questions("secrets") == {}
     typed = questions("secrets", facts=Facts(secrets=frozenset({"kafka.password"})))
     assert typed["start.keep"].default == "file"
@@ -194,7 +194,7 @@ def test_a_failed_stage_is_asked_again_with_its_answers_proposed() -> None:
     assert (secret.question.key, secret.question.default) == ("clickhouse.password", "")
 
 
-def test_what_the_environment_answers_stays() -> None:
+def test_answers_of_the_environment_stay_when_a_stage_is_asked_again() -> None:
     known = at("clickhouse", {"clickhouse.host": "db", "clickhouse.port": 1})
     again = known.again(BY_NAME["clickhouse"], known.facts, frozenset({"clickhouse.host"}))
     assert again.values == {"clickhouse.host": "db"}
@@ -206,13 +206,13 @@ def test_a_change_checks_all_later_stages_again() -> None:
     assert again.passed == {"kafka", "topics", "keys"}
 
 
-def test_where_nobody_is_asked_stages_that_need_a_failed_one_are_left_out() -> None:
+def test_stages_that_need_a_failed_one_are_skipped_without_a_user() -> None:
     known = Known().given_up(BY_NAME["kafka"])
     checked = [t for t in walk(known, {}) if t.startswith("[")]
     assert checked == ["[clickhouse]", "[history]", "[currency]", "[model]"]
 
 
-def test_every_question_is_one_that_can_be_given_beforehand() -> None:
+def test_every_question_has_an_option_or_a_variable() -> None:
     every = Facts(
         secured=True, tls=True, brokers=3, own_taken=True, clickhouse_failed=True, slow=True,
         history=True, currencies=("EUR", "USD"), secrets=frozenset({"kafka.password"}),

@@ -43,7 +43,7 @@ def test_the_newest_are_shown_and_the_refused_counted_by_reason() -> None:
     assert found.examples["future_timestamp"].startswith("clicks/0/45: ")
 
 
-def test_orders_are_told_with_what_they_are_worth() -> None:
+def test_order_is_shown_with_its_amount_and_lines() -> None:
     order = {"event_id": "o", "user_id": "u", "type": "placed", "ts": NOW_MS, "order_id": "7",
              "amount": 1234.5, "lines": [{"item_id": "i", "amount": 1}]}  # fmt: skip
     found = live({("orders", 0): records(order)}, "orders", ORDERS, CONFIG, NOW_MS)

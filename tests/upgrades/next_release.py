@@ -1,8 +1,8 @@
-"""A made-up next release: a copy of this tree that keeps more than this one does.
+"""A made-up next release: a copy of this tree that keeps more in its state.
 
-One more column, which every written score counts up; one more measure and one more window, both in
-the middle of the others; the features that these have; one more field of a shard's scalars and of a
-plan. It calls itself 9.9.0, of the next level.
+It has one more column, which counts written scores; one more measure and one more window, both in
+the middle of the others; the features of these; one more field in a shard's scalars and one in a
+plan. It is release 9.9.0, of the next level.
 """
 
 from __future__ import annotations

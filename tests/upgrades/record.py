@@ -1,8 +1,7 @@
-"""Records what this release leaves behind: `python -m tests.upgrades.record`.
+"""Records the topics that this release leaves behind: `python -m tests.upgrades.record`.
 
-The recording of a release is made once, at the very end of the work on it, and never again: it is
-what later releases must be able to read. Until the release is out, record it again whenever what is
-kept has changed.
+Later releases must be able to read a release's recording. It is final once the release is
+published. Until then, record it again whenever the contents of journals or checkpoints change.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Topics = dict[str, list[tuple[int, int, bytes | None, bytes | None]]]
 
 
 class Recording(msgspec.Struct):
-    """A release's topics, and what it read out of them itself."""
+    """A release's topics, and the state and rows that it read from them itself."""
 
     release: str
     level: int

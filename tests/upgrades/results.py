@@ -1,4 +1,4 @@
-"""What a shard's state and rows say, by name, so that releases can be compared."""
+"""The values in a shard's state and rows by name, so that releases can be compared."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def _questions(state: ShardState) -> Results:
 
 
 def differences(recorded: Any, found: Any, gone: frozenset[str], place: str = "") -> list[str]:
-    """Where `found` is not what was recorded. Names that only `found` has are new; those in `gone`
-    this build has no more."""
+    """Where `found` differs from the recording. Names that only `found` has are new; this build
+    lacks those in `gone`."""
     if isinstance(recorded, dict) and isinstance(found, dict):
         lost = [
             f"{place}/{name} is missing"

@@ -1,4 +1,4 @@
-"""Every release's recorded topics are read by this build, and say what they said then."""
+"""This build reads every release's recorded topics, and gets that release's results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AGAIN = "Record this release again: python -m tests.upgrades.record"
 
 
 @every_release
-def test_a_recorded_release_is_read_and_says_what_it_said(path: Path) -> None:
+def test_recorded_release_is_read_with_its_own_results(path: Path) -> None:
     recording = read(path)
     state, rows = asyncio.run(recovered(of_topics(recording.topics)))
     gone = names_of(recording) - names_here()
@@ -63,7 +63,7 @@ def test_a_recording_has_something_of_everything(path: Path) -> None:
 
 
 @every_release
-def test_what_was_read_goes_on_as_this_builds_own(path: Path) -> None:
+def test_recorded_state_is_written_and_read_again_as_this_builds_own(path: Path) -> None:
     """Its first checkpoint is this build's, whole, and loads to the same state."""
     recording = read(path)
     state, _ = asyncio.run(recovered(of_topics(recording.topics)))
@@ -76,9 +76,9 @@ def test_what_was_read_goes_on_as_this_builds_own(path: Path) -> None:
     }
 
 
-def test_this_release_is_recorded_and_has_the_level_that_it_needs() -> None:
-    """What is kept changed since the last recording: before this release is out, record it again;
-    after that, it is another release, with a higher LEVEL (`schemas/releases.py`)."""
+def test_recording_and_level_of_this_release_are_up_to_date() -> None:
+    """If this fails, this build keeps other things than its recording has. Before this release is
+    published, record it again; after that, make a new release with a higher LEVEL."""
     by_release = {recording.release: recording for recording in map(read, recordings())}
     assert RELEASE in by_release, AGAIN
     mine = by_release[RELEASE]

@@ -26,14 +26,14 @@ PLACES: Final[dict[str, tuple[str, ...]]] = {
         for what in ("orders", "revenue", "activity")
     ),
 }
-"""What each number means in a column that has several: a checkpoint is read by these names."""
+"""The names of the numbers in a column that has several: a checkpoint is read by them."""
 
 
 class Columns:
     """Per-user columns; see `_SPEC` for dtype, width and meaning. Grown by doubling.
 
-    A checkpoint is read by name, by later releases too: what means something else from now on gets
-    another name, and one that is new begins with what `_FILL` says.
+    Later releases read checkpoints by name, too. So a column whose meaning changes gets another
+    name, and a new one begins with its value in `_FILL`.
 
     A user's numbers lie side by side, since a step that touches a user touches most of them: nine
     lines of the cache, where columns apart would take one each. Each column is a view, not
@@ -43,7 +43,7 @@ class Columns:
     # name: (dtype, width or 0 for a plain column)
     _SPEC: Final[dict[str, tuple[str, int]]] = {
         "user_hash": ("u8", 0),  # xxh64 of the user id: staggers questions
-        "pair_owner": ("i4", 0),  # stands for the user in keys of pairs: in a shard nobody else's
+        "pair_owner": ("i4", 0),  # the user's number in keys of pairs, unique in a shard
         "first_seen_ms": ("i8", 0),
         "last_seen_ms": ("i8", len(RECENCY_KINDS)),
         "last_activity_ms": ("i8", 0),
@@ -209,4 +209,4 @@ ROW: Final = _row_dtype()
 """One user's columns, side by side: so they lie in memory, and so they are written."""
 _WHOLE: Final = np.dtype((np.void, ROW.itemsize))  # numpy copies it in one go, not field by field
 NEW_ROW: Final = _new_row()
-"""What a user has whom nothing is known of."""
+"""The row of a user of whom nothing is known."""

@@ -1,16 +1,16 @@
-"""What a checkpoint says about its own bytes, and how another release's are read: by name.
+"""Reads checkpoints of other releases by name: converts their arrays into this build's layout.
 
-A layout names every column, measure, window and feature, and where it lies. A build writes its own
-into each checkpoint. Where that of a checkpoint is another one, its arrays are made into those that
-this build would have written:
+A layout has the name and the place of every column, measure, window and feature. A build writes its
+own layout into each checkpoint. If a checkpoint has another layout, its arrays are converted into
+those that this build would have written:
 
-- a column that is new begins with what a new user has, one that is gone is dropped, and a number
-  that is wider now is widened;
-- a measure that is new, or a window longer than what the logs reach back to, counts from now on
-  (`WindowSums.counted_from_ms`); until it is whole, the features made of it are unknown;
-- a feature that is new is unknown in the questions that are open.
+- a new column begins with a new user's value, a column that this build lacks is dropped, and a
+  number whose dtype has become wider is widened;
+- a new measure counts from now on, and a new window from where the logs begin
+  (`WindowSums.counted_from_ms`); until it covers its length, its features are unknown;
+- a new feature is unknown in open questions.
 
-So names never change their meaning (see `schemas.features`), and a window never its tiles.
+So a name never changes its meaning (see `schemas.features`), and a window never its tiles.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ _Bytes = NDArray[np.uint8]
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Numbers that lie side by side: by name, each one's numpy dtype and first byte."""
+    """Numbers that lie side by side."""
 
     nbytes: int
     numbers: dict[str, tuple[str, int]]
+    """Name -> numpy dtype and first byte."""
     new: bytes
-    """What a record holds at first."""
+    """The bytes of a new record."""
 
     @staticmethod
     def of(dtype: np.dtype[Any], new: bytes, places: Mapping[str, Sequence[str]]) -> Record:
@@ -59,23 +60,23 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Names, and where what they name lies in a checkpoint's arrays."""
+    """The names in a checkpoint's arrays, and where their numbers lie."""
 
     row: Record
     """One user in `rows`, and in the blocks of `parked`."""
     order: Record
     """One order in `orders/words`."""
     counts: list[str]
-    """Measures, as the cells of logs are numbered."""
+    """Count measures, in the order in which the cells of logs number them."""
     money: list[str]
     windows: dict[str, tuple[int, int]]
     """Length and hop, seconds."""
     features: list[str]
-    """Of open questions."""
+    """Features of open questions."""
     per_window: int
     """Features that each window has; they come first, window by window."""
     value_bins: int
-    """Of `histogram`, which column `value_bin` is a place in."""
+    """Length of `histogram`; column `value_bin` is an index into it."""
 
 
 OWN: Final = Layout(
@@ -89,11 +90,11 @@ OWN: Final = Layout(
     value_bins=VALUE_BINS,
 )
 LAYOUT: Final[_Bytes] = np.frombuffer(msgspec.msgpack.encode(OWN), np.uint8)
-"""This build's, as it is written."""
+"""This build's layout, as a checkpoint has it."""
 
 
 def in_own_layout(arrays: Arrays, meta: Meta) -> Arrays:
-    """The arrays of a checkpoint as this build would have written them; the same ones if it did.
+    """A checkpoint's arrays in this build's layout; unchanged if they are in it already.
 
     May reset what `meta` says about the value tiers. Raises KeyError, ValueError or
     msgspec.DecodeError for what is damaged or can't be read by name.
@@ -105,7 +106,7 @@ def in_own_layout(arrays: Arrays, meta: Meta) -> Arrays:
 
 
 def translate(arrays: Arrays, old: Layout, new: Layout, meta: Meta) -> Arrays:
-    """As `in_own_layout`, from any layout to any other."""
+    """Convert arrays from any layout into any other, as `in_own_layout`."""
     found = dict(arrays)
     rebin = old.value_bins != new.value_bins
     if old.row != new.row or rebin:
@@ -218,8 +219,8 @@ def _translate_sums(
 
 
 def _renumbered(chunk: Chunk, number: NDArray[np.int64], measures: int) -> Chunk:
-    """The log's part with other numbers for the measures, `number` int64 [old measures]; below 0
-    for one that is gone."""
+    """A chunk of the log with renumbered measures. `number` int64 [old measures]: the new number of
+    each, below 0 for a measure that this build lacks."""
     row, measure = np.divmod(chunk.index.astype(np.int64), len(number))
     kept = number[measure] >= 0
     cells = row[kept] * measures + number[measure][kept]
@@ -238,8 +239,8 @@ def _counted_from(
 ) -> NDArray[np.int64]:
     """From when on each sum has counted, int64 [wanted measures, wanted windows].
 
-    A window that is new is summed from the logs of its hop, which the longest window of that hop
-    has kept; where there are none, all begins with the next event.
+    A new window is summed from the logs of its hop, which reach back as far as the longest window
+    of that hop. Without such logs, it counts from the next event on.
     """
     counted = meta.clock_ms > 0  # also by a backfill, before the first step
     now_ms = max(meta.clock_ms, meta.watermark_ms) + 1 if counted else 0

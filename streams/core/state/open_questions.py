@@ -24,7 +24,7 @@ _PARTS: Final = ("asked_ms", "champion", "learner", "rows", "scores", "kept", "w
 _DAY_MS: Final = 86_400_000
 _BLOCK: Final = 512  # questions packed together: about 100 KiB
 PER_WINDOW: Final = len(WINDOW_FEATURES)
-"""Features that each window has. They come first, window by window, the shortest first."""
+"""Number of features of each window. These come first, window by window, the shortest first."""
 
 
 def pack(
@@ -32,8 +32,8 @@ def pack(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """x float32 [k, F] -> which words are kept, bits as uint8 [k * ceil(F / 8)]; and those words.
 
-    The first columns are `windows` times `per_window` features; fewer columns are packed as they
-    are.
+    The first columns are `windows` times `per_window` features. If there are fewer columns, words
+    are packed unchanged.
 
     >>> x = np.zeros((2, PER_WINDOW * len(WINDOWS) + 5), np.float32)
     >>> x[1, 7] = np.nan
@@ -154,8 +154,8 @@ class Questions:
                 del self.by_horizon[horizon_days]
 
     def part(self, place: NDArray[np.int64]) -> Questions:
-        """The questions of some users alone; place: int64 [rows], the row that each is to have, and
-        -1 for the others."""
+        """The questions of some users. place: int64 [rows], the new row of each user, -1 for those
+        who are left out."""
         part = Questions(self._features)
         for horizon_days, queue in self.by_horizon.items():
             for questions in queue.parts():
@@ -274,7 +274,7 @@ class QuestionQueue:
             self._open = [block("open").unpacked(self.features)]
 
     def parts(self) -> Iterator[OpenQuestions]:
-        """All of them, some at a time; takes unpacking."""
+        """All questions in several parts, which have to be unpacked."""
         if self._head is not None:
             yield self._head
         for block in self._blocks:
@@ -282,7 +282,7 @@ class QuestionQueue:
         yield from self._open
 
     def everything(self) -> OpenQuestions:
-        """All of them at once, to compare or to look at; takes unpacking."""
+        """All questions at once, to compare or to look at; they have to be unpacked."""
         parts = list(self.parts())
         return _joined(parts) if parts else self._none()
 

@@ -220,8 +220,8 @@ class Parked:
         return names, _joined(rows)
 
     def blocks(self, since: int) -> Iterator[tuple[int, Strings, NDArray[Any]]]:
-        """Block by block, the oldest first: its entries, and the ids and rows of who is there.
-        `since`: see `take_oldest`."""
+        """Each block, the oldest first: its number of entries, and the ids and rows of the users
+        who are still in it. `since`: see `take_oldest`."""
         for place, block in self._blocks.items():
             opened = self._open(place)
             there = opened.there

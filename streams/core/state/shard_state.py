@@ -30,10 +30,10 @@ from streams.kernels.counting import group
 __all__ = ["STATE_FORMAT", "VALUE_BINS", "History", "Meta", "ShardState", "UserNames"]
 
 STATE_FORMAT: Final = 9
-"""How a checkpoint says what it holds: which arrays there are, and that they are read by the names
-in its layout (`streams.core.state.layout`). A column, measure, window or feature more or less does
-not change it; raise it only when that way of reading itself changes, and keep reading the earlier
-ones from then on. Formats up to 8 were before the first release."""
+"""How a checkpoint is read: which arrays it has, and that they follow the names in its layout
+(`streams.core.state.layout`). Another column, measure, window or feature doesn't change the format.
+Raise it only if the way of reading changes, and keep reading the earlier formats. Formats up to 8
+are older than the first release."""
 
 ROWS_PAGE_BITS: Final = 9  # 276 KiB
 USERS_PAGE_BITS: Final = 10
@@ -104,11 +104,12 @@ class Meta(msgspec.Struct):
     tier_total: int = 0
     """Live customers when the cuts were computed."""
     partitions: int = 0
-    """Of the input topics, if keys are checked against it; 0: not known."""
+    """Number of partitions of the input topics, if keys are checked against it; 0: not known."""
     inputs_since: int = 0
-    """The last step on other input topics, which had fewer partitions; 0: there was none."""
+    """The last step on earlier input topics, with fewer partitions; 0: there were none."""
     pair_owners: int = 0
-    """The next `pair_owner`: one for every user who was ever new, and again after an erasure."""
+    """The next free `pair_owner`. Every new user gets one; a user who returns after an erasure is
+    new."""
     erased: list[Erasure] = []
     """People whose earlier events are excluded; one entry per person."""
     histories: list[History] = []
@@ -305,6 +306,6 @@ class ShardState:
         self.users_guard.grow(n)
         owners = self.columns.pair_owner[:n]
         unnumbered = np.flatnonzero((owners < 0) & self.rows_by_user.named(np.arange(n)))
-        if len(unnumbered):  # written by a build whose keys of pairs went by rows
+        if len(unnumbered):  # of an earlier build, which had rows in keys of pairs
             owners[unnumbered] = unnumbered
             self.meta.pair_owners = max(self.meta.pair_owners, n)

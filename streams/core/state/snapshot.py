@@ -125,10 +125,10 @@ def exported(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
 
 
 def load(meta: bytes, arrays: Mapping[str, NDArray[Any]], features: int) -> ShardState:
-    """An equal state; or, if another release wrote it, what this build has by the same names.
+    """An equal state; of another release's, the values whose names this build has.
 
-    Raises KeyError, ValueError or msgspec.DecodeError for damaged arrays, and for what can't be
-    read by name.
+    Raises KeyError, ValueError or msgspec.DecodeError for damaged arrays, and for values that can't
+    be read by name.
     """
     decoded = msgspec.msgpack.decode(meta, type=Meta)
     if decoded.format != STATE_FORMAT:
@@ -228,8 +228,8 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
 def digest(state: ShardState) -> str:
     """A hash of `comparable`: 32 hex digits, equal for equal states on every machine.
 
-    Keys of pairs have a number for each user, in the order in which users came, which is not said
-    here; so of pairs only the times count.
+    Keys of pairs hold each user's number, which depends on the order in which users came. The hash
+    leaves that out, so of pairs it has only the times.
     """
     meta, arrays = comparable(state)
     for name in ("pairs/keys", "columns/pair_owner", "parked/pair_owner"):

@@ -1,12 +1,12 @@
-"""Takes a shard's state apart by partitions: what each of the shards that follow it begins with.
+"""Splits a shard's state by partition: makes the state with which each of its successors begins.
 
-The number of partitions grows from n to a multiple m. Then every user of shard p is in one of the
-shards p, p + n, p + 2n and so on, and each of these has users of shard p alone, whatever the hash
-(`Partitioner.of_keys`). A shard that follows has all there is of its users, to the bit, in dense
-rows, and goes on from the clock, the step and the champion where shard p stopped.
+The number of partitions grows from n to a multiple m. Then every user of shard p is in one of its
+successors, the shards p, p + n, p + 2n and so on, and these have users of shard p alone, whatever
+the hash (`Partitioner.of_keys`). A successor has everything of its users, to the bit, in dense
+rows. It continues with the clock, the step number and the champion of shard p.
 
-Hashes of event ids and of pairs can't be separated by user: each shard that follows has all of
-them, until they expire, after days and after the longest window.
+Hashes of event ids and of pairs can't be separated by user, so each successor has all of them until
+they expire: event ids after the lateness, pairs after the longest window.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ _PARKED_AT_ONCE: Final = 4_096  # users: of so many only one block is not full
 
 
 def split(state: ShardState, shard: int, to: Partitioner, offsets: tuple[int, int]) -> ShardState:
-    """What `shard` of `to.partitions` begins with, at these offsets of its own input topics.
+    """The state with which successor `shard` of `to.partitions` begins, at these offsets of its own
+    input topics.
 
-    `state` stays as it is. Memory: that of the users who move, and a copy of event ids and pairs.
-    Raises ValueError if the shard does not follow this one.
+    `state` is not changed. Memory: that of the successor's users, and a copy of event ids and
+    pairs. Raises ValueError if `shard` is no successor of this one.
     """
     meta = state.meta
     before = meta.partitions
@@ -75,8 +76,8 @@ def strays(state: ShardState, of: Partitioner) -> int:
 
 
 def _park(state: ShardState, child: ShardState, to: Partitioner) -> int:
-    """Give the parked users to `child` in their order; returns how many of them the running sweep
-    has yet to visit."""
+    """Give its parked users to `child`, in their order; returns how many of them the running sweep
+    has not visited yet."""
     meta = state.meta
     left = meta.sweep_parked - meta.sweep_row
     waiting = -1
@@ -112,7 +113,7 @@ def _park(state: ShardState, child: ShardState, to: Partitioner) -> int:
 
 
 def _joined(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
-    """All of them, bytes between fields included."""
+    """All parts as one array, with the bytes between fields."""
     return np.concatenate([part.view(np.uint8) for part in parts]).view(ROW)
 
 
@@ -124,9 +125,9 @@ def _meta(state: ShardState, child: ShardState, to: Partitioner, offsets: tuple[
     everybody = int(state.value_histogram.sum())
     live = int(child.value_histogram.sum())
     meta.tier_total = meta.tier_total * live // everybody if everybody else 0
-    # Up to where an erased person's records are left out is an offset of the other topics. Whoever
-    # copies records from there leaves these out. Each shard reports under its own number, so that
-    # it finds the report if its state is made from the topics again.
+    # `stop` is an offset of the old topics: records of an erased person before it are left out. The
+    # copier leaves them out of the new topics, so `stop` is 0 there. Each shard reports under its
+    # own number, and finds that report if its state is made from the topics again.
     meta.erased = [
         msgspec.structs.replace(each, shard=meta.shard, stop=(0, 0)) for each in meta.erased
     ]
@@ -136,7 +137,7 @@ def _meta(state: ShardState, child: ShardState, to: Partitioner, offsets: tuple[
 def _go_on_sweeping(
     state: ShardState, child: ShardState, rows: NDArray[np.int64], waiting: int
 ) -> None:
-    """Let the running sweep visit the users whom it has not visited yet, and at the same pace."""
+    """Let the running sweep visit the users that it has not visited yet, at the same pace."""
     meta, new = state.meta, child.meta
     visited = max(0, meta.sweep_row - meta.sweep_parked)
     parked_before = min(meta.sweep_row, meta.sweep_parked) * meta.partitions // new.partitions

@@ -182,7 +182,7 @@ class U64Map:
 
     @property
     def kept(self) -> NDArray[np.bool_]:
-        """Which entries are there, and no left-overs of dropping; bool [n]."""
+        """Which entries are valid, and not left over from dropping; bool [n]."""
         kept = np.ones(self._n, np.bool_)
         if self._compacting is not None:
             _, read, write = self._compacting

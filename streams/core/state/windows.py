@@ -110,9 +110,9 @@ class WindowSums:
     `table` is [rows, measures, windows], in the order of `schemas.features.WINDOWS`, of that dtype
     or of half its width.
 
-    `counted_from_ms`, int64 [measures, windows]: events before it are not in a sum, because a build
-    that did not have it counted them. `short`, bool [measures, windows]: the sums that lack some of
-    what their window covers; None when all are whole, as they mostly are.
+    `counted_from_ms`, int64 [measures, windows]: a sum has no events before this time, because the
+    build of that time did not have the sum. `short`, bool [measures, windows]: sums that lack
+    events of their window for this reason; None, the usual case, if there are none.
     """
 
     def __init__(self, measures: int, dtype: type[np.int32] | type[np.int64]) -> None:
@@ -312,8 +312,8 @@ class WindowSums:
             self._add_all(chunk.index, chunk.deltas, np.full(len(chunk), tile * hop), _OF_HOP[hop])
 
     def part(self, rows: NDArray[np.int64], room: int) -> WindowSums:
-        """The windows of some users alone: what was row rows[i] (int64 [k], ascending) is row i.
-        There is room for so many users."""
+        """The windows of some users: row rows[i] (int64 [k], ascending) becomes row i. `room`: how
+        many rows to allocate."""
         part = WindowSums(self.measures, np.int32 if self.dtype == np.int32 else np.int64)
         part.now_ms, part._begins_ms = self.now_ms, self._begins_ms
         part.counted_from_ms, part.short = self.counted_from_ms, self.short
@@ -384,7 +384,7 @@ def join_chunks(chunks: list[Chunk]) -> Chunk:
 
 
 def _packed(cells: NDArray[np.uint32], deltas: NDArray[Any]) -> Chunk:
-    """A chunk of these; `cells` ascend, and are kept as gaps if these fit."""
+    """A chunk of these. `cells` ascend; they are kept as gaps if all gaps fit into 16 bits."""
     gaps = np.diff(cells, prepend=np.uint32(0))
     if not len(gaps) or int(gaps.max()) > np.iinfo(np.uint16).max:
         return Chunk(cells, deltas)

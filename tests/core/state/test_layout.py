@@ -124,14 +124,14 @@ def copied(meta: Meta) -> Meta:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(meta), type=Meta)
 
 
-def test_this_builds_own_layout_is_taken_as_it_is() -> None:
+def test_own_layout_is_loaded_unchanged() -> None:
     assert in_own_layout(ARRAYS, META) is ARRAYS
     assert msgspec.msgpack.decode(LAYOUT.tobytes(), type=Layout) == OWN
 
 
 @settings(bounded, max_examples=40)
 @given(seed=st.integers(0, 2**32))
-def test_what_two_builds_have_goes_from_one_to_the_other_and_back(seed: int) -> None:
+def test_translation_there_and_back_keeps_what_both_builds_have(seed: int) -> None:
     other = another(seed)
     there = translate(ARRAYS, OWN, other, copied(META))
     for of, own, name in ((other.row, OWN.row, "rows"), (other.order, OWN.order, "orders/words")):
@@ -202,7 +202,7 @@ def _assert_questions(found: Arrays, wanted: Arrays, other: Layout) -> None:
             np.testing.assert_array_equal(found[same], wanted[same])
 
 
-def test_a_state_from_an_earlier_layout_goes_on_counting() -> None:
+def test_state_of_an_earlier_layout_continues_counting() -> None:
     """A measure that was not counted is unknown until a window has only what came since."""
     other = msgspec.structs.replace(
         OWN,
@@ -241,9 +241,7 @@ def test_a_state_from_an_earlier_layout_goes_on_counting() -> None:
     assert 89 * 24 <= known["view_90d"] <= 90 * 24 + 6
 
 
-def test_what_a_backfill_counted_before_the_first_step_is_unknown_where_it_was_not_counted() -> (
-    None
-):
+def test_measure_that_a_backfill_did_not_count_is_unknown_before_the_first_step() -> None:
     driver = Driver()
     driver.feed([click("ann", T0, item_id="x")])
     driver.state.meta.seq = 0
@@ -275,7 +273,7 @@ def test_windows_in_another_order_are_found_by_name() -> None:
     )
 
 
-def test_what_was_unknown_stays_so_over_further_loads() -> None:
+def test_unknown_sums_stay_unknown_over_further_loads() -> None:
     other = msgspec.structs.replace(OWN, counts=[m for m in OWN.counts if m != "view"])
     driver = Driver()
     driver.feed([click("ann", T0, item_id="x")])
@@ -292,13 +290,13 @@ def test_what_was_unknown_stays_so_over_further_loads() -> None:
 
 
 @pytest.mark.parametrize("changed", [(7 * 86_400, 3_600), (8 * 86_400, 86_400)])
-def test_a_window_that_changed_is_refused(changed: tuple[int, int]) -> None:
+def test_changed_window_under_an_old_name_is_refused(changed: tuple[int, int]) -> None:
     other = msgspec.structs.replace(OWN, windows={**OWN.windows, "7d": changed})
     with pytest.raises(ValueError, match=r"window 7d has .* needs another name"):
         translate(ARRAYS, other, OWN, copied(META))
 
 
-def test_a_number_that_does_not_fit_is_refused() -> None:
+def test_number_too_large_for_the_new_dtype_is_refused() -> None:
     dtype, at = OWN.row.numbers["revenue_cents"]
     assert dtype == "<i8"
     narrow = {**OWN.row.numbers, "revenue_cents": ("<i2", at)}
@@ -308,7 +306,7 @@ def test_a_number_that_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["rows", "orders/words"])
-def test_a_damaged_state_of_another_layout_is_refused(name: str) -> None:
+def test_damaged_state_of_another_layout_is_refused(name: str) -> None:
     other = another(3)
     there = dict(translate(ARRAYS, OWN, other, copied(META)))
     there["layout"] = np.frombuffer(msgspec.msgpack.encode(other), np.uint8)

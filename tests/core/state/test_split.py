@@ -83,7 +83,7 @@ def without_others(state: ShardState, ours: set[str]) -> dict[str, Any]:
     times=st.sampled_from([2, 3, 5]),
     name=st.sampled_from(["murmur2", "crc32", "fnv1a"]),
 )
-def test_the_shards_that_follow_have_each_user_once_and_whole(
+def test_split_gives_each_user_to_one_successor_completely(
     seed: int, users: int, times: int, name: Any
 ) -> None:
     parent = a_shard(Partitioner(name, 1))
@@ -141,7 +141,7 @@ def on_time(fed: dict[str, Any]) -> dict[str, Any]:
 
 @settings(bounded, max_examples=20)
 @given(seed=st.integers(0, 2**32), users=st.sampled_from([25, 60]), times=st.sampled_from([2, 3]))
-def test_they_go_on_with_the_results_that_the_one_would_have_had(
+def test_successors_give_the_results_of_the_unsplit_shard(
     seed: int, users: int, times: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -175,7 +175,7 @@ def check_that_results_are_those_of_one(seed: int, users: int, times: int) -> No
 
 
 @pytest.mark.parametrize("visited", [0, 1, 5, 17, 40])
-def test_a_running_sweep_visits_whom_it_has_not_visited_and_nobody_twice(visited: int) -> None:
+def test_running_sweep_visits_every_remaining_user_once_after_a_split(visited: int) -> None:
     parent, to = a_shard(), Partitioner("murmur2", 3)
     start_ms = 1_600_041_600_000
     old = [click(f"old{i}", start_ms) for i in range(23)]
@@ -204,7 +204,7 @@ def swept_by(driver: Driver) -> set[str]:
     return names
 
 
-def test_pairs_of_a_user_stay_theirs_when_rows_are_renumbered() -> None:
+def test_pairs_stay_with_their_user_when_rows_are_renumbered() -> None:
     parent, to = a_shard(), Partitioner("murmur2", 2)
     start_ms = 1_600_041_600_000
     users = [f"u{i}" for i in range(40)]
@@ -223,7 +223,7 @@ def test_pairs_of_a_user_stay_theirs_when_rows_are_renumbered() -> None:
         assert set(child.counts.table[rows, item, month].tolist()) == {1}
 
 
-def test_a_state_whose_pairs_went_by_rows_goes_on_with_these_numbers() -> None:
+def test_state_with_rows_in_pair_keys_keeps_them_as_user_numbers() -> None:
     shard = a_shard()
     start_ms = 1_600_041_600_000
     users = [f"u{i}" for i in range(5)]
@@ -241,7 +241,7 @@ def test_a_state_whose_pairs_went_by_rows_goes_on_with_these_numbers() -> None:
     assert again.state.counts.table[:6, item, -1].tolist() == [1] * 6
 
 
-def test_users_of_other_partitions_are_counted_parked_ones_too() -> None:
+def test_strays_counts_seated_and_parked_users_of_other_partitions() -> None:
     parent, to = a_shard(), Partitioner("murmur2", 3)
     for fed in years(7, 12):
         parent.feed(**fed)
@@ -253,7 +253,7 @@ def test_users_of_other_partitions_are_counted_parked_ones_too() -> None:
     assert strays(state, ONE) == 0
 
 
-def test_what_is_left_out_of_erased_people_goes_by_time_in_other_topics() -> None:
+def test_erasure_goes_by_time_and_not_by_offset_after_a_split() -> None:
     parent, to = a_shard(), Partitioner("murmur2", 2)
     parent.feed(clicks=[click("a", 1_600_041_600_000)], clock_ms=1_600_041_600_000)
     salt = b"salt"
@@ -270,7 +270,7 @@ def test_what_is_left_out_of_erased_people_goes_by_time_in_other_topics() -> Non
     assert parent.state.meta.erased[0].stop == (100, 200)
 
 
-def test_the_numbers_of_steps_go_on_and_the_offsets_are_those_of_the_new_topics() -> None:
+def test_successors_continue_step_numbers_and_use_offsets_of_the_new_topics() -> None:
     parent, to = a_shard(), Partitioner("murmur2", 3)
     parent.feed(clicks=[click("a", 1_600_041_600_000)], clock_ms=1_600_041_600_000)
     for q, child in enumerate(children_of(parent.state, to)):
@@ -283,7 +283,7 @@ def test_the_numbers_of_steps_go_on_and_the_offsets_are_those_of_the_new_topics(
 @pytest.mark.parametrize(
     ("partitions", "shard", "to", "q"), [(4, 1, 6, 1), (4, 1, 8, 2), (0, 0, 2, 0)]
 )
-def test_a_shard_that_does_not_follow_is_refused(
+def test_split_refuses_a_shard_that_is_no_successor(
     partitions: int, shard: int, to: int, q: int
 ) -> None:
     state = ShardState(shard, 1)
