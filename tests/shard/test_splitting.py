@@ -221,7 +221,7 @@ def test_state_written_by_a_command_knows_its_partitions_before_the_first_step()
         shard = OfflineShard(SHARD, command.before)
         await shard.recover()
         await shard.checkpoint()
-        with pytest.raises(PartitionsDiffer, match="the state is of 4 partitions"):
+        with pytest.raises(PartitionsDiffer, match="its state was made for 4 partitions"):
             await stored(command.after, SHARD)
 
     asyncio.run(go())
