@@ -63,7 +63,7 @@ async def wait_until_workers_stopped(
     while members := await asyncio.to_thread(group_members, settings):
         if seconds is not None and time.monotonic() - started >= seconds:
             raise FatalError(
-                f"{len(members)} workers of {settings.kafka.app_id} run ({', '.join(members)}). "
+                f"Workers of {settings.kafka.app_id} run ({', '.join(members)}). "
                 "Stop them, and run the command again."
             )
         on_wait(members)

@@ -87,7 +87,7 @@ def _require_stopped(settings: Settings, workers_stopped: bool) -> None:
     group, members = settings.kafka.app_id, group_members(settings)
     if members:
         raise FatalError(
-            f"{len(members)} workers of {group} run ({', '.join(members)}). Stop them, and run "
+            f"Workers of {group} run ({', '.join(members)}). Stop them, and run "
             "`tideline reset` again. The broker lists a killed worker for up to "
             f"{settings.kafka.session_timeout_seconds:g} s."
         )
