@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from aiokafka import TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
 from models.registry import ScorerStore, artifact_place
 from schemas.errors import FatalError
@@ -18,6 +18,7 @@ from streams.clickhouse.sink import ClickHouseSink
 from streams.core.events.records import SOURCES
 from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs
+from streams.core.warm import compile_kernels
 from streams.kafka import clients
 from streams.kafka.access import kafka_access
 from streams.kafka.admin import connect
@@ -33,16 +34,24 @@ from streams.shard.worker_clock import wall_clock_ms
 __all__ = ["group_members", "offline_services", "wait_until_workers_stopped"]
 
 POLL_SECONDS = 0.5
+COORDINATOR_SECONDS = 10.0
 
 
 def group_members(settings: Settings) -> list[str] | None:
     """The members of the workers' group, as their clients name themselves; None: the broker does
     not say (the local broker). Raises BrokerUnavailable."""
+    started = time.monotonic()
     with connect(kafka_access(settings)) as admin:
-        try:
-            group = admin.describe_groups([settings.kafka.app_id])[settings.kafka.app_id]
-        except (KafkaError, ValueError, KeyError):
-            return None
+        while True:
+            try:
+                group = admin.describe_groups([settings.kafka.app_id])[settings.kafka.app_id]
+                break
+            except CoordinatorNotAvailableError:  # the cluster's first group: give it a moment
+                if time.monotonic() - started > COORDINATOR_SECONDS:
+                    return None
+                time.sleep(POLL_SECONDS)
+            except (KafkaError, ValueError, KeyError):
+                return None
     return sorted(
         f"{member['client_id']} at {str(member['client_host']).lstrip('/')}"
         for member in group["members"]
@@ -118,6 +127,7 @@ async def offline_services(settings: Settings) -> AsyncIterator[Services]:
 
     Raises BrokerUnavailable, SettingsError, or ArtifactError if the model can't be used.
     """
+    await asyncio.to_thread(compile_kernels)  # up to a minute once, so before workers have to stop
     names = settings.topic_names
     log, page_log = KafkaLog(kafka_access(settings)), KafkaLog(kafka_access(settings))
     scorers = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
