@@ -63,6 +63,9 @@ class Topic:
     why: str
     is_state: bool = False
     """It holds the shards' state, which is deleted and made again only as a whole."""
+    may_have_more: bool = False
+    """More partitions do no harm: each shard writes and reads the one of its number, and the others
+    stay as they are. Inputs are not so: their producers choose among all partitions."""
 
 
 def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> tuple[Topic, ...]:
@@ -74,8 +77,9 @@ def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> 
 
     def topic(name: str, count: int, why: str, *, is_state: bool = False, **config: str) -> Topic:
         settings = {key.replace("_", "."): value for key, value in config.items()}
-        return Topic(name, count, MappingProxyType(settings), why, is_state)
+        return Topic(name, count, MappingProxyType(settings), why, is_state, name in of_shards)
 
+    of_shards = (names.journal, names.checkpoints, names.alerts, names.dead_letters)
     week, quarter, forever = str(7 * _DAY_MS), str(90 * _DAY_MS), "-1"
     clicks_kept, orders_kept = (forever, forever) if keep_inputs else (week, quarter)
     return (

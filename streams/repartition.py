@@ -1,11 +1,11 @@
 """Moves an application from n partitions to a multiple m of n: `tideline repartition`.
 
-    1. New input topics are created with m partitions; Tideline's own topics of shards grow to m.
-    2. The command waits until no worker runs. From here on the shards stand still.
+    1. New input topics are created with m partitions.
+    2. The command waits until no worker runs. From here on the shards stand still. Tideline's own
+       topics of shards grow to m; that does no harm if the command ends here.
     3. Each shard is split (`streams.shard.splitting` has the steps). The offsets up to which it has
-       read the old topics are committed for the copying group.
-    4. When all shards are split, an offset of the new topics is committed for the copying group:
-       the note that this step was reached.
+       read the old topics are committed for the copying group, with a note that names the new ones.
+    4. When all shards are split, the notes are committed again and say so.
     5. Records that the shards have not read yet are copied from the old topics into the new ones.
        Workers continue there; records that still arrive in the old topics are copied, too.
 
@@ -17,15 +17,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from schemas.errors import FatalError, SettingsError
 from streams.core.partitioning import Partitioner
 from streams.kafka.access import kafka_access
-from streams.kafka.copying import Copier
-from streams.kafka.growth import add_partitions, commit_for, committed_by, counts_of, create_like
+from streams.kafka.copying import Copier, offset_unknown
+from streams.kafka.growth import (
+    Committed,
+    Note,
+    add_partitions,
+    commit_for,
+    committed_by,
+    copying_group,
+    counts_of,
+    create_like,
+)
+from streams.kafka.topics import wanted
 from streams.offline import offline_services, wait_until_workers_stopped
 from streams.privacy.erasure_board import ErasureBoard, read_board
 from streams.settings import Settings, override
@@ -33,6 +43,8 @@ from streams.shard.services import Services
 from streams.shard.splitting import split_shard
 
 __all__ = ["Move", "Moved"]
+
+_DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ class Move:
     @property
     def group(self) -> str:
         """The copying group: its committed offsets say how far the copy has come."""
-        return f"{self.settings.kafka.app_id}-repartition"
+        return copying_group(self.settings.kafka.app_id, self.settings.kafka.partitions)
 
     @property
     def changes(self) -> dict[str, str]:
@@ -107,28 +119,45 @@ class Move:
         }
 
     def prepare(self) -> list[str]:
-        """Step 1; returns the topics that were created or grown. Raises BrokerUnavailable, or
-        FatalError if a topic is not as it must be."""
+        """Step 1; returns the topics that were created. Raises BrokerUnavailable, or FatalError if
+        a topic is not as it must be, or an earlier run split the shards into other ones."""
         missing = set(self._old) - counts_of(self._access, self._old).keys()
         if missing:
             raise FatalError(
                 f"These input topics do not exist: {', '.join(sorted(missing))}. Check "
                 "TIDELINE_KAFKA_CLICKSTREAM_TOPIC and TIDELINE_KAFKA_ORDERS_TOPIC."
             )
-        made = create_like(
+        for found in self._committed().values():
+            note = Note.of(found.note)
+            if note is not None and note.done:
+                self._require_same(note)
+        return create_like(
             self._access, dict(zip(self._new, self._old, strict=True)), self.partitions
         )
-        names = self.settings.topic_names
-        own = (names.journal, names.checkpoints, names.alerts, names.dead_letters)
-        return made + add_partitions(self._access, own, self.partitions)
 
     def is_split(self) -> bool:
         """Whether step 4 was reached. Raises BrokerUnavailable."""
-        return self._note in committed_by(self._access, self.group)
+        done, found = str(self._note(done=True)), self._committed()
+        return all(at in found and found[at].note == done for at in self._places)
 
     @property
-    def _note(self) -> tuple[str, int]:
-        return self.clickstream, 0
+    def _places(self) -> list[tuple[str, int]]:
+        """Partitions of the old topics that a shard reads."""
+        return [(topic, p) for topic in self._old for p in range(self.settings.kafka.partitions)]
+
+    def _note(self, *, done: bool) -> Note:
+        return Note(self.clickstream, self.orders, done)
+
+    def _committed(self) -> dict[tuple[str, int], Committed]:
+        return committed_by(self._access, self.group)
+
+    def _require_same(self, note: Note) -> None:
+        if (note.clickstream, note.orders) != self._new:
+            raise FatalError(
+                f"An earlier run split shards into partitions of {note.clickstream} and "
+                f"{note.orders}, but this one names {self.clickstream} and {self.orders}. Run it "
+                f"again with --clickstream-topic {note.clickstream} --orders-topic {note.orders}."
+            )
 
     async def split_all(
         self,
@@ -136,24 +165,43 @@ class Move:
         on_wait: Callable[[list[str]], object],
         on_moved: Callable[[Moved], object],
     ) -> None:
-        """Steps 2 to 4. Raises FatalError if workers still run after `wait_seconds`, and whatever a
-        recovery raises."""
+        """Steps 2 to 4. Raises FatalError if workers still run after `wait_seconds`, or if earlier
+        runs and this one don't fit together, and whatever a recovery raises."""
         await wait_until_workers_stopped(self.settings, wait_seconds, on_wait)
+        own = [topic.name for topic in wanted(self.settings) if topic.may_have_more]
+        await asyncio.to_thread(add_partitions, self._access, own, self.partitions)
+        earlier = await asyncio.to_thread(self._committed)
         async with offline_services(self.settings) as before, offline_services(self.new) as other:
             after = replace(other, erasures=before.erasures)
             for number in range(self.settings.kafka.partitions):
                 done = await self._split_one(number, before, after)
+                if done.earlier:
+                    self._require_known(number, earlier)
                 self.moved.append(done)
                 on_moved(done)
-            ends = [(await after.log.ends(topic, 0))[0] for topic in self._new]
-        commit_for(self._access, self.group, {self._note: ends[0]})
+        found = await asyncio.to_thread(self._committed)
+        await self._commit({at: found[at].offset for at in self._places}, done=True)
+
+    def _require_known(self, number: int, earlier: Mapping[tuple[str, int], Committed]) -> None:
+        """Of a shard that an earlier run has split: where to, and how far it had read."""
+        places = [(topic, number) for topic in self._old]
+        unknown = [at for at in places if at not in earlier]
+        if unknown:
+            raise offset_unknown(self.group, unknown)
+        for at in places:
+            if note := Note.of(earlier[at].note):
+                self._require_same(note)
+
+    async def _commit(self, offsets: Mapping[tuple[str, int], int], *, done: bool) -> None:
+        note = str(self._note(done=done))
+        await asyncio.to_thread(commit_for, self._access, self.group, offsets, note)
 
     async def _split_one(self, number: int, before: Services, after: Services) -> Moved:
         started = time.monotonic()
 
         async def read(offsets: tuple[int, int]) -> None:
             at = {(topic, number): at for topic, at in zip(self._old, offsets, strict=True)}
-            await asyncio.to_thread(commit_for, self._access, self.group, at)
+            await self._commit(at, done=False)
 
         users = await split_shard(number, before, after, read)
         into = tuple(range(number, self.partitions, self.settings.kafka.partitions))
@@ -165,20 +213,21 @@ class Move:
         assert kafka.partitioner != "unchecked"  # noqa: S101  (refused at the beginning)
         return Partitioner(kafka.partitioner, self.partitions)
 
-    def copier(self) -> Copier:
-        """For step 5. Close it. Raises BrokerUnavailable."""
+    async def copier(self) -> Copier:
+        """For step 5: enter it, and start it. Raises BrokerUnavailable."""
         n = self.settings.kafka.partitions
-        copier = Copier(
+        return Copier(
             self._access,
             self.group,
             dict(zip(self._old, self._new, strict=True)),
-            counts_of(self._access, self._old),
-            self._partitioner,
+            await asyncio.to_thread(counts_of, self._access, self._old),
+            known=n,
+            to=self._partitioner,
             keyless=lambda partition: partition % n,
-            left_out=_of_erased(asyncio.run(read_board(self.settings)), self._old, n),
+            left_out=_of_erased(await read_board(self.settings), self._old, n),
+            note=str(self._note(done=True)),
+            lateness_ms=int(self.settings.stream.lateness_days * _DAY_MS),
         )
-        copier.start()
-        return copier
 
 
 def _of_erased(

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import time
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -12,13 +16,14 @@ import click
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 
 if TYPE_CHECKING:
-    from streams.kafka.copying import Copier
+    from streams.kafka.copying import Copier, Refused
     from streams.repartition import Move, Moved
 
 __all__ = ["repartition"]
 
 _SAY_SECONDS: Final = 60.0  # between two lines about what still comes in
 _REMIND_SECONDS: Final = 10.0  # between two lines about workers that still run
+_NAMED: Final = 1_000  # records that were refused; the others are only counted
 
 
 @click.command()
@@ -92,19 +97,29 @@ def repartition(
         _say("The shards were split by an earlier run.")
     else:
         stopped = _split(move, wait)
-    with move.copier() as copier:
+    report = asyncio.run(_copy(move, follow, quiet, stopped))
+    if as_json:
+        print_json(report | {"seconds": round(time.monotonic() - started, 2)})
+
+
+async def _copy(move: Move, follow: bool, quiet: float | None, stopped: float) -> dict[str, Any]:
+    """Returns what --json shows."""
+    refused: list[Refused] = []
+    async with await move.copier() as copier:
         catching_up = time.monotonic()
-        _catch_up(copier)
-        stopped += time.monotonic() - catching_up if stopped else 0.0
-        _say(f"Copied {copier.copied:,} records that the shards had not read yet.")
+        await copier.start()
         if copier.expired:
             _say(f"Retention deleted {copier.expired:,} offsets before they could be copied.")
+        await _catch_up(copier, refused)
+        stopped += time.monotonic() - catching_up if stopped else 0.0
+        _say(f"Copied {copier.copied:,} records that the shards had not read yet.")
         settings = "\n".join(f"  {name}={value}" for name, value in move.changes.items())
         _say(f"Start the workers with these settings, and move the producers:\n{settings}")
         if follow:
-            _follow(copier, quiet)
-    if as_json:
-        print_json(_report(move, copier, stopped, time.monotonic() - started))
+            await _follow(copier, quiet, refused)
+    if copier.refused:
+        _say(f"{copier.refused:,} records were refused by the broker, and were not copied.")
+    return _report(move, copier, refused, stopped)
 
 
 def _say(line: str) -> None:
@@ -136,33 +151,62 @@ def _split(move: Move, wait: float | None) -> float:
     return time.monotonic() - stopped_at
 
 
-def _catch_up(copier: Copier) -> None:
+async def _catch_up(copier: Copier, refused: list[Refused]) -> None:
     """Copy up to where the old topics end now."""
-    ends = copier.ends()
+    ends = await copier.ends()
     said = time.monotonic()
-    while left := copier.left(ends):
+    while left := await copier.left(ends):
         if time.monotonic() - said > _REMIND_SECONDS:
             said = time.monotonic()
             _say(f"{copier.copied:,} records copied, about {left:,} to go.")
-        copier.copy_some()
+        await _copy_some(copier, refused)
 
 
-def _follow(copier: Copier, quiet_seconds: float | None) -> None:
+async def _copy_some(copier: Copier, refused: list[Refused]) -> bool:
+    """Whether there was something; names what was refused."""
+    expired, some = copier.expired, await copier.copy_some()
+    for each in some or ():
+        if len(refused) < _NAMED:
+            refused.append(each)
+            _say(
+                f"{each.topic}/{each.partition}, offset {each.offset}: the broker refused the "
+                f"record, so it is not copied: {each.why}."
+            )
+    if copier.expired > expired:
+        _say(f"Retention deleted {copier.expired - expired:,} offsets before they could be copied.")
+    return some is not None
+
+
+async def _follow(copier: Copier, quiet_seconds: float | None, refused: list[Refused]) -> None:
     _say("Copying new records from the old topics. Ctrl-C ends it.")
     said = last = time.monotonic()
     before = copier.copied
-    try:
+    with _interrupts() as interrupted:
         while quiet_seconds is None or time.monotonic() - last < quiet_seconds:
-            if copier.copy_some():
+            if interrupted.is_set():
+                _say("Interrupted. Run the command again if producers still write there.")
+                break
+            if await _copy_some(copier, refused):
                 last = time.monotonic()
             if time.monotonic() - said >= _SAY_SECONDS:
                 _say(f"{copier.copied - before:,} records copied in the last minute.")
                 said, before = time.monotonic(), copier.copied
-    except KeyboardInterrupt:
-        _say("Interrupted. Run the command again if producers still write into the old topics.")
 
 
-def _report(move: Move, copier: Copier, stopped: float, seconds: float) -> dict[str, Any]:
+@contextlib.contextmanager
+def _interrupts() -> Iterator[asyncio.Event]:
+    """An event that Ctrl-C sets, so that it comes between two commits."""
+    event, loop = asyncio.Event(), asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGINT)  # of asyncio.run
+    loop.add_signal_handler(signal.SIGINT, event.set)
+    try:
+        yield event
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)
+
+
+def _report(move: Move, copier: Copier, refused: list[Refused], stopped: float) -> dict[str, Any]:
     return {
         "partitions": {"from": move.settings.kafka.partitions, "to": move.partitions},
         "shards": [
@@ -175,7 +219,8 @@ def _report(move: Move, copier: Copier, stopped: float, seconds: float) -> dict[
         "copied": copier.copied,
         "left_out": copier.skipped,
         "expired": copier.expired,
+        "refused": copier.refused,
+        "refused_records": [asdict(each) for each in refused],
         "settings": move.changes,
         "stopped_seconds": round(stopped, 2),
-        "seconds": round(seconds, 2),
     }  # fmt: skip

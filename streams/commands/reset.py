@@ -114,6 +114,12 @@ def _show(found: Contents) -> None:
         ],
     )
     click.echo(f"What stays: {', '.join(_KEPT)}.")
+    if found.before_growth:
+        click.echo(
+            "The input topics begin where `tideline repartition` began: the new life does not have "
+            f"what was read of {' and '.join(found.before_growth)} before. `tideline backfill` "
+            "with the order files brings those orders back."
+        )
 
 
 def _summary(found: Contents, done: bool, started: float) -> dict[str, Any]:
@@ -122,5 +128,6 @@ def _summary(found: Contents, done: bool, started: float) -> dict[str, Any]:
         "topics": [asdict(each) for each in found.topics],
         "shown": {view: n for _, view, n in found.shown},
         "kept": list(_KEPT),
+        "before_growth": list(found.before_growth),
         "seconds": round(time.monotonic() - started, 3),
     }

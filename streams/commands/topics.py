@@ -56,7 +56,7 @@ def topics(ctx: click.Context, invocation: Invocation, create: bool, as_json: bo
                     str(r.topic.partitions),
                     r.state,
                     r.topic.why,
-                    f"{r.problem}. {r.fix}." if r.problem else "",
+                    " ".join(f"{text}." for text in (r.problem, r.fix) if text),
                 )
                 for r in reports
             ),

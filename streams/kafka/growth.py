@@ -7,20 +7,41 @@ number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
-from kafka.errors import TopicAlreadyExistsError, for_code
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    GroupAuthorizationFailedError,
+    NotCoordinatorError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from schemas.errors import FatalError
 from streams.kafka.access import KafkaAccess
-from streams.kafka.admin import committed_offsets, connect, partition_counts
+from streams.kafka.admin import connect, partition_counts
 
-__all__ = ["add_partitions", "commit_for", "committed_by", "counts_of", "create_like"]
+__all__ = [
+    "Committed",
+    "Note",
+    "add_partitions",
+    "commit_for",
+    "committed_by",
+    "copying_group",
+    "counts_of",
+    "create_like",
+    "forget_group",
+]
 
 _SET_FOR_TOPIC: Final = "DYNAMIC_TOPIC_CONFIG"  # in place of the broker's default
+_WAIT_SECONDS: Final = 30.0  # for what a cluster does within a second
+_POLL_SECONDS: Final = 0.2
 
 
 def counts_of(access: KafkaAccess, names: Sequence[str]) -> dict[str, int]:
@@ -78,37 +99,111 @@ def _create(admin: Any, name: str, partitions: int, like: str) -> None:
 
 
 def add_partitions(access: KafkaAccess, names: Sequence[str], partitions: int) -> list[str]:
-    """Grow each topic to `partitions`; returns the names of the topics that had fewer.
+    """Grow each topic to `partitions`; returns the names of the topics that had fewer. A topic that
+    has more keeps them: Kafka removes no partitions.
 
-    Raises BrokerUnavailable, or FatalError if a topic is missing or has more.
+    Raises BrokerUnavailable, or FatalError if a topic is missing.
     """
     with connect(access) as admin:
         counts = partition_counts(admin, names)
-        for name in names:
-            if counts.get(name, 0) > partitions or name not in counts:
-                has = (
-                    f"has {counts[name]} partitions, more than the {partitions} that are needed"
-                    if name in counts
-                    else "does not exist"
-                )
-                raise FatalError(f"Topic {name} {has}. Check TIDELINE_KAFKA_APP_ID.")
+        missing = [name for name in names if name not in counts]
+        if missing:
+            raise FatalError(
+                f"These topics do not exist: {', '.join(missing)}. Check TIDELINE_KAFKA_APP_ID; if "
+                "it is right, run `tideline topics --create`."
+            )
         short = [name for name in names if counts[name] < partitions]
         if short:
             admin.create_partitions(dict.fromkeys(short, partitions))
-            admin.wait_for_topics(short)
+            _wait_for_partitions(admin, short, partitions)
     return short
 
 
-def committed_by(access: KafkaAccess, group: str) -> dict[tuple[str, int], int]:
-    """The committed offsets of a group, by topic and partition. Raises BrokerUnavailable."""
+def _wait_for_partitions(admin: Any, names: Sequence[str], partitions: int) -> None:
+    """Brokers hear of them one after the other."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while min(partition_counts(admin, names).values(), default=0) < partitions:
+        if time.monotonic() >= deadline:
+            raise FatalError(
+                f"{' and '.join(names)} did not get {partitions} partitions within "
+                f"{_WAIT_SECONDS:.0f} s. Check Kafka's controller, and run the command again."
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def copying_group(app_id: str, partitions: int) -> str:
+    """The consumer group that copies when an application grows from so many partitions. What it has
+    committed for the old topics says how far it came, with a `Note` each."""
+    return f"{app_id}-repartition-{partitions}"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is committed with the offset of an old topic. They expire together."""
+
+    clickstream: str
+    orders: str
+    """The new topics."""
+    done: bool
+    """Every shard was split; else this one is or was about to be."""
+
+    def __str__(self) -> str:
+        return f"{'split' if self.done else 'splitting'} into {self.clickstream} {self.orders}"
+
+    @staticmethod
+    def of(text: str) -> Note | None:
+        """None: there is none, as the offset was set by hand."""
+        match text.split(" "):
+            case ["split" | "splitting" as state, "into", clickstream, orders]:
+                return Note(clickstream, orders, state == "split")
+        return None
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a group has committed for a partition."""
+
+    offset: int
+    note: str
+    """What was committed with it; '' if it was set by hand."""
+
+
+def committed_by(access: KafkaAccess, group: str) -> dict[tuple[str, int], Committed]:
+    """What a group has committed, by topic and partition. Raises BrokerUnavailable, or FatalError
+    if this user may not see it."""
     with connect(access) as admin:
-        return {at: o for at, o in committed_offsets(admin, group).items() if o >= 0}
+        try:
+            found = _once_there(lambda: admin.list_group_offsets(group)[group])
+        except GroupAuthorizationFailedError:
+            raise FatalError(
+                f"This user may not use the group {group}. Allow it to read the group, and run the "
+                "command again."
+            ) from None
+    return {
+        (at.topic, at.partition): Committed(each.offset, each.metadata or "")
+        for at, each in found.items()
+        if each.offset >= 0
+    }
 
 
-def commit_for(access: KafkaAccess, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
-    """Commit offsets for a group without members. Raises BrokerUnavailable, or FatalError if Kafka
-    refuses."""
-    wanted = {TopicPartition(*at): OffsetAndMetadata(o, "", -1) for at, o in offsets.items()}
+def _once_there(ask: Callable[[], Any]) -> Any:
+    """The answer of a group's coordinator. A cluster makes its first one when somebody asks."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            return ask()
+        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+
+
+def commit_for(
+    access: KafkaAccess, group: str, offsets: Mapping[tuple[str, int], int], note: str
+) -> None:
+    """Commit offsets for a group without members, all at once, and a note of up to 4,096 bytes with
+    each. Raises BrokerUnavailable, or FatalError if Kafka refuses."""
+    wanted = {TopicPartition(*at): OffsetAndMetadata(o, note, -1) for at, o in offsets.items()}
     with connect(access) as admin:
         answers = admin.alter_group_offsets(group, wanted)
     refused = {str(error.__name__) for error in answers.values() if error.errno}
@@ -116,4 +211,16 @@ def commit_for(access: KafkaAccess, group: str, offsets: Mapping[tuple[str, int]
         raise FatalError(
             f"Kafka did not commit offsets for the group {group}: {', '.join(sorted(refused))}. "
             "Check this user's rights, and run the command again."
+        )
+
+
+def forget_group(access: KafkaAccess, group: str) -> None:
+    """Delete what a group has committed; nobody may be in it. Raises BrokerUnavailable, or
+    FatalError if it is refused."""
+    with connect(access) as admin:
+        answer = admin.delete_groups([group])[group]
+    if answer not in ("OK", "GroupIdNotFoundError"):
+        raise FatalError(
+            f"Kafka did not delete the group {group}: {answer}. Check this user's rights, and run "
+            "the command again."
         )

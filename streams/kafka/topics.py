@@ -1,8 +1,9 @@
 """Creates the topics that are missing and checks those that are there.
 
 What must hold (`schemas.topics` says why): both inputs and everything per shard have the same
-number of partitions, checkpoints and learner snapshots are compacted, inputs are not, and inputs of
-a replay (clock = event) are kept for ever. Existing topics are never altered: they may be shared.
+number of partitions, of which Tideline's own topics may have more; checkpoints and learner
+snapshots are compacted, inputs are not, and inputs of a replay (clock = event) are kept for ever.
+Existing topics are never altered: they may be shared.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _CREATE = "tideline topics --create"
 
 @dataclass(frozen=True)
 class TopicReport:
-    """One topic's state: `ok`, `missing` or `wrong`, with what is wrong and the fix."""
+    """One topic's state: `ok`, `missing` or `wrong`, with what is wrong and the fix. A problem that
+    is ok has no fix."""
 
     topic: Topic
     state: Literal["ok", "missing", "wrong"]
@@ -103,7 +105,8 @@ def _report(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
     """Pure: judge one topic. A config value that the broker did not give is not judged."""
     if partitions is None:
         return TopicReport(topic, "missing", "it does not exist", f"Run `{_CREATE}`")
-    if partitions != topic.partitions:
+    spare = topic.may_have_more and partitions > topic.partitions
+    if partitions != topic.partitions and not spare:
         return TopicReport(
             topic,
             "wrong",
@@ -122,7 +125,8 @@ def _report(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
     kept, needs = config.get("retention.ms", "-1"), topic.config.get("retention.ms")
     if needs == "-1" and kept != "-1":
         return _wrong_config(topic, "retention.ms", kept, "-1")
-    return TopicReport(topic, "ok")
+    left = f"it has {partitions} partitions, of which {topic.partitions} are used" if spare else ""
+    return TopicReport(topic, "ok", left)
 
 
 def _wrong_config(topic: Topic, key: str, has: str, needs: str) -> TopicReport:

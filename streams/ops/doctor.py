@@ -167,7 +167,8 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         if report.state != "ok":
             yield topic_finding(report)
     if all(report.state == "ok" for report in reports):
-        yield Finding("topics", "ok", f"all {len(reports)} are as needed")
+        spare = [f"; {r.topic.name}: {r.problem}" for r in reports if r.problem]
+        yield Finding("topics", "ok", f"all {len(reports)} are as needed" + "".join(spare))
         yield from check("keys", settings)
 
 

@@ -3,6 +3,8 @@
     1. The topics of the state, checkpoints and journal, are deleted.
     2. In ClickHouse the current lives are ended, so that they leave every view.
     3. The committed offsets of the workers' group are set to the beginning of the input topics.
+       Those of a `tideline repartition` from here to more partitions are deleted: they say that the
+       shards were split, which those of the new life are not.
     4. The topics are created again, empty. No shard can start before, as it needs them.
 
 The order matters: a life is ended only when no worker can recover it any more. Views don't show an
@@ -35,6 +37,7 @@ from streams.kafka.access import kafka_access
 from streams.kafka.admin import connect as connect_admin
 from streams.kafka.admin import partition_counts
 from streams.kafka.end_offsets import EndOffsets
+from streams.kafka.growth import Committed, Note, committed_by, copying_group, forget_group
 from streams.kafka.topics import create_missing, wanted
 from streams.settings import Settings
 
@@ -94,6 +97,9 @@ class Contents:
     topics: tuple[TopicContents, ...]
     shown: tuple[tuple[str, str, int], ...]
     """What goes, the view that shows it, and how many."""
+    before_growth: tuple[str, ...] = ()
+    """The topics that `tideline repartition` moved on from to the input topics of now. What shards
+    had read there is in no topic that the new life begins with."""
 
 
 def contents(settings: Settings) -> Contents:
@@ -108,7 +114,7 @@ def contents(settings: Settings) -> Contents:
         )
     with connect_admin(kafka_access(settings)) as admin:
         topics = tuple(_contents_of(settings, admin, _state_topics(settings)))
-    return Contents(topics, tuple(_shown(target)))
+    return Contents(topics, tuple(_shown(target)), _grown_from(settings))
 
 
 def reset(settings: Settings, on_step: Callable[[str], object] = lambda step: None) -> bool:
@@ -127,6 +133,9 @@ def reset(settings: Settings, on_step: Callable[[str], object] = lambda step: No
         end_lives(clickhouse_target(settings))
         on_step(STEPS[2])
         committed = _commit_beginnings(settings, admin)
+    if _copied_from(settings, settings.kafka.partitions):
+        group = copying_group(settings.kafka.app_id, settings.kafka.partitions)
+        forget_group(kafka_access(settings), group)
     on_step(STEPS[3])
     create_missing(settings)
     return committed
@@ -134,6 +143,29 @@ def reset(settings: Settings, on_step: Callable[[str], object] = lambda step: No
 
 def _state_topics(settings: Settings) -> list[Topic]:
     return [topic for topic in wanted(settings) if topic.is_state]
+
+
+def _grown_from(settings: Settings) -> tuple[str, ...]:
+    """By what `tideline repartition` has committed; brokers forget that some days after it ended.
+    What it needs to go on copying stays."""
+    kafka, found = settings.kafka, set[str]()
+    for before in range(1, kafka.partitions):
+        if kafka.partitions % before == 0:
+            for (topic, _), committed in _copied_from(settings, before).items():
+                note = Note.of(committed.note)
+                into = (note.clickstream, note.orders) if note else ()
+                if into == (kafka.clickstream_topic, kafka.orders_topic):
+                    found.add(topic)
+    return tuple(sorted(found))
+
+
+def _copied_from(settings: Settings, partitions: int) -> dict[tuple[str, int], Committed]:
+    """What a `tideline repartition` from so many partitions has committed."""
+    group = copying_group(settings.kafka.app_id, partitions)
+    try:
+        return committed_by(kafka_access(settings), group)
+    except FatalError:  # who may not see the group did not repartition, either
+        return {}
 
 
 def _contents_of(settings: Settings, admin: Any, topics: Sequence[Topic]) -> list[TopicContents]:

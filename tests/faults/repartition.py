@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
                 print(f"dies {point}", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoint, consumer = OfflineShard.checkpoint, clients.consumer
+    checkpoint, consumer = OfflineShard.checkpoint, clients.async_consumer
 
     async def dying(shard: OfflineShard) -> None:
         at("before checkpoint")
@@ -48,16 +48,17 @@ def main(argv: Sequence[str]) -> None:
         found = consumer(*args, **rest)
         commit = found.commit
 
-        def dying_commit(*args: Any, **rest: Any) -> Any:
+        async def dying_commit(*args: Any, **rest: Any) -> Any:
             at("before commit")
-            return commit(*args, **rest)
+            return await commit(*args, **rest)
 
-        found.commit = dying_commit
+        if "-repartition-" in rest.get("group_id", ""):
+            found.commit = dying_commit
         return found
 
     patch = pytest.MonkeyPatch()  # refuses a name that the module does not have
     patch.setattr(OfflineShard, "checkpoint", dying)
-    patch.setattr(clients, "consumer", made)
+    patch.setattr(clients, "async_consumer", made)
     sys.argv = ["tideline", "repartition", *argv[1:]]
     run_command()
 
