@@ -29,6 +29,7 @@ from streams.kafka.growth import (
     Committed,
     Note,
     add_partitions,
+    begun_at,
     commit_for,
     committed_by,
     copying_group,
@@ -145,6 +146,11 @@ class Move:
         """Partitions of the old topics that a shard reads."""
         return [(topic, p) for topic in self._old for p in range(self.settings.kafka.partitions)]
 
+    @property
+    def _begun(self) -> tuple[str, int]:
+        """Carries the note for `require_grown`; its offset says nothing."""
+        return begun_at(self.clickstream)
+
     def _note(self, *, done: bool) -> Note:
         return Note(self.clickstream, self.orders, done)
 
@@ -171,6 +177,7 @@ class Move:
         own = [topic.name for topic in wanted(self.settings) if topic.may_have_more]
         await asyncio.to_thread(add_partitions, self._access, own, self.partitions)
         earlier = await asyncio.to_thread(self._committed)
+        await self._commit({self._begun: 0}, done=False)
         async with offline_services(self.settings) as before, offline_services(self.new) as other:
             after = replace(other, erasures=before.erasures)
             for number in range(self.settings.kafka.partitions):
@@ -180,7 +187,8 @@ class Move:
                 self.moved.append(done)
                 on_moved(done)
         found = await asyncio.to_thread(self._committed)
-        await self._commit({at: found[at].offset for at in self._places}, done=True)
+        offsets = {at: found[at].offset for at in self._places}
+        await self._commit({**offsets, self._begun: 0}, done=True)
 
     def _require_known(self, number: int, earlier: Mapping[tuple[str, int], Committed]) -> None:
         """Of a shard that an earlier run has split: where to, and how far it had read."""

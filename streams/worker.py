@@ -17,8 +17,10 @@ from streams.core.events.records import SOURCES
 from streams.core.warm import compile_kernels
 from streams.faust_app import App, Failure, app_options, execute
 from streams.kafka.access import kafka_access
+from streams.kafka.growth import require_grown
 from streams.kafka.log import KafkaLog
 from streams.kafka.reach import require_reachable
+from streams.kafka.topics import require_state
 from streams.learner.snapshots import SnapshotFollower
 from streams.memory import release_memory
 from streams.privacy.erasure_board import ErasureBoard
@@ -152,6 +154,9 @@ def create_app(settings: Settings, failure: Failure) -> App:
 def run(settings: Settings, requests: StopRequests) -> int:
     """Run until a stop request; returns the exit status. Raises the error that ended it."""
     require_reachable(kafka_access(settings))  # Faust would hide the reason
+    require_state(settings)
+    kafka = settings.kafka
+    require_grown(kafka_access(settings), kafka.app_id, kafka.partitions, kafka.clickstream_topic)
     started = time.monotonic()
     compile_kernels()  # may take longer than a session, so before the worker joins the group
     logger.info("Kernels are ready after %.1f s", time.monotonic() - started)

@@ -31,15 +31,20 @@ __all__ = [
     "Committed",
     "Note",
     "add_partitions",
+    "begun_at",
     "commit_for",
     "committed_by",
     "copying_group",
     "counts_of",
     "create_like",
     "forget_group",
+    "require_grown",
 ]
 
 _SET_FOR_TOPIC: Final = "DYNAMIC_TOPIC_CONFIG"  # in place of the broker's default
+_NO_COORDINATOR: Final = (
+    CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError
+)  # fmt: skip
 _WAIT_SECONDS: Final = 30.0  # for what a cluster does within a second
 _POLL_SECONDS: Final = 0.2
 
@@ -192,7 +197,7 @@ def _once_there(ask: Callable[[], Any]) -> Any:
     while True:
         try:
             return ask()
-        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
+        except _NO_COORDINATOR:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(_POLL_SECONDS)
@@ -204,14 +209,47 @@ def commit_for(
     """Commit offsets for a group without members, all at once, and a note of up to 4,096 bytes with
     each. Raises BrokerUnavailable, or FatalError if Kafka refuses."""
     wanted = {TopicPartition(*at): OffsetAndMetadata(o, note, -1) for at, o in offsets.items()}
+
+    def commit() -> dict[Any, Any]:
+        answers: dict[Any, Any] = admin.alter_group_offsets(group, wanted)
+        for error in set(answers.values()) & set(_NO_COORDINATOR):
+            raise error
+        return answers
+
     with connect(access) as admin:
-        answers = admin.alter_group_offsets(group, wanted)
+        answers = _once_there(commit)
     refused = {str(error.__name__) for error in answers.values() if error.errno}
     if refused:
         raise FatalError(
             f"Kafka did not commit offsets for the group {group}: {', '.join(sorted(refused))}. "
             "Check this user's rights, and run the command again."
         )
+
+
+def begun_at(clickstream: str) -> tuple[str, int]:
+    """Where the group that copies into this topic commits a note before it splits any shard."""
+    return clickstream, 0
+
+
+def require_grown(access: KafkaAccess, app_id: str, partitions: int, clickstream: str) -> None:
+    """Return unless a growth to so many partitions of this topic has begun and not ended: a worker
+    would begin shards empty that are still to be split from others.
+
+    Raises FatalError, or BrokerUnavailable.
+    """
+    for fewer in (n for n in range(1, partitions // 2 + 1) if partitions % n == 0):
+        try:
+            found = committed_by(access, copying_group(app_id, fewer))
+        except FatalError:  # who may not see the group did not repartition, either
+            continue
+        begun = found.get(begun_at(clickstream))
+        note = Note.of(begun.note) if begun is not None else None
+        if note is not None and not note.done:
+            raise FatalError(
+                f"`tideline repartition` from {fewer} to {partitions} partitions has not split all "
+                f"shards into those of {note.clickstream} and {note.orders}. Run it again, with "
+                f"the settings of {fewer} partitions, and start the workers after it."
+            )
 
 
 def forget_group(access: KafkaAccess, group: str) -> None:

@@ -72,6 +72,12 @@ def require(settings: Settings) -> None:
     _refuse(check(settings))
 
 
+def require_state(settings: Settings) -> None:
+    """As `require`, for the topics of the shards' state alone. A broker that creates topics by
+    itself would create these as ordinary ones, and expire checkpoints."""
+    _refuse([report for report in check(settings) if report.topic.is_state])
+
+
 def _refuse(reports: Sequence[TopicReport]) -> None:
     bad = [report for report in reports if report.state != "ok"]
     if bad:

@@ -154,7 +154,7 @@ def _grown_from(settings: Settings) -> tuple[str, ...]:
             for (topic, _), committed in _copied_from(settings, before).items():
                 note = Note.of(committed.note)
                 into = (note.clickstream, note.orders) if note else ()
-                if into == (kafka.clickstream_topic, kafka.orders_topic):
+                if into == (kafka.clickstream_topic, kafka.orders_topic) and topic not in into:
                     found.add(topic)
     return tuple(sorted(found))
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from click.testing import Result
-from kafka import TopicPartition
 
 from streams.kafka.access import kafka_access
-from streams.kafka.admin import connect
+from streams.kafka.admin import connect, partition_counts
 from streams.kafka.growth import (
+    Note,
     add_partitions,
+    begun_at,
     commit_for,
     committed_by,
     copying_group,
@@ -126,8 +128,9 @@ def test_copying_does_not_begin_again_when_offsets_have_expired(
     refused = repartition(here)
     assert refused.exit_code == 1
     assert f"How far {here.inputs.clickstream}/0, {here.inputs.orders}/0 was" in refused.stderr
-    assert committed_by(kafka_access(here.settings), group(here)) == {}
-    by_hand = {at: each.offset for at, each in before.items()}
+    begun = begun_at(names(here)[0])
+    assert committed_by(kafka_access(here.settings), group(here)).keys() == {begun}
+    by_hand = {at: each.offset for at, each in before.items() if at != begun}
     commit_for(kafka_access(here.settings), group(here), by_hand, "")
     again = repartition(here)
     assert again.exit_code == 0, again.output
@@ -194,7 +197,7 @@ def test_a_reset_after_growth_says_what_is_only_in_the_old_topics(
     assert repartition(here).exit_code == 0
     old = sorted([here.inputs.clickstream, here.inputs.orders])
     copied = committed_by(kafka_access(before), group(here))
-    assert {TopicPartition(*at).topic for at in copied} == set(old)
+    assert {topic for topic, _ in copied} == {*old, names(here)[0]}
 
     moved_to(here)
     dry = here.command("reset", "--dry-run")
@@ -213,3 +216,33 @@ def test_a_reset_after_growth_says_what_is_only_in_the_old_topics(
     assert committed_by(kafka_access(before), group(here)) == {}
     split = json.loads(repartition(here).stdout)
     assert [shard["earlier"] for shard in split["shards"]] == [False, False]
+
+
+def test_worker_with_the_new_settings_does_not_start_before_all_shards_are_split(
+    world: Worlds, apache_kafka: Any
+) -> None:
+    here = world(broker=apache_kafka, kafka_partitions=2)
+    of_old, new = group(here), names(here)
+    moved_to(here)
+    add_partitions(kafka_access(here.settings), own_topics(here), 6)
+    create_missing(here.settings)
+    splitting = str(Note(*new, done=False))
+    commit_for(kafka_access(here.settings), of_old, {begun_at(new[0]): 0}, splitting)
+    refused = here.command("worker")
+    assert refused.exit_code == 1
+    assert "from 2 to 6 partitions has not split all shards" in refused.stderr
+
+
+def test_worker_does_not_start_on_state_topics_that_a_broker_would_create(
+    world: Worlds, apache_kafka: Any
+) -> None:
+    here = world(broker=apache_kafka, kafka_partitions=2)
+    gone = here.settings.topic_names.checkpoints
+    with connect(kafka_access(here.settings)) as admin:
+        admin.delete_topics([gone])
+        while gone in partition_counts(admin, [gone]):
+            time.sleep(0.1)
+    refused = here.command("worker")
+    assert refused.exit_code == 1
+    assert f"{gone}: it does not exist. Run `tideline topics --create`" in refused.stderr
+    assert gone not in counts_of(kafka_access(here.settings), [gone])
