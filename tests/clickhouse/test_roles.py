@@ -31,7 +31,10 @@ pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 READERS = ("tideline_marketing_ro", "tideline_campaign_ro", "tideline_sre_ro")
-ROLES = ("tideline_migrator", "tideline_writer", *READERS, "tideline_eraser", "tideline_views")
+ROLES = (
+    "tideline_migrator", "tideline_writer", *READERS, "tideline_eraser", "tideline_trainer",
+    "tideline_views",
+)  # fmt: skip
 DDL = "".join(file.read_text() for file in (ROOT / "schemas" / "clickhouse").glob("*.sql"))
 VIEWS = set(re.findall(r"CREATE VIEW IF NOT EXISTS (\w+)", DDL))
 FEEDS = set(re.findall(r"CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+)", DDL))
