@@ -98,7 +98,11 @@ class Answers:
 def horizons(target: ClickHouseTarget) -> dict[int, int]:
     """How many examples there are of each horizon. Raises SinkUnavailable, SinkRefused."""
     query = "SELECT horizon_days, count() FROM examples FINAL GROUP BY horizon_days ORDER BY 1"
-    return {int(days): int(count) for part in _parts(target, query) for days, count in part}
+    return {
+        int(days): int(count)
+        for part in _parts(target, query, _KEYS_AT_ONCE)
+        for days, count in part
+    }
 
 
 def keys(which: Examples) -> Iterator[Keys]:
@@ -108,7 +112,7 @@ def keys(which: Examples) -> Iterator[Keys]:
         f"WHERE {which.condition} {_IN_ORDER}"
     )
     last = None
-    for part in _parts(which.target, query):
+    for part in _parts(which.target, query, _KEYS_AT_ONCE):
         asked, drawn, week, churned = zip(*part, strict=True)
         found = np.array(drawn, np.uint64)
         first = np.append(drawn[0] != last, found[1:] != found[:-1])
@@ -157,7 +161,7 @@ def answers(which: Examples, bounds: Mapping[tuple[int, int], int]) -> Iterator[
         f"FROM examples FINAL WHERE {which.condition} AND user_id IN "
         f"(SELECT user_id FROM examples FINAL WHERE {which.drawn(bounds)}) {_IN_ORDER}"
     )
-    for part in _parts(which.target, query):
+    for part in _parts(which.target, query, _KEYS_AT_ONCE):
         user, asked, churned, first_order, last = zip(*part, strict=True)
         yield Answers(
             np.array(user, np.uint64),
@@ -180,9 +184,7 @@ def _by_name(listed: tuple[str, ...], features: tuple[Any, ...]) -> NDArray[np.f
     return x
 
 
-def _parts(
-    target: ClickHouseTarget, query: str, at_once: int = _KEYS_AT_ONCE
-) -> Iterator[list[Row]]:
+def _parts(target: ClickHouseTarget, query: str, at_once: int) -> Iterator[list[Row]]:
     """The rows of a query as they come, at most so many at a time; never none."""
     client = connect(target)
     try:

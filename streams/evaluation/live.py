@@ -4,7 +4,7 @@ An example knows the orders of its horizon only. So what the further heads need 
 
 - an order within 7 or 30 days: by the first order within the horizon, if that is as long; if it is
   shorter, what came between its end and that day is known by the next example of the same user,
-  which was asked at about that end. Who is not asked again has been silent for too long to be: that
+  which was asked at about that end. Who was not asked then had been silent for too long to be: that
   counts as no order. So these labels are known a horizon later;
 - partial defection compares with three horizons before: with the 90 days that features have, where
   that is about the same.
@@ -107,13 +107,13 @@ def ordered_within(
     else:
         again = last = first = np.zeros(len(user), np.int64)
         none = np.zeros(len(user), np.bool_)
-    between = asked_again & (last >= due) & (last < ends)
-    before_next = asked_again & (again < ends)
-    after_next = before_next & (first > 0) & (first < ends)
+    in_turn = asked_again & (again < due + horizon_days * DAY_MS)
+    between = in_turn & (last >= due) & (last < ends)
+    after_next = in_turn & (again < ends) & (first > 0) & (first < ends)
     yes = ~churned | between | after_next
     # Between the horizon's end and the next question nothing came, and behind that nothing either.
-    quiet = asked_again & (last < due)
-    no = churned & ((quiet & ((again >= ends) | none | (first >= ends))) | ~asked_again)
+    quiet = in_turn & (last < due)
+    no = churned & ((quiet & ((again >= ends) | none | (first >= ends))) | ~in_turn)
     # Orders are known at once, silence only by the next answer: before that, neither counts.
     settled = due + (horizon_days + 2) * DAY_MS <= newest_ms
     return np.where(settled & yes, 1.0, np.where(settled & no, 0.0, _UNKNOWN)).astype(np.float32)

@@ -8,7 +8,6 @@ order of last week says little about who has stopped browsing since, and clicks 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from streams.core.texts import TableRows
 from tests.core.driving import T0, Driver, SilenceScorer, click, config, order
 from tests.core.oracle import DAY_MS
 
-__all__ = ["HORIZON_DAYS", "orders_of", "run"]
+__all__ = ["HORIZON_DAYS", "run"]
 
 HORIZON_DAYS = 28
 STAYS_DAYS = 60
@@ -48,15 +47,3 @@ def run(users: int, days: int, seed: int = 0) -> tuple[Driver, list[Mapping[str,
         driver.feed(clicks, orders, clock_ms=start_ms + DAY_MS - 1)
         driver.sweep(start_ms + DAY_MS)
     return driver, [outputs.tables for outputs in driver.outputs]
-
-
-def orders_of(driver: Driver) -> list[dict[str, Any]]:
-    """What `run` had ordered, as the rows of an order file."""
-    import json
-
-    return [
-        json.loads(value)
-        for _, records in driver.log
-        for value in records[1].values
-        if value is not None
-    ]

@@ -103,4 +103,5 @@ def test_fewer_rows_than_weeks_are_fewer_weeks() -> None:
         (0, 0): 0, (1, 0): 0, (2, 0): 1, (3, 0): 1, (4, 0): 1,
     }  # fmt: skip
     assert quotas({}, 3) == {}
-    assert not sampled(*(np.empty(0, t) for t in (np.uint64, np.int64, np.int64)), 3).any()
+    none = np.empty(0, np.int64)
+    assert not sampled(none.astype(np.uint64), none, none, 3).any()
