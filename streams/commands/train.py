@@ -102,6 +102,8 @@ def train(
 
     if rows is not None and not live:
         raise click.UsageError("--rows goes with --live; order files are trained on whole.")
+    if days is not None and (live or orders):
+        raise click.UsageError("--days is for Complete Journey, without --orders and --live.")
     settings = invocation.start_logging()
     root = artifact_place(out)
     root.holds(CURRENT_FILE)  # a store that can't be reached fails now, not after the fit

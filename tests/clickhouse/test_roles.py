@@ -14,6 +14,8 @@ import pytest
 
 from schemas.tables import TABLES
 from streams.clickhouse import migrations
+from streams.clickhouse.client import ClickHouseTarget
+from streams.clickhouse.examples import HORIZONS_QUERY, Examples
 from streams.clickhouse.sink import INSERT_ORDER
 from streams.ops import reset
 from streams.privacy.erase_clickhouse import KEY_IDS_QUERY
@@ -271,6 +273,20 @@ def test_every_query_of_the_readme_has_a_reader(database: Path) -> None:
             assert refused(answer) or not isinstance(answer, str), answer
             answered[i] |= not refused(answer)
     assert all(answered), dict(zip(QUERIES, answered, strict=True))
+
+
+def test_the_trainer_reads_examples_and_nothing_else(database: Path) -> None:
+    which, bounds = Examples(ClickHouseTarget(""), 28, until_ms=1), {(1, 0): 2}
+    queries = [
+        HORIZONS_QUERY, which.keys_query(), which.matured_query(bounds), which.answers_query(bounds)
+    ]  # fmt: skip
+    for answer in ask("tideline_trainer", database, *queries):
+        assert not isinstance(answer, str), answer
+    forbidden = [f"SELECT * FROM {name}" for name in sorted((OWN | VIEWS) - {"examples"})]
+    forbidden += [row("examples"), "ALTER TABLE examples DELETE WHERE 1", "DROP TABLE examples"]
+    answers = ask("tideline_trainer", database, *forbidden)
+    for statement, answer in zip(forbidden, answers, strict=True):
+        assert refused(answer), f"{statement}\n{answer}"
 
 
 def test_the_eraser_deletes_by_person_and_time_and_can_do_nothing_else(database: Path) -> None:

@@ -324,3 +324,6 @@ class TestTraining:
         wrong = CliRunner().invoke(tideline, ["train", "--rows", "5"], prog_name="tideline")
         assert wrong.exit_code == 2
         assert "--live" in wrong.stderr
+        days = live.train(tmp_path, "--days", "0-100")
+        assert days.exit_code == 2
+        assert "Complete Journey" in days.stderr
