@@ -1,10 +1,10 @@
-"""Which rows to train on where there are more than fit: the same ones every time.
+"""Which rows to train on if there are too many: the same ones in every run.
 
-Rows are drawn by hash, the lowest first, so that neither their order nor the run matters. Each week
-gives as many as the others, or all that it has; and within a week each label gives its share, to
-the row, so that a rare one is there whenever the week has it. Which week a row is of depends on no
-label, and within a week all rows have the same chance: so what is fitted to the sample is
-calibrated without weights.
+Rows are drawn by hash, the lowest first, so neither their order nor the run matters. All weeks give
+equally many rows, or all that they have. Within a week each label gives its share, rounded to whole
+rows, and at least one: so a rare label stays. The week of a row does not depend on its label, and
+within a week all rows have the same chance. So a model fitted to the sample is calibrated without
+weights.
 """
 
 from __future__ import annotations

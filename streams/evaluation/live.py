@@ -1,13 +1,13 @@
-"""Matured examples as training data: their further labels, and the history beside them.
+"""Matured examples as training data: the labels of the further heads, and a history beside them.
 
-An example knows the orders of its horizon only. So what the further heads need is known thus:
+An example knows only the orders within its horizon. The labels of the further heads follow:
 
-- an order within 7 or 30 days: by the first order within the horizon, if that is as long; if it is
-  shorter, what came between its end and that day is known by the next example of the same user,
-  which was asked at about that end. Who was not asked then had been silent for too long to be: that
-  counts as no order. So these labels are known a horizon later;
-- partial defection compares with three horizons before: with the 90 days that features have, where
-  that is about the same.
+- an order within 7 or 30 days: from the first order within the horizon, if the horizon is as long.
+  If it is shorter, the user's next example, asked at about the end of the horizon, knows the rest.
+  A user who was not asked then had been silent for too long, and counts as one without an order.
+  So these labels are known a horizon later;
+- partial defection compares with the mean of three horizons: with the features of 90 days, if that
+  is about as long.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Asked:
     last_order_ms: NDArray[np.int64]
 
     def next_of(self, user: NDArray[np.uint64], asked_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The place of each user's first example after a time; -1 where there is none."""
+        """The position of each user's first example after a time; -1 if there is none."""
         if not len(self.user) or not len(user):
             return np.full(len(user), -1, np.int64)
         # One sortable number of each pair: users are numbered, and times counted from the first.
@@ -95,8 +95,8 @@ def ordered_within(
     if days > 2 * horizon_days:
         return np.full(len(user), _UNKNOWN)
     due = asked_ms + horizon_days * DAY_MS
-    place = others.next_of(user, asked_ms)
-    asked_again, at = place >= 0, np.maximum(place, 0)
+    position = others.next_of(user, asked_ms)
+    asked_again, at = position >= 0, np.maximum(position, 0)
     if len(others.user):
         again, last, first, none = (
             column[at]
@@ -111,10 +111,11 @@ def ordered_within(
     between = in_turn & (last >= due) & (last < ends)
     after_next = in_turn & (again < ends) & (first > 0) & (first < ends)
     yes = ~churned | between | after_next
-    # Between the horizon's end and the next question nothing came, and behind that nothing either.
+    # Nothing came from the horizon's end to the next question, nor after it.
     quiet = in_turn & (last < due)
     no = churned & ((quiet & ((again >= ends) | none | (first >= ends))) | ~in_turn)
-    # Orders are known at once, silence only by the next answer: before that, neither counts.
+    # Orders are known at once, silence only by the next answer. Until then neither is used: labels
+    # of orders alone would teach that everybody orders.
     settled = due + (horizon_days + 2) * DAY_MS <= newest_ms
     return np.where(settled & yes, 1.0, np.where(settled & no, 0.0, _UNKNOWN)).astype(np.float32)
 
