@@ -29,6 +29,7 @@ __all__ = [
     "FEATURES_HASH",
     "FEATURE_NAMES",
     "GAP_ORDERS",
+    "LISTED_FEATURE_NAMES",
     "MONEY_MEASURES",
     "NEAR_ORDERS",
     "PACKED_FEATURE_NAMES",
@@ -41,6 +42,7 @@ __all__ = [
     "Feature",
     "Window",
     "columns_by_name",
+    "listed_names",
     "unpacked_names",
 ]
 
@@ -195,6 +197,18 @@ FEATURES_HASH: Final = hashlib.sha256(
 
 PACKED_FEATURE_NAMES: Final = zlib.compress("\n".join(FEATURE_NAMES).encode(), 9)
 """`FEATURE_NAMES`, compressed: sent with each row that another release may read."""
+
+LISTED_FEATURE_NAMES: Final = ",".join(FEATURE_NAMES)
+"""The same as text, for a table that people read too."""
+
+
+def listed_names(listed: str) -> tuple[str, ...]:
+    """The names in what a release has as `LISTED_FEATURE_NAMES`.
+
+    >>> listed_names(LISTED_FEATURE_NAMES) == FEATURE_NAMES
+    True
+    """
+    return tuple(listed.split(","))
 
 
 @lru_cache(maxsize=16)

@@ -114,6 +114,22 @@ TABLES: Final[dict[str, Table]] = {
             },
         ),
         Table(
+            "examples",
+            {
+                "user_id": "String",
+                "asked_at": _TIME,
+                "matured_at": _TIME,
+                "horizon_days": "UInt16",
+                "shard": "UInt16",
+                "ordinal": "UInt64",
+                "churned": "UInt8",
+                "spend": "Float32",
+                "first_order_at": _TIME,  # 1970-01-01 when none came, or when it is not known
+                "feature_names": _LOW,  # with commas between (`schemas.features.listed_names`)
+                "features": "Array(Float32)",
+            },
+        ),
+        Table(
             "model_drift",
             {
                 "drift_id": "String",
@@ -203,6 +219,7 @@ PERSONAL: Final[dict[str, tuple[str, ...]]] = {
     "alerts": ("user_id",),
     "segment_changes": ("user_id",),
     "matured_predictions": ("user_id",),
+    "examples": ("user_id",),
     "score_samples": ("user_id",),
     "dead_letters": ("record_key", "payload"),
 }

@@ -59,6 +59,9 @@ RULES: dict[str, set[str]] = {
     "streams.evaluation": {
         "schemas", "models", "streams.core", "streams.kafka", "streams.replay", "streams.shard",
     },
+    "streams.live": {
+        "schemas", "models", "streams.clickhouse", "streams.core", "streams.evaluation",
+    },
     "streams.ops": {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.kafka",
         "streams.settings", "streams.shard",
@@ -93,7 +96,7 @@ RULES: dict[str, set[str]] = {
     "streams.commands": {
         "schemas", "models", "streams.backfill", "streams.clickhouse", "streams.demo",
         "streams.evaluation", "streams.history", "streams.kafka", "streams.lag", "streams.learner",
-        "streams.local", "streams.offline", "streams.ops", "streams.privacy",
+        "streams.live", "streams.local", "streams.offline", "streams.ops", "streams.privacy",
         "streams.repartition", "streams.replay", "streams.settings", "streams.shard",
         "streams.start", "streams.stopping", "streams.telemetry", "streams.worker",
     },

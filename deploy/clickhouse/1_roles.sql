@@ -32,6 +32,7 @@ GRANT INSERT ON tideline.score_history TO tideline_writer;
 GRANT INSERT ON tideline.segment_changes TO tideline_writer;
 GRANT INSERT ON tideline.alerts TO tideline_writer;
 GRANT INSERT ON tideline.matured_predictions TO tideline_writer;
+GRANT INSERT ON tideline.examples TO tideline_writer;
 GRANT INSERT ON tideline.model_drift TO tideline_writer;
 GRANT INSERT ON tideline.score_samples TO tideline_writer;
 GRANT INSERT ON tideline.dead_letters TO tideline_writer;
@@ -72,6 +73,10 @@ GRANT SELECT ON tideline.drift_alerts TO tideline_sre_ro;
 GRANT SELECT ON tideline.schema_migrations TO tideline_sre_ro;
 GRANT SELECT(topic, partition, offset, reason, recorded_at, payload_bytes, inserted_at) ON tideline.dead_letters TO tideline_sre_ro;
 
+-- Trains models, by `tideline train --live`: reads the examples that have been kept, and nothing else.
+CREATE ROLE IF NOT EXISTS tideline_trainer;
+GRANT SELECT ON tideline.examples TO tideline_trainer;
+
 -- Erases one person, by `tideline erase`: finds their rows, deletes them, and nothing else.
 CREATE ROLE IF NOT EXISTS tideline_eraser;
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_history TO tideline_eraser;
@@ -79,6 +84,7 @@ GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.latest_scores 
 GRANT SELECT(user_id, shard, raised_at), ALTER DELETE ON tideline.alerts TO tideline_eraser;
 GRANT SELECT(user_id, shard, changed_at), ALTER DELETE ON tideline.segment_changes TO tideline_eraser;
 GRANT SELECT(user_id, shard, asked_at), ALTER DELETE ON tideline.matured_predictions TO tideline_eraser;
+GRANT SELECT(user_id, shard, asked_at), ALTER DELETE ON tideline.examples TO tideline_eraser;
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_samples TO tideline_eraser;
 GRANT SELECT(topic, partition, offset, record_key, payload, recorded_at), ALTER DELETE ON tideline.dead_letters TO tideline_eraser;
 GRANT INSERT ON tideline.erasures TO tideline_eraser;

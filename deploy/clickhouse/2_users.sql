@@ -6,19 +6,21 @@
 --     --param_migrator="$(hash migrator.pw)" --param_writer="$(hash writer.pw)" \
 --     --param_marketing="$(hash marketing.pw)" --param_campaign="$(hash campaign.pw)" \
 --     --param_sre="$(hash sre.pw)" --param_eraser="$(hash eraser.pw)" \
+--     --param_trainer="$(hash trainer.pw)" \
 --     < deploy/clickhouse/2_users.sql
 --
 -- Long random passwords, please (`openssl rand -hex 32 | tr -d '\n' > writer.pw`): a plain hash
 -- keeps a short one no secret. To change one: ALTER USER … IDENTIFIED WITH sha256_hash BY '…'.
 -- Then: TIDELINE_CLICKHOUSE_USER=tideline_writer for worker and lag monitor, tideline_migrator for
--- `tideline migrate` and `tideline reset`, tideline_eraser for `tideline erase`. HOST LIKE '10.%' behind
--- a user's name limits where it may come from.
+-- `tideline migrate` and `tideline reset`, tideline_eraser for `tideline erase`, tideline_trainer for
+-- `tideline train --live`. HOST LIKE '10.%' behind a user's name limits where it may come from.
 CREATE USER IF NOT EXISTS tideline_migrator IDENTIFIED WITH sha256_hash BY {migrator:String} DEFAULT ROLE tideline_migrator;
 CREATE USER IF NOT EXISTS tideline_writer IDENTIFIED WITH sha256_hash BY {writer:String} DEFAULT ROLE tideline_writer;
 CREATE USER IF NOT EXISTS tideline_marketing_ro IDENTIFIED WITH sha256_hash BY {marketing:String} DEFAULT ROLE tideline_marketing_ro SETTINGS PROFILE 'tideline_reader';
 CREATE USER IF NOT EXISTS tideline_campaign_ro IDENTIFIED WITH sha256_hash BY {campaign:String} DEFAULT ROLE tideline_campaign_ro SETTINGS PROFILE 'tideline_reader';
 CREATE USER IF NOT EXISTS tideline_sre_ro IDENTIFIED WITH sha256_hash BY {sre:String} DEFAULT ROLE tideline_sre_ro SETTINGS PROFILE 'tideline_reader';
 CREATE USER IF NOT EXISTS tideline_eraser IDENTIFIED WITH sha256_hash BY {eraser:String} DEFAULT ROLE tideline_eraser;
+CREATE USER IF NOT EXISTS tideline_trainer IDENTIFIED WITH sha256_hash BY {trainer:String} DEFAULT ROLE tideline_trainer;
 CREATE USER IF NOT EXISTS tideline_views NOT IDENTIFIED HOST NONE DEFAULT ROLE tideline_views;
 GRANT tideline_migrator TO tideline_migrator;
 GRANT tideline_writer TO tideline_writer;
@@ -26,4 +28,5 @@ GRANT tideline_marketing_ro TO tideline_marketing_ro;
 GRANT tideline_campaign_ro TO tideline_campaign_ro;
 GRANT tideline_sre_ro TO tideline_sre_ro;
 GRANT tideline_eraser TO tideline_eraser;
+GRANT tideline_trainer TO tideline_trainer;
 GRANT tideline_views TO tideline_views;

@@ -48,6 +48,7 @@ INSERT_ORDER: Final = (
     "segment_changes",
     "alerts",
     "matured_predictions",
+    "examples",
     "model_drift",
     "score_samples",
     "dead_letters",

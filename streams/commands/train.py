@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,25 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streams.commands.days import Days
-from streams.commands.history_options import (
-    history_options,
-    print_report,
-    read_orders,
-    take_history_options,
-)
-from streams.commands.horizon import check_horizon, horizon_anyway_option
+from streams.commands.history_options import history_options, take_history_options
+from streams.commands.horizon import horizon_anyway_option
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
+from streams.commands.training_rows import LIVE_ROWS, LiveRows, OrderRows, TrainingRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from models.places import Place
     from models.training.promotion import Verdict
     from models.training.train import Summary
-    from streams.evaluation.training import TrainingCuts
-    from streams.history.report import Report
-    from streams.replay.records import Block, Source
-    from streams.settings import Settings
 
 __all__ = ["train"]
 
@@ -58,6 +47,19 @@ __all__ = ["train"]
 )
 @horizon_anyway_option
 @click.option(
+    "--live",
+    is_flag=True,
+    help="Train on the examples that ClickHouse keeps, with the features that were served; with "
+    "--orders, on those orders too where live examples are few.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=None,
+    help="With --live: train on at most so many rows, the same ones every time.  "
+    f"[default: {LIVE_ROWS:,}]",
+)
+@click.option(
     "--as-of",
     type=click.DateTime(["%Y-%m-%d"]),
     default=None,
@@ -75,13 +77,17 @@ __all__ = ["train"]
 @pass_invocation
 def train(
     invocation: Invocation, /, orders: tuple[Path, ...], days: tuple[int, int] | None,
-    horizon_days: int, horizon_anyway: bool, as_of: datetime | None, out: str, seed: int,
-    as_json: bool, **options: Any,
+    horizon_days: int, horizon_anyway: bool, live: bool, rows: int | None, as_of: datetime | None,
+    out: str, seed: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Train a champion: replay orders through the feature code, fit, calibrate, check, write.
 
+    With --live the rows are the matured label questions of the workers, with the features that were
+    served, clicks among them (TIDELINE_MODEL_KEEP_EXAMPLES, table examples).
+
     With --as-of it is a challenger: it becomes the current model only if it does better than the
-    current one on the orders after that date. Without, it becomes the current model.
+    current one on the orders or live examples after that date. Without, it becomes the current
+    model.
 
     Needs `pip install 'tideline[train]'`.
     """
@@ -92,31 +98,26 @@ def train(
     from models.manifest import Eligibility
     from models.registry import artifact_place
     from models.training.train import train as fit
-    from schemas.errors import SettingsError
-    from streams.evaluation.history import read_history
-    from streams.evaluation.training import longest_horizon_days, replay_cuts
-    from streams.shard.config import core_config
+    from schemas.errors import ArtifactError
 
+    if rows is not None and not live:
+        raise click.UsageError("--rows goes with --live; order files are trained on whole.")
+    if days is not None and (live or orders):
+        raise click.UsageError("--days is for Complete Journey, without --orders and --live.")
     settings = invocation.start_logging()
     root = artifact_place(out)
     root.holds(CURRENT_FILE)  # a store that can't be reached fails now, not after the fit
-    source, described, reports = _source(orders, days, take_history_options(options))
-    for report in () if as_json else reports:
-        print_report(report)
-    blocks = list(_without_erased(source, settings) if orders else source)
-    alerts, rules = settings.alerts, core_config(settings).decode
-    active_within_days = int(alerts.active_within_days)
-    history = read_history(blocks, rules.currency, rules.rates)
+    source: TrainingRows | None = None
+    history = None
+    if orders or not live:
+        source = history = OrderRows.read(
+            settings, orders, days, take_history_options(options),
+            horizon_days=horizon_days, anyway=horizon_anyway, quiet=as_json,
+        )  # fmt: skip
+    if live or source is None:
+        source = LiveRows(settings, horizon_days, rows or LIVE_ROWS, history)
+    alerts = settings.alerts
     until_ms = None if as_of is None else int(as_of.replace(tzinfo=UTC).timestamp() * 1000)
-    rhythm = check_horizon(
-        history,
-        horizon_days=horizon_days,
-        gone_after_days=active_within_days,
-        longest_days=longest_horizon_days(history),
-        option="--horizon-days {}",
-        anyway=horizon_anyway,
-        quiet=as_json,
-    )
     with Progress(
         SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
         console=Console(stderr=True), transient=as_json,
@@ -128,46 +129,34 @@ def train(
                 tasks[what] = bars.add_task(what, total=1.0)
             bars.update(tasks[what], completed=done)
 
-        replayed = replay_cuts(
-            blocks,
-            history,
-            horizon_days=horizon_days,
-            min_orders=alerts.min_orders,
-            active_within_days=active_within_days,
-            rules=rules,
-            progress=progress,
-        )
-        data = replayed.rows(until_ms=until_ms)
-        if data is None:
-            raise SettingsError(
-                _nobody(horizon_days, alerts.min_orders)
-                if as_of is None
-                else f"No label was known by {as_of:%Y-%m-%d}: use a later --as-of, at least "
-                f"{horizon_days + 28} days after the first order."
+        data = source.taught(until_ms, progress)
+        try:
+            summary = fit(
+                data,
+                root=root,
+                date=datetime.now(UTC).date().isoformat(),
+                horizon_days=horizon_days,
+                eligibility=Eligibility(alerts.min_orders, int(alerts.active_within_days)),
+                source=source.source,
+                history="\n\n".join(source.notes),
+                horizon=source.horizon,
+                seed=seed,
+                make_current=as_of is None,
+                baselines=source.baselines(data),
+                progress=progress,
             )
-        summary = fit(
-            data,
-            root=root,
-            date=datetime.now(UTC).date().isoformat(),
-            horizon_days=horizon_days,
-            eligibility=Eligibility(alerts.min_orders, active_within_days),
-            source=described,
-            history="\n\n".join(report.markdown() for report in reports),
-            horizon=" ".join(filter(None, (rhythm.sentence(), rhythm.gone_sentence()))),
-            seed=seed,
-            make_current=as_of is None,
-            baselines=replayed.baselines(data),
-            progress=progress,
-        )
-    verdict = None if until_ms is None else _judge(root, summary.version, replayed, until_ms)
+        except ArtifactError as error:
+            if history is None:
+                raise ArtifactError(f"{error} Or add the orders before: --orders FILE.") from error
+            raise
+    verdict = None if until_ms is None else _judge(root, summary.version, source, until_ms)
     if as_json:
         print_json(
             {"version": summary.version, "path": str(summary.path), "rows": summary.rows,
              "trees": summary.trees, "metrics": summary.metrics,
              "top_features": dict(summary.top_features), "comparison": _json(summary),
              "promoted": verdict is None or verdict.promote,
-             "why": "" if verdict is None else verdict.why,
-             "history": source.summary(), "rhythm": rhythm.as_dict()}
+             "why": "" if verdict is None else verdict.why, **source.as_dict()}
         )  # fmt: skip
         return
     _report(summary, horizon_days)
@@ -176,7 +165,7 @@ def train(
         click.echo(f"{said}: {verdict.why}, on {verdict.rows:,} later rows.")
 
 
-def _judge(root: Place, version: str, replayed: TrainingCuts, until_ms: int) -> Verdict:
+def _judge(root: Place, version: str, rows: TrainingRows, until_ms: int) -> Verdict:
     """Promote the challenger if it beats the current champion on what has matured since."""
     from models.artifact import artifact_path, default_artifact_path, load_artifact, promote
     from models.training.promotion import Verdict, judge
@@ -191,7 +180,7 @@ def _judge(root: Place, version: str, replayed: TrainingCuts, until_ms: int) -> 
     else:
         seen = champion.manifest.training.get("labels_until_ms", 0)
         after = max(until_ms, seen if isinstance(seen, int) else 0)
-        later = replayed.rows(after_ms=after)
+        later = rows.later(after)
         verdict = (
             Verdict(False, "no label became known after both were trained", 0, nothing, nothing)
             if later is None
@@ -207,51 +196,6 @@ def _json(summary: Summary) -> dict[str, dict[str, float | None]]:
         name: {k: v if v == v else None for k, v in row.items()}  # noqa: PLR0124  (NaN)
         for name, row in summary.comparison
     }
-
-
-def _nobody(horizon_days: int, min_orders: int) -> str:
-    return (
-        f"Nobody had {min_orders} orders by any weekly cut that is {horizon_days} days before the "
-        "end, so there is nothing to learn from. Use a longer history, or a shorter "
-        "--horizon-days; and if customers do come back, check which column --map names as user."
-    )
-
-
-def _source(
-    orders: Sequence[Path], days: tuple[int, int] | None, options: dict[str, Any]
-) -> tuple[Source, str, list[Report]]:
-    from schemas.errors import SettingsError
-    from streams.replay import completejourney
-
-    if orders:
-        from streams.history.several import Histories
-
-        found = Histories([read_orders(path, options) for path in orders])
-        for report in found.reports:
-            if report.one_order_each:
-                raise SettingsError(report.one_order_each)
-        return found, ", ".join(path.name for path in orders), found.reports
-    span = f" days {days[0]}-{days[1]}" if days else ""
-    return completejourney.orders(days=days), f"Complete Journey{span}", []
-
-
-def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
-    """Your own orders may still hold people who were erased here."""
-    from schemas.errors import BrokerUnavailable
-    from streams.evaluation.training import without_erased
-    from streams.kafka.access import kafka_access
-    from streams.kafka.reach import require_reachable
-    from streams.privacy.erasure_board import read_board
-
-    try:
-        require_reachable(kafka_access(settings), 2.0)
-        board = asyncio.run(read_board(settings))
-    except BrokerUnavailable as error:
-        click.echo(
-            f"Warning: people who were erased are not left out of these orders: {error}", err=True
-        )
-        return source
-    return without_erased(source, board.forgotten_until)
 
 
 def _report(summary: Summary, horizon_days: int) -> None:

@@ -93,6 +93,8 @@ class CoreConfig:
     """No user is scored before the shard's first order is this long ago."""
     sample_share: float = 0.0
     """Share of scores logged with their features, for `tideline skew`."""
+    keep_examples: bool = False
+    """Whether matured questions are kept with their features, for `tideline train --live`."""
     partitioner: Partitioner | None = None
     """How producers choose a key's partition; None: that is not checked."""
     misplaced: Literal["refuse", "dead_letter"] = "refuse"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.features import PACKED_FEATURE_NAMES
 from schemas.messages import Example
+from streams.core.examples import EXAMPLE_TABLE, example_rows, first_orders_ms
 from streams.core.features import DAY_MS
 from streams.core.state.open_questions import OpenQuestions
 from streams.core.state.shard_state import ShardState
@@ -80,48 +81,61 @@ def ask(
     )
 
 
-def mature(state: ShardState, now_ms: int) -> tuple[TableRows, list[Example]]:
-    """Answer every question whose horizon has passed: `matured_predictions` rows and examples."""
-    c = state.columns
+def mature(
+    state: ShardState, now_ms: int, *, keep: bool
+) -> tuple[dict[str, TableRows], list[Example]]:
+    """Answer every question whose horizon has passed: rows by table, and the examples for Kafka.
+    `keep`: whether there are rows of `examples`."""
+    parts: dict[str, list[TableRows]] = {"matured_predictions": []}
     examples: list[Example] = []
-    users: list[str] = []
     for horizon_days, questions in state.questions.take_due(now_ms):
         at = questions.rows.astype(np.int64)
         state.will_change(at)
-        users += [str(u) for u in state.users[at]]
-        churned = (c.question_orders[at] == 0).tolist()
-        spend = (c.question_cents[at] / 100.0).tolist()
-        times, learners = questions.asked_ms.tolist(), questions.learner.tolist()
-        champions = [state.meta.champions[i] for i in questions.champion.tolist()]
-        first = state.meta.examples + 1
-        state.meta.examples += len(questions)
-        examples += [
-            Example(
-                shard=state.meta.shard,
-                ordinal=first + i,
-                asked_at_ms=times[i],
-                matured_at_ms=times[i] + horizon_days * DAY_MS,
-                horizon_days=horizon_days,
-                x=questions.x[i].tobytes(),
-                p_champion=p_champion,
-                p_learner=p_learner,
-                p_churn=p_churn,
-                spend_predicted=expected,
-                churned=churned[i],
-                spend=spend[i],
-                champion_version=champions[i],
-                learner_version=learners[i],
-                features=PACKED_FEATURE_NAMES,
+        found = _examples(state, horizon_days, questions)
+        users = [str(u) for u in state.users[at]]
+        parts["matured_predictions"].append(_prediction_rows(found, users))
+        if keep:
+            first_ms = first_orders_ms(state, at, questions.asked_ms, horizon_days)
+            parts.setdefault(EXAMPLE_TABLE, []).append(
+                example_rows(found, users, first_ms, questions.x)
             )
-            for i, (p_churn, p_champion, p_learner, expected) in enumerate(
-                questions.scores.tolist()
-            )
-        ]
-        c.asked_ms[at] = 0
-    return _rows(examples, users), examples
+        examples += found
+        state.columns.asked_ms[at] = 0
+    return {table: _joined(rows) for table, rows in parts.items() if rows}, examples
 
 
-def _rows(examples: list[Example], users: list[str]) -> TableRows:
+def _examples(state: ShardState, horizon_days: int, questions: OpenQuestions) -> list[Example]:
+    """Questions of one horizon, answered and numbered."""
+    c, at = state.columns, questions.rows.astype(np.int64)
+    churned = (c.question_orders[at] == 0).tolist()
+    spend = (c.question_cents[at] / 100.0).tolist()
+    times, learners = questions.asked_ms.tolist(), questions.learner.tolist()
+    champions = [state.meta.champions[i] for i in questions.champion.tolist()]
+    first = state.meta.examples + 1
+    state.meta.examples += len(questions)
+    return [
+        Example(
+            shard=state.meta.shard,
+            ordinal=first + i,
+            asked_at_ms=times[i],
+            matured_at_ms=times[i] + horizon_days * DAY_MS,
+            horizon_days=horizon_days,
+            x=questions.x[i].tobytes(),
+            p_champion=p_champion,
+            p_learner=p_learner,
+            p_churn=p_churn,
+            spend_predicted=expected,
+            churned=churned[i],
+            spend=spend[i],
+            champion_version=champions[i],
+            learner_version=learners[i],
+            features=PACKED_FEATURE_NAMES,
+        )
+        for i, (p_churn, p_champion, p_learner, expected) in enumerate(questions.scores.tolist())
+    ]
+
+
+def _prediction_rows(examples: list[Example], users: list[str]) -> TableRows:
     return {
         "shard": np.array([e.shard for e in examples], np.uint16),
         "ordinal": np.array([e.ordinal for e in examples], np.uint64),
@@ -137,4 +151,16 @@ def _rows(examples: list[Example], users: list[str]) -> TableRows:
         "spend": np.array([e.spend for e in examples], np.float32),
         "champion_version": [e.champion_version for e in examples],
         "learner_version": np.array([e.learner_version for e in examples], np.uint32),
+    }
+
+
+def _joined(parts: list[TableRows]) -> TableRows:
+    """The rows of all horizons: more than one while a champion of another one is new."""
+    if len(parts) == 1:
+        return parts[0]
+    return {
+        name: np.concatenate([part[name] for part in parts])
+        if isinstance(column, np.ndarray)
+        else [value for part in parts for value in part[name]]
+        for name, column in parts[0].items()
     }

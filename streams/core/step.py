@@ -108,7 +108,7 @@ def step(
     meta.offsets = list(plan.stop)
 
     # 2. questions whose horizon has passed become examples, before new questions are asked
-    matured, examples = mature(state, now_ms)
+    matured, examples = mature(state, now_ms, keep=config.keep_examples)
 
     # 3. score the users whom events touched, and the slice of silent users whose turn it is
     swept = take_slice(state, plan.sweep_rows)
@@ -146,7 +146,7 @@ def step(
         "score_history": score_rows(state, written, now_ms, scorer, learner_version),
         "segment_changes": changes,
         "alerts": alert_rows,
-        "matured_predictions": matured,
+        **matured,
         "model_drift": drift_rows(meta.shard, known, learner),
         "dead_letters": dead_letter_rows(dead),
         SAMPLE_TABLE: sample(

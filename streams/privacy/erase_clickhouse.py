@@ -47,6 +47,7 @@ _TIME: Final = {
     "alerts": "raised_at",
     "segment_changes": "changed_at",
     "matured_predictions": "asked_at",
+    "examples": "asked_at",
     "score_samples": "scored_at",
     "dead_letters": "recorded_at",
 }

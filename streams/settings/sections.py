@@ -179,6 +179,11 @@ class ModelSettings:
     score_sample_share: float = setting(
         0.001, "share of scores logged with their features, for `tideline skew`", rules.SHARE
     )
+    keep_examples: bool = setting(
+        True,  # D-059 says what it costs
+        "whether matured label questions are kept in ClickHouse with their features, for "
+        "`tideline train --live`",
+    )
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def core_config(settings: Settings) -> CoreConfig:
         holdout_share=alerts.holdout_share,
         shop_min_ms=int(settings.model.shop_min_days * _DAY_MS),
         sample_share=settings.model.score_sample_share,
+        keep_examples=settings.model.keep_examples,
         partitioner=_partitioner(settings),
         misplaced=settings.kafka.misplaced,
     )

@@ -14,6 +14,8 @@ import pytest
 
 from schemas.tables import TABLES
 from streams.clickhouse import migrations
+from streams.clickhouse.client import ClickHouseTarget
+from streams.clickhouse.examples import HORIZONS_QUERY, Examples
 from streams.clickhouse.sink import INSERT_ORDER
 from streams.ops import reset
 from streams.privacy.erase_clickhouse import KEY_IDS_QUERY
@@ -31,7 +33,10 @@ pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 READERS = ("tideline_marketing_ro", "tideline_campaign_ro", "tideline_sre_ro")
-ROLES = ("tideline_migrator", "tideline_writer", *READERS, "tideline_eraser", "tideline_views")
+ROLES = (
+    "tideline_migrator", "tideline_writer", *READERS, "tideline_eraser", "tideline_trainer",
+    "tideline_views",
+)  # fmt: skip
 DDL = "".join(file.read_text() for file in (ROOT / "schemas" / "clickhouse").glob("*.sql"))
 VIEWS = set(re.findall(r"CREATE VIEW IF NOT EXISTS (\w+)", DDL))
 FEEDS = set(re.findall(r"CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+)", DDL))
@@ -268,6 +273,20 @@ def test_every_query_of_the_readme_has_a_reader(database: Path) -> None:
             assert refused(answer) or not isinstance(answer, str), answer
             answered[i] |= not refused(answer)
     assert all(answered), dict(zip(QUERIES, answered, strict=True))
+
+
+def test_the_trainer_reads_examples_and_nothing_else(database: Path) -> None:
+    which, bounds = Examples(ClickHouseTarget(""), 28, until_ms=1), {(1, 0): 2}
+    queries = [
+        HORIZONS_QUERY, which.keys_query(), which.matured_query(bounds), which.answers_query(bounds)
+    ]  # fmt: skip
+    for answer in ask("tideline_trainer", database, *queries):
+        assert not isinstance(answer, str), answer
+    forbidden = [f"SELECT * FROM {name}" for name in sorted((OWN | VIEWS) - {"examples"})]
+    forbidden += [row("examples"), "ALTER TABLE examples DELETE WHERE 1", "DROP TABLE examples"]
+    answers = ask("tideline_trainer", database, *forbidden)
+    for statement, answer in zip(forbidden, answers, strict=True):
+        assert refused(answer), f"{statement}\n{answer}"
 
 
 def test_the_eraser_deletes_by_person_and_time_and_can_do_nothing_else(database: Path) -> None:

@@ -55,6 +55,7 @@ def config(**changes: Any) -> CoreConfig:
         "active_within_ms": 84 * DAY_MS,
         "holdout_share": 0.1,
         "sample_share": 0.3,
+        "keep_examples": True,
     }
     return CoreConfig(**(values | changes))
 

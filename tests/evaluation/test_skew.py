@@ -81,6 +81,21 @@ def test_crashes_takeovers_and_a_promotion_make_no_difference() -> None:
     assert versions == {"fake-1", "fake-2"}
 
 
+def test_what_is_kept_to_train_on_has_the_bits_that_were_served_and_recomputed() -> None:
+    """With crashes: every example has the features of the sample of its time, and no sample of all
+    differs from what the log gives."""
+    rig = loaded()
+    run_with_crashes(rig)
+    taken = samples(rig)
+    found = asyncio.run(check(rig, taken))
+    assert (found.checked, found.mismatched) == (len(taken), 0)
+    served = {(s.user_id, s.scored_at_ms): s.x.tobytes() for s in taken}
+    kept = list(rig.sink.rows["examples"].values())
+    assert len(kept) == 3
+    for row in kept:
+        assert row["features"] == served[row["user_id"], int(row["asked_at"])]
+
+
 def test_users_who_were_parked_by_the_step_that_scored_them_are_checked_too() -> None:
     """Months without anybody but one customer; then two of the others come back. With crashes."""
     rig = loaded()

@@ -66,6 +66,10 @@ _COMPARED: Mapping[str, Mapping[str, str]] = {
     "matured_predictions": {
         "shard": "", "ordinal": "", "user_id": "", "churned": "", "p_churn": "float",
     },
+    "examples": {
+        "user_id": "", "asked_at": "ms", "matured_at": "ms", "horizon_days": "", "shard": "",
+        "ordinal": "", "churned": "", "spend": "float", "first_order_at": "ms",
+    },
     "score_samples": {
         "shard": "", "seq": "", "user_id": "", "scored_at": "ms", "p_churn": "float",
         "champion_version": "",

@@ -26,6 +26,7 @@ SORTING_KEYS: Mapping[str, tuple[str, ...]] = {
     "alerts": ("alert_id", "version"),
     "segment_changes": ("user_id", "dimension", "changed_at", "change_id"),
     "matured_predictions": ("shard", "ordinal"),
+    "examples": ("asked_at", "user_id", "ordinal"),
     "model_drift": ("detected_at", "drift_id"),
     "score_samples": ("shard", "seq", "user_id"),
     "dead_letters": ("topic", "partition", "offset"),

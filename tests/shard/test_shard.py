@@ -104,8 +104,8 @@ def test_a_clean_run_makes_everything_that_can_be_made(fetch: int) -> None:
         oracle = await rig.check(process.shard)
         assert oracle.ignored == 0
         assert set(oracle.rows) == {
-            "score_history", "segment_changes", "alerts", "matured_predictions", "dead_letters",
-            "score_samples", "batches",
+            "score_history", "segment_changes", "alerts", "matured_predictions", "examples",
+            "dead_letters", "score_samples", "batches",
         }  # fmt: skip
         champions = [plan.champion for plan in oracle.plans]
         assert champions == sorted(champions)

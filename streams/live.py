@@ -1,0 +1,100 @@
+"""What the stream saw, as training data: the examples that ClickHouse keeps, drawn and labelled.
+
+They are read twice, in a stream: first their hashes, weeks and labels, which tell up to which hash
+each week and label is drawn; then the rows up to there, with their features. Memory is bounded by
+the rows that are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.training.dataset import Dataset
+from models.training.sample import StratifiedSample
+from schemas.features import FEATURE_NAMES
+from streams.clickhouse.examples import Answers, Examples, answers, horizons, keys, matured
+from streams.core.features import DAY_MS
+from streams.evaluation.live import LONGEST_HEAD_DAYS, Asked, dataset
+
+__all__ = ["Live", "read_live"]
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Live:
+    """Examples as training data."""
+
+    data: Dataset
+    found: int
+    """Examples that there are, of which `data` has a part."""
+    weeks: int
+    """Weeks that they were asked in."""
+
+    def sentence(self) -> str:
+        """What was read, for people."""
+        drawn = len(self.data.x)
+        part = "all of them" if drawn == self.found else f"{drawn:,} of them drawn"
+        return f"{self.found:,} live examples of {self.weeks} weeks, {part}"
+
+
+def read_live(
+    which: Examples, rows: int, progress: Progress = lambda _what, _done: None
+) -> Live | None:
+    """At most `rows` of the examples; None if there are none.
+
+    Raises SinkUnavailable, SinkRefused.
+    """
+    every = max(horizons(which.target).get(which.horizon_days, 0), 1)
+    sample, newest_ms, seen = StratifiedSample(rows), 0, 0
+    for key in keys(which):
+        sample.add(key.drawn, key.week, key.churned)
+        newest_ms = max(newest_ms, int(key.asked_ms.max(initial=0)))
+        seen += len(key.drawn)
+        progress("live labels", min(seen / every, 1.0))
+    progress("live labels", 1.0)
+    if not len(sample):
+        return None
+    newest_ms += which.horizon_days * DAY_MS
+    bounds = sample.bounds()
+    user, asked_ms = np.empty(len(sample), np.uint64), np.empty(len(sample), np.int64)
+    churned, spend = np.empty(len(sample), np.bool_), np.empty(len(sample), np.float32)
+    first_ms = np.empty(len(sample), np.int64)
+    x = np.empty((len(sample), len(FEATURE_NAMES)), np.float32)
+    done = 0
+    for part in matured(which, bounds):
+        # More may have matured since the first look.
+        here = slice(done, min(done + len(part.x), len(sample)))
+        k = here.stop - done
+        user[here], asked_ms[here], churned[here] = (
+            part.user[:k],
+            part.asked_ms[:k],
+            part.churned[:k],
+        )
+        spend[here], first_ms[here], x[here] = part.spend[:k], part.first_order_ms[:k], part.x[:k]
+        done = here.stop
+        progress("live examples", done / len(sample))
+    some = slice(done)  # some may have been erased since
+    data = dataset(
+        which.horizon_days, user[some], asked_ms[some], churned[some], spend[some], first_ms[some],
+        x[some], _others(which, bounds), newest_ms,
+    )  # fmt: skip
+    weeks = len({week for week, _ in sample.counts})
+    return Live(data, sum(sample.counts.values()), weeks)
+
+
+def _others(which: Examples, bounds: dict[tuple[int, int], int]) -> Asked:
+    """The other examples of the same users, where labels follow from them."""
+    needed = which.horizon_days < LONGEST_HEAD_DAYS
+    parts: list[Answers] = list(answers(which, bounds)) if needed else []
+    none = np.empty(0, np.int64)
+    return Asked(
+        np.concatenate([none.view(np.uint64), *(part.user for part in parts)]),
+        np.concatenate([none, *(part.asked_ms for part in parts)]),
+        np.concatenate([none.astype(np.bool_), *(part.churned for part in parts)]),
+        np.concatenate([none, *(part.first_order_ms for part in parts)]),
+        np.concatenate([none, *(part.last_order_ms for part in parts)]),
+    )
