@@ -28,7 +28,7 @@ _LIBRARIES: Final[Mapping[str, str]] = MappingProxyType({
 """Scheme -> the package for its store. The extra `objects` brings the one for S3."""
 _IN_ONE_REQUEST: Final = {"max_concurrency": 1}  # without asking for the size before
 _OPTIONS: Final = {"s3": _IN_ONE_REQUEST, "s3a": _IN_ONE_REQUEST}
-_READ_SECONDS: Final = 15.0  # for one object of some hundred kilobytes
+_READ_SECONDS: Final = 30.0  # for one object of some hundred kilobytes
 _WRITE_SECONDS: Final = 60.0
 # Properties that differ between two contents of an object; each library has its own names.
 _MARKS: Final = (

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +27,7 @@ from streams.kafka.growth import (
 )
 from streams.kafka.topics import check, create_missing
 from streams.repartition import Move
-from streams.settings import override
+from streams.settings import as_environ, override
 from tests.integration.test_lives import doctor
 from tests.integration.test_pipeline import shop
 from tests.integration.world import World
@@ -218,6 +221,14 @@ def test_a_reset_after_growth_says_what_is_only_in_the_old_topics(
     assert [shard["earlier"] for shard in split["shards"]] == [False, False]
 
 
+def worker(here: World) -> subprocess.CompletedProcess[str]:
+    """A worker that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "streams", "worker"], check=False, capture_output=True, text=True,
+        timeout=120, env={**os.environ, **as_environ(here.settings)},
+    )  # fmt: skip
+
+
 def test_worker_with_the_new_settings_does_not_start_before_all_shards_are_split(
     world: Worlds, apache_kafka: Any
 ) -> None:
@@ -228,8 +239,8 @@ def test_worker_with_the_new_settings_does_not_start_before_all_shards_are_split
     create_missing(here.settings)
     splitting = str(Note(*new, done=False))
     commit_for(kafka_access(here.settings), of_old, {begun_at(new[0]): 0}, splitting)
-    refused = here.command("worker")
-    assert refused.exit_code == 1
+    refused = worker(here)
+    assert refused.returncode == 1
     assert "from 2 to 6 partitions has not split all shards" in refused.stderr
 
 
@@ -242,7 +253,7 @@ def test_worker_does_not_start_on_state_topics_that_a_broker_would_create(
         admin.delete_topics([gone])
         while gone in partition_counts(admin, [gone]):
             time.sleep(0.1)
-    refused = here.command("worker")
-    assert refused.exit_code == 1
+    refused = worker(here)
+    assert refused.returncode == 1
     assert f"{gone}: it does not exist. Run `tideline topics --create`" in refused.stderr
     assert gone not in counts_of(kafka_access(here.settings), [gone])

@@ -22,6 +22,7 @@ from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 from models.registry import ScorerStore, artifact_place
 from schemas.errors import BrokerUnavailable, FatalError, TidelineError
 from schemas.features import FEATURE_NAMES
+from streams import stopping
 from streams.cli import tideline
 from streams.clickhouse import migrations
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
@@ -273,7 +274,10 @@ class World:
     def command(self, *words: str) -> Result:
         """Run `tideline WORDS` here, with the settings of all its processes."""
         environ = as_environ(self.settings)
-        return CliRunner().invoke(tideline, words, env=environ, prog_name="tideline")
+        try:
+            return CliRunner().invoke(tideline, words, env=environ, prog_name="tideline")
+        finally:
+            stopping.release()  # a command that can be stopped holds the signals of its process
 
     # -- input
 

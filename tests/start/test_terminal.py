@@ -22,7 +22,9 @@ pytestmark = pytest.mark.kafka
 
 _ON_THE_TERMINAL = (
     "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "signal.signal(signal.SIGINT, signal.SIG_DFL); "  # a test run in the background ignores it
+    # A test run in the background ignores it, and a command that ran in this process may hold it.
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT}); "
     "os.execv(sys.executable, [sys.executable, '-m', 'streams', *sys.argv[1:]])"
 )
 WAIT_SECONDS = 120.0
