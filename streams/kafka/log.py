@@ -33,11 +33,13 @@ READ_STALL_SECONDS = 30.0  # without a record for so long, a read has failed
 
 
 def to_records(records: Sequence[Any]) -> Records:
-    """Records of one partition as aiokafka and kafka-python give them, as columns."""
+    """Records of one partition as aiokafka and kafka-python give them, as columns. A record without
+    a time, which the format before v1 did not have, gets -1."""
     n = len(records)
+    times_ms = (-1 if r.timestamp is None else r.timestamp for r in records)
     return Records.of(
         np.fromiter((r.offset for r in records), np.int64, n),
-        np.fromiter((r.timestamp for r in records), np.int64, n),
+        np.fromiter(times_ms, np.int64, n),
         [r.key for r in records],
         [r.value for r in records],
     )

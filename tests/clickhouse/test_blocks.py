@@ -123,3 +123,69 @@ def test_the_token_depends_on_content_alone() -> None:
     elsewhere = Block(Table("u", table.columns), [{"a": ["x", "y"], "b": [1, 2]}])
     assert whole.token == pieces.token
     assert len({whole.token, other.token, elsewhere.token}) == 3
+
+
+@pytest.mark.parametrize("names", [0, 1, 256, 257, 65_536, 65_537])
+def test_a_dictionary_has_keys_of_the_size_that_its_names_need(names: int) -> None:
+    values = [str(n) for n in range(names)]
+    values += values[-1:]
+    packed = encode_column(LOW, [values])
+    if names not in (0, 256, 65_536):  # the driver's keys get wider one name earlier
+        assert packed == by_the_driver(LOW, values)
+    size = 1 if names <= 256 else 2 if names <= 65_536 else 4
+    assert packed.endswith(np.arange(names)[-1:].astype(f"<u{size}").tobytes())
+    text = sum(1 + len(value) for value in values[:names])
+    assert len(packed) == 32 + text + size * len(values)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_numbers_of_a_wider_type_fit_up_to_the_limits(bits: int) -> None:
+    for kind, low, high in (
+        (f"UInt{bits}", 0, 2**bits - 1),
+        (f"Int{bits}", -(2 ** (bits - 1)), 2 ** (bits - 1) - 1),
+    ):
+        expected = by_the_driver(kind, [low, high])
+        assert encode_column(kind, [np.array([low, high], np.int64)]) == expected
+        for wrong in (low - 1, high + 1):
+            with pytest.raises(ValueError, match="values from"):
+                encode_column(kind, [np.array([0, wrong], np.int64)])
+
+
+def test_empty_parts_of_any_type_are_nothing() -> None:
+    for kind in ("UInt8", "Float32", TIME, "String", LOW, "Array(String)", "Array(Float32)"):
+        given: list[Any] = ["a"] if "String" in kind else [1]
+        given = [given] if kind.startswith("Array") else given
+        empties: list[Any] = [np.array([]), []]
+        for empty in empties:
+            assert encode_column(kind, [empty, given, empty]) == encode_column(kind, [given])
+
+
+def test_numbers_of_other_types_are_turned_into_the_column_s() -> None:
+    expected = by_the_driver("Float32", [1.0, 0.0])
+    for dtype in (bool, np.int8, np.uint64, np.float64):
+        assert encode_column("Float32", [np.array([1, 0], dtype)]) == expected
+    assert encode_column("UInt8", [np.array([True, False])]) == b"\1\0"
+    for kind, wrong in (("UInt8", np.array([1.0])), ("Float32", np.array(["1"]))):
+        with pytest.raises(TypeError, match="values"):
+            encode_column(kind, [wrong])
+    rows = np.array([[0.5, 1.5], [2.5, 3.5]])
+    assert encode_column("Array(Float32)", [rows]) == by_the_driver("Array(Float32)", rows.tolist())
+
+
+def test_a_block_counts_its_rows_and_packs_a_column_once() -> None:
+    table = Table("t", {"a": "String", "b": "UInt8"})
+    parts: list[dict[str, list[Any]]] = [
+        {"a": ["x", "y"], "b": [1, 2]}, {"a": [], "b": []}, {"a": ["z"], "b": [3]}
+    ]  # fmt: skip
+    block = Block(table, parts)
+    assert block.rows == 3
+    assert block.packed("b", "UInt8") == b"\1\2\3"
+    assert block.packed("b", "UInt8") is block.packed("b", "UInt8")
+    assert block.packed("b", "UInt16") == b"\1\0\2\0\3\0"
+
+
+def test_columns_that_trade_bytes_at_their_border_have_another_token() -> None:
+    table = Table("t", {"a": "Array(String)", "b": "Array(String)"})
+    one = Block(table, [{"a": [["x"]], "b": [[]]}])
+    two = Block(table, [{"a": [[]], "b": [["x"]]}])
+    assert one.token != two.token

@@ -73,3 +73,32 @@ def test_backoff_doubles_to_its_cap_and_jitters_down_to_half() -> None:
     most = [backoff.delay_seconds(n, lambda: 1.0) for n in (1, 2, 3, 4, 10_000)]
     assert most == [1.0, 2.0, 4.0, 5.0, 5.0]
     assert backoff.delay_seconds(2, lambda: 0.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind", "remedy"),
+    [
+        (ssl.SSLCertVerificationError("wrong host"), SinkRefused, "TIDELINE_CLICKHOUSE_CA_FILE"),
+        (NetworkError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), SinkRefused, "CA_FILE"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]"), SinkRefused, "usually 9440"),
+        (ssl.SSLError(1, "[SSL: BAD_RECORD_MAC]"), SinkUnavailable, "ClickHouse is up"),
+        (ServerException("WRONG_VERSION_NUMBER", 60), SinkRefused, "tideline migrate"),
+        (ServerException("busy", 252), SinkUnavailable, "ClickHouse is up"),
+        (ServerException("no", 193), SinkRefused, "TIDELINE_CLICKHOUSE_PASSWORD"),
+        (ServerException("no", 497), SinkRefused, "grant the user"),
+        (ServerException("no", 98_765), SinkRefused, "fix the cause"),
+        (ValueError("no"), SinkRefused, "fix the cause"),
+    ],
+    ids=repr,
+)
+def test_every_error_has_its_remedy(exc: Exception, kind: type[Exception], remedy: str) -> None:
+    found = sink_error(exc, "reading", TARGET)
+    assert type(found) is kind
+    assert remedy in str(found).split("(")[-1]
+
+
+def test_a_reason_is_one_line_of_bounded_length_and_never_missing() -> None:
+    long = str(sink_error(ValueError(" a\n b " + 1_000 * "x"), "reading", TARGET))
+    assert long.startswith("reading at db:9000/tideline: ValueError: a b xx")
+    assert f" a b {496 * 'x'} (" in long
+    assert "EOFError: EOFError (" in str(sink_error(EOFError(), "reading", TARGET))

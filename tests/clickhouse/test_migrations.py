@@ -6,15 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from clickhouse_driver.errors import ServerException
 
 from schemas.errors import SinkRefused, SinkUnavailable
 from schemas.lives import first_of
+from streams.clickhouse import migrations
 from streams.clickhouse.client import ClickHouseTarget, connect
-from streams.clickhouse.migrations import Migration, available, migrate, pending, split_statements
+from streams.clickhouse.migrations import (
+    Migration,
+    _quoted,
+    available,
+    migrate,
+    pending,
+    split_statements,
+)
 from streams.local.process import free_port
 
 pytestmark = pytest.mark.clickhouse
 
+TARGET = ClickHouseTarget("db")
 FIRST = Migration(1, "first", "CREATE TABLE IF NOT EXISTS a (x UInt8) ENGINE = Memory;")
 SECOND = Migration(2, "second", "CREATE TABLE IF NOT EXISTS b (x UInt8) ENGINE = Memory;")
 
@@ -126,3 +136,58 @@ def test_a_database_from_before_lives_goes_on_as_life_0(empty_target: ClickHouse
                "lifetime_orders": 2}  # fmt: skip
         client.execute(f"INSERT INTO score_history ({', '.join(row)}) VALUES", [row])
         assert client.execute(shown) == [([("ann", 2), ("bob", 1)], 1, [True, True])]
+
+
+class Answering:
+    """A client whose server answers every statement with an error, or with these rows."""
+
+    def __init__(self, answer: Exception | list[tuple[object, ...]]) -> None:
+        self._answer = answer
+
+    def __enter__(self) -> Answering:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def execute(self, *_: object) -> list[tuple[object, ...]]:
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (60, [FIRST]), (81, [FIRST]),  # no such table or database: nothing was applied
+        (516, SinkRefused), (241, SinkUnavailable),
+    ],
+)  # fmt: skip
+def test_what_a_server_refuses_is_not_a_database_without_migrations(
+    code: int, expected: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Answering(ServerException("no", code))
+    monkeypatch.setattr(migrations, "connect", lambda *_, **__: client)
+    if isinstance(expected, list):
+        assert pending(TARGET, [FIRST]) == expected
+    else:
+        with pytest.raises(expected, match="reading schema_migrations at db"):  # type: ignore[call-overload]
+            pending(TARGET, [FIRST])
+        with pytest.raises(expected, match="creating database tideline at db"):  # type: ignore[call-overload]
+            migrate(TARGET, migrations=[FIRST])
+
+
+def test_migrations_of_a_newer_release_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Answering([(1, FIRST.sha256), (99, "of a newer release")])
+    monkeypatch.setattr(migrations, "connect", lambda *_, **__: client)
+    assert pending(TARGET, [FIRST, SECOND]) == [SECOND]
+
+
+def test_a_name_is_quoted_whatever_is_in_it() -> None:
+    assert _quoted("shop") == "`shop`"
+    assert _quoted("a`b\\c") == "`a\\`b\\\\c`"
+
+
+def test_available_migrations_are_numbered_from_1_without_a_gap() -> None:
+    found = available()
+    assert [m.version for m in found] == list(range(1, len(found) + 1))
+    assert str(found[0]).startswith("001_")

@@ -115,6 +115,18 @@ def test_numpy_columns_and_coded_strings_are_taken(
     ]  # fmt: skip
 
 
+def test_a_dictionary_that_just_fits_its_keys_is_taken(
+    client: Client, target: ClickHouseTarget, columns: Columns
+) -> None:
+    names = sorted(f"reason-{n}" for n in range(256))
+    with closing(ClickHouseSink(target, linger_seconds=0).start()) as sink:
+        rows = columns("dead_letters", 256, reason=names, offset=list(range(256)))
+        sink.submit({"dead_letters": rows}).result(WAIT_SECONDS)
+    assert client.execute("SELECT offset, reason FROM dead_letters ORDER BY offset") == list(
+        enumerate(names)
+    )
+
+
 def numbered(columns: Columns, first: int, n: int) -> dict[str, dict[str, list[Any]]]:
     """One micro-batch: n letters and its row in batches."""
     letters = columns("dead_letters", n, offset=list(range(first, first + n)))

@@ -37,8 +37,10 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "streams/clickhouse": (
         "tests/clickhouse/test_blocks.py",
         "tests/clickhouse/test_buffer.py",
+        "tests/clickhouse/test_client.py",
         "tests/clickhouse/test_errors.py",
         "tests/clickhouse/test_sink_contract.py",
+        "tests/clickhouse/test_sink_alone.py",
         "tests/clickhouse/test_sink.py",
         "tests/clickhouse/test_migrations.py",
     ),

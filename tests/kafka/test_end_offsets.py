@@ -1,0 +1,134 @@
+"""End offsets from the two answers of a broker, of which either may come late or be too low."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+
+from streams.kafka import clients, end_offsets
+from streams.kafka.access import KafkaAccess
+from streams.kafka.end_offsets import EndOffsets
+
+PLACES = [("orders", 0), ("orders", 1)]
+
+
+class Clock:
+    """`time`, for end_offsets."""
+
+    def __init__(self) -> None:
+        self.seconds = 50.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class Consumer:
+    """Answers as kafka-python's: what ListOffsets says, and high watermarks after some polls."""
+
+    def __init__(self, clock: Clock, listed: list[int], highwater: Mapping[int, tuple[int, int]]):
+        self._clock, self._listed, self._highwater = clock, listed, highwater
+        self.options: dict[str, Any] = {}
+        self.assigned: list[TopicPartition] = []
+        self.positions: dict[TopicPartition, int] = {}
+        self.polls = 0
+        self.waits_ms: list[int] = []
+        self.closed = False
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        self.assigned = places
+        self.polls = 0  # as watermarks come with what is fetched after it
+
+    def unsubscribe(self) -> None:
+        self.assigned = []
+
+    def end_offsets(self, places: list[TopicPartition], timeout_ms: int) -> dict[Any, int]:
+        self.waits_ms.append(timeout_ms)
+        return {tp: self._listed[tp.partition] for tp in places}
+
+    def beginning_offsets(self, places: list[TopicPartition], timeout_ms: int) -> dict[Any, int]:
+        self.waits_ms.append(timeout_ms)
+        return {tp: 3 + tp.partition for tp in places}
+
+    def seek(self, place: TopicPartition, offset: int) -> None:
+        assert place in self.assigned
+        self.positions[place] = offset
+
+    def poll(self, timeout_ms: int, max_records: int) -> None:
+        assert 0 < timeout_ms <= 100, "it returns soon, for the deadline"
+        assert max_records >= 1
+        assert self.positions.keys() >= set(self.assigned)
+        self._clock.seconds += timeout_ms / 1000
+        self.polls += 1
+
+    def highwater(self, place: TopicPartition) -> int | None:
+        after, value = self._highwater.get(place.partition, (10**9, 0))
+        return value if place in self.assigned and self.polls >= after else None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Any:
+    clock = Clock()
+    monkeypatch.setattr(end_offsets, "time", clock)
+
+    def make(listed: list[int], highwater: Mapping[int, tuple[int, int]]) -> Consumer:
+        consumer = Consumer(clock, listed, highwater)
+
+        def consumer_of(access: KafkaAccess, **options: Any) -> Consumer:
+            assert access == KafkaAccess(("a:1",))
+            consumer.options = options
+            return consumer
+
+        monkeypatch.setattr(clients, "consumer", consumer_of)
+        return consumer
+
+    return make
+
+
+def test_the_high_watermark_counts_where_it_is_higher(made: Any) -> None:
+    consumer = made([11, 20], {0: (1, 17), 1: (3, 19)})
+    with EndOffsets(["a:1"], 2.5) as reader:
+        assert reader.of(PLACES) == {("orders", 0): 17, ("orders", 1): 20}
+        assert consumer.polls == 3, "it asked until all had answered, and no more"
+        assert consumer.positions == {TopicPartition("orders", p): (11, 20)[p] for p in (0, 1)}
+        assert not consumer.closed
+    assert consumer.closed
+    assert consumer.waits_ms == [2500]
+    assert consumer.options["bootstrap_timeout_ms"] == 2500
+    assert consumer.options["max_partition_fetch_bytes"] == 1
+
+
+def test_every_call_asks_for_new_watermarks(made: Any) -> None:
+    consumer = made([0, 0], {0: (1, 5)})
+    reader = EndOffsets(["a:1"])
+    assert reader.of(PLACES[:1]) == {("orders", 0): 5}
+    assert consumer.assigned == []
+    consumer._highwater = {0: (1, 6)}
+    assert reader.of(PLACES[:1]) == {("orders", 0): 6}
+    assert consumer.polls == 1
+
+
+def test_a_watermark_that_does_not_come_in_time_is_done_without(made: Any) -> None:
+    consumer = made([11, 20], {1: (2, 25)})
+    start = consumer._clock.seconds
+    assert EndOffsets(["a:1"], 2.0).of(PLACES) == {("orders", 0): 11, ("orders", 1): 25}
+    assert 2.0 <= consumer._clock.seconds - start < 2.2
+
+
+def test_the_beginning_is_what_the_broker_lists(made: Any) -> None:
+    consumer = made([], {})
+    reader = EndOffsets(["a:1"], 2.5)
+    assert reader.beginnings_of(PLACES) == {("orders", 0): 3, ("orders", 1): 4}
+    assert consumer.waits_ms == [2500]
+
+
+def test_nobody_is_asked_about_nothing(made: Any) -> None:
+    consumer = made([], {})
+    reader = EndOffsets(["a:1"])
+    assert reader.of([]) == reader.beginnings_of([]) == {}
+    assert consumer.waits_ms == []
