@@ -39,7 +39,9 @@ def test_every_setting_of_the_core_arrives_in_its_unit() -> None:
         sample_share=0.2,
         partitioner=Partitioner("crc32", 6),
         misplaced="dead_letter",
+        keep_examples=True,
     )
+    assert not core_config(override(settings, model_keep_examples=False)).keep_examples
     assert core_config(override(settings, kafka_partitioner="unchecked")).partitioner is None
 
 
