@@ -207,6 +207,7 @@ def test_noise_closes_its_own_connection_only(
 
 def test_compression_is_refused_in_words(server: ChdbServer) -> None:
     pytest.importorskip("lz4")
+    pytest.importorskip("clickhouse_cityhash")
     with (
         Client(server.host, server.port, compression=True) as client,
         pytest.raises(ServerException, match="compression=False"),
