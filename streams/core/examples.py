@@ -6,14 +6,12 @@ there was one within 7 days and within 30 (`streams.evaluation.live` makes label
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import LISTED_FEATURE_NAMES
-from schemas.messages import Example
 from streams.core.features import DAY_MS
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import TableRows
@@ -21,6 +19,9 @@ from streams.core.texts import TableRows
 __all__ = ["EXAMPLE_TABLE", "example_rows", "first_orders_ms"]
 
 EXAMPLE_TABLE: Final = "examples"
+_AS_PREDICTED: Final = (
+    "user_id", "asked_at", "matured_at", "horizon_days", "shard", "ordinal", "churned", "spend"
+)  # fmt: skip
 
 
 def first_orders_ms(
@@ -39,22 +40,12 @@ def first_orders_ms(
 
 
 def example_rows(
-    examples: Sequence[Example],
-    users: list[str],
-    first_order_ms: NDArray[np.int64],
-    x: NDArray[np.float32],
+    predictions: TableRows, first_order_ms: NDArray[np.int64], x: NDArray[np.float32]
 ) -> TableRows:
-    """`examples` rows: users [k], first_order_ms int64 [k], x float32 [k, F]."""
-    return {
-        "user_id": users,
-        "asked_at": np.array([e.asked_at_ms for e in examples], np.int64),
-        "matured_at": np.array([e.matured_at_ms for e in examples], np.int64),
-        "horizon_days": np.array([e.horizon_days for e in examples], np.uint16),
-        "shard": np.array([e.shard for e in examples], np.uint16),
-        "ordinal": np.array([e.ordinal for e in examples], np.uint64),
-        "churned": np.array([e.churned for e in examples], np.uint8),
-        "spend": np.array([e.spend for e in examples], np.float32),
+    """`examples` rows of k questions: their rows of `matured_predictions`, first_order_ms int64
+    [k], x float32 [k, F]."""
+    return {name: predictions[name] for name in _AS_PREDICTED} | {
         "first_order_at": first_order_ms,
-        "feature_names": [LISTED_FEATURE_NAMES] * len(examples),
+        "feature_names": [LISTED_FEATURE_NAMES] * len(x),
         "features": x,
     }

@@ -93,11 +93,12 @@ def mature(
         state.will_change(at)
         found = _examples(state, horizon_days, questions)
         users = [str(u) for u in state.users[at]]
-        parts["matured_predictions"].append(_prediction_rows(found, users))
+        predictions = _prediction_rows(found, users)
+        parts["matured_predictions"].append(predictions)
         if keep:
             first_ms = first_orders_ms(state, at, questions.asked_ms, horizon_days)
             parts.setdefault(EXAMPLE_TABLE, []).append(
-                example_rows(found, users, first_ms, questions.x)
+                example_rows(predictions, first_ms, questions.x)
             )
         examples += found
         state.columns.asked_ms[at] = 0

@@ -7,6 +7,7 @@ number.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ __all__ = [
     "counts_of",
     "create_like",
     "forget_group",
+    "notes_of_growth",
     "require_grown",
 ]
 
@@ -178,12 +180,16 @@ def committed_by(access: KafkaAccess, group: str) -> dict[tuple[str, int], Commi
     if this user may not see it."""
     with connect(access) as admin:
         try:
-            found = _once_there(lambda: admin.list_group_offsets(group)[group])
+            return _committed(admin, group)
         except GroupAuthorizationFailedError:
             raise FatalError(
                 f"This user may not use the group {group}. Allow it to read the group, and run the "
                 "command again."
             ) from None
+
+
+def _committed(admin: Any, group: str) -> dict[tuple[str, int], Committed]:
+    found = _once_there(lambda: admin.list_group_offsets(group)[group])
     return {
         (at.topic, at.partition): Committed(each.offset, each.metadata or "")
         for at, each in found.items()
@@ -231,19 +237,30 @@ def begun_at(clickstream: str) -> tuple[str, int]:
     return clickstream, 0
 
 
+def notes_of_growth(
+    access: KafkaAccess, app_id: str, partitions: int
+) -> dict[int, dict[tuple[str, int], Note]]:
+    """The notes of growths to so many partitions: from how many -> topic and partition -> note.
+    Brokers forget them some days after the growth ended. Raises BrokerUnavailable."""
+    found: dict[int, dict[tuple[str, int], Note]] = {}
+    with connect(access) as admin:
+        for fewer in (n for n in range(1, partitions // 2 + 1) if partitions % n == 0):
+            # Who may not see the group did not repartition, either.
+            with contextlib.suppress(GroupAuthorizationFailedError):
+                committed = _committed(admin, copying_group(app_id, fewer))
+                notes = {at: Note.of(each.note) for at, each in committed.items()}
+                found[fewer] = {at: note for at, note in notes.items() if note is not None}
+    return found
+
+
 def require_grown(access: KafkaAccess, app_id: str, partitions: int, clickstream: str) -> None:
     """Return unless a growth to so many partitions of this topic has begun and not ended: a worker
     would begin shards empty that are still to be split from others.
 
     Raises FatalError, or BrokerUnavailable.
     """
-    for fewer in (n for n in range(1, partitions // 2 + 1) if partitions % n == 0):
-        try:
-            found = committed_by(access, copying_group(app_id, fewer))
-        except FatalError:  # who may not see the group did not repartition, either
-            continue
-        begun = found.get(begun_at(clickstream))
-        note = Note.of(begun.note) if begun is not None else None
+    for fewer, notes in notes_of_growth(access, app_id, partitions).items():
+        note = notes.get(begun_at(clickstream))
         if note is not None and not note.done:
             raise FatalError(
                 f"`tideline repartition` from {fewer} to {partitions} partitions has not split all "

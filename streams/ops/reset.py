@@ -37,7 +37,7 @@ from streams.kafka.access import kafka_access
 from streams.kafka.admin import connect as connect_admin
 from streams.kafka.admin import partition_counts
 from streams.kafka.end_offsets import EndOffsets
-from streams.kafka.growth import Committed, Note, committed_by, copying_group, forget_group
+from streams.kafka.growth import committed_by, copying_group, forget_group, notes_of_growth
 from streams.kafka.topics import create_missing, wanted
 from streams.settings import Settings
 
@@ -133,8 +133,8 @@ def reset(settings: Settings, on_step: Callable[[str], object] = lambda step: No
         end_lives(clickhouse_target(settings))
         on_step(STEPS[2])
         committed = _commit_beginnings(settings, admin)
-    if _copied_from(settings, settings.kafka.partitions):
-        group = copying_group(settings.kafka.app_id, settings.kafka.partitions)
+    group = copying_group(settings.kafka.app_id, settings.kafka.partitions)
+    if _has_copied(settings, group):
         forget_group(kafka_access(settings), group)
     on_step(STEPS[3])
     create_missing(settings)
@@ -148,24 +148,24 @@ def _state_topics(settings: Settings) -> list[Topic]:
 def _grown_from(settings: Settings) -> tuple[str, ...]:
     """By what `tideline repartition` has committed; brokers forget that some days after it ended.
     What it needs to go on copying stays."""
-    kafka, found = settings.kafka, set[str]()
-    for before in range(1, kafka.partitions):
-        if kafka.partitions % before == 0:
-            for (topic, _), committed in _copied_from(settings, before).items():
-                note = Note.of(committed.note)
-                into = (note.clickstream, note.orders) if note else ()
-                if into == (kafka.clickstream_topic, kafka.orders_topic) and topic not in into:
-                    found.add(topic)
-    return tuple(sorted(found))
+    kafka = settings.kafka
+    inputs = (kafka.clickstream_topic, kafka.orders_topic)
+    growths = notes_of_growth(kafka_access(settings), kafka.app_id, kafka.partitions)
+    into_ours = {
+        topic
+        for notes in growths.values()
+        for (topic, _), note in notes.items()
+        if (note.clickstream, note.orders) == inputs
+    }
+    return tuple(sorted(into_ours.difference(inputs)))
 
 
-def _copied_from(settings: Settings, partitions: int) -> dict[tuple[str, int], Committed]:
-    """What a `tideline repartition` from so many partitions has committed."""
-    group = copying_group(settings.kafka.app_id, partitions)
+def _has_copied(settings: Settings, group: str) -> bool:
+    """Whether a `tideline repartition` has committed something for this group."""
     try:
-        return committed_by(kafka_access(settings), group)
+        return bool(committed_by(kafka_access(settings), group))
     except FatalError:  # who may not see the group did not repartition, either
-        return {}
+        return False
 
 
 def _contents_of(settings: Settings, admin: Any, topics: Sequence[Topic]) -> list[TopicContents]:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from streams.kafka.growth import (
     forget_group,
 )
 from streams.kafka.topics import check, create_missing
+from streams.local.process import wait_until
 from streams.repartition import Move
 from streams.settings import as_environ, override
 from tests.integration.test_lives import doctor
@@ -251,8 +251,7 @@ def test_worker_does_not_start_on_state_topics_that_a_broker_would_create(
     gone = here.settings.topic_names.checkpoints
     with connect(kafka_access(here.settings)) as admin:
         admin.delete_topics([gone])
-        while gone in partition_counts(admin, [gone]):
-            time.sleep(0.1)
+        assert wait_until(lambda: gone not in partition_counts(admin, [gone]), 60)
     refused = worker(here)
     assert refused.returncode == 1
     assert f"{gone}: it does not exist. Run `tideline topics --create`" in refused.stderr
