@@ -40,9 +40,10 @@ cases: $(READY) ## What shops export, and what is read of it; CASES=DIRECTORY ad
 shop: $(READY) ## Play a shop's Monday on real Kafka, and recount it; ARGS="--customers 500 --seed 7"
 	@$(BIN)/python -m tests.shop $(ARGS)
 
-# Each process of drills has a broker of its own. More of them disturb each other's recovery times.
+# The drills, and the tests whose sweeps take minutes. Each process of them has a broker of its own;
+# more of them disturb each other's recovery times.
 faults: $(READY) ## Break everything on purpose, and count what was lost; ARGS="--seed 7"
-	@$(BIN)/python -m pytest --faults -rs -n $(DRILLS_AT_ONCE) --dist worksteal tests/faults $(ARGS)
+	@$(BIN)/python -m pytest --faults -m "fault or full" -rs -n $(DRILLS_AT_ONCE) --dist worksteal $(ARGS)
 
 soak: $(READY) ## Load with random faults; MINUTES=30
 	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) $(ARGS)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -35,6 +37,7 @@ def test_an_hour_of_events_has_a_cost_and_takes_memory() -> None:
     assert found["bytes_per_event"] > 0
 
 
+@pytest.mark.full
 def test_memory_is_flat_once_windows_are_full() -> None:
     """Until then each event adds some 90 bytes. So few users let it go up and down by a few."""
     found = measured("steady", 600)

@@ -97,7 +97,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         run.process.wait()
 
 
-@pytest.mark.parametrize("broker", ["tansu", "kafka"])
+@pytest.mark.parametrize("broker", ["tansu", pytest.param("kafka", marks=pytest.mark.full)])
 def test_until_done_prints_a_balanced_summary_and_leaves_nothing(start: Start, broker: str) -> None:
     if broker == "kafka" and (reason := available()):
         pytest.skip(reason)

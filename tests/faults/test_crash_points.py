@@ -11,7 +11,7 @@ from tests.integration.world import WAIT_SECONDS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
-QUICK = ("after journal", "mid-checkpoint")
+QUICK = ("mid-checkpoint",)
 NTH = {
     "after takeover": (1, 4), "before messages": (3, 20),
     "between inserts": (2, 7), "after insert": (2, 7),

@@ -92,6 +92,7 @@ def set_limit(world: World, topic: str, max_message_bytes: int) -> None:
     asyncio.run(alter())
 
 
+@pytest.mark.full
 @pytest.mark.fault("dead-letter topic unwritable: the partition waits")
 def test_dead_letters_that_cannot_be_written_hold_their_partition_back(fault: Drill) -> None:
     here = fault.build(stream_checkpoint_interval_seconds=0.5)

@@ -8,7 +8,7 @@ from streams.local.process import wait_until
 from tests.faults.drill import Drill
 from tests.integration.world import WAIT_SECONDS
 
-pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
 
 @pytest.mark.fault("SIGKILL of a static member, which comes back")

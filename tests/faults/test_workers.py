@@ -57,7 +57,7 @@ def test_a_worker_that_flaps_changes_nothing(fault: Drill) -> None:
 
 
 @pytest.mark.fault("SIGTERM under load, {which}")
-@pytest.mark.parametrize("which", ["kafka_broker", "tansu"])
+@pytest.mark.parametrize("which", ["kafka_broker", pytest.param("tansu", marks=pytest.mark.full)])
 def test_sigterm_under_load_stops_in_time_behind_a_checkpoint_and_the_next_goes_on(
     fault: Drill, which: str, request: pytest.FixtureRequest
 ) -> None:
@@ -100,6 +100,7 @@ def committed(here: World, places: Any) -> dict[tuple[str, int], int]:
     return {place: stored[place] for place in places}
 
 
+@pytest.mark.full
 @pytest.mark.fault("SIGSTOP past the session, then SIGCONT")
 def test_a_frozen_worker_is_replaced_and_harmless_when_it_wakes(fault: Drill) -> None:
     here = fault.build()

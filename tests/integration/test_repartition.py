@@ -147,36 +147,36 @@ def test_a_run_that_was_given_up_before_the_split_leaves_things_as_they_were(
     here = world(broker=apache_kafka, kafka_partitions=2)
     worker = here.worker()
     here.own(worker)
-    given_up = repartition(here, names(here, "-120"), "--wait", "0", partitions=120)
+    given_up = repartition(here, names(here, "-12"), "--wait", "0", partitions=12)
     assert given_up.exit_code == 1
     assert "Workers of" in given_up.stderr
     assert set(counts_of(kafka_access(here.settings), own_topics(here)).values()) == {2}
     assert worker.stop()[0] == 0
 
     # and one that was killed behind that
-    add_partitions(kafka_access(here.settings), own_topics(here), 120)
+    add_partitions(kafka_access(here.settings), own_topics(here), 12)
     reports = {r.topic.name: r for r in check(here.settings)}
     assert {r.state for r in reports.values()} == {"ok"}
     for name in own_topics(here):
-        assert reports[name].problem == "it has 120 partitions, of which 2 are used"
+        assert reports[name].problem == "it has 12 partitions, of which 2 are used"
     listed = here.command("topics", "--create")
     assert listed.exit_code == 0, listed.output
-    assert "it has 120 partitions, of which 2 are used." in listed.stdout
+    assert "it has 12 partitions, of which 2 are used." in listed.stdout
     assert create_missing(here.settings) == []
     found = doctor(here)["topics"]
     assert found.state == "ok", found
-    assert f"{here.settings.topic_names.journal}: it has 120 partitions" in found.detail
+    assert f"{here.settings.topic_names.journal}: it has 12 partitions" in found.detail
 
     sent = here.produce(shop(200)).records
     worker = here.worker("again")
     here.wait_accepted(sent)
     assert worker.stop()[0] == 0
-    assert repartition(here).exit_code == 0  # fewer than 120
+    assert repartition(here).exit_code == 0  # fewer than 12
     moved_to(here)
     reset = here.command("reset", "--yes", "--json")
     assert reset.exit_code == 0, reset.output
     counts = counts_of(kafka_access(here.settings), own_topics(here))
-    assert [counts[name] for name in own_topics(here)] == [6, 6, 120, 120]
+    assert [counts[name] for name in own_topics(here)] == [6, 6, 12, 12]
 
 
 def test_inputs_may_not_have_more_partitions_than_shards(world: Worlds) -> None:

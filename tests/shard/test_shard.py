@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
@@ -44,6 +44,7 @@ from tests.shard.rig import (
     running,
     script,
 )
+from tests.shard.sweep import STRIDES, sweep
 
 __all__ = ["quick_shards"]
 
@@ -70,21 +71,6 @@ async def clean_run(fetch: int = FETCH_ALL) -> tuple[Rig, Process]:
     process = rig.process("clean", fetch=fetch)
     await process.run()
     return rig, process
-
-
-def every_point(attempt: Callable[[int], Awaitable[bool]]) -> int:
-    """Run `attempt(n)` for n = 1, 2, ... until it says that the run ended before the n-th call.
-
-    Returns how many points there were.
-    """
-
-    async def go() -> int:
-        n = 1
-        while await attempt(n):
-            n += 1
-        return n - 1
-
-    return asyncio.run(go())
 
 
 async def crashes(rig: Rig, n: int, owner: str, fetch: int = FETCH_ALL) -> CrashAt | None:
@@ -120,7 +106,10 @@ def test_a_clean_run_makes_everything_that_can_be_made(fetch: int) -> None:
     asyncio.run(go())
 
 
-def test_a_crash_at_every_call_leaves_the_rows_and_the_state_of_a_clean_run() -> None:
+@STRIDES
+def test_a_crash_at_every_call_leaves_the_rows_and_the_state_of_a_clean_run(
+    stride: int,
+) -> None:
     clean, first = asyncio.run(clean_run())
 
     async def attempt(n: int) -> bool:
@@ -135,10 +124,13 @@ def test_a_crash_at_every_call_leaves_the_rows_and_the_state_of_a_clean_run() ->
         assert_same_state(process.shard._state, first.shard._state)
         return True
 
-    assert every_point(attempt) > ENOUGH_POINTS
+    assert sweep(attempt, stride) > ENOUGH_POINTS
 
 
-def test_a_crash_at_every_call_and_another_in_the_recovery_keep_rows_and_journal_one() -> None:
+@STRIDES
+def test_a_crash_at_every_call_and_another_in_the_recovery_keep_rows_and_journal_one(
+    stride: int,
+) -> None:
     """The input trickles in, so that the cuts of the three owners differ."""
 
     async def attempt(n: int) -> bool:
@@ -151,10 +143,13 @@ def test_a_crash_at_every_call_and_another_in_the_recovery_keep_rows_and_journal
         await rig.check(process.shard)
         return True
 
-    assert every_point(attempt) > ENOUGH_POINTS
+    assert sweep(attempt, stride) > ENOUGH_POINTS
 
 
-def test_a_worker_paused_at_every_call_is_fenced_and_changes_nothing_when_it_wakes() -> None:
+@STRIDES
+def test_a_worker_paused_at_every_call_is_fenced_and_changes_nothing_when_it_wakes(
+    stride: int,
+) -> None:
     async def attempt(n: int) -> bool:
         rig, pause = loaded(), PauseAt(n)
         zombie = rig.process("zombie", pause, TRICKLE)
@@ -177,10 +172,13 @@ def test_a_worker_paused_at_every_call_is_fenced_and_changes_nothing_when_it_wak
         assert len(after.plans) == len(before.plans)
         return True
 
-    assert every_point(attempt) > ENOUGH_POINTS
+    assert sweep(attempt, stride) > ENOUGH_POINTS
 
 
-def test_an_error_at_every_call_starts_the_shard_again_and_loses_nothing() -> None:
+@STRIDES
+def test_an_error_at_every_call_starts_the_shard_again_and_loses_nothing(
+    stride: int,
+) -> None:
     """Before or after its effect: a time-out leaves open whether the record is in the log."""
 
     async def attempt(n: int) -> bool:
@@ -195,7 +193,7 @@ def test_an_error_at_every_call_starts_the_shard_again_and_loses_nothing() -> No
         await rig.check()
         return True
 
-    assert every_point(attempt) > ENOUGH_POINTS
+    assert sweep(attempt, stride) > ENOUGH_POINTS
 
 
 def test_a_worker_that_comes_back_to_a_shard_that_others_had_recovers_it() -> None:

@@ -23,7 +23,7 @@ from streams.shard.splitting import split_shard
 from tests.shard.memory import Faults, NoFaults
 from tests.shard.oracle import Oracle, assert_same_state
 from tests.shard.rig import SHARD, TOPICS, CrashAt, Crashed, Rig, quick_shards, script
-from tests.shard.test_shard import every_point
+from tests.shard.sweep import STRIDES, sweep
 
 __all__ = ["quick_shards"]
 
@@ -111,7 +111,8 @@ def test_split_includes_everything_in_the_journal() -> None:
     asyncio.run(go())
 
 
-def test_command_killed_at_any_call_leaves_the_shard_whole_or_fully_split() -> None:
+@STRIDES
+def test_command_killed_at_any_call_leaves_the_shard_whole_or_fully_split(stride: int) -> None:
     async def attempt(n: int) -> bool:
         rig = world()
         await died(rig, 90)
@@ -134,10 +135,11 @@ def test_command_killed_at_any_call_leaves_the_shard_whole_or_fully_split() -> N
         await check(rig, again)
         return True
 
-    assert every_point(attempt) > 40
+    assert sweep(attempt, stride) > 40
 
 
-def test_shard_runs_on_after_a_kill_before_the_split_counts_and_is_split_later() -> None:
+@STRIDES
+def test_shard_runs_on_after_a_kill_before_the_split_counts_and_is_split_later(stride: int) -> None:
     async def attempt(n: int) -> bool:
         rig = world()
         await died(rig, 60)
@@ -157,7 +159,7 @@ def test_shard_runs_on_after_a_kill_before_the_split_counts_and_is_split_later()
         assert tuple(oracle.state.meta.offsets) == rig.ends
         return True
 
-    assert every_point(attempt) > 40
+    assert sweep(attempt, stride) > 40
 
 
 def test_shard_without_steps_is_split_into_empty_ones() -> None:
@@ -257,7 +259,8 @@ def reports(rig: Rig) -> list[bytes]:
     return [key for key in keys if key.startswith(b"done/")]
 
 
-def test_erasure_is_reported_once_after_the_split_and_kept_by_every_successor() -> None:
+@STRIDES
+def test_erasure_is_reported_once_after_the_split_and_kept_by_every_successor(stride: int) -> None:
     user = next(f"u{i}" for i in range(99) if belongs(f"u{i}".encode()))
 
     async def attempt(n: int) -> bool:
@@ -282,4 +285,4 @@ def test_erasure_is_reported_once_after_the_split_and_kept_by_every_successor() 
         assert before == {str(q).encode() for q in INTO} or not ended
         return not ended
 
-    assert every_point(attempt) > 40
+    assert sweep(attempt, stride) > 40
