@@ -45,7 +45,7 @@ def fit_season(
     if label is None:
         return None
     known = ~np.isnan(label) & ~np.isnan(data.x[:, SEASON_FEATURE])
-    rows = data.take(_thinned(known if among is None else known & among))
+    rows = data.take(data.spread(known if among is None else known & among, _MOST_ROWS))
     # of weekly rows, a year may take a day off and a week more
     later_days = min(_span_days(rows.as_of_ms) - YEAR_DAYS - _DAYS, YEAR_DAYS)
     if later_days < horizon_days:
@@ -56,14 +56,6 @@ def fit_season(
     if season is None or _is_refuted(_curve(early, season), _curve(early, None), rest):
         return None
     return _estimate(rows)
-
-
-def _thinned(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """At most `_MOST_ROWS` of them, spread evenly over the weeks."""
-    at = np.flatnonzero(rows)
-    kept = np.zeros(len(rows), np.bool_)
-    kept[at[np.linspace(0, len(at) - 1, min(len(at), _MOST_ROWS)).astype(np.int64)]] = True
-    return kept
 
 
 def _span_days(as_of_ms: NDArray[np.int64]) -> float:

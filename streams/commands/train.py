@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +22,15 @@ from streams.commands.horizon import check_horizon, horizon_anyway_option
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from models.places import Place
     from models.training.promotion import Verdict
     from models.training.train import Summary
-    from streams.evaluation.training import TrainingCuts
+    from streams.evaluation.spooled import SpooledHistory
+    from streams.evaluation.training import TrainingHistory
     from streams.history.report import Report
-    from streams.replay.records import Block, Source
+    from streams.replay.records import Source
     from streams.settings import Settings
 
 __all__ = ["train"]
@@ -70,13 +72,26 @@ __all__ = ["train"]
     help="Where to write the artifact, a path or a URL. Default: models/artifacts of this "
     "installation.",
 )
+@click.option(
+    "--max-rows",
+    default=2_000_000,
+    show_default=True,
+    type=click.IntRange(1_000),
+    help="Train on a sample where there are more rows, one per customer and week.",
+)
+@click.option(
+    "--work-dir",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Where records wait, sorted, until it is done: about 60 bytes each.  [default: the "
+    "system's directory for temporary files]",
+)
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same model.")
 @json_option
 @pass_invocation
 def train(
     invocation: Invocation, /, orders: tuple[Path, ...], days: tuple[int, int] | None,
-    horizon_days: int, horizon_anyway: bool, as_of: datetime | None, out: str, seed: int,
-    as_json: bool, **options: Any,
+    horizon_days: int, horizon_anyway: bool, as_of: datetime | None, out: str, max_rows: int,
+    work_dir: Path | None, seed: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Train a champion: replay orders through the feature code, fit, calibrate, check, write.
 
@@ -85,6 +100,8 @@ def train(
 
     Needs `pip install 'tideline[train]'`.
     """
+    from tempfile import TemporaryDirectory
+
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
@@ -93,34 +110,23 @@ def train(
     from models.registry import artifact_place
     from models.training.train import train as fit
     from schemas.errors import SettingsError
-    from streams.evaluation.history import read_history
-    from streams.evaluation.training import longest_horizon_days, replay_cuts
+    from streams.evaluation.spooled import SpooledHistory
+    from streams.evaluation.training import TrainingHistory, longest_horizon_days
     from streams.shard.config import core_config
 
     settings = invocation.start_logging()
     root = artifact_place(out)
     root.holds(CURRENT_FILE)  # a store that can't be reached fails now, not after the fit
-    source, described, reports = _source(orders, days, take_history_options(options))
-    for report in () if as_json else reports:
-        print_report(report)
-    blocks = list(_without_erased(source, settings) if orders else source)
     alerts, rules = settings.alerts, core_config(settings).decode
     active_within_days = int(alerts.active_within_days)
-    history = read_history(blocks, rules.currency, rules.rates)
     until_ms = None if as_of is None else int(as_of.replace(tzinfo=UTC).timestamp() * 1000)
-    rhythm = check_horizon(
-        history,
-        horizon_days=horizon_days,
-        gone_after_days=active_within_days,
-        longest_days=longest_horizon_days(history),
-        option="--horizon-days {}",
-        anyway=horizon_anyway,
-        quiet=as_json,
-    )
-    with Progress(
-        SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
-        console=Console(stderr=True), transient=as_json,
-    ) as bars:  # fmt: skip
+    with (
+        TemporaryDirectory(prefix="tideline-train-", dir=work_dir) as directory,
+        Progress(
+            SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
+            console=Console(stderr=True), transient=as_json,
+        ) as bars,
+    ):  # fmt: skip
         tasks: dict[str, TaskID] = {}
 
         def progress(what: str, done: float) -> None:
@@ -128,17 +134,33 @@ def train(
                 tasks[what] = bars.add_task(what, total=1.0)
             bars.update(tasks[what], completed=done)
 
-        replayed = replay_cuts(
-            blocks,
-            history,
+        spooled = SpooledHistory(Path(directory), rules)
+        sources = _spool(
+            spooled, orders, days, take_history_options(options), settings, as_json, progress
+        )
+        reports = [source.report for source in sources if source.report is not None]
+        survey = spooled.survey(progress)
+        rhythm = check_horizon(
+            survey.gap_days,
+            customers=survey.customers,
+            horizon_days=horizon_days,
+            gone_after_days=active_within_days,
+            longest_days=longest_horizon_days(survey.first_ms, survey.last_ms),
+            option="--horizon-days {}",
+            anyway=horizon_anyway,
+            quiet=as_json,
+        )
+        history = TrainingHistory(
+            spooled,
+            survey,
             horizon_days=horizon_days,
             min_orders=alerts.min_orders,
             active_within_days=active_within_days,
             rules=rules,
             progress=progress,
         )
-        data = replayed.rows(until_ms=until_ms)
-        if data is None:
+        sample = history.rows(max_rows, until_ms=until_ms)
+        if sample is None:
             raise SettingsError(
                 _nobody(horizon_days, alerts.min_orders)
                 if as_of is None
@@ -146,20 +168,24 @@ def train(
                 f"{horizon_days + 28} days after the first order."
             )
         summary = fit(
-            data,
+            sample.data,
             root=root,
             date=datetime.now(UTC).date().isoformat(),
             horizon_days=horizon_days,
             eligibility=Eligibility(alerts.min_orders, active_within_days),
-            source=described,
+            source=", ".join(source.name for source in sources),
             history="\n\n".join(report.markdown() for report in reports),
             horizon=" ".join(filter(None, (rhythm.sentence(), rhythm.gone_sentence()))),
             seed=seed,
             make_current=as_of is None,
-            baselines=replayed.baselines(data),
+            baselines=history.baselines(sample),
             progress=progress,
         )
-    verdict = None if until_ms is None else _judge(root, summary.version, replayed, until_ms)
+        rows, of_rows = len(sample.data.x), sample.of_rows
+        del sample  # before another one is made
+        verdict = None
+        if until_ms is not None:
+            verdict = _judge(root, summary.version, history, until_ms, max_rows)
     if as_json:
         print_json(
             {"version": summary.version, "path": str(summary.path), "rows": summary.rows,
@@ -167,16 +193,27 @@ def train(
              "top_features": dict(summary.top_features), "comparison": _json(summary),
              "promoted": verdict is None or verdict.promote,
              "why": "" if verdict is None else verdict.why,
-             "history": source.summary(), "rhythm": rhythm.as_dict()}
+             "sample": {"rows": rows, "of": of_rows}, "history": _summary(sources),
+             "rhythm": rhythm.as_dict()}
         )  # fmt: skip
         return
     _report(summary, horizon_days)
+    if rows < of_rows:
+        click.echo(f"A sample of {rows:,} of {of_rows:,} rows, one per customer and week.")
     if verdict is not None:
         said = "Promoted" if verdict.promote else "Not promoted"
         click.echo(f"{said}: {verdict.why}, on {verdict.rows:,} later rows.")
 
 
-def _judge(root: Place, version: str, replayed: TrainingCuts, until_ms: int) -> Verdict:
+def _summary(sources: list[_Read]) -> dict[str, Any]:
+    """What was read, and how: of one source, or of each under `files`."""
+    found = [source.summary for source in sources]
+    return found[0] if len(found) == 1 else {"files": found}
+
+
+def _judge(
+    root: Place, version: str, history: TrainingHistory, until_ms: int, max_rows: int
+) -> Verdict:
     """Promote the challenger if it beats the current champion on what has matured since."""
     from models.artifact import artifact_path, default_artifact_path, load_artifact, promote
     from models.training.promotion import Verdict, judge
@@ -191,11 +228,11 @@ def _judge(root: Place, version: str, replayed: TrainingCuts, until_ms: int) -> 
     else:
         seen = champion.manifest.training.get("labels_until_ms", 0)
         after = max(until_ms, seen if isinstance(seen, int) else 0)
-        later = replayed.rows(after_ms=after)
+        later = history.rows(max_rows, after_ms=after)
         verdict = (
             Verdict(False, "no label became known after both were trained", 0, nothing, nothing)
             if later is None
-            else judge(champion, challenger, later)
+            else judge(champion, challenger, later.data)
         )
     if verdict.promote:
         promote(root, version)
@@ -217,28 +254,63 @@ def _nobody(horizon_days: int, min_orders: int) -> str:
     )
 
 
-def _source(
-    orders: Sequence[Path], days: tuple[int, int] | None, options: dict[str, Any]
-) -> tuple[Source, str, list[Report]]:
+@dataclass(frozen=True)
+class _Read:
+    """A source whose records are in the spool: its name, what it says of itself, and the report of
+    a file."""
+
+    name: str
+    summary: dict[str, Any]
+    report: Report | None
+
+
+def _spool(
+    spooled: SpooledHistory,
+    orders: Sequence[Path],
+    days: tuple[int, int] | None,
+    how: dict[str, Any],
+    settings: Settings,
+    quiet: bool,
+    progress: Callable[[str, float], None],
+) -> list[_Read]:
+    """Read every source and sort its records, one after the other: a file takes much more memory
+    than its rows will."""
+    from streams.evaluation.training import without_erased
+
+    forgotten_until = _forgotten_until(settings) if orders else None
+    sources = []
+    for path in orders or (None,):
+        source, about = _read(path, days, how, quiet)
+        blocks = without_erased(source, forgotten_until) if forgotten_until else source
+        for written in spooled.add(blocks):
+            progress(f"sort {about.name}", written / max(source.expected_records or 0, 1))
+        sources.append(about)
+        del source, blocks
+    return sources
+
+
+def _read(
+    path: Path | None, days: tuple[int, int] | None, options: dict[str, Any], quiet: bool
+) -> tuple[Source, _Read]:
     from schemas.errors import SettingsError
     from streams.replay import completejourney
 
-    if orders:
-        from streams.history.several import Histories
+    if path is None:
+        span = f" days {days[0]}-{days[1]}" if days else ""
+        year = completejourney.orders(days=days)
+        return year, _Read(f"Complete Journey{span}", year.summary(), None)
+    found = read_orders(path, options)
+    if found.report.one_order_each:
+        raise SettingsError(found.report.one_order_each)
+    if not quiet:
+        print_report(found.report)
+    return found, _Read(path.name, found.summary(), found.report)
 
-        found = Histories([read_orders(path, options) for path in orders])
-        for report in found.reports:
-            if report.one_order_each:
-                raise SettingsError(report.one_order_each)
-        return found, ", ".join(path.name for path in orders), found.reports
-    span = f" days {days[0]}-{days[1]}" if days else ""
-    return completejourney.orders(days=days), f"Complete Journey{span}", []
 
-
-def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
-    """Your own orders may still hold people who were erased here."""
+def _forgotten_until(settings: Settings) -> Callable[[str], int] | None:
+    """Your own orders may still hold people who were erased here: until when to leave out a user.
+    None: that is not known."""
     from schemas.errors import BrokerUnavailable
-    from streams.evaluation.training import without_erased
     from streams.kafka.access import kafka_access
     from streams.kafka.reach import require_reachable
     from streams.privacy.erasure_board import read_board
@@ -250,8 +322,8 @@ def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
         click.echo(
             f"Warning: people who were erased are not left out of these orders: {error}", err=True
         )
-        return source
-    return without_erased(source, board.forgotten_until)
+        return None
+    return board.forgotten_until
 
 
 def _report(summary: Summary, horizon_days: int) -> None:

@@ -16,7 +16,7 @@ from streams.core.features import DAY_MS
 from streams.evaluation.history import History
 from streams.evaluation.protocol import VISIT_DAYS, Labels, labels
 
-__all__ = ["CLICK_ONLY", "CutRows", "cut_rows", "training_rows"]
+__all__ = ["CLICK_ONLY", "CutRows", "cut_rows", "later_labels", "training_rows"]
 
 _PREFIXES: Final = (
     *CLICK_TYPES,
@@ -76,17 +76,29 @@ def training_rows(
     if not clicks:
         x[:, CLICK_ONLY] = np.nan
     as_of = np.concatenate([np.full(len(c.user), c.cut_ms, np.int64) for c in chosen])
-    more = {}
-    heads = (*OUTLOOK, PARTIAL)
-    days = dict(zip(heads, (VISIT_DAYS, 30, horizon_days), strict=True))
-    for name, truth in zip(heads, ("visited", "bought_30d", "partial"), strict=True):
-        label = np.concatenate([getattr(c.truth, truth) for c in chosen]).astype(np.float32)
-        more[name] = np.where(as_of + days[name] * DAY_MS <= until_ms, label, np.float32(np.nan))
+    later = [later_labels(c.truth, c.cut_ms, until_ms, horizon_days) for c in chosen]
     return Dataset(
         x=x,
         churned=np.concatenate([c.truth.churned for c in chosen]),
         spend=np.concatenate([c.truth.spend for c in chosen]).astype(np.float32),
         as_of_ms=as_of,
         user=np.concatenate([c.user for c in chosen]),
-        more=more,
+        more={name: np.concatenate([some[name] for some in later]) for name in later[0]},
     )
+
+
+def later_labels(
+    truth: Labels, cut_ms: int, until_ms: int, horizon_days: int
+) -> dict[str, NDArray[np.float32]]:
+    """The labels of the further heads, float32 [k] each by output name, for one cut's rows; NaN
+    where they were not known by `until_ms`."""
+    days = (VISIT_DAYS, 30, horizon_days)
+    labels = (truth.visited, truth.bought_30d, truth.partial)
+    return {
+        name: (
+            label.astype(np.float32)
+            if cut_ms + ahead * DAY_MS <= until_ms
+            else np.full(len(label), np.nan, np.float32)
+        )
+        for name, ahead, label in zip((*OUTLOOK, PARTIAL), days, labels, strict=True)
+    }

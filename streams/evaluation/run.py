@@ -80,7 +80,7 @@ def replay(
     *,
     batch_records: int = 500,
     seed: int = 7,
-    threads: int = 2,
+    threads: int = 1,
     progress: Progress = lambda _what, _done: None,
 ) -> Replayed:
     """Replays `history`. Raises SettingsError if no champion could be trained before the test."""
@@ -113,7 +113,7 @@ def replay(
             if cut >= protocol.test_from and shard.champion is not None and baselines is not None:
                 found.scores.update(_scores(shard, shard.champion, found.x))
                 found.scores.update(
-                    baseline_scores(baselines, history, found, protocol.horizon_days)
+                    baseline_scores(baselines, history, cut, user, protocol.horizon_days)
                 )
                 found = replace(found, champion_version=shard.champion.version)
                 done.blend_weights[cut] = shard.learner.blend_weight if shard.learner else 0.0
