@@ -72,10 +72,12 @@ class Dataset:
         """
         at = np.flatnonzero(rows)
         k = min(len(at), most)
-        if self.weight is None or not k:
-            return at[np.linspace(0, len(at) - 1, k).astype(np.int64)]
-        ends = np.cumsum(self.weight[at], dtype=np.float64)
-        return at[np.searchsorted(ends, (np.arange(k) + 0.5) / k * ends[-1])]
+        places = np.linspace(0, len(at) - 1, k).astype(np.int64)
+        if self.weight is not None and k:
+            ends = np.cumsum(self.weight[at], dtype=np.float64)
+            places = np.searchsorted(ends, (np.arange(k) + 0.5) / k * ends[-1])
+        found: NDArray[np.int64] = at[places]
+        return found
 
 
 @dataclass(frozen=True)
