@@ -111,7 +111,9 @@ class History:
 
     def standing(self) -> History:
         """The orders that were not cancelled in the end; users keep their numbers."""
-        return self.before(self.last_ms + 1)
+        stands, net = self._net(slice(0, len(self.ts_ms)))
+        user, ts_ms = self.user[stands], self.ts_ms[stands]
+        return History(self.users, user, ts_ms, net[stands], self.records)
 
     def before(self, cut_ms: int, users: NDArray[np.int64] | None = None) -> History:
         """The orders before a time, as they were known then, of all or of `users` (int64 [k]);
