@@ -93,7 +93,7 @@ RULES: dict[str, set[str]] = {
     "streams.commands": {
         "schemas", "models", "streams.backfill", "streams.clickhouse", "streams.demo",
         "streams.evaluation", "streams.history", "streams.kafka", "streams.lag", "streams.learner",
-        "streams.local", "streams.offline", "streams.ops", "streams.privacy",
+        "streams.local", "streams.memory", "streams.offline", "streams.ops", "streams.privacy",
         "streams.repartition", "streams.replay", "streams.settings", "streams.shard",
         "streams.start", "streams.stopping", "streams.telemetry", "streams.worker",
     },

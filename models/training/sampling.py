@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 __all__ = ["shares", "uniform"]
 
 
-def shares(counts: NDArray[np.int64], most: int) -> NDArray[np.float64]:
+def shares(counts: NDArray[np.int64], most: float) -> NDArray[np.float64]:
     """The share to keep of each kind of row, float64 [kinds], so that about `most` are kept in all.
 
     counts: int64 [kinds], how many rows there are. Of two kinds, the rarer one is a quarter of the

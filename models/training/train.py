@@ -148,7 +148,7 @@ def train(
         "min_data_in_leaf": max(_LEAF_WEEKLY_ROWS * horizon_days // 7, len(data.x) // 1000, 20),
         "seed": seed,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,  # the other way binned rows are in memory twice
         "num_threads": threads,
         "verbosity": -1,
     }

@@ -112,6 +112,7 @@ def train(
     from schemas.errors import SettingsError
     from streams.evaluation.spooled import SpooledHistory
     from streams.evaluation.training import TrainingHistory, longest_horizon_days
+    from streams.memory import release_memory
     from streams.shard.config import core_config
 
     settings = invocation.start_logging()
@@ -167,6 +168,8 @@ def train(
                 else f"No label was known by {as_of:%Y-%m-%d}: use a later --as-of, at least "
                 f"{horizon_days + 28} days after the first order."
             )
+        baselines = history.baselines(sample)
+        release_memory()  # of the replay, before the fit needs it
         summary = fit(
             sample.data,
             root=root,
@@ -178,7 +181,7 @@ def train(
             horizon=" ".join(filter(None, (rhythm.sentence(), rhythm.gone_sentence()))),
             seed=seed,
             make_current=as_of is None,
-            baselines=history.baselines(sample),
+            baselines=baselines,
             progress=progress,
         )
         rows, of_rows = len(sample.data.x), sample.of_rows

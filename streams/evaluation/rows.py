@@ -9,14 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.champion import OUTLOOK, PARTIAL
-from models.training.dataset import Dataset
+from models.training.dataset import LATER_SHARE, Dataset
+from models.training.sampling import shares, uniform
 from schemas.events import CLICK_TYPES
 from schemas.features import FEATURE_NAMES
 from streams.core.features import DAY_MS
 from streams.evaluation.history import History
 from streams.evaluation.protocol import VISIT_DAYS, Labels, labels
 
-__all__ = ["CLICK_ONLY", "CutRows", "cut_rows", "later_labels", "training_rows"]
+__all__ = [
+    "CLICK_ONLY",
+    "CutRows",
+    "WeeklyShares",
+    "cut_rows",
+    "later_labels",
+    "training_rows",
+    "weekly_shares",
+]
 
 _PREFIXES: Final = (
     *CLICK_TYPES,
@@ -61,20 +70,23 @@ def training_rows(
     after_ms: int = 0,
     until_ms: int,
     horizon_days: int,
-    clicks: bool = False,
+    most: int | None = None,
 ) -> Dataset | None:
     """The rows whose churn and spend labels became known in (after, until]; None if none did.
 
-    Labels of the other heads are NaN where they were not known yet. Without `clicks` in the
-    history, features that only clicks fill are unknown: that nobody clicked is something else.
+    Labels of the other heads are NaN where they were not known yet. Features that only clicks fill
+    are unknown, as the history has orders only: that nobody clicked is something else. Where there
+    are more than about `most` rows they are a sample, as in `streams.evaluation.training`.
     """
     horizon = horizon_days * DAY_MS
     chosen = [c for c in cuts if after_ms < c.cut_ms + horizon <= until_ms and len(c.user)]
     if not chosen:
         return None
+    weight = None
+    if most is not None and sum(len(c.user) for c in chosen) > most:
+        chosen, weight = _sampled(chosen, most)
     x = np.concatenate([c.x for c in chosen])
-    if not clicks:
-        x[:, CLICK_ONLY] = np.nan
+    x[:, CLICK_ONLY] = np.nan
     as_of = np.concatenate([np.full(len(c.user), c.cut_ms, np.int64) for c in chosen])
     later = [later_labels(c.truth, c.cut_ms, until_ms, horizon_days) for c in chosen]
     return Dataset(
@@ -84,7 +96,51 @@ def training_rows(
         as_of_ms=as_of,
         user=np.concatenate([c.user for c in chosen]),
         more={name: np.concatenate([some[name] for some in later]) for name in later[0]},
+        weight=weight,
     )
+
+
+def _sampled(cuts: list[CutRows], most: int) -> tuple[list[CutRows], NDArray[np.float32] | None]:
+    """About `most` rows of the cuts, and what they stand for; None: each for as many."""
+    churned = [cut.truth.churned.astype(np.int64) for cut in cuts]
+    counts = np.stack([np.bincount(c, minlength=2) for c in churned])
+    share = weekly_shares(counts, most)
+    kept, weights = [], []
+    for cut, label, of_cut in zip(cuts, churned, share.rates, strict=True):
+        rate = of_cut[label]
+        at = np.flatnonzero(uniform(cut.user.astype(np.uint64), cut.cut_ms) < rate)
+        kept.append(CutRows(cut.cut_ms, cut.user[at], cut.x[at], cut.truth.at(at)))
+        weights.append((share.even / rate[at]).astype(np.float32))
+    return kept, np.concatenate(weights) if share.weighted else None
+
+
+@dataclass(frozen=True)
+class WeeklyShares:
+    """rates: float64 [cuts, 2], the share to keep of who stayed and of who left at each cut;
+    `even`: the same for all, for a sample of as many rows."""
+
+    rates: NDArray[np.float64]
+    even: float
+
+    @property
+    def weighted(self) -> bool:
+        return not np.allclose(self.rates, self.even)
+
+
+def weekly_shares(counts: NDArray[np.int64], most: int, *, even: bool = False) -> WeeklyShares:
+    """How to make a sample of about `most` rows of `counts`, int64 [cuts, 2] as in `rates`.
+
+    The last quarter, which judges (`split_by_time`), is an even sample; before it the rarer kind is
+    kept at a higher rate, unless all are to be kept `even`.
+    """
+    total = int(counts.sum())
+    same = min(most / max(total, 1), 1.0)
+    rates = np.full(counts.shape, same)
+    if not even and total > most:
+        earlier = np.cumsum(counts.sum(axis=1)) <= (1.0 - LATER_SHARE) * total
+        of_earlier = counts[earlier].sum(axis=0)
+        rates[earlier] = shares(of_earlier, most * int(of_earlier.sum()) / total)
+    return WeeklyShares(rates, same)
 
 
 def later_labels(

@@ -42,6 +42,8 @@ FIRST_TRAINING_DAYS: Final = 84
 """The first champion comes so long before the test, if there is enough to train on by then."""
 JUDGE_DAYS: Final = 14
 """A challenger is judged on the labels that became known in so many days after its training."""
+TRAINING_ROWS: Final = 120_000
+"""A challenger learns from about so many: weekly rows of one customer share most of their label."""
 
 Progress = Callable[[str, float], None]
 
@@ -153,7 +155,9 @@ class _Trainer:
         protocol = self._protocol
         horizon = protocol.horizon_days
         until = now_ms if shard.champion is None else now_ms - JUDGE_DAYS * DAY_MS
-        data = training_rows(done.cuts, after_ms=0, until_ms=until, horizon_days=horizon)
+        data = training_rows(
+            done.cuts, after_ms=0, until_ms=until, horizon_days=horizon, most=TRAINING_ROWS
+        )
         if data is None:
             return
         try:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from models.baselines.baselines import Purchases, fit_baselines
 from models.training.dataset import LATER_SHARE, Dataset
-from models.training.sampling import shares, uniform
+from models.training.sampling import uniform
 from schemas.errors import SettingsError
 from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply
@@ -33,7 +33,7 @@ from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History
 from streams.evaluation.protocol import FIRST_CUT_DAYS, labels
 from streams.evaluation.rhythm import LONGEST_DAYS
-from streams.evaluation.rows import CLICK_ONLY, later_labels
+from streams.evaluation.rows import CLICK_ONLY, later_labels, weekly_shares
 from streams.evaluation.sampled import SampledRows
 from streams.evaluation.spooled import SpooledHistory, Survey
 from streams.replay.records import Block
@@ -82,10 +82,8 @@ class TrainingHistory:
         horizon = self.horizon_days * DAY_MS
         cuts = [cut for cut in self._cuts() if after_ms < cut + horizon <= until_ms]
         counts = self._counts(cuts)
-        total = int(counts.sum())
-        share = _shares(counts, most, even=after_ms > 0)
-        even = min(most / max(total, 1), 1.0)
-        rows = SampledRows(int((counts * share).sum()), weighted=bool((share != even).any()))
+        share = weekly_shares(counts, most, even=after_ms > 0)
+        rows = SampledRows(int((counts * share.rates).sum()), weighted=share.weighted)
         ends = []
         for number in range(len(self.spooled)):
             group = self.spooled.group(number)
@@ -94,18 +92,18 @@ class TrainingHistory:
                 at = self._eligible(state, cut_ms)
                 user_hash = state.rows_by_user.hashes[at]
                 truth = labels(group.history, cut_ms, group.numbers(user_hash), self.horizon_days)
-                keep = share[i][truth.churned.astype(np.int64)]
+                keep = share.rates[i][truth.churned.astype(np.int64)]
                 kept = np.flatnonzero(uniform(user_hash, cut_ms) < keep)
                 x = features(state, at[kept], cut_ms)
                 if not self.survey.clicks:
                     x[:, CLICK_ONLY] = np.nan
                 truth = truth.at(kept)
                 later = later_labels(truth, cut_ms, until_ms, self.horizon_days)
-                rows.add(x, truth, later, cut_ms, user_hash[kept], even / keep[kept])
+                rows.add(x, truth, later, cut_ms, user_hash[kept], share.even / keep[kept])
             ends.append(len(rows))
             self.progress("replay", (number + 1) / len(self.spooled))
         data = rows.dataset()
-        return None if data is None else Sample(data, np.array(ends, np.int64), total)
+        return None if data is None else Sample(data, np.array(ends, np.int64), int(counts.sum()))
 
     def baselines(self, sample: Sample) -> dict[str, NDArray[np.float64]]:
         """Churn and value scores of the baselines for the rows of `sample` that judge (NaN for the
@@ -215,20 +213,6 @@ def _columns(purchases: Purchases) -> tuple[NDArray[np.float64], ...]:
         purchases.days, purchases.first_age, purchases.last_age, purchases.revenue,
         purchases.repeat_value,
     )  # fmt: skip
-
-
-def _shares(counts: NDArray[np.int64], most: int, *, even: bool) -> NDArray[np.float64]:
-    """The share to keep by cut and by whether the user stayed or left, float64 [cuts, 2], of so
-    many rows, int64 [cuts, 2]. `even`: the same of all."""
-    total = int(counts.sum())
-    share = np.full(counts.shape, min(most / max(total, 1), 1.0))
-    if even or total <= most:
-        return share
-    # the cuts whose rows `split_by_time` judges by
-    judging = np.cumsum(counts.sum(axis=1)) > (1.0 - LATER_SHARE) * total
-    earlier = counts[~judging].sum(axis=0)
-    share[~judging] = shares(earlier, int(most * earlier.sum() / total))
-    return share
 
 
 def _replayed(
