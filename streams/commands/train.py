@@ -282,11 +282,13 @@ def _spool(
 
     forgotten_until = _forgotten_until(settings) if orders else None
     sources = []
-    for path in orders or (None,):
+    paths = orders or (None,)
+    for number, path in enumerate(paths):
         source, about = _read(path, days, how, quiet)
         blocks = without_erased(source, forgotten_until) if forgotten_until else source
         for written in spooled.add(blocks):
-            progress(f"sort {about.name}", written / max(source.expected_records or 0, 1))
+            of_this = min(written / max(source.expected_records or 0, 1), 1.0)
+            progress("sort", (number + of_this) / len(paths))
         sources.append(about)
         del source, blocks
     return sources

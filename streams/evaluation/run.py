@@ -42,7 +42,7 @@ FIRST_TRAINING_DAYS: Final = 84
 """The first champion comes so long before the test, if there is enough to train on by then."""
 JUDGE_DAYS: Final = 14
 """A challenger is judged on the labels that became known in so many days after its training."""
-TRAINING_ROWS: Final = 120_000
+TRAINING_ROWS: Final = 100_000
 """A challenger learns from about so many: weekly rows of one customer share most of their label."""
 
 Progress = Callable[[str, float], None]

@@ -80,7 +80,12 @@ class TrainingHistory:
         """
         until_ms = self.survey.last_ms + 1 if until_ms is None else until_ms
         horizon = self.horizon_days * DAY_MS
-        cuts = [cut for cut in self._cuts() if after_ms < cut + horizon <= until_ms]
+        weeks = self._cuts()
+        cuts = [cut for cut in weeks if after_ms < cut + horizon <= until_ms]
+        if not cuts:
+            return None
+        # a state takes in every week by itself, as it would live
+        weeks = weeks[: weeks.index(cuts[-1]) + 1]
         counts = self._counts(cuts)
         share = weekly_shares(counts, most, even=after_ms > 0)
         rows = SampledRows(int((counts * share.rates).sum()), weighted=share.weighted)
@@ -88,11 +93,13 @@ class TrainingHistory:
         for number in range(len(self.spooled)):
             group = self.spooled.group(number)
             clicks_and_orders = self.spooled.records(number)
-            for i, (cut_ms, state) in enumerate(_replayed(clicks_and_orders, cuts, self.rules)):
+            for cut_ms, state in _replayed(clicks_and_orders, weeks, self.rules):
+                if cut_ms < cuts[0]:
+                    continue
                 at = self._eligible(state, cut_ms)
                 user_hash = state.rows_by_user.hashes[at]
                 truth = labels(group.history, cut_ms, group.numbers(user_hash), self.horizon_days)
-                keep = share.rates[i][truth.churned.astype(np.int64)]
+                keep = share.rates[cuts.index(cut_ms)][truth.churned.astype(np.int64)]
                 kept = np.flatnonzero(uniform(user_hash, cut_ms) < keep)
                 x = features(state, at[kept], cut_ms)
                 if not self.survey.clicks:
@@ -105,14 +112,14 @@ class TrainingHistory:
         data = rows.dataset()
         return None if data is None else Sample(data, np.array(ends, np.int64), int(counts.sum()))
 
-    def baselines(self, sample: Sample) -> dict[str, NDArray[np.float64]]:
+    def baselines(self, sample: Sample) -> dict[str, NDArray[np.float32]]:
         """Churn and value scores of the baselines for the rows of `sample` that judge (NaN for the
         others), fitted as of the time from which these begin, by `churn/<name>` and
         `value/<name>`."""
         data = sample.data
         start = int(np.quantile(data.as_of_ms, 1.0 - LATER_SHARE, method="higher"))
         fitted = fit_baselines(self._purchases(start))
-        found: dict[str, NDArray[np.float64]] = {}
+        found: dict[str, NDArray[np.float32]] = {}
         first = 0
         for number, end in enumerate(sample.ends.tolist()):
             group = self.spooled.group(number)
@@ -124,7 +131,9 @@ class TrainingHistory:
                 for key, score in scores.items():
                     name, _, task = key.partition("/")
                     if task in ("churn", "value"):
-                        to = found.setdefault(f"{task}/{name}", np.full(len(data.x), np.nan))
+                        to = found.setdefault(
+                            f"{task}/{name}", np.full(len(data.x), np.nan, np.float32)
+                        )
                         to[at] = score
             first = end
             self.progress("baselines", (number + 1) / len(sample.ends))

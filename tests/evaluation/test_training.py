@@ -221,6 +221,9 @@ def test_only_what_was_known_in_time_is_a_label(made: Made) -> None:
     later = history.rows(10**6, after_ms=until)
     assert later is not None
     assert int(later.data.as_of_ms.min()) + HORIZON * DAY_MS > until
+    every = rows(history.rows(10**6))
+    part = every["as_of"] + HORIZON * DAY_MS > until
+    np.testing.assert_array_equal(every["x"][part], rows(later)["x"])
     assert history.rows(10**6, until_ms=history.survey.first_ms) is None
 
 
