@@ -131,7 +131,9 @@ def plain(block: Block, cuts: list[int], sources: tuple[int, ...]) -> dict[str, 
         x.append(features(state, at, cut))
         user.append(hashes(state.users[at].tolist()).view(np.int64))
         as_of.append(np.full(len(at), cut))
-    found = {"x": np.concatenate(x), "user": np.concatenate(user), "as_of": np.concatenate(as_of)}
+    found: dict[str, NDArray[Any]] = {
+        "x": np.concatenate(x), "user": np.concatenate(user), "as_of": np.concatenate(as_of)
+    }  # fmt: skip
     order = np.lexsort((found["user"], found["as_of"]))
     return {name: column[order] for name, column in found.items()}
 
