@@ -60,7 +60,7 @@ class _Days(click.ParamType):
 @horizon_anyway_option
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
               help="Also write an HTML report, one file that opens offline.")  # fmt: skip
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64),
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64),
               help="For training; the figures differ in the last digits.")  # fmt: skip
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same figures.")
 @json_option
@@ -84,6 +84,7 @@ def evaluate(
     from streams.evaluation.history import read_history
     from streams.evaluation.measure import figures, tasks
     from streams.evaluation.protocol import longest_horizon_days, plan_protocol
+    from streams.evaluation.rhythm import usual_gap_days
     from streams.evaluation.run import replay
     from streams.shard.config import core_config
 
@@ -95,8 +96,10 @@ def evaluate(
     source = _source(orders, take_history_options(options), quiet=as_json)
     history = read_history(source, config.decode.currency, config.decode.rates)
     protocol = plan_protocol(history, horizon, settings.alerts.min_orders, None)
+    placed = history.standing()
     fit = check_horizon(
-        history,
+        usual_gap_days(placed.user, placed.ts_ms),
+        customers=len(history.users),
         horizon_days=horizon,
         gone_after_days=protocol.active_within_days,
         longest_days=longest_horizon_days(history),
@@ -169,7 +172,7 @@ def _about(
         "test_cuts": [day(c) for c in protocol.test_cuts],
         "champions": [
             {
-                "date": day(p.at_ms), "version": p.version, "rows": p.rows,
+                "date": day(p.at_ms), "version": p.version, "rows": p.rows, "of_rows": p.of_rows,
                 "promoted": p.promoted, "why": p.why,
             }
             for p in replayed.promotions
@@ -215,3 +218,10 @@ def _print(measured: dict[str, Any], about: dict[str, Any]) -> None:
         f"online, their share of the blend {about['learner_share_of_blend']:.0%}. "
         f"{about['seconds']:.0f} s."
     )
+    sampled = [c for c in about["champions"] if c["rows"] < c["of_rows"]]
+    if sampled:
+        most = max(c["of_rows"] for c in sampled)
+        click.echo(
+            f"{len(sampled)} of the champions learned from a sample of {sampled[0]['rows']:,} "
+            f"rows, one per customer and week, of at most {most:,}."
+        )

@@ -259,7 +259,7 @@ def _dates(about: dict[str, Any]) -> str:
 
 def _champions(about: dict[str, Any]) -> str:
     rows = "".join(
-        f"<tr><td>{c['date']}</td><td>{html.escape(c['version'])}</td><td>{c['rows']:,}</td>"
+        f"<tr><td>{c['date']}</td><td>{html.escape(c['version'])}</td><td>{_rows(c)}</td>"
         f"<td>{'promoted' if c['promoted'] else 'refused'}</td>"
         f"<td>{html.escape(c['why'])}</td></tr>"
         for c in about["champions"]
@@ -278,6 +278,11 @@ def _champions(about: dict[str, Any]) -> str:
         "of equal mass. Partial defection, the next visit and value have no online learner: "
         "there the live score is the champion’s.</small></p></section>"
     )
+
+
+def _rows(champion: dict[str, Any]) -> str:
+    rows, there = champion["rows"], champion["of_rows"]
+    return f"{rows:,}" if rows == there else f"{rows:,}, a sample of {there:,}"
 
 
 _CSS: Final = """

@@ -27,7 +27,8 @@ from streams.core.features import DAY_MS
 from streams.evaluation.history import History, read_history
 from streams.evaluation.rhythm import usual_gap_days
 from streams.evaluation.shard import ReplayedShard
-from streams.evaluation.training import replay_cuts
+from streams.evaluation.spooled import SpooledHistory
+from streams.evaluation.training import TrainingHistory
 from streams.history.read import read
 from streams.history.table import ReadOptions
 from streams.replay import completejourney
@@ -97,16 +98,22 @@ def judge(
     return Alerted(len(judged), len({u for u, _ in judged}), right, vain, lost, found)
 
 
-def _trained(blocks: list[Block], history: History, horizon: int, until_ms: int) -> Champion:
-    replayed = replay_cuts(
-        blocks, history, horizon_days=horizon, min_orders=MIN_ORDERS,
-        active_within_days=ACTIVE_WITHIN_DAYS, rules=core_config(Settings()).decode,
-    )  # fmt: skip
-    data = replayed.rows(until_ms=until_ms)
-    assert data is not None
+def _trained(blocks: list[Block], horizon: int, until_ms: int) -> Champion:
+    rules = core_config(Settings()).decode
+    with tempfile.TemporaryDirectory() as directory:
+        spooled = SpooledHistory(Path(directory), rules)
+        for _ in spooled.add(blocks):
+            pass
+        survey = spooled.survey(lambda _what, _done: None)
+        known = TrainingHistory(
+            spooled, survey, horizon_days=horizon, min_orders=MIN_ORDERS,
+            active_within_days=ACTIVE_WITHIN_DAYS, rules=rules,
+        )  # fmt: skip
+        sample = known.rows(2_000_000, until_ms=until_ms)
+    assert sample is not None
     with tempfile.TemporaryDirectory() as root:
         summary = train(
-            data, root=Path(root), date="2026-11-29", horizon_days=horizon, source="alerted",
+            sample.data, root=Path(root), date="2026-11-29", horizon_days=horizon, source="alerted",
             eligibility=Eligibility(MIN_ORDERS, ACTIVE_WITHIN_DAYS),
         )  # fmt: skip
         return load_artifact(summary.path)
@@ -126,7 +133,7 @@ def main(shop: str, horizon: int, overdue_ratio: float) -> None:
             blocks = list(read(path, ReadOptions(), 2**41))
     history = read_history(blocks, "USD", {"USD": 1.0})
     from_ms = history.first_ms + (history.last_ms - history.first_ms) * 2 // 3
-    champion = _trained(blocks, history, horizon, from_ms)
+    champion = _trained(blocks, horizon, from_ms)
     config = replace(core_config(Settings()), alert_overdue_ratio=overdue_ratio)
     found = judge(history, alerted(history, champion, config), horizon, from_ms)
     click.echo(
