@@ -40,7 +40,7 @@ class Binned:
         self._parameters = dict(parameters)
         if len(data.x) > _MANY_ROWS:
             self._parameters["bin_construct_sample_cnt"] = _SAMPLED
-        self._made: dict[bytes, Any] = {}
+        self._made: dict[bytes, tuple[NDArray[np.bool_], Any]] = {}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -52,18 +52,23 @@ class Binned:
         dataset that is good until the next call with the same rows. The bins are those of the first
         rows that were asked for."""
         key = np.packbits(rows).tobytes()
-        made = self._made.get(key)
-        if made is None:
-            first = next(iter(self._made.values()), None)
-            with _without(self._data.x, self._hidden) as x:
-                made = require("lightgbm").Dataset(
-                    _pieces(x, rows), label=label[rows], reference=first,
-                    params=self._parameters,
-                ).construct()  # fmt: skip
-            self._made[key] = made
-        else:
-            made.set_label(label[rows])
+        if key not in self._made:
+            self._made[key] = (rows.copy(), self._binned(rows, label[rows]))
+        made = self._made[key][1]
+        made.set_label(label[rows])
         return made
+
+    def _binned(self, rows: NDArray[np.bool_], label: NDArray[np.float32]) -> Any:
+        for known, made in self._made.values():
+            if not (rows & ~known).any():  # copied from there, without the features
+                part = made.subset(np.flatnonzero(rows[known]), params=self._parameters)
+                return part.construct()
+        first = next((made for _, made in self._made.values()), None)
+        with _without(self._data.x, self._hidden) as x:
+            made = require("lightgbm").Dataset(
+                _pieces(x, rows), label=label, reference=first, params=self._parameters
+            )
+            return made.construct()
 
     def forget(self) -> None:
         """Give back the memory of all that was made; the next rows have bins of their own."""

@@ -53,6 +53,19 @@ def test_rows_are_binned_once() -> None:
     assert binned.of(RUNS, y) is not first
 
 
+def test_a_part_of_binned_rows_is_not_read_again() -> None:
+    data, part = dataset(), RUNS & SCATTERED
+    y = data.churned.astype(np.float32)
+    apart, binned = Binned(data, HIDDEN, PARAMETERS), Binned(data, HIDDEN, PARAMETERS)
+    whole, again = apart.of(RUNS, y), binned.of(RUNS, y)
+    x = data.x[part]
+    x[:, HIDDEN] = np.nan
+    expected = trees(lightgbm.Dataset(x, label=y[part], reference=whole, params=PARAMETERS))
+    data.x[:] = 0.0
+    assert trees(binned.of(part, y)) == expected
+    assert trees(binned.of(RUNS, y)) == trees(again)
+
+
 def test_hidden_columns_come_back_when_binning_fails() -> None:
     data = dataset()
     before = data.x.copy()
