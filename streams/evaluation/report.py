@@ -10,8 +10,10 @@ import numpy as np
 
 from models.baselines.metrics import auc, normalised_gini
 from streams.evaluation import curves
+from streams.evaluation.alerted import Alerted
 from streams.evaluation.measure import PROBABILITIES, Task, day
 from streams.evaluation.plots import Series, chart
+from streams.evaluation.report_customers import alert_section, by_group_section
 
 __all__ = ["render"]
 
@@ -37,7 +39,12 @@ _COMPARED: Final = ("blend", "bgnbd", "bgnbd_gg", "rfm", "recency", "past_spend"
 _HIGHER_IS_BETTER: Final = {"auc", "average_precision", "lift_10", "normalized_gini", "spearman"}
 
 
-def render(found: dict[str, Task], measured: dict[str, Any], about: dict[str, Any]) -> str:
+def render(
+    found: dict[str, Task],
+    measured: dict[str, Any],
+    about: dict[str, Any],
+    alerts: dict[str, Alerted],
+) -> str:
     """The whole page. `measured` and `about` are what `--json` prints."""
     sections = [_section(task, measured[task.key], about) for task in found.values()]
     title = f"How good the scores are: {about['orders_from']}"
@@ -46,7 +53,8 @@ def render(found: dict[str, Task], measured: dict[str, Any], about: dict[str, An
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_CSS}</style></head><body><main>"
         f"<h1>{html.escape(title)}</h1>{_intro(about)}{_tiles(found, measured)}"
-        f"{''.join(sections)}{_champions(about)}</main></body></html>\n"
+        f"{''.join(sections)}{by_group_section(about['groups'])}"
+        f"{alert_section(alerts, about['horizon_days'])}{_champions(about)}</main></body></html>\n"
     )
 
 

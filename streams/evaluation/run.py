@@ -75,6 +75,10 @@ class Replayed:
     """Records that the shard could not use, by reason."""
     drifts: list[Drift] = field(default_factory=list)
     """Changes of customers that the learner noticed along the way."""
+    alerted: tuple[NDArray[np.int64], NDArray[np.int64]] = (
+        np.empty(0, np.int64), np.empty(0, np.int64),
+    )  # fmt: skip
+    """Of each alert that the shard raised: the user (index into the history), and when (ms)."""
 
 
 def replay(
@@ -126,6 +130,10 @@ def replay(
     done.steps = shard.steps
     done.drifts = shard.drifts
     done.refused = shard.refused
+    done.alerted = (
+        np.array([number[user] for user, _ in shard.raised], np.int64),
+        np.array([raised_ms for _, raised_ms in shard.raised], np.int64),
+    )
     done.labels_learned = shard.learner.counts["learned"] if shard.learner else 0
     return done
 
