@@ -18,6 +18,7 @@ _DIMENSIONS: Final = {
     "orders": "By orders so far",
     "value_tier": "By value tier (the top 10 % of expected spend are high, the next 30 % medium)",
 }
+_SHORT: Final = {"orders": "orders so far", "value_tier": "value tier"}
 _METHODS: Final = {
     "raised": "alerts, as live",
     "weekly_threshold": "everybody over the threshold, each week",
@@ -68,7 +69,7 @@ def _group_table(name: str, by_group: dict[str, Any]) -> str:
         for group, of in by_group.items()
     )
     return (
-        f'<div class="wide"><table><tr><th>{html.escape(_DIMENSIONS[name])}</th>{head}</tr>'
+        f'<div class="wide"><table><tr><th>{_SHORT[name]}</th>{head}</tr>'
         f"{rows}</table></div>"
     )
 
