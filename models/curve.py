@@ -41,6 +41,7 @@ from schemas.features import FEATURE_NAMES, YEAR_DAYS
 
 __all__ = [
     "BASE_FEATURES",
+    "CURVE_ROWS",
     "EventBase",
     "SpendBase",
     "base_nodes",
@@ -63,7 +64,7 @@ _HIGHEST: Final = {_ORDERS: 1e4, _AGE: 1e5, _SILENCE: 1e5, _VALUE: 1e12, SEASON_
 _LOWEST: Final = {_ORDERS: 1.0, _AGE: 1.0, _SILENCE: 0.0, _VALUE: 0.0, SEASON_FEATURE: 0.0}
 """Inputs are clipped here; an unknown value counts as the lowest."""
 _MOST_DEAD: Final = 1e9
-_ROWS: Final = 15_000
+CURVE_ROWS: Final = 15_000
 """Fitted to so many rows, spread evenly: seven numbers need no more."""
 _PULL: Final = 1e-4  # towards the start, where the labels don't determine a parameter
 _STEPS: Final = 200
@@ -301,7 +302,7 @@ def fit_spend_base(
 
 
 def _spread(n: int) -> NDArray[np.int64]:
-    return np.linspace(0, n - 1, min(n, _ROWS)).astype(np.int64)
+    return np.linspace(0, n - 1, min(n, CURVE_ROWS)).astype(np.int64)
 
 
 def _gradient(weight: Floats, by: Collection[Floats]) -> Floats:

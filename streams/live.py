@@ -14,10 +14,10 @@ import numpy as np
 
 from models.training.dataset import Dataset
 from models.training.sample import StratifiedSample
-from schemas.features import FEATURE_NAMES
 from streams.clickhouse.examples import Answers, Examples, answers, horizons, keys, matured
 from streams.core.features import DAY_MS
-from streams.evaluation.live import LONGEST_HEAD_DAYS, Asked, dataset
+from streams.evaluation.live import LONGEST_HEAD_DAYS, Asked, further_labels
+from streams.evaluation.sampled import SampledRows
 
 __all__ = ["Live", "read_live"]
 
@@ -28,23 +28,35 @@ Progress = Callable[[str, float], None]
 class Live:
     """Examples as training data."""
 
-    data: Dataset
+    drawn: SampledRows
     found: int
-    """Examples that there are, of which `data` has a part."""
+    """Examples that there are, of which `drawn` has a part."""
     weeks: int
     """Weeks that they were asked in."""
 
+    @property
+    def data(self) -> Dataset:
+        """The rows, without a copy."""
+        data = self.drawn.dataset()
+        assert data is not None  # noqa: S101  (there is one row at least)
+        return data
+
     def sentence(self) -> str:
         """What was read, for people."""
-        drawn = len(self.data.x)
+        drawn = len(self.drawn)
         part = "all of them" if drawn == self.found else f"{drawn:,} of them drawn"
         return f"{self.found:,} live examples of {self.weeks} weeks, {part}"
 
 
 def read_live(
-    which: Examples, rows: int, progress: Progress = lambda _what, _done: None
+    which: Examples,
+    rows: int,
+    progress: Progress = lambda _what, _done: None,
+    *,
+    others_come: bool = False,
 ) -> Live | None:
-    """At most `rows` of the examples; None if there are none.
+    """At most `rows` of the examples; None if there are none. `others_come`: rows of another kind
+    will be added, until there are `rows`.
 
     Raises SinkUnavailable, SinkRefused.
     """
@@ -60,30 +72,23 @@ def read_live(
         return None
     newest_ms += which.horizon_days * DAY_MS
     bounds = sample.bounds()
-    user, asked_ms = np.empty(len(sample), np.uint64), np.empty(len(sample), np.int64)
-    churned, spend = np.empty(len(sample), np.bool_), np.empty(len(sample), np.float32)
-    first_ms = np.empty(len(sample), np.int64)
-    x = np.empty((len(sample), len(FEATURE_NAMES)), np.float32)
-    done = 0
+    found, first_ms = SampledRows(rows if others_come else len(sample)), []
     for part in matured(which, bounds):
         # More may have matured since the first look.
-        here = slice(done, min(done + len(part.x), len(sample)))
-        k = here.stop - done
-        user[here], asked_ms[here], churned[here] = (
-            part.user[:k],
-            part.asked_ms[:k],
-            part.churned[:k],
-        )
-        spend[here], first_ms[here], x[here] = part.spend[:k], part.first_order_ms[:k], part.x[:k]
-        done = here.stop
-        progress("live examples", done / len(sample))
-    some = slice(done)  # some may have been erased since
-    data = dataset(
-        which.horizon_days, user[some], asked_ms[some], churned[some], spend[some], first_ms[some],
-        x[some], _others(which, bounds), newest_ms,
+        k = min(len(part.x), len(sample) - len(found))
+        found.add(part.x[:k], part.churned[:k], part.spend[:k], part.asked_ms[:k], part.user[:k])
+        first_ms.append(part.first_order_ms[:k])
+        progress("live examples", len(found) / len(sample))
+    if not len(found):
+        return None  # they have been erased since
+    more = further_labels(
+        which.horizon_days, found.column("user").view(np.uint64), found.column("as_of_ms"),
+        found.column("churned"), found.column("spend"), np.concatenate(first_ms), found.x,
+        _others(which, bounds), newest_ms,
     )  # fmt: skip
+    found.label(0, more)
     weeks = len({week for week, _ in sample.counts})
-    return Live(data, sum(sample.counts.values()), weeks)
+    return Live(found, sum(sample.counts.values()), weeks)
 
 
 def _others(which: Examples, bounds: dict[tuple[int, int], int]) -> Asked:

@@ -96,9 +96,10 @@ RULES: dict[str, set[str]] = {
     "streams.commands": {
         "schemas", "models", "streams.backfill", "streams.clickhouse", "streams.demo",
         "streams.evaluation", "streams.history", "streams.kafka", "streams.lag", "streams.learner",
-        "streams.live", "streams.local", "streams.offline", "streams.ops", "streams.privacy",
-        "streams.repartition", "streams.replay", "streams.settings", "streams.shard",
-        "streams.start", "streams.stopping", "streams.telemetry", "streams.worker",
+        "streams.live", "streams.local", "streams.memory", "streams.offline", "streams.ops",
+        "streams.privacy", "streams.repartition", "streams.replay", "streams.settings",
+        "streams.shard", "streams.start", "streams.stopping", "streams.telemetry",
+        "streams.worker",
     },
     "streams.cli": {"schemas", "streams.commands", "streams.stopping"},
     "streams.__main__": {"streams.cli", "streams.stopping"},

@@ -28,19 +28,21 @@ def auc_interval(
         return nothing
     _, who = np.unique(user, return_inverse=True)
     users = int(who.max()) + 1
-    order = np.argsort(p, kind="stable")
-    who, positive = who[order], y[order]
-    ends = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)  # of each run of equal scores
+    order = np.argsort(p[~y], kind="stable")
+    others = who[~y][order]
+    # of each positive row: the negative ones with a lower score, and with a score that is not above
+    below = np.searchsorted(p[~y][order], p[y], side="left")
+    up_to = np.searchsorted(p[~y][order], p[y], side="right")
+    own = who[y]
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(draws):
-        weight = np.bincount(rng.integers(0, users, users), minlength=users)[who].astype(np.float64)
-        up = np.diff(np.cumsum(weight * positive)[ends], prepend=0.0)
-        down_below = np.cumsum(weight * ~positive)[ends]
-        down = np.diff(down_below, prepend=0.0)
-        pairs = up.sum() * down_below[-1]
+        drawn = np.bincount(rng.integers(0, users, users), minlength=users).astype(np.float64)
+        before = np.append(0.0, np.cumsum(drawn[others]))
+        weight = drawn[own]
+        pairs = weight.sum() * before[-1]
         if pairs > 0:
-            found.append(float((up * (down_below - down / 2.0)).sum() / pairs))
+            found.append(float((weight * (before[below] + before[up_to]) / 2.0).sum() / pairs))
     if not found:
         return nothing
     low, high = np.quantile(found, [(1.0 - share) / 2.0, (1.0 + share) / 2.0])

@@ -13,6 +13,7 @@ of customers alive or not (`p_no_purchase`).
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -127,11 +128,34 @@ class BgNbd:
         """Log-likelihood of each history, without the term that no parameter enters."""
         special = _scipy("special")
         r, alpha, a, b = self.r, self.alpha, self.a, self.b
-        front = special.gammaln(r + x) - special.gammaln(r) + r * np.log(alpha)
-        stayed = special.betaln(a, b + x) - special.betaln(a, b) - (r + x) * np.log(alpha + age)
+        counts, which = np.unique(x, return_inverse=True)  # there are few
+        of_counts = special.gammaln(r + counts) + special.betaln(a, b + counts)
+        front = r * np.log(alpha) - special.gammaln(r) - special.betaln(a, b)
         odds = self._dead_to_alive(x, recency, age)
-        result: Floats = front + stayed + np.log1p(odds)
+        result: Floats = of_counts[which] + front - (r + x) * np.log(alpha + age) + np.log1p(odds)
         return result
+
+    def log_likelihood_slopes(self, x: Floats, recency: Floats, age: Floats) -> Floats:
+        """Its derivatives by the logarithms of r, alpha, a and b, float64 [4, k]."""
+        psi = _scipy("special").digamma
+        r, alpha, a, b = self.r, self.alpha, self.a, self.b
+        counts, which = np.unique(x, return_inverse=True)
+        both = psi(a + b + counts) - psi(a + b)
+        by_r, by_a, by_b = (
+            of_counts[which]
+            for of_counts in (psi(r + counts) - psi(r), -both, psi(b + counts) - psi(b) - both)
+        )
+        odds = self._dead_to_alive(x, recency, age)
+        dead = odds / (1.0 + odds)
+        now, then = alpha + age, alpha + recency
+        return np.stack(
+            [
+                r * (by_r + np.log(alpha / now) + dead * np.log(now / then)),
+                alpha * (r / alpha - (r + x) * (1.0 / now - dead * (1.0 / now - 1.0 / then))),
+                a * (by_a + dead / a),
+                b * (by_b - dead / (b + np.maximum(x, 1.0) - 1.0)),
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -165,6 +189,19 @@ class GammaGamma:
         )  # fmt: skip
         return result
 
+    def log_likelihood_slopes(self, x: Floats, value: Floats) -> Floats:
+        """Its derivatives by the logarithms of p, q and v, float64 [3, k]."""
+        psi = _scipy("special").digamma
+        px, total = self.p * x, x * value + self.v
+        both = psi(px + self.q)
+        return np.stack(
+            [
+                px * (both - psi(px) + np.log(x * value / total)),
+                self.q * (both - psi(self.q) + np.log(self.v / total)),
+                self.q - (px + self.q) * self.v / total,
+            ]
+        )
+
 
 def fit_bg_nbd(customers: Summary) -> BgNbd:
     """Maximum likelihood over log parameters; equal histories are grouped.
@@ -177,9 +214,13 @@ def fit_bg_nbd(customers: Summary) -> BgNbd:
     unique, counts = np.unique(rows, axis=0, return_counts=True)
     x, recency, age = unique[:, 0], unique[:, 1] / unit, unique[:, 2] / unit
 
-    def loss(log: Floats) -> float:
-        total = BgNbd(*np.exp(log)).log_likelihood(x, recency, age) @ counts / counts.sum()
-        return -float(total) + _penalty(log)
+    share = counts / counts.sum()
+
+    def loss(log: Floats) -> tuple[float, Floats]:
+        model = BgNbd(*np.exp(log))
+        likely = model.log_likelihood(x, recency, age)
+        slopes = model.log_likelihood_slopes(x, recency, age)
+        return -float((likely * share).sum()), -(slopes * share).sum(axis=1)
 
     r, alpha, a, b = _minimise(loss, 4)
     return BgNbd(r, alpha * unit, a, b)
@@ -196,23 +237,27 @@ def fit_gamma_gamma(customers: Summary) -> GammaGamma | None:
     x, value = customers.frequency[fit], customers.value[fit]
     unit = float(value.mean())
 
-    def loss(log: Floats) -> float:
-        return -float(GammaGamma(*np.exp(log)).log_likelihood(x, value / unit).mean()) + _penalty(
-            log
-        )
+    def loss(log: Floats) -> tuple[float, Floats]:
+        model = GammaGamma(*np.exp(log))
+        likely = model.log_likelihood(x, value / unit)
+        return -float(likely.mean()), -model.log_likelihood_slopes(x, value / unit).mean(axis=1)
 
     p, q, v = _minimise(loss, 3)
     return GammaGamma(p, q, v * unit)
 
 
-def _penalty(log: Floats) -> float:
-    return float((np.maximum(np.abs(log) - _ROOM, 0.0) ** 2).sum())
-
-
-def _minimise(loss: Any, parameters: int) -> list[float]:
+def _minimise(loss: Callable[[Floats], tuple[float, Floats]], parameters: int) -> list[float]:
+    """The parameters of the least `loss`, which gives its value and slopes by their logarithms."""
     minimize = _scipy("optimize").minimize
-    found = minimize(loss, np.zeros(parameters), method="L-BFGS-B", options={"maxiter": _STEPS})
-    # The surface is a narrow valley: a simplex, which needs no gradient, finishes the descent.
-    found = minimize(loss, found.x, method="Nelder-Mead",
-                     options={"maxiter": 4 * _STEPS, "xatol": 1e-6, "fatol": 1e-10})  # fmt: skip
+
+    def held(log: Floats) -> tuple[float, Floats]:
+        value, slopes = loss(log)
+        beyond = np.maximum(np.abs(log) - _ROOM, 0.0)
+        return value + float((beyond**2).sum()), slopes + 2.0 * beyond * np.sign(log)
+
+    # The surface is a narrow valley: it is followed until the slope is all but level.
+    found = minimize(
+        held, np.zeros(parameters), jac=True, method="L-BFGS-B",
+        options={"maxiter": _STEPS, "maxcor": 20, "ftol": 1e-14, "gtol": 1e-8},
+    )  # fmt: skip
     return [float(v) for v in np.exp(found.x)]

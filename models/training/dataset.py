@@ -14,12 +14,13 @@ from models.season import SEASON_FEATURE
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES
 
-__all__ = ["DAY_MS", "LATER_SHARE", "Dataset", "Split", "split_by_time", "typical"]
+__all__ = ["DAY_MS", "LATER_SHARE", "Dataset", "Split", "split_by_time", "spread", "typical"]
 
 DAY_MS: Final = 86_400_000
 LATER_SHARE: Final = 0.25
 NEARLY_CONSTANT: Final = 0.995
 """A feature that is unknown or at its median this often teaches an online learner only noise."""
+_CHECKED: Final = 1 << 16  # rows at a time
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,15 @@ class Dataset:
         problem = None
         if self.x.shape != (n, len(FEATURE_NAMES)) or lengths != {n}:
             problem = f"x has shape {list(self.x.shape)}, the other columns lengths {lengths}"
-        elif np.isinf(self.x).any():
+        elif any(np.isinf(self.x[i : i + _CHECKED]).any() for i in range(0, n, _CHECKED)):
             problem = "x has infinite values"
         elif not (np.isfinite(self.spend).all() and (self.spend >= 0).all()):
             problem = "spend has values that are negative or not numbers"
         if problem:
             raise ArtifactError(f"This can't be trained on: {problem}. Replay the events again.")
 
-    def take(self, rows: NDArray[np.bool_]) -> Dataset:
-        """The rows where `rows` bool [n] is true."""
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
+        """The rows where `rows` bool [n] is true, or those at `rows` int64 [k]."""
         return Dataset(
             self.x[rows], self.churned[rows], self.spend[rows], self.as_of_ms[rows],
             self.user[rows], {name: label[rows] for name, label in self.more.items()},
@@ -70,23 +71,30 @@ class Split:
     test: NDArray[np.bool_]
 
 
-def split_by_time(data: Dataset, horizon_days: int, later_share: float = LATER_SHARE) -> Split:
+def split_by_time(
+    data: Dataset,
+    horizon_days: int,
+    later_share: float = LATER_SHARE,
+    among: NDArray[np.bool_] | None = None,
+) -> Split:
     """Trains on the past and judges on the future, as in production.
 
-    The latest `later_share` of rows are for judging. Training rows end one horizon earlier, when
-    their labels were known. Of the later rows, half the users tune and the other half test, so
-    that reported metrics come from users and times which no choice has seen. Raises `ArtifactError`
-    if a part has no rows, or only one class of them.
+    Of the rows `among` bool [n] (None: all) the latest `later_share` are for judging. Training rows
+    end one horizon earlier, when their labels were known. Of the later rows, half the users tune
+    and the other half test, so that reported metrics come from users and times which no choice has
+    seen. Raises `ArtifactError` if a part has no rows, or only one class of them.
     """
-    if len(data.x) == 0:
+    if among is None:
+        among = np.ones(len(data.x), np.bool_)
+    if not among.any():
         raise ArtifactError("There are no rows to train on. Replay events that hold more orders.")
-    start = int(np.quantile(data.as_of_ms, 1.0 - later_share, method="higher"))
-    later = data.as_of_ms >= start
+    start = int(np.quantile(data.as_of_ms[among], 1.0 - later_share, method="higher"))
+    later = among & (data.as_of_ms >= start)
     # Fibonacci hashing: the top bit of the product is even for any numbering of users.
     hashed = data.user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     tuning_user = (hashed >> np.uint64(63)).astype(np.bool_)
     split = Split(
-        train=data.as_of_ms + horizon_days * DAY_MS <= start,
+        train=among & (data.as_of_ms + horizon_days * DAY_MS <= start),
         tune=later & tuning_user,
         test=later & ~tuning_user,
     )
@@ -98,6 +106,13 @@ def split_by_time(data: Dataset, horizon_days: int, later_share: float = LATER_S
                 "both kinds are needed. Use a longer history, or a shorter horizon."
             )
     return split
+
+
+def spread(rows: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
+    """At most so many of `rows` bool [n], spread evenly over them; positions, int64 [k]."""
+    at = np.flatnonzero(rows)
+    found: NDArray[np.int64] = at[np.linspace(0, len(at) - 1, min(len(at), most)).astype(np.int64)]
+    return found
 
 
 def typical(x: NDArray[np.float32]) -> Typical:

@@ -5,6 +5,9 @@ equally many rows, or all that they have. Within a week each label gives its sha
 rows, and at least one: so a rare label stays. The week of a row does not depend on its label, and
 within a week all rows have the same chance. So a model fitted to the sample is calibrated without
 weights.
+
+Rows are seen twice: first their hashes, weeks and labels, which say up to which hash each week and
+label is drawn; then, and only up to there, the rows with their features.
 """
 
 from __future__ import annotations
@@ -15,12 +18,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WEEK_MS", "StratifiedSample", "Stratum", "quotas", "sampled"]
+__all__ = ["WEEK_MS", "Bounds", "StratifiedSample", "Stratum", "chosen", "quotas", "sampled"]
 
 WEEK_MS: Final = 7 * 86_400_000
+_EVERY: Final = 2**64 - 1
 
 Stratum = tuple[int, int]
 """Week (since 1970) and label."""
+
+Bounds = Mapping[Stratum, int]
+"""The highest hash that is drawn of each stratum that gives any."""
 
 
 class StratifiedSample:
@@ -72,10 +79,12 @@ class StratifiedSample:
         self._unsorted = 0
 
     def bounds(self) -> dict[Stratum, int]:
-        """The highest hash that is drawn of each stratum that gives any."""
+        """Up to which hash the strata are drawn: those that give all of theirs, to the end."""
         found = {}
         for stratum, quota in quotas(self.counts, self._rows).items():
-            if quota:
+            if quota == self.counts[stratum]:
+                found[stratum] = _EVERY
+            elif quota:
                 lowest = np.concatenate(self._lowest[stratum])
                 found[stratum] = int(np.partition(lowest, quota - 1)[quota - 1])
         return found
@@ -124,13 +133,25 @@ def _shares(counts: Mapping[Stratum, int], total: int, rows: int) -> dict[Stratu
     return found
 
 
+def chosen(
+    bounds: Bounds, drawn: NDArray[np.uint64], week: int, label: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which rows of one week are drawn, bool [k]: by their hashes and labels, [k] each."""
+    found = np.zeros(len(drawn), np.bool_)
+    for (of_week, of_label), bound in bounds.items():
+        if of_week == week:
+            found |= (label == of_label) & (drawn <= np.uint64(bound))
+    return found
+
+
 def sampled(
     drawn: NDArray[np.uint64], week: NDArray[np.int64], label: NDArray[np.int64], rows: int
 ) -> NDArray[np.bool_]:
     """Which of the rows are drawn, bool [k], where all are at hand."""
     sample = StratifiedSample(rows)
     sample.add(drawn, week, label)
-    chosen = np.zeros(len(drawn), np.bool_)
-    for (of_week, of_label), bound in sample.bounds().items():
-        chosen |= (week == of_week) & (label == of_label) & (drawn <= np.uint64(bound))
-    return chosen
+    bounds, found = sample.bounds(), np.zeros(len(drawn), np.bool_)
+    for each in np.unique(week).tolist():
+        at = np.flatnonzero(week == each)
+        found[at] = chosen(bounds, drawn[at], each, label[at])
+    return found

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,20 +27,19 @@ from numpy.typing import NDArray
 from models.artifact import model_version, write_artifact
 from models.baselines.metrics import (
     TWEEDIE_POWER,
-    auc,
-    average_precision,
     churn_metrics,
     error_of_mean,
-    normalised_gini,
     spend_metrics,
     tweedie_unit_deviance,
 )
 from models.champion import CURVE, INPUT, MODEL_FILES, OUTPUTS
-from models.curve import EventBase, SpendBase, fit_event_base, fit_spend_base
+from models.curve import CURVE_ROWS, EventBase, SpendBase, fit_event_base, fit_spend_base
 from models.manifest import Eligibility, Golden, Manifest, ModelFile, TensorSpec
 from models.places import Place
 from models.season import SEASON_FEATURE, Season
-from models.training.dataset import DAY_MS, Dataset, Split, split_by_time, typical
+from models.training.binned import Binned
+from models.training.comparison import compare, markdown
+from models.training.dataset import DAY_MS, Dataset, Split, split_by_time, spread, typical
 from models.training.export import OPSET, Head, export_files, require
 from models.training.season_fit import fit_season
 from schemas.errors import ArtifactError
@@ -84,6 +84,7 @@ came at about the same time, age is the calendar, and tomorrow's ages are outsid
 trees were fitted on."""
 _HIDDEN: Final = np.array([*(FEATURE_NAMES.index(name) for name in _AGES), SEASON_FEATURE])
 _GOLDEN_ROWS: Final = 22
+_PART_ROWS: Final = 1 << 15
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the part of it that is done, 0 to 1."""
@@ -121,7 +122,7 @@ def train(
     history: str = "",
     horizon: str = "",
     seed: int = 7,
-    threads: int = 2,
+    threads: int = 1,
     make_current: bool = True,
     baselines: Mapping[str, NDArray[np.floating[Any]]] | None = None,
     progress: Progress = _ignore,
@@ -131,6 +132,8 @@ def train(
     `horizon_days` and `eligibility` say how `data` was made; `source` names what it came from,
     and `history` and `horizon` are for the model card: how the orders were read, as a Markdown
     list, and how the horizon compares with the customers' usual gaps, as a sentence.
+    `threads` are LightGBM's. They wait for each other busily, node by node: on a machine that does
+    something else too, two take ten times the processor time of one.
     `baselines` are other scores of the same rows to compare with, [n] each, by `churn/<name>` or
     `value/<name>`.
     Raises `ArtifactError` if a library is missing, the data can't be split, or the written
@@ -146,18 +149,23 @@ def train(
         "min_data_in_leaf": max(_LEAF_WEEKLY_ROWS * horizon_days // 7, len(data.x) // 1000, 20),
         "seed": seed,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,  # the other way binned rows are in memory twice
         "num_threads": threads,
         "verbosity": -1,
     }
-    heads: dict[str, Head] = {}
-    metrics: dict[str, float] = {}
     targets: dict[str, NDArray[Any]] = {OUTPUTS[0]: data.churned, OUTPUTS[1]: data.spend}
-    for name, target in {**targets, **data.more}.items():
-        heads[name], measured = _head(
-            name, data, target, split, parameters, horizon_days, (rehearsed, season), progress
-        )
-        metrics |= measured
+    parts = [
+        _Head(name, data, target.astype(np.float32), horizon_days, progress)
+        for name, target in {**targets, **data.more}.items()
+    ]
+    binned = Binned(data, _HIDDEN, parameters)
+    metrics: dict[str, float] = {}
+    rehearsals = {part.name: part.rehearse(binned, split, rehearsed) for part in parts}
+    for rehearsal in rehearsals.values():
+        metrics |= rehearsal.metrics
+    binned.forget()  # the rehearsal's rows, before all rows
+    heads = {part.name: part.fit(binned, rehearsals[part.name], season) for part in parts}
+    binned.forget()
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
     rows = {name: int(getattr(split, name).sum()) for name in ("train", "tune", "test")}
     trees = {name: head.booster.current_iteration() for name, head in heads.items()}
@@ -174,13 +182,13 @@ def train(
             **{f"trees_{name}": count for name, count in trees.items()},
         },
     )  # fmt: skip
-    comparison = _compare(data, split, metrics, baselines or {})
+    comparison = compare(data, split, metrics, baselines or {})
     path = write_artifact(
         root,
         manifest,
         files,
         make_current=make_current,
-        comparison=_markdown(comparison),
+        comparison=markdown(comparison),
         history=history,
         horizon=horizon,
     )
@@ -189,127 +197,128 @@ def train(
     return Summary(path, manifest.version, metrics, rows, trees, ranked[:10], comparison)
 
 
-_COMPARED: Final = ("auc", "average_precision", "spend_gini")
+@dataclass(frozen=True)
+class _Rehearsal:
+    """What a head's rehearsal settles: how many trees on all rows, the curve and its weight."""
+
+    trees: int
+    base: EventBase | SpendBase
+    weight: float
+    metrics: dict[str, float]
+    """On the test rows."""
 
 
-def _compare(
-    data: Dataset,
-    split: Split,
-    metrics: dict[str, float],
-    baselines: Mapping[str, NDArray[np.floating[Any]]],
-) -> list[tuple[str, dict[str, float]]]:
-    nothing = float("nan")
-    found = {"champion": {name: metrics.get(name, nothing) for name in _COMPARED}}
-    churned, spend = data.churned[split.test], data.spend[split.test]
-    for key, scores in baselines.items():
-        task, _, name = key.partition("/")
-        row = found.setdefault(name, dict.fromkeys(_COMPARED, nothing))
-        tested = scores[split.test]
-        if task == "churn":
-            row["auc"] = auc(churned, tested)
-            row["average_precision"] = average_precision(churned, tested)
-        else:
-            row["spend_gini"] = normalised_gini(spend, tested)
-    return list(found.items())
+@dataclass(frozen=True)
+class _Head:
+    """One head on its way; label: float32 [n], NaN where it is not known."""
 
+    name: str
+    data: Dataset
+    label: NDArray[np.float32]
+    horizon_days: int
+    progress: Progress
 
-def _markdown(comparison: list[tuple[str, dict[str, float]]]) -> str:
-    if len(comparison) < 2:
-        return ""
-    lines = ["| | churn AUC | churn average precision | spend normalised Gini |",
-             "| --- | --- | --- | --- |"]  # fmt: skip
-    for name, row in comparison:
-        cells = (f"{row[c]:.4f}" if math.isfinite(row[c]) else "" for c in _COMPARED)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    @property
+    def spend(self) -> bool:
+        return self.name == OUTPUTS[1]
 
+    @property
+    def shape(self) -> tuple[int, dict[str, Any]]:
+        """Trees at most, and the parameters that are this head's own."""
+        if self.spend:
+            return SPEND_TREES, _SPEND
+        return (OUTLOOK_TREES, _OUTLOOK) if self.name in _HEAD_DAYS else (CHURN_TREES, _BINARY)
 
-def _head(
-    name: str,
-    data: Dataset,
-    target: NDArray[Any],
-    split: Split,
-    parameters: dict[str, Any],
-    horizon_days: int,
-    seasons: tuple[Season | None, Season | None],
-    progress: Progress,
-) -> tuple[Head, dict[str, float]]:
-    """One head fitted on all rows, and the metrics of its rehearsal on the test rows; `seasons`:
-    estimated on the training rows, and on all rows."""
-    lightgbm = require("lightgbm")
-    spend = name == OUTPUTS[1]
-    most, own = CHURN_TREES, _BINARY
-    if spend:
-        most, own = SPEND_TREES, _SPEND
-    elif name in _HEAD_DAYS:
-        most, own = OUTLOOK_TREES, _OUTLOOK
-    parameters = parameters | own
-    label = target.astype(np.float32)
-    known = ~np.isnan(label)
-    split = _split_of(name, data, label, known, split)
-    train, tune, test = split.train, split.tune, split.test
-    days = _HEAD_DAYS.get(name, horizon_days)
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        return ~np.isnan(self.label)
 
-    def dataset(rows: NDArray[np.bool_], reference: Any = None) -> Any:
-        x = data.x[rows]
-        x[:, _HIDDEN] = np.nan  # never split on
-        return lightgbm.Dataset(x, label=label[rows], reference=reference)
-
-    def curve(rows: NDArray[np.bool_], season: Season | None) -> EventBase | SpendBase:
-        x, y = data.x[rows], label[rows]
-        if spend:
+    def curve(self, rows: NDArray[np.bool_], season: Season | None) -> EventBase | SpendBase:
+        days = _HEAD_DAYS.get(self.name, self.horizon_days)
+        at = spread(rows, CURVE_ROWS)
+        x, y = self.data.x[at], self.label[at]
+        if self.spend:
             return fit_spend_base(x, y, days, season)
-        return fit_event_base(x, y, days, order=name in _HEAD_DAYS, season=season)
+        return fit_event_base(x, y, days, order=self.name in _HEAD_DAYS, season=season)
 
-    def report(start: float, trees: int) -> Callable[[Any], None]:
-        return lambda env: progress(name, start + (env.iteration + 1) / trees / 2.0)
+    def report(self, start: float, trees: int) -> Callable[[Any], None]:
+        return lambda env: self.progress(self.name, start + (env.iteration + 1) / trees / 2.0)
 
-    fitting = dataset(train)
-    stop = lightgbm.early_stopping(_PATIENCE, verbose=False)
-    rehearsed = lightgbm.train(
-        parameters, fitting, most, valid_sets=[dataset(tune, fitting)],
-        callbacks=[stop, report(0.0, most)],
-    )  # fmt: skip
-    best = rehearsed.best_iteration
-    booster = lightgbm.Booster(model_str=rehearsed.model_to_string(num_iteration=best))
-    base = curve(train, seasons[0])
-    weight = _weight(booster, base, data.x[tune], label[tune], data.user[tune])
-    predicted = _pooled(booster, base, weight).predict(data.x[test])
-    measured = spend_metrics(label[test], predicted) if spend else None
-    if measured is None:
-        prefix = "" if name == OUTPUTS[0] else f"{name}_"
-        measured = {
-            prefix + (metric if not prefix else metric.removeprefix("churn_")): value
-            for metric, value in churn_metrics(label[test] > 0, predicted).items()
-        }
-    # More rows carry more trees.
-    trees = min(most, round(best * len(label[known]) / max(int(train.sum()), 1)))
-    final = lightgbm.train(parameters, dataset(known), trees, callbacks=[report(0.5, trees)])
-    progress(name, 1.0)
-    measured[f"{name}_curve_weight"] = weight
-    return _pooled(final, curve(known, seasons[1]) if weight else base, weight), measured
+    def rehearse(self, binned: Binned, split: Split, season: Season | None) -> _Rehearsal:
+        """Fitted on the training rows, stopped and pooled by the tuning rows, and measured on the
+        test rows; `season`: estimated on the training rows."""
+        lightgbm = require("lightgbm")
+        data, label, known = self.data, self.label, self.known
+        split = _split_of(self.name, data, label, known, split)
+        train, tune, test = split.train, split.tune, split.test
+        most, own = self.shape
+        fitting = binned.of(train, label)
+        stop = lightgbm.early_stopping(_PATIENCE, verbose=False)
+        rehearsed = lightgbm.train(
+            binned.parameters | own, fitting, most, valid_sets=[binned.of(tune, label)],
+            callbacks=[stop, self.report(0.0, most)],
+        )  # fmt: skip
+        best = rehearsed.best_iteration
+        booster = lightgbm.Booster(model_str=rehearsed.model_to_string(num_iteration=best))
+        base = self.curve(train, season)
+        raw = _by_parts(partial(booster.predict, raw_score=True, num_threads=1), data.x, tune)
+        of_curve = base.log_odds if isinstance(base, EventBase) else base.log_mean
+        curve = _by_parts(of_curve, data.x, tune)
+        weight = _weight(raw, curve, label[tune], data.user[tune], spend=self.spend)
+        predicted = _by_parts(_pooled(booster, base, weight).predict, data.x, test)
+        measured = spend_metrics(label[test], predicted) if self.spend else None
+        if measured is None:
+            prefix = "" if self.name == OUTPUTS[0] else f"{self.name}_"
+            measured = {
+                prefix + (metric if not prefix else metric.removeprefix("churn_")): value
+                for metric, value in churn_metrics(label[test] > 0, predicted).items()
+            }
+        measured[f"{self.name}_curve_weight"] = weight
+        # More rows carry more trees.
+        trees = min(most, round(best * int(known.sum()) / max(int(train.sum()), 1)))
+        return _Rehearsal(trees, base, weight, measured)
+
+    def fit(self, binned: Binned, rehearsal: _Rehearsal, season: Season | None) -> Head:
+        """Fitted on all rows; `season`: estimated on all rows."""
+        trees, base, weight = rehearsal.trees, rehearsal.base, rehearsal.weight
+        final = require("lightgbm").train(
+            binned.parameters | self.shape[1], binned.of(self.known, self.label), trees,
+            callbacks=[self.report(0.5, trees)],
+        )  # fmt: skip
+        self.progress(self.name, 1.0)
+        return _pooled(final, self.curve(self.known, season) if weight else base, weight)
+
+
+def _by_parts(
+    of: Callable[[NDArray[np.float32]], Any], x: NDArray[np.float32], rows: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """What `of` says of the chosen rows, without a copy of all their features at once."""
+    at = np.flatnonzero(rows)
+    parts = [of(x[at[i : i + _PART_ROWS]]) for i in range(0, len(at), _PART_ROWS)]
+    return np.concatenate(parts).astype(np.float64)
 
 
 def _weight(
-    booster: Any,
-    base: EventBase | SpendBase,
-    x: NDArray[np.float32],
+    raw: NDArray[np.float64],
+    curve: NDArray[np.float64],
     label: NDArray[np.float32],
     user: NDArray[np.int64],
+    *,
+    spend: bool,
 ) -> float:
-    """The curve's weight, by what it costs on rows x [k, F]: log loss, or Tweedie deviance.
+    """The curve's weight, by what it costs on some rows: log loss, or Tweedie deviance of `spend`.
+    Scores of the trees and of the curve, [k] each, are log-odds, or logs of the mean.
 
     Not the cheapest, but the largest that costs at most a standard error more (Breiman et al. 1984,
     "Classification and Regression Trees", section 3.4.3). The curve has seven parameters, and its
     error grows less than the trees' when later customers differ from those in these rows.
     """
-    raw = np.asarray(booster.predict(x, raw_score=True, num_threads=1), np.float64)
-    if isinstance(base, EventBase):
-        curve, signs = base.log_odds(x), 2.0 * (label > 0) - 1.0
-        losses = [np.logaddexp(0.0, -signs * (w * curve + (1.0 - w) * raw)) for w in _WEIGHTS]
-    else:
-        trees, mean = np.exp(raw), np.exp(base.log_mean(x))
+    if spend:
+        trees, mean = np.exp(raw), np.exp(curve)
         losses = [tweedie_unit_deviance(label, w * mean + (1.0 - w) * trees) for w in _WEIGHTS]
+    else:
+        signs = 2.0 * (label > 0) - 1.0
+        losses = [np.logaddexp(0.0, -signs * (w * curve + (1.0 - w) * raw)) for w in _WEIGHTS]
     best = int(np.argmin([loss.mean() for loss in losses]))
     weight = _WEIGHTS[best]
     for w, loss in zip(_WEIGHTS[best + 1 :], losses[best + 1 :], strict=True):
@@ -329,12 +338,7 @@ def _split_of(
     if not known.all():
         if not known.any():
             raise ArtifactError(f"No label of {name} is known yet. Use a longer history.")
-        part = split_by_time(data.take(known), _HEAD_DAYS.get(name, 0))
-        full = {}
-        for which in ("train", "tune", "test"):
-            full[which] = np.zeros(len(known), np.bool_)
-            full[which][known] = getattr(part, which)
-        split = Split(**full)
+        split = split_by_time(data, _HEAD_DAYS.get(name, 0), among=known)
     for which in ("train", "tune", "test"):
         values = label[getattr(split, which)]
         if not len(values) or values.min() == values.max():
@@ -393,15 +397,14 @@ def _describe(
         metrics=metrics,
         importances=importances,
         curve_features=base.reads() if isinstance(base, EventBase) else [],
-        golden=_golden(data.x[split.test], heads),
+        golden=_golden(data.x[spread(split.test, _GOLDEN_ROWS)], heads),
     )
 
 
 def _golden(x: NDArray[np.float32], heads: dict[str, Head]) -> Golden:
-    """Rows spread over the test users, one of which nothing is known, and one of zeros."""
-    spread = np.linspace(0, len(x) - 1, min(_GOLDEN_ROWS, len(x))).astype(np.int64)
+    """Test rows `x`, one of which nothing is known, and one of zeros."""
     unknown = np.full((1, x.shape[1]), np.nan, dtype=np.float32)
-    rows = np.concatenate([x[spread], unknown, np.zeros_like(unknown)])
+    rows = np.concatenate([x, unknown, np.zeros_like(unknown)])
     outputs = {name: head.predict(rows) for name, head in heads.items()}
     base = heads[OUTPUTS[0]].base
     if isinstance(base, EventBase):

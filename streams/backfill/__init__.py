@@ -3,5 +3,6 @@
     files ──▶ reader ──▶ spool on disk, by shard and time     (workers may run)
     spool ──▶ each shard's state ──▶ checkpoint               (no worker runs)
 
-`spool` is the first half, `run` the second; what counts is decided in `streams.core.backfill`.
+`streams.replay.spool` is the first half, `run` the second; what counts is decided in
+`streams.core.backfill`.
 """

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
-from streams.backfill.spool import Spool, Summary
 from streams.core.backfill import Backfill
 from streams.core.erasure import erase
 from streams.core.events.records import Records
 from streams.core.state.shard_state import History
 from streams.kafka.log import Log
 from streams.offline import offline_services, wait_until_workers_stopped
+from streams.replay.spool import Spool, Summary
 from streams.settings import Settings
 from streams.shard.offline import OfflineShard
 from streams.shard.services import Services
@@ -122,7 +122,7 @@ class _Shard:
             wall_ms=wall_ms,
         )  # fmt: skip
         on_shard(self._number, "counting")
-        records = self._spool.read(self._files, self._number)
+        records = self._spool.read(self._files, (self._number,))
         count = partial(_count_some, backfill, records)
         while (counted := await self._in_thread(count)) is not None:
             on_records(counted)

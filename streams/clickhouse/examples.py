@@ -35,7 +35,13 @@ _ROWS_AT_ONCE: Final = 4_096
 """Rows with features that come together: 5 MB of hex digits."""
 _ASKED: Final = "toUnixTimestamp64Milli(asked_at)"
 _USER: Final = "xxHash64(user_id)"
-_DRAWN: Final = f"xxHash64(concat(user_id, '@', toString({_ASKED})))"
+_WITH: Final = (
+    f"WITH {_USER} * 10723151780598845931 + toUInt64({_ASKED}) AS z0, "
+    "bitXor(z0, bitShiftRight(z0, 30)) * 13787848793156543929 AS z1, "
+    "bitXor(z1, bitShiftRight(z1, 27)) * 10723151780598845931 AS z2 "
+)
+"""Numbers wrap around, so that what is drawn is `streams.core.hashing.mix` of user and time."""
+_DRAWN: Final = "bitXor(z2, bitShiftRight(z2, 31))"
 _FIRST_ORDER: Final = "toUnixTimestamp64Milli(first_order_at)"
 _WEEK: Final = f"intDiv({_ASKED}, 604800000)"
 # As digits: numbers would become Python objects one by one, which takes three times as long.
@@ -67,15 +73,15 @@ class Examples:
     def keys_query(self) -> str:
         """What `keys` asks for."""
         return (
-            f"SELECT {_ASKED}, {_DRAWN}, {_WEEK}, churned FROM examples FINAL "  # noqa: S608
+            f"{_WITH}SELECT {_ASKED}, {_DRAWN}, {_WEEK}, churned FROM examples FINAL "  # noqa: S608
             f"WHERE {self.condition} {_IN_ORDER}"
         )
 
     def matured_query(self, bounds: Bounds) -> str:
         """What `matured` asks for."""
         return (
-            f"SELECT {_USER}, {_ASKED}, churned, spend, {_FIRST_ORDER}, feature_names, {_BITS} "  # noqa: S608
-            f"FROM examples FINAL WHERE {self._drawn(bounds)} {_IN_ORDER}"
+            f"{_WITH}SELECT {_USER}, {_ASKED}, churned, spend, {_FIRST_ORDER}, feature_names, "  # noqa: S608
+            f"{_BITS} FROM examples FINAL WHERE {self._drawn(bounds)} {_IN_ORDER}"
         )
 
     def answers_query(self, bounds: Bounds) -> str:
@@ -85,7 +91,7 @@ class Examples:
         return (
             f"SELECT {_USER}, {_ASKED}, churned, {_FIRST_ORDER}, {last_order} "  # noqa: S608
             f"FROM examples FINAL WHERE {self.condition} AND user_id IN "
-            f"(SELECT user_id FROM examples FINAL WHERE {self._drawn(bounds)}) {_IN_ORDER}"
+            f"({_WITH}SELECT user_id FROM examples FINAL WHERE {self._drawn(bounds)}) {_IN_ORDER}"
         )
 
     def _drawn(self, bounds: Bounds) -> str:
@@ -100,7 +106,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Keys:
-    """k examples without their features: asked_ms int64 [k], drawn uint64 [k] (a hash of user and
+    """k examples without their features: asked_ms int64 [k], drawn uint64 [k] (a mix of user and
     time), week int64 [k] (since 1970), churned int64 [k]."""
 
     asked_ms: NDArray[np.int64]

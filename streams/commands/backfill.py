@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from streams.backfill.run import Outcome
-    from streams.backfill.spool import Spool
+    from streams.replay.spool import Spool
     from streams.settings import Settings
 
 __all__ = ["backfill", "backfill_files"]
@@ -141,7 +141,7 @@ def _spooled(
     dry_run: bool,
 ) -> tuple[list[str], list[dict[str, Any]], Spool]:
     """Read the files that the spool does not have yet; their names there, and their reports."""
-    from streams.backfill.spool import Spool, file_id
+    from streams.replay.spool import Spool, file_id
 
     kafka = settings.kafka
     assert kafka.partitioner != "unchecked"  # noqa: S101  (the caller has looked)
@@ -177,7 +177,7 @@ async def _build(
     settings: Settings, spool: Spool, ids: list[str], wait_seconds: float | None, bar: Progress
 ) -> Outcome:
     from streams.backfill.run import build
-    from streams.backfill.spool import history_id
+    from streams.replay.spool import history_id
 
     task = bar.add_task("asking for workers", total=sum(spool.summary(ids).records))
 

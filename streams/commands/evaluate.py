@@ -60,7 +60,7 @@ class _Days(click.ParamType):
 @horizon_anyway_option
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
               help="Also write an HTML report, one file that opens offline.")  # fmt: skip
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64),
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64),
               help="For training; the figures differ in the last digits.")  # fmt: skip
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same figures.")
 @json_option
@@ -81,9 +81,12 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
+    from streams.evaluation.alerted import alerts_of
+    from streams.evaluation.groups import by_group
     from streams.evaluation.history import read_history
     from streams.evaluation.measure import figures, tasks
     from streams.evaluation.protocol import longest_horizon_days, plan_protocol
+    from streams.evaluation.rhythm import usual_gap_days
     from streams.evaluation.run import replay
     from streams.shard.config import core_config
 
@@ -95,8 +98,10 @@ def evaluate(
     source = _source(orders, take_history_options(options), quiet=as_json)
     history = read_history(source, config.decode.currency, config.decode.rates)
     protocol = plan_protocol(history, horizon, settings.alerts.min_orders, None)
+    placed = history.standing()
     fit = check_horizon(
-        history,
+        usual_gap_days(placed.user, placed.ts_ms),
+        customers=len(history.users),
         horizon_days=horizon,
         gone_after_days=protocol.active_within_days,
         longest_days=longest_horizon_days(history),
@@ -123,10 +128,13 @@ def evaluate(
     about = _about(orders, dataset, history, protocol, replayed, time.monotonic() - started)
     about["history"] = source.summary()
     about["rhythm"] = fit.as_dict()
+    about["groups"] = by_group(replayed.cuts, protocol, found)
+    alerts = alerts_of(replayed, history, protocol, found["churn"], config)
+    about["alerts"] = {name: judged.as_dict() for name, judged in alerts.items()}
     if report is not None:
         from streams.evaluation.report import render
 
-        report.write_text(render(found, measured, about), encoding="utf-8")
+        report.write_text(render(found, measured, about, alerts), encoding="utf-8")
         click.echo(f"Report: {report}", err=True)
     if as_json:
         print_json({**measured, "about": about})
@@ -169,7 +177,7 @@ def _about(
         "test_cuts": [day(c) for c in protocol.test_cuts],
         "champions": [
             {
-                "date": day(p.at_ms), "version": p.version, "rows": p.rows,
+                "date": day(p.at_ms), "version": p.version, "rows": p.rows, "of_rows": p.of_rows,
                 "promoted": p.promoted, "why": p.why,
             }
             for p in replayed.promotions
@@ -194,6 +202,42 @@ _COLUMNS = {
 }
 
 
+_GROUPS = ("group", "rows", "churn rate", "predicted", "AUC", "spend", "predicted / spent")
+_ALERTS = (
+    "", "alerts", "per customer", "right", "vain", "left", "reached", "days ahead (p10, p50, p90)",
+)  # fmt: skip
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _group_rows(groups: dict[str, Any]) -> list[tuple[str, ...]]:
+    names = {"orders": "orders", "value_tier": "value"}
+    return [
+        (
+            f"{names[dimension]}: {group}", f"{of['n']:,}", f"{of['rate']:.1%}",
+            f"{of['predicted']:.1%}", _number(of["auc"], ".3f"), f"{of['spend']:,.2f}",
+            _number(of["bias"], ".3f"),
+        )
+        for dimension, by_group in groups.items()
+        for group, of in by_group.items()
+    ]  # fmt: skip
+
+
+def _alert_rows(alerts: dict[str, Any]) -> list[tuple[str, ...]]:
+    names = {"raised": "alerts as live", "weekly_threshold": "a threshold each week"}
+    return [
+        (
+            names[how], f"{of['alerts']:,}", _number(of["alerts_per_customer"], ".2f"),
+            _number(of["precision"], ".1%"), _number(of["vain_share"], ".1%"), f"{of['left']:,}",
+            _number(of["reached_share"], ".1%"),
+            ", ".join(f"{days:g}" for days in of["lead_days"].values()) or "-",
+        )
+        for how, of in alerts.items()
+    ]  # fmt: skip
+
+
 def _print(measured: dict[str, Any], about: dict[str, Any]) -> None:
     for key, by_method in measured.items():
         columns = _COLUMNS["value" if key.startswith("value") else "event"]
@@ -207,6 +251,10 @@ def _print(measured: dict[str, Any], about: dict[str, Any]) -> None:
             rows.append((method, *cells))
         print_table(("method", *columns), rows, title=f"{key}: {first['n']:,} rows{rate}")
         click.echo()
+    print_table(_GROUPS, _group_rows(about["groups"]), title="the live scores by group")
+    click.echo()
+    print_table(_ALERTS, _alert_rows(about["alerts"]), title="what would have been alerted")
+    click.echo()
     promoted = sum(c["promoted"] for c in about["champions"])
     click.echo(
         f"{about['orders']:,} orders of {about['users']:,} users, {about['from']} to "
@@ -215,3 +263,10 @@ def _print(measured: dict[str, Any], about: dict[str, Any]) -> None:
         f"online, their share of the blend {about['learner_share_of_blend']:.0%}. "
         f"{about['seconds']:.0f} s."
     )
+    sampled = [c for c in about["champions"] if c["rows"] < c["of_rows"]]
+    if sampled:
+        most = max(c["of_rows"] for c in sampled)
+        click.echo(
+            f"{len(sampled)} of the champions learned from a sample of {sampled[0]['rows']:,} "
+            f"rows, one per customer and week, of at most {most:,}."
+        )

@@ -10,7 +10,9 @@ import click
 from schemas.errors import SettingsError
 
 if TYPE_CHECKING:
-    from streams.evaluation.history import History
+    import numpy as np
+    from numpy.typing import NDArray
+
     from streams.evaluation.rhythm import HorizonFit
 
 __all__ = ["check_horizon", "horizon_anyway_option"]
@@ -23,8 +25,9 @@ horizon_anyway_option = click.option(
 
 
 def check_horizon(
-    history: History,
+    gap_days: NDArray[np.float64],
     *,
+    customers: int,
     horizon_days: int,
     gone_after_days: int,
     longest_days: int,
@@ -32,17 +35,18 @@ def check_horizon(
     anyway: bool,
     quiet: bool,
 ) -> HorizonFit:
-    """Say on the terminal what the horizon means for these customers (`quiet`: only if it may be
+    """Compare a horizon with usual gaps (float64 [k], days) of some of `customers`.
+
+    Says on the terminal what the horizon means for these customers (`quiet`: only if it may be
     wrong, on stderr). `option` is how the command's user writes a horizon, with {} for the days.
 
     Raises SettingsError if it is below the usual gap of most, unless `anyway`.
     """
-    from streams.evaluation.rhythm import judge_horizon, usual_gap_days
+    from streams.evaluation.rhythm import judge_horizon
 
-    placed = history.standing()
     fit = judge_horizon(
-        usual_gap_days(placed.user, placed.ts_ms),
-        customers=len(history.users),
+        gap_days,
+        customers=customers,
         horizon_days=horizon_days,
         gone_after_days=gone_after_days,
         longest_days=longest_days,

@@ -13,12 +13,15 @@ from streams.commands.days import Days
 from streams.commands.history_options import history_options, take_history_options
 from streams.commands.horizon import horizon_anyway_option
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
-from streams.commands.training_rows import LIVE_ROWS, LiveRows, OrderRows, TrainingRows
+from streams.commands.training_rows import LiveRows, OrderRows, TrainingRows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from models.places import Place
     from models.training.promotion import Verdict
     from models.training.train import Summary
+    from streams.settings import AlertSettings
 
 __all__ = ["train"]
 
@@ -53,13 +56,6 @@ __all__ = ["train"]
     "--orders, on those orders too where live examples are few.",
 )
 @click.option(
-    "--rows",
-    type=click.IntRange(min=1),
-    default=None,
-    help="With --live: train on at most so many rows, the same ones every time.  "
-    f"[default: {LIVE_ROWS:,}]",
-)
-@click.option(
     "--as-of",
     type=click.DateTime(["%Y-%m-%d"]),
     default=None,
@@ -72,13 +68,26 @@ __all__ = ["train"]
     help="Where to write the artifact, a path or a URL. Default: models/artifacts of this "
     "installation.",
 )
+@click.option(
+    "--max-rows",
+    default=2_000_000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Train on a sample where there are more rows, the same ones every time.",
+)
+@click.option(
+    "--work-dir",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Where records of order files wait, sorted, until it is done: about 60 bytes each.  "
+    "[default: the system's directory for temporary files]",
+)
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same model.")
 @json_option
 @pass_invocation
 def train(
     invocation: Invocation, /, orders: tuple[Path, ...], days: tuple[int, int] | None,
-    horizon_days: int, horizon_anyway: bool, live: bool, rows: int | None, as_of: datetime | None,
-    out: str, seed: int, as_json: bool, **options: Any,
+    horizon_days: int, horizon_anyway: bool, live: bool, as_of: datetime | None, out: str,
+    max_rows: int, work_dir: Path | None, seed: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Train a champion: replay orders through the feature code, fit, calibrate, check, write.
 
@@ -91,37 +100,28 @@ def train(
 
     Needs `pip install 'tideline[train]'`.
     """
+    from tempfile import TemporaryDirectory
+
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
     from models.artifact import CURRENT_FILE
-    from models.manifest import Eligibility
     from models.registry import artifact_place
-    from models.training.train import train as fit
-    from schemas.errors import ArtifactError
+    from streams.privacy.pseudonyms import pseudonyms
 
-    if rows is not None and not live:
-        raise click.UsageError("--rows goes with --live; order files are trained on whole.")
     if days is not None and (live or orders):
         raise click.UsageError("--days is for Complete Journey, without --orders and --live.")
     settings = invocation.start_logging()
     root = artifact_place(out)
     root.holds(CURRENT_FILE)  # a store that can't be reached fails now, not after the fit
-    source: TrainingRows | None = None
-    history = None
-    if orders or not live:
-        source = history = OrderRows.read(
-            settings, orders, days, take_history_options(options),
-            horizon_days=horizon_days, anyway=horizon_anyway, quiet=as_json,
-        )  # fmt: skip
-    if live or source is None:
-        source = LiveRows(settings, horizon_days, rows or LIVE_ROWS, history)
-    alerts = settings.alerts
     until_ms = None if as_of is None else int(as_of.replace(tzinfo=UTC).timestamp() * 1000)
-    with Progress(
-        SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
-        console=Console(stderr=True), transient=as_json,
-    ) as bars:  # fmt: skip
+    with (
+        TemporaryDirectory(prefix="tideline-train-", dir=work_dir) as directory,
+        Progress(
+            SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
+            console=Console(stderr=True), transient=as_json,
+        ) as bars,
+    ):  # fmt: skip
         tasks: dict[str, TaskID] = {}
 
         def progress(what: str, done: float) -> None:
@@ -129,40 +129,72 @@ def train(
                 tasks[what] = bars.add_task(what, total=1.0)
             bars.update(tasks[what], completed=done)
 
-        data = source.taught(until_ms, progress)
-        try:
-            summary = fit(
-                data,
-                root=root,
-                date=datetime.now(UTC).date().isoformat(),
-                horizon_days=horizon_days,
-                eligibility=Eligibility(alerts.min_orders, int(alerts.active_within_days)),
-                source=source.source,
-                history="\n\n".join(source.notes),
-                horizon=source.horizon,
-                seed=seed,
-                make_current=as_of is None,
-                baselines=source.baselines(data),
-                progress=progress,
-            )
-        except ArtifactError as error:
-            if history is None:
-                raise ArtifactError(f"{error} Or add the orders before: --orders FILE.") from error
-            raise
-    verdict = None if until_ms is None else _judge(root, summary.version, source, until_ms)
+        rows: TrainingRows | None = None
+        history = None
+        if orders or not live:
+            key = pseudonyms(settings) if live else None
+            rows = history = OrderRows.read(
+                settings, orders, days, take_history_options(options), Path(directory), max_rows,
+                progress, horizon_days=horizon_days, anyway=horizon_anyway, quiet=as_json,
+                name_of=key.user if key else None,
+            )  # fmt: skip
+        if live or rows is None:
+            rows = LiveRows(settings, horizon_days, max_rows, progress, history)
+        summary = _fit(
+            rows, root, until_ms, horizon_days, settings.alerts, seed, progress,
+            remedy="" if history else "Or add the orders before: --orders FILE.",
+        )  # fmt: skip
+        verdict = None if until_ms is None else _judge(root, summary.version, rows, until_ms)
     if as_json:
         print_json(
             {"version": summary.version, "path": str(summary.path), "rows": summary.rows,
              "trees": summary.trees, "metrics": summary.metrics,
              "top_features": dict(summary.top_features), "comparison": _json(summary),
              "promoted": verdict is None or verdict.promote,
-             "why": "" if verdict is None else verdict.why, **source.as_dict()}
+             "why": "" if verdict is None else verdict.why, **rows.as_dict()}
         )  # fmt: skip
         return
     _report(summary, horizon_days)
     if verdict is not None:
         said = "Promoted" if verdict.promote else "Not promoted"
         click.echo(f"{said}: {verdict.why}, on {verdict.rows:,} later rows.")
+
+
+def _fit(
+    rows: TrainingRows,
+    root: Place,
+    until_ms: int | None,
+    horizon_days: int,
+    alerts: AlertSettings,
+    seed: int,
+    progress: Callable[[str, float], None],
+    *,
+    remedy: str,
+) -> Summary:
+    """Train, on rows that are gone from memory when it is done. `remedy` is added to what is wrong
+    with the rows."""
+    from models.manifest import Eligibility
+    from models.training.train import train as fit
+    from schemas.errors import ArtifactError
+
+    taught = rows.taught(until_ms)
+    try:
+        return fit(
+            taught.data,
+            root=root,
+            date=datetime.now(UTC).date().isoformat(),
+            horizon_days=horizon_days,
+            eligibility=Eligibility(alerts.min_orders, int(alerts.active_within_days)),
+            source=rows.source,
+            history="\n\n".join(rows.notes),
+            horizon=rows.horizon,
+            seed=seed,
+            make_current=until_ms is None,
+            baselines=taught.baselines,
+            progress=progress,
+        )
+    except ArtifactError as error:
+        raise ArtifactError(f"{error} {remedy}".rstrip()) from error
 
 
 def _judge(root: Place, version: str, rows: TrainingRows, until_ms: int) -> Verdict:

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -20,19 +20,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.training.dataset import Dataset
-    from streams.evaluation.history import History
     from streams.evaluation.rhythm import HorizonFit
-    from streams.evaluation.training import TrainingCuts
+    from streams.evaluation.sampled import SampledRows
+    from streams.evaluation.spooled import SpooledHistory
+    from streams.evaluation.training import Sample, TrainingHistory
     from streams.history.report import Report
     from streams.live import Live
-    from streams.replay.records import Block, Source
+    from streams.replay.records import Source
     from streams.settings import Settings
 
-__all__ = ["LIVE_ROWS", "LiveRows", "OrderRows", "Progress", "TrainingRows"]
+__all__ = ["LiveRows", "OrderRows", "Progress", "Taught", "TrainingRows"]
 
-LIVE_ROWS: Final = 200_000
-"""With their features about 130 MB."""
 Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Rows to train on, and other scores of them (see `models.training.train`)."""
+
+    data: Dataset
+    baselines: Mapping[str, NDArray[np.floating[Any]]]
 
 
 class TrainingRows(Protocol):
@@ -53,16 +60,12 @@ class TrainingRows(Protocol):
         """How the horizon compares with how often customers order, in words; '' if unknown."""
         ...
 
-    def taught(self, until_ms: int | None, progress: Progress) -> Dataset:
+    def taught(self, until_ms: int | None) -> Taught:
         """The rows whose labels were known then, or are now. Raises SettingsError for none."""
         ...
 
     def later(self, after_ms: int) -> Dataset | None:
         """The rows whose labels became known after that time; None if none did."""
-        ...
-
-    def baselines(self, data: Dataset) -> Mapping[str, NDArray[np.float64]]:
-        """Other scores of the rows that were `taught`."""
         ...
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,98 +75,102 @@ class TrainingRows(Protocol):
 
 @dataclass
 class OrderRows:
-    """Rows of an order history, replayed through the feature code."""
+    """Rows of an order history, replayed through the feature code; at most `rows` of them."""
 
-    settings: Settings
-    horizon_days: int
-    source: str
-    _read: Source
-    _reports: list[Report]
-    _blocks: list[Block]
-    _history: History
+    rows: int
+    history: TrainingHistory
+    _read: list[_Read]
     _rhythm: HorizonFit
-    _replayed: TrainingCuts | None = None
+    _said: list[str] = field(default_factory=list)
+    _found: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def read(
         settings: Settings, orders: Sequence[Path], days: tuple[int, int] | None,
-        options: dict[str, Any], *, horizon_days: int, anyway: bool, quiet: bool,
+        options: dict[str, Any], directory: Path, rows: int, progress: Progress, *,
+        horizon_days: int, anyway: bool, quiet: bool, name_of: Callable[[str], str] | None = None,
     ) -> OrderRows:  # fmt: skip
-        """Read and check the files; without files Complete Journey. Raises SettingsError."""
-        from streams.evaluation.history import read_history
-        from streams.evaluation.training import longest_horizon_days
+        """Read and check the files, and sort them in `directory`; without files Complete Journey.
+        `name_of`: what rows name customers by, if not by their id. Raises SettingsError."""
+        from streams.evaluation.spooled import SpooledHistory
+        from streams.evaluation.training import TrainingHistory, longest_horizon_days
         from streams.shard.config import core_config
 
-        source, described, reports = _source(orders, days, options)
-        for report in () if quiet else reports:
-            print_report(report)
-        blocks = list(_without_erased(source, settings) if orders else source)
-        rules = core_config(settings).decode
-        history = read_history(blocks, rules.currency, rules.rates)
+        alerts, rules = settings.alerts, core_config(settings).decode
+        spooled = SpooledHistory(directory, rules)
+        read = _spool(spooled, orders, days, options, settings, quiet, progress)
+        survey = spooled.survey(progress)
         rhythm = check_horizon(
-            history,
+            survey.gap_days,
+            customers=survey.customers,
             horizon_days=horizon_days,
-            gone_after_days=int(settings.alerts.active_within_days),
-            longest_days=longest_horizon_days(history),
+            gone_after_days=int(alerts.active_within_days),
+            longest_days=longest_horizon_days(survey.first_ms, survey.last_ms),
             option="--horizon-days {}",
             anyway=anyway,
             quiet=quiet,
         )
-        return OrderRows(
-            settings, horizon_days, described, source, reports, blocks, history, rhythm
+        history = TrainingHistory(
+            spooled,
+            survey,
+            horizon_days=horizon_days,
+            min_orders=alerts.min_orders,
+            active_within_days=int(alerts.active_within_days),
+            rules=rules,
+            progress=progress,
+            name_of=name_of,
         )
+        return OrderRows(rows, history, read, rhythm)
+
+    @property
+    def source(self) -> str:
+        return ", ".join(read.name for read in self._read)
 
     @property
     def notes(self) -> list[str]:
-        return [report.markdown() for report in self._reports]
+        said = ["\n".join(f"- {line}" for line in self._said)] if self._said else []
+        return said + [read.report.markdown() for read in self._read if read.report is not None]
 
     @property
     def horizon(self) -> str:
         return " ".join(filter(None, (self._rhythm.sentence(), self._rhythm.gone_sentence())))
 
-    @property
-    def users(self) -> list[str]:
-        """The ids that the rows' users are numbers of."""
-        return self._history.users
-
-    def replay(self, progress: Progress) -> TrainingCuts:
-        """Every weekly cut, replayed once."""
-        from streams.evaluation.training import replay_cuts
-        from streams.shard.config import core_config
-
-        if self._replayed is None:
-            self._replayed = replay_cuts(
-                self._blocks,
-                self._history,
-                horizon_days=self.horizon_days,
-                min_orders=self.settings.alerts.min_orders,
-                active_within_days=int(self.settings.alerts.active_within_days),
-                rules=core_config(self.settings).decode,
-                progress=progress,
-            )
-        return self._replayed
-
-    def taught(self, until_ms: int | None, progress: Progress) -> Dataset:
+    def sample(self, most: int, until_ms: int | None, into: SampledRows | None = None) -> Sample:
+        """At most so many rows, beside those that are there. Raises SettingsError for none."""
         from schemas.errors import SettingsError
 
-        data = self.replay(progress).rows(until_ms=until_ms)
-        if data is None:
+        sample = self.history.rows(most, until_ms=until_ms, into=into)
+        if sample is None:
             raise SettingsError(
-                _nobody(self.horizon_days, self.settings.alerts.min_orders)
+                _nobody(self.history.horizon_days, self.history.min_orders)
                 if until_ms is None
                 else f"No label was known by {_day(until_ms)}: use a later --as-of, at least "
-                f"{self.horizon_days + 28} days after the first order."
+                f"{self.history.horizon_days + 28} days after the first order."
             )
-        return data
+        return sample
+
+    def taught(self, until_ms: int | None) -> Taught:
+        from streams.memory import release_memory
+
+        sample = self.sample(self.rows, until_ms)
+        rows, there = len(sample.data.x), sample.of_rows
+        self._found = {"rows": rows, "of": there}
+        if there > self.rows:
+            line = f"a sample of {rows:,} of {there:,} rows, one per customer and week"
+            self._said = [line]
+            click.echo(f"{line[0].upper()}{line[1:]}.", err=True)
+        baselines = self.history.baselines(sample)
+        release_memory()  # of the replay, before the fit needs it
+        return Taught(sample.data, baselines)
 
     def later(self, after_ms: int) -> Dataset | None:
-        return None if self._replayed is None else self._replayed.rows(after_ms=after_ms)
-
-    def baselines(self, data: Dataset) -> Mapping[str, NDArray[np.float64]]:
-        return {} if self._replayed is None else self._replayed.baselines(data)
+        sample = self.history.rows(self.rows, after_ms=after_ms)
+        return None if sample is None else sample.data
 
     def as_dict(self) -> dict[str, Any]:
-        return {"history": self._read.summary(), "rhythm": self._rhythm.as_dict()}
+        found = [read.summary for read in self._read]
+        history = found[0] if len(found) == 1 else {"files": found}
+        return {"history": history, "rhythm": self._rhythm.as_dict(), "sample": self._found}
 
 
 @dataclass
@@ -173,6 +180,7 @@ class LiveRows:
     settings: Settings
     horizon_days: int
     rows: int
+    progress: Progress
     orders: OrderRows | None = None
     _found: dict[str, Any] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list)
@@ -190,50 +198,43 @@ class LiveRows:
     def horizon(self) -> str:
         return self.orders.horizon if self.orders else ""
 
-    def taught(self, until_ms: int | None, progress: Progress) -> Dataset:
+    def taught(self, until_ms: int | None) -> Taught:
         from models.training.promotion import MIN_ROWS
         from schemas.errors import SettingsError
-        from streams.evaluation.live import beside, learnable
-        from streams.privacy.pseudonyms import pseudonyms
+        from streams.evaluation.live import learnable
 
-        live = self._examples(0, until_ms, progress)
+        live = self._examples(0, until_ms, self.progress)
         found = 0 if live is None else live.found
         if live is None or (self.orders is None and found < MIN_ROWS):
             raise SettingsError(self._too_few(found, MIN_ROWS, until_ms))
-        data, room = live.data, self.rows - len(live.data.x)
-        self._said = [live.sentence()]
+        drawn = len(live.drawn)
+        self._said, room = [live.sentence()], self.rows - drawn
         if self.orders is not None and room > 0:
-            key = pseudonyms(self.settings)
-            history = self.orders.taught(until_ms, progress)
-            data = beside(data, history, self.orders.users, key.user if key else str, self.rows)
-            beside_them = len(data.x) - len(live.data.x)
+            there = self.orders.sample(room, until_ms, live.drawn).of_rows
             self._said.append(
-                f"{beside_them:,} of {len(history.x):,} rows of the orders beside them, without "
+                f"{len(live.drawn) - drawn:,} of {there:,} rows of the orders beside them, without "
                 "clicks"
             )
         elif self.orders is not None:
-            self._said.append(f"no rows of the orders: the {self.rows:,} of --rows are all live")
-        data, unknown = learnable(data)
+            self._said.append(f"no rows of the orders: {self.rows:,} live ones are --max-rows")
+        # Other scores are fitted to whole histories, and live examples come without theirs.
+        data, unknown = learnable(live.data)
         if unknown:
             self._said.append(
                 f"no label of {', '.join(unknown)} is known, so the model goes without; --orders "
                 "FILE has them"
             )
         self._found = {
-            "examples": found, "rows": len(live.data.x), "weeks": live.weeks,
-            "rows_of_orders": len(data.x) - len(live.data.x), "without": unknown,
+            "examples": found, "rows": drawn, "weeks": live.weeks,
+            "rows_of_orders": len(data.x) - drawn, "without": unknown,
         }  # fmt: skip
         for line in self._said:
             click.echo(f"{line[0].upper()}{line[1:]}.", err=True)
-        return data
+        return Taught(data, {})
 
     def later(self, after_ms: int) -> Dataset | None:
         live = self._examples(after_ms, None, lambda _what, _done: None)
         return None if live is None else live.data
-
-    def baselines(self, data: Dataset) -> Mapping[str, NDArray[np.float64]]:
-        """None: they are fitted to whole histories, and live examples come without theirs."""
-        return {}
 
     def as_dict(self) -> dict[str, Any]:
         orders = self.orders.as_dict() if self.orders else {"history": {}, "rhythm": {}}
@@ -246,7 +247,7 @@ class LiveRows:
 
         target = clickhouse_target(self.settings)
         which = Examples(target, self.horizon_days, after_ms, until_ms)
-        return read_live(which, self.rows, progress)
+        return read_live(which, self.rows, progress, others_come=self.orders is not None)
 
     def _too_few(self, found: int, needed: int, until_ms: int | None) -> str:
         from streams.clickhouse.client import clickhouse_target
@@ -281,28 +282,65 @@ def _nobody(horizon_days: int, min_orders: int) -> str:
     )
 
 
-def _source(
-    orders: Sequence[Path], days: tuple[int, int] | None, options: dict[str, Any]
-) -> tuple[Source, str, list[Report]]:
+@dataclass(frozen=True)
+class _Read:
+    """A source whose records are in the spool: its name, what it says of itself, and the report of
+    a file."""
+
+    name: str
+    summary: dict[str, Any]
+    report: Report | None
+
+
+def _spool(
+    spooled: SpooledHistory,
+    orders: Sequence[Path],
+    days: tuple[int, int] | None,
+    how: dict[str, Any],
+    settings: Settings,
+    quiet: bool,
+    progress: Callable[[str, float], None],
+) -> list[_Read]:
+    """Read every source and sort its records, one after the other: a file takes much more memory
+    than its rows will."""
+    from streams.evaluation.training import without_erased
+
+    forgotten_until = _forgotten_until(settings) if orders else None
+    sources = []
+    paths = orders or (None,)
+    for number, path in enumerate(paths):
+        source, about = _read(path, days, how, quiet)
+        blocks = without_erased(source, forgotten_until) if forgotten_until else source
+        for written in spooled.add(blocks):
+            of_this = min(written / max(source.expected_records or 0, 1), 1.0)
+            progress("sort", (number + of_this) / len(paths))
+        sources.append(about)
+        del source, blocks
+    return sources
+
+
+def _read(
+    path: Path | None, days: tuple[int, int] | None, options: dict[str, Any], quiet: bool
+) -> tuple[Source, _Read]:
     from schemas.errors import SettingsError
     from streams.replay import completejourney
 
-    if orders:
-        from streams.history.several import Histories
+    if path is None:
+        span = f" days {days[0]}-{days[1]}" if days else ""
+        year = completejourney.orders(days=days)
+        return year, _Read(f"Complete Journey{span}", year.summary(), None)
+    found = read_orders(path, options)
+    if found.report.one_order_each:
+        raise SettingsError(found.report.one_order_each)
+    if not quiet:
+        print_report(found.report)
+    return found, _Read(path.name, found.summary(), found.report)
 
-        found = Histories([read_orders(path, options) for path in orders])
-        for report in found.reports:
-            if report.one_order_each:
-                raise SettingsError(report.one_order_each)
-        return found, ", ".join(path.name for path in orders), found.reports
-    span = f" days {days[0]}-{days[1]}" if days else ""
-    return completejourney.orders(days=days), f"Complete Journey{span}", []
 
-
-def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
-    """Your own orders may still hold people who were erased here."""
+def _forgotten_until(settings: Settings) -> Callable[[str], int] | None:
+    """Your own orders may still hold people who were erased here: until when to leave out a user.
+    None: that is not known."""
     from schemas.errors import BrokerUnavailable
-    from streams.evaluation.training import without_erased
     from streams.kafka.access import kafka_access
     from streams.kafka.reach import require_reachable
     from streams.privacy.erasure_board import read_board
@@ -314,5 +352,5 @@ def _without_erased(source: Source, settings: Settings) -> Iterable[Block]:
         click.echo(
             f"Warning: people who were erased are not left out of these orders: {error}", err=True
         )
-        return source
-    return without_erased(source, board.forgotten_until)
+        return None
+    return board.forgotten_until

@@ -19,7 +19,7 @@ from streams.core.features import DAY_MS
 from streams.core.state.shard_state import VALUE_BINS, ShardState
 from streams.core.texts import TableRows
 
-__all__ = ["LIVE_MS", "cut_tiers", "update_segments"]
+__all__ = ["HIGH_SHARE", "LIVE_MS", "MEDIUM_SHARE", "cut_tiers", "update_segments"]
 
 LIVE_MS: Final = 90 * DAY_MS
 HIGH_SHARE: Final = 0.10

@@ -1,4 +1,4 @@
-"""Matured examples as training data: the labels of the further heads, and a history beside them.
+"""Matured examples as training data: the labels of the further heads.
 
 An example knows only the orders within its horizon. The labels of the further heads follow:
 
@@ -12,7 +12,6 @@ An example knows only the orders within its horizon. The labels of the further h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,18 +20,14 @@ from numpy.typing import NDArray
 
 from models.champion import OUTLOOK, PARTIAL
 from models.training.dataset import Dataset
-from models.training.sample import WEEK_MS, sampled
 from schemas.features import FEATURE_NAMES
 from streams.core.features import DAY_MS
-from streams.core.hashing import hashes
 from streams.evaluation.protocol import OWN_MEAN_HORIZONS, PARTIAL_SHARE, VISIT_DAYS
 
 __all__ = [
     "LONGEST_HEAD_DAYS",
     "Asked",
-    "beside",
-    "dataset",
-    "drawn_of",
+    "further_labels",
     "learnable",
     "ordered_within",
     "partial",
@@ -129,7 +124,7 @@ def partial(x: NDArray[np.float32], spend: NDArray[np.float32], horizon_days: in
     return np.where(np.isnan(own), _UNKNOWN, spend < PARTIAL_SHARE * own).astype(np.float32)
 
 
-def dataset(
+def further_labels(
     horizon_days: int,
     user: NDArray[np.uint64],
     asked_ms: NDArray[np.int64],
@@ -139,16 +134,16 @@ def dataset(
     x: NDArray[np.float32],
     others: Asked,
     newest_ms: int,
-) -> Dataset:
-    """Examples [k] as training data; the arguments are those of `ordered_within`."""
+) -> dict[str, Labels]:
+    """Labels of the further heads of k examples with features x float32 [k, F], by output name; the
+    other arguments are those of `ordered_within`."""
     more = {
         head: ordered_within(
             days, horizon_days, user, asked_ms, churned, first_order_ms, others, newest_ms
         )
         for head, days in _HEADS.items()
     }
-    more[PARTIAL] = partial(x, spend, horizon_days)
-    return Dataset(x, churned, spend, asked_ms, user.view(np.int64), more)
+    return more | {PARTIAL: partial(x, spend, horizon_days)}
 
 
 def learnable(data: Dataset) -> tuple[Dataset, list[str]]:
@@ -159,32 +154,3 @@ def learnable(data: Dataset) -> tuple[Dataset, list[str]]:
         empty |= {*OUTLOOK}
     more = {name: label for name, label in data.more.items() if name not in empty}
     return replace(data, more=more), sorted(empty)
-
-
-def drawn_of(names: list[str], as_of_ms: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """By what rows are drawn: a hash of each row's user, as results name them, and its time."""
-    return hashes([f"{name}@{ms}" for name, ms in zip(names, as_of_ms.tolist(), strict=True)])
-
-
-def beside(
-    live: Dataset, history: Dataset, users: list[str], name_of: Callable[[str], str], rows: int
-) -> Dataset:
-    """The examples, and so many rows of the history that there are `rows` together.
-
-    `users`: the ids that the history's users are numbers of; `name_of`: what the examples call
-    them, so that one user is one in both.
-    """
-    called = [name_of(user) for user in users]
-    names = [called[number] for number in history.user.tolist()]
-    week, label = history.as_of_ms // WEEK_MS, history.churned.astype(np.int64)
-    room = max(rows - len(live.x), 0)
-    chosen = history.take(sampled(drawn_of(names, history.as_of_ms), week, label, room))
-    number = hashes(called).view(np.int64)[chosen.user]
-    return Dataset(
-        np.concatenate([live.x, chosen.x]),
-        np.concatenate([live.churned, chosen.churned]),
-        np.concatenate([live.spend, chosen.spend]),
-        np.concatenate([live.as_of_ms, chosen.as_of_ms]),
-        np.concatenate([live.user, number]),
-        {name: np.concatenate([live.more[name], label]) for name, label in chosen.more.items()},
-    )

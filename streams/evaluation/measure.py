@@ -29,7 +29,7 @@ from streams.evaluation.history import History
 from streams.evaluation.protocol import VISIT_ACTIVE_DAYS, VISIT_DAYS, Protocol
 from streams.evaluation.rows import CutRows
 
-__all__ = ["METHODS", "PROBABILITIES", "Task", "figures", "next_order_figures", "tasks"]
+__all__ = ["METHODS", "PROBABILITIES", "Task", "figures", "finite", "next_order_figures", "tasks"]
 
 METHODS: Final = {
     "churn": ("blend", "champion", "learner", "bgnbd", "rfm", "gap", "recency"),
@@ -133,7 +133,7 @@ def event_figures(
         "n": len(y),
         "rate": float(y.mean()) if len(y) else float("nan"),
     }
-    return _finite(figures)
+    return finite(figures)
 
 
 def next_order_figures(cuts: list[CutRows], protocol: Protocol, history: History) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def value_figures(
 ) -> dict[str, Any]:
     """Of a predicted amount; of what is not in `money`, such as RFM, only the ranking counts."""
     nothing = float("nan")
-    return _finite(
+    return finite(
         {
             "normalized_gini": normalised_gini(y, predicted),
             "spearman": spearman(y, predicted),
@@ -172,7 +172,8 @@ def value_figures(
     )
 
 
-def _finite(figures: dict[str, Any]) -> dict[str, Any]:
+def finite(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures, None for a number that is none: what JSON can say."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in figures.items()

@@ -94,6 +94,13 @@ class Labels:
     visited: NDArray[np.bool_]
     bought_30d: NDArray[np.bool_]
 
+    def at(self, users: NDArray[np.int64]) -> Labels:
+        """Of the users at these positions, int64 [m]."""
+        return Labels(
+            self.churned[users], self.partial[users], self.spend[users], self.visited[users],
+            self.bought_30d[users],
+        )  # fmt: skip
+
 
 def plan_protocol(
     history: History, horizon_days: int, min_orders: int, active_within_days: int | None

@@ -10,8 +10,10 @@ import numpy as np
 
 from models.baselines.metrics import auc, normalised_gini
 from streams.evaluation import curves
+from streams.evaluation.alerted import Alerted
 from streams.evaluation.measure import PROBABILITIES, Task, day
 from streams.evaluation.plots import Series, chart
+from streams.evaluation.report_customers import alert_section, by_group_section
 
 __all__ = ["render"]
 
@@ -37,7 +39,12 @@ _COMPARED: Final = ("blend", "bgnbd", "bgnbd_gg", "rfm", "recency", "past_spend"
 _HIGHER_IS_BETTER: Final = {"auc", "average_precision", "lift_10", "normalized_gini", "spearman"}
 
 
-def render(found: dict[str, Task], measured: dict[str, Any], about: dict[str, Any]) -> str:
+def render(
+    found: dict[str, Task],
+    measured: dict[str, Any],
+    about: dict[str, Any],
+    alerts: dict[str, Alerted],
+) -> str:
     """The whole page. `measured` and `about` are what `--json` prints."""
     sections = [_section(task, measured[task.key], about) for task in found.values()]
     title = f"How good the scores are: {about['orders_from']}"
@@ -46,7 +53,8 @@ def render(found: dict[str, Task], measured: dict[str, Any], about: dict[str, An
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_CSS}</style></head><body><main>"
         f"<h1>{html.escape(title)}</h1>{_intro(about)}{_tiles(found, measured)}"
-        f"{''.join(sections)}{_champions(about)}</main></body></html>\n"
+        f"{''.join(sections)}{by_group_section(about['groups'])}"
+        f"{alert_section(alerts, about['horizon_days'])}{_champions(about)}</main></body></html>\n"
     )
 
 
@@ -259,7 +267,7 @@ def _dates(about: dict[str, Any]) -> str:
 
 def _champions(about: dict[str, Any]) -> str:
     rows = "".join(
-        f"<tr><td>{c['date']}</td><td>{html.escape(c['version'])}</td><td>{c['rows']:,}</td>"
+        f"<tr><td>{c['date']}</td><td>{html.escape(c['version'])}</td><td>{_rows(c)}</td>"
         f"<td>{'promoted' if c['promoted'] else 'refused'}</td>"
         f"<td>{html.escape(c['why'])}</td></tr>"
         for c in about["champions"]
@@ -278,6 +286,11 @@ def _champions(about: dict[str, Any]) -> str:
         "of equal mass. Partial defection, the next visit and value have no online learner: "
         "there the live score is the champion’s.</small></p></section>"
     )
+
+
+def _rows(champion: dict[str, Any]) -> str:
+    rows, there = champion["rows"], champion["of_rows"]
+    return f"{rows:,}" if rows == there else f"{rows:,}, a sample of {there:,}"
 
 
 _CSS: Final = """

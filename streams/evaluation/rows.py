@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from models.champion import OUTLOOK, PARTIAL
 from models.training.dataset import Dataset
+from models.training.sample import WEEK_MS, sampled
 from schemas.events import CLICK_TYPES
 from schemas.features import FEATURE_NAMES
 from streams.core.features import DAY_MS
+from streams.core.hashing import mix
 from streams.evaluation.history import History
 from streams.evaluation.protocol import VISIT_DAYS, Labels, labels
 
-__all__ = ["CLICK_ONLY", "CutRows", "cut_rows", "training_rows"]
+__all__ = ["CLICK_ONLY", "CutRows", "cut_rows", "later_labels", "matured", "training_rows"]
 
 _PREFIXES: Final = (
     *CLICK_TYPES,
@@ -55,38 +57,73 @@ def cut_rows(
     return CutRows(cut_ms, user, x, labels(history, cut_ms, user, horizon_days))
 
 
+def matured(
+    cuts: list[CutRows], *, after_ms: int = 0, until_ms: int, horizon_days: int
+) -> list[CutRows]:
+    """The cuts whose churn and spend labels became known in (after, until]."""
+    horizon = horizon_days * DAY_MS
+    return [c for c in cuts if after_ms < c.cut_ms + horizon <= until_ms and len(c.user)]
+
+
 def training_rows(
     cuts: list[CutRows],
     *,
     after_ms: int = 0,
     until_ms: int,
     horizon_days: int,
-    clicks: bool = False,
+    most: int | None = None,
 ) -> Dataset | None:
     """The rows whose churn and spend labels became known in (after, until]; None if none did.
 
-    Labels of the other heads are NaN where they were not known yet. Without `clicks` in the
-    history, features that only clicks fill are unknown: that nobody clicked is something else.
+    Labels of the other heads are NaN where they were not known yet. Features that only clicks fill
+    are unknown, as the history has orders only: that nobody clicked is something else. Of more
+    than `most` rows they are a sample (`models.training.sample`).
     """
-    horizon = horizon_days * DAY_MS
-    chosen = [c for c in cuts if after_ms < c.cut_ms + horizon <= until_ms and len(c.user)]
+    chosen = matured(cuts, after_ms=after_ms, until_ms=until_ms, horizon_days=horizon_days)
     if not chosen:
         return None
+    if most is not None and sum(len(c.user) for c in chosen) > most:
+        chosen = _sampled(chosen, most)
     x = np.concatenate([c.x for c in chosen])
-    if not clicks:
-        x[:, CLICK_ONLY] = np.nan
+    x[:, CLICK_ONLY] = np.nan
     as_of = np.concatenate([np.full(len(c.user), c.cut_ms, np.int64) for c in chosen])
-    more = {}
-    heads = (*OUTLOOK, PARTIAL)
-    days = dict(zip(heads, (VISIT_DAYS, 30, horizon_days), strict=True))
-    for name, truth in zip(heads, ("visited", "bought_30d", "partial"), strict=True):
-        label = np.concatenate([getattr(c.truth, truth) for c in chosen]).astype(np.float32)
-        more[name] = np.where(as_of + days[name] * DAY_MS <= until_ms, label, np.float32(np.nan))
+    later = [later_labels(c.truth, c.cut_ms, until_ms, horizon_days) for c in chosen]
     return Dataset(
         x=x,
         churned=np.concatenate([c.truth.churned for c in chosen]),
         spend=np.concatenate([c.truth.spend for c in chosen]).astype(np.float32),
         as_of_ms=as_of,
         user=np.concatenate([c.user for c in chosen]),
-        more=more,
+        more={name: np.concatenate([some[name] for some in later]) for name in later[0]},
     )
+
+
+def _sampled(cuts: list[CutRows], most: int) -> list[CutRows]:
+    """At most `most` rows of the cuts."""
+    sizes = [len(cut.user) for cut in cuts]
+    cut_ms = np.repeat([cut.cut_ms for cut in cuts], sizes)
+    drawn = mix(np.concatenate([cut.user for cut in cuts]).view(np.uint64), cut_ms.view(np.uint64))
+    label = np.concatenate([cut.truth.churned for cut in cuts]).astype(np.int64)
+    found = sampled(drawn, cut_ms // WEEK_MS, label, most)
+    kept = []
+    for cut, chosen in zip(cuts, np.split(found, np.cumsum(sizes)[:-1]), strict=True):
+        at = np.flatnonzero(chosen)
+        kept.append(CutRows(cut.cut_ms, cut.user[at], cut.x[at], cut.truth.at(at)))
+    return kept
+
+
+def later_labels(
+    truth: Labels, cut_ms: int, until_ms: int, horizon_days: int
+) -> dict[str, NDArray[np.float32]]:
+    """The labels of the further heads, float32 [k] each by output name, for one cut's rows; NaN
+    where they were not known by `until_ms`."""
+    days = (VISIT_DAYS, 30, horizon_days)
+    labels = (truth.visited, truth.bought_30d, truth.partial)
+    return {
+        name: (
+            label.astype(np.float32)
+            if cut_ms + ahead * DAY_MS <= until_ms
+            else np.full(len(label), np.nan, np.float32)
+        )
+        for name, ahead, label in zip((*OUTLOOK, PARTIAL), days, labels, strict=True)
+    }

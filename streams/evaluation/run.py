@@ -32,7 +32,7 @@ from streams.core.features import DAY_MS
 from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History
 from streams.evaluation.protocol import Protocol
-from streams.evaluation.rows import CutRows, cut_rows, training_rows
+from streams.evaluation.rows import CutRows, cut_rows, matured, training_rows
 from streams.evaluation.shard import ReplayedShard
 
 __all__ = ["RETRAIN_DAYS", "Promotion", "Replayed", "replay"]
@@ -42,17 +42,21 @@ FIRST_TRAINING_DAYS: Final = 84
 """The first champion comes so long before the test, if there is enough to train on by then."""
 JUDGE_DAYS: Final = 14
 """A challenger is judged on the labels that became known in so many days after its training."""
+TRAINING_ROWS: Final = 100_000
+"""A challenger learns from about so many: weekly rows of one customer share most of their label."""
 
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """One challenger: when, trained on how many rows, and what became of it."""
+    """One challenger: when, trained on how many rows of those that there were, and what became of
+    it."""
 
     at_ms: int
     version: str
     rows: int
+    of_rows: int
     promoted: bool
     why: str
 
@@ -71,6 +75,10 @@ class Replayed:
     """Records that the shard could not use, by reason."""
     drifts: list[Drift] = field(default_factory=list)
     """Changes of customers that the learner noticed along the way."""
+    alerted: tuple[NDArray[np.int64], NDArray[np.int64]] = (
+        np.empty(0, np.int64), np.empty(0, np.int64),
+    )  # fmt: skip
+    """Of each alert that the shard raised: the user (index into the history), and when (ms)."""
 
 
 def replay(
@@ -80,7 +88,7 @@ def replay(
     *,
     batch_records: int = 500,
     seed: int = 7,
-    threads: int = 2,
+    threads: int = 1,
     progress: Progress = lambda _what, _done: None,
 ) -> Replayed:
     """Replays `history`. Raises SettingsError if no champion could be trained before the test."""
@@ -113,7 +121,7 @@ def replay(
             if cut >= protocol.test_from and shard.champion is not None and baselines is not None:
                 found.scores.update(_scores(shard, shard.champion, found.x))
                 found.scores.update(
-                    baseline_scores(baselines, history, found, protocol.horizon_days)
+                    baseline_scores(baselines, history, cut, user, protocol.horizon_days)
                 )
                 found = replace(found, champion_version=shard.champion.version)
                 done.blend_weights[cut] = shard.learner.blend_weight if shard.learner else 0.0
@@ -122,6 +130,10 @@ def replay(
     done.steps = shard.steps
     done.drifts = shard.drifts
     done.refused = shard.refused
+    done.alerted = (
+        np.array([number[user] for user, _ in shard.raised], np.int64),
+        np.array([raised_ms for _, raised_ms in shard.raised], np.int64),
+    )
     done.labels_learned = shard.learner.counts["learned"] if shard.learner else 0
     return done
 
@@ -153,7 +165,7 @@ class _Trainer:
         protocol = self._protocol
         horizon = protocol.horizon_days
         until = now_ms if shard.champion is None else now_ms - JUDGE_DAYS * DAY_MS
-        data = training_rows(done.cuts, after_ms=0, until_ms=until, horizon_days=horizon)
+        data = training_rows(done.cuts, until_ms=until, horizon_days=horizon, most=TRAINING_ROWS)
         if data is None:
             return
         try:
@@ -173,8 +185,12 @@ class _Trainer:
             return
         challenger = load_artifact(summary.path)
         verdict = self._verdict(shard.champion, challenger, done, until, now_ms)
+        there = matured(done.cuts, until_ms=until, horizon_days=horizon)
+        of_rows = sum(len(cut.user) for cut in there)
         done.promotions.append(
-            Promotion(now_ms, challenger.version, len(data.x), verdict.promote, verdict.why)
+            Promotion(
+                now_ms, challenger.version, len(data.x), of_rows, verdict.promote, verdict.why
+            )
         )
         if verdict.promote:
             shard.promote(challenger)

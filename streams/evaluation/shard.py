@@ -20,7 +20,7 @@ from models.blend import BlendedScorer, Scores
 from models.champion import Champion, Outlook
 from models.learner import OnlineLearner
 from schemas.features import FEATURE_NAMES
-from schemas.messages import Drift, JournalledSnapshot, LearnerSnapshot
+from schemas.messages import Drift, Example, JournalledSnapshot, LearnerSnapshot
 from streams.core.config import CoreConfig
 from streams.core.events.records import ORDERS, Records
 from streams.core.features import DAY_MS, features
@@ -87,6 +87,8 @@ class ReplayedShard:
         """Records that can't be used, by reason."""
         self.raised: list[tuple[str, int]] = []
         """User and time (ms since 1970 UTC) of each alert that was raised."""
+        self._rescored: dict[bytes, float] = {}
+        """Of the examples at hand, by features: the champion's scores."""
         self._drifts: dict[str, Drift] = {}
         self._records = records
         self._config = replace(config, partitioner=None)  # everybody is in this one shard
@@ -98,7 +100,8 @@ class ReplayedShard:
         """Score with another champion from the next step on; the learner starts at it."""
 
         def rescore(x: NDArray[np.float32]) -> float:
-            return float(champion.score(x[None])[0][0])
+            known = self._rescored.get(x.tobytes())
+            return float(champion.score(x[None])[0][0]) if known is None else known
 
         if self.learner is None:
             self.learner = OnlineLearner(champion.manifest, rescore=rescore)
@@ -159,10 +162,21 @@ class ReplayedShard:
             if alert.state == "open"
         ]
         if self.learner is not None and outputs.examples:
+            self._rescored = self._scores_of(outputs.examples)
             for example in outputs.examples:
                 self.learner.learn(example)
             self._snapshot = self.learner.snapshot()
             self._drifts |= {drift.drift_id: drift for drift in self._snapshot.drifts}
+
+    def _scores_of(self, examples: Sequence[Example]) -> dict[bytes, float]:
+        """This champion's scores of what an earlier one was asked: of all at once, they are the
+        same bits in a tenth of the time."""
+        assert self.champion is not None  # noqa: S101  (it comes before the learner)
+        earlier = [e.x for e in examples if e.champion_version != self.champion.version]
+        if not earlier:
+            return {}
+        x = np.stack([np.frombuffer(row, np.float32) for row in earlier])
+        return dict(zip(earlier, self.champion.score(x)[0].tolist(), strict=True))
 
     @property
     def drifts(self) -> list[Drift]:

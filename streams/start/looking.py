@@ -206,7 +206,7 @@ class World:
             said = f"No model can be trained on this history: {error}"
             return Looked((Finding("model", "warn", said),), replace(facts, history=False))
         placed = history.standing()
-        longest = longest_horizon_days(history)
+        longest = longest_horizon_days(history.first_ms, history.last_ms)
         gone_after_days = int(settings.alerts.active_within_days)
         if longest < 1:
             said = "This history is too short to train a model on. The model that ships is used."

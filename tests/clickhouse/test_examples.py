@@ -19,8 +19,7 @@ from streams.clickhouse import examples as reading
 from streams.clickhouse.client import ClickHouseTarget
 from streams.clickhouse.examples import Answers, Examples, Matured, answers, horizons, keys, matured
 from streams.clickhouse.sink import ClickHouseSink
-from streams.core.hashing import hashes
-from streams.evaluation.live import drawn_of
+from streams.core.hashing import hashes, mix
 from streams.live import read_live
 from streams.privacy import erase_clickhouse
 from streams.privacy.erase_clickhouse import Person
@@ -109,7 +108,7 @@ def test_the_rows_that_are_drawn_are_those_of_the_pure_sample(target: ClickHouse
     rows = table(900, seed=2)
     write(target, rows)
     found = every(Examples(target, HORIZON_DAYS), 250)
-    drawn = drawn_of(rows["user_id"], rows["asked_at"])
+    drawn = mix(hashes(rows["user_id"]), rows["asked_at"].view(np.uint64))
     week, label = rows["asked_at"] // WEEK_MS, rows["churned"].astype(np.int64)
     chosen = sampled(drawn, week, label, 250)
     order = by_key(rows)

@@ -52,6 +52,18 @@ def test_it_learned_something_and_promoted_on_evidence(evaluated: Evaluated) -> 
     assert all("log loss" in c["why"] for c in about["champions"][1:])
 
 
+def test_groups_and_alerts_are_those_of_the_test(evaluated: Evaluated) -> None:
+    about, churn = evaluated.figures["about"], evaluated.figures["churn_14d"]["blend"]
+    for by_group in about["groups"].values():
+        assert sum(of["n"] for of in by_group.values()) == churn["n"]
+    raised, weekly = about["alerts"]["raised"], about["alerts"]["weekly_threshold"]
+    assert raised["left"] == weekly["left"] > 0
+    assert raised["alerts"] > 0
+    assert raised["alerts_per_customer"] < weekly["alerts_per_customer"]
+    assert raised["precision"] > churn["rate"]
+    assert 0 < raised["lead_days"]["p10"] <= raised["lead_days"]["p90"]
+
+
 def test_a_learner_with_nothing_to_add_costs_nothing(evaluated: Evaluated) -> None:
     churn = evaluated.figures["churn_14d"]
     assert churn["blend"]["log_loss"] <= churn["champion"]["log_loss"] + 0.003
@@ -88,7 +100,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(evaluated: Evaluated) ->
     assert not refers
     assert "url(" not in text
     assert "nan" not in re.findall(r"points=\"[^\"]*nan", text)
-    assert text.count("<svg") == 3 * 6 + 4
+    assert text.count("<svg") == 3 * 6 + 4 + 2 + 2  # three tasks, value, two groupings, alerts
     auc = evaluated.figures["churn_14d"]["blend"]["auc"]
     assert f"{auc:.4f}" in text
 

@@ -23,12 +23,11 @@ from streams.clickhouse.examples import Examples
 from streams.clickhouse.migrations import migrate
 from streams.clickhouse.sink import ClickHouseSink
 from streams.core.hashing import hashes
-from streams.evaluation.live import Asked, beside, learnable, ordered_within, partial
+from streams.evaluation.live import Asked, learnable, ordered_within, partial
 from streams.evaluation.rows import CLICK_ONLY
+from streams.evaluation.sampled import SampledRows
 from streams.live import read_live
 from streams.local.clickhouse import ChdbServer
-from streams.privacy.pseudonyms import Pseudonyms
-from streams.settings import Secret
 from tests.core.driving import Driver
 from tests.evaluation.clicking import HORIZON_DAYS, run
 
@@ -152,19 +151,30 @@ def rows(user: np.ndarray[Any, Any], start_ms: int) -> Dataset:
     return Dataset(x, np.arange(n) % 3 == 0, np.ones(n, np.float32), as_of, user, more)
 
 
-def test_orders_fill_what_live_examples_leave_free_and_users_are_one() -> None:
-    key = Pseudonyms(Secret("0123456789abcdef0123456789abcdef"))
-    users = ["ann", "bob", "eve"]
-    called = hashes([key.user(u) for u in users]).view(np.int64)
-    live = rows(called[[0, 1]], 900 * DAY_MS)
-    history = rows(np.arange(300) % 3, 0)
-    both = beside(live, history, users, key.user, 200)
-    assert len(both.x) == 200
-    assert set(both.user.tolist()) == set(called.tolist())
-    again = beside(live, history, users, key.user, 200)
-    assert np.array_equal(both.as_of_ms, again.as_of_ms)
-    assert len(beside(live, history, users, key.user, 2).x) == 2
-    assert len(beside(live, history, users, key.user, 999).x) == 302
+def test_rows_of_both_kinds_come_into_the_same_columns() -> None:
+    frame, live, other = SampledRows(0), rows(np.arange(900), 0), rows(np.arange(2_000), DAY_MS)
+    for part in (live, other):
+        user = part.user.view(np.uint64)
+        more = part.more if part is other else None
+        frame.add(part.x, part.churned, part.spend, part.as_of_ms, user, more)
+    frame.label(0, live.more)
+    found = frame.dataset()
+    assert found is not None
+    for name in ("x", "churned", "spend", "as_of_ms", "user"):
+        both = np.concatenate([getattr(live, name), getattr(other, name)])
+        np.testing.assert_array_equal(getattr(found, name), both)
+    for head, label in found.more.items():
+        assert label.tolist() == [*live.more[head].tolist(), *other.more[head].tolist()]
+
+
+def test_labels_that_are_not_given_are_unknown() -> None:
+    frame, one = SampledRows(9), rows(np.arange(3), 0)
+    user = one.user.view(np.uint64)
+    frame.add(one.x, one.churned, one.spend, one.as_of_ms, user, {PARTIAL: np.ones(3, np.float32)})
+    frame.add(one.x, one.churned, one.spend, one.as_of_ms, user)
+    found = frame.dataset()
+    assert found is not None
+    assert np.isnan(found.more[PARTIAL]).tolist() == [False] * 3 + [True] * 3
 
 
 def test_heads_without_a_label_are_left_out_and_named() -> None:
@@ -291,7 +301,7 @@ class TestTraining:
         first_ms = min(row["asked_at"] for row in live.driver.rows("examples"))
         orders = live.orders(tmp_path / "orders.csv", first_ms + 170 * DAY_MS)
         found = live.trained(
-            tmp_path, "--orders", str(orders), "--rows", "4000", "--horizon-anyway"
+            tmp_path, "--orders", str(orders), "--max-rows", "4000", "--horizon-anyway"
         )
         said = found["live"]
         assert said["rows"] == live.driver.state.meta.examples
@@ -302,7 +312,7 @@ class TestTraining:
     def test_a_challenger_is_judged_by_what_was_served_later(
         self, live: Live, tmp_path: Path
     ) -> None:
-        first = live.trained(tmp_path, "--as-of", "2021-02-20", "--rows", "600")
+        first = live.trained(tmp_path, "--as-of", "2021-02-20", "--max-rows", "600")
         assert first["promoted"]
         assert first["live"]["rows"] == 600
         second = live.trained(tmp_path, "--as-of", "2021-04-10")
@@ -321,9 +331,6 @@ class TestTraining:
         early = live.train(tmp_path, "--as-of", "2020-11-30")
         assert early.exit_code != 0
         assert "--orders FILE" in early.stderr
-        wrong = CliRunner().invoke(tideline, ["train", "--rows", "5"], prog_name="tideline")
-        assert wrong.exit_code == 2
-        assert "--live" in wrong.stderr
         days = live.train(tmp_path, "--days", "0-100")
         assert days.exit_code == 2
         assert "Complete Journey" in days.stderr

@@ -153,3 +153,22 @@ def test_gamma_gamma_finds_its_own_parameters() -> None:
 def test_without_repeat_purchases_there_is_no_value_model() -> None:
     none = np.zeros(5)
     assert fit_gamma_gamma(Summary(none, none, none, none)) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-3.0, 3.0), min_size=4, max_size=4), st.integers(0, 2**32))
+def test_slopes_are_those_of_the_likelihood(logs: list[float], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.poisson(1.5, 40).astype(float)
+    age = rng.uniform(1.0, 60.0, 40)
+    recency = np.where(x > 0, age * rng.random(40), 0.0)
+    value = rng.gamma(3.0, 5.0, 40)
+    for model, data, at in (
+        (BgNbd, (x, recency, age), np.array(logs)),
+        (GammaGamma, (x + 1.0, value), np.array(logs[:3])),
+    ):
+        slopes = model(*np.exp(at)).log_likelihood_slopes(*data)
+        for i, slope in enumerate(slopes):
+            step = 1e-5 * (np.arange(len(at)) == i)
+            up, down = (model(*np.exp(at + s)).log_likelihood(*data) for s in (step, -step))
+            assert slope == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-4)

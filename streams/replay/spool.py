@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -148,26 +148,28 @@ class Spool:
         """Of these files, which must be here whole."""
         records, newest_ms = [0] * self._partitions, 0
         for shard in range(self._partitions):
-            for part in self._parts(files, shard):
+            for part in self._parts(files, (shard,)):
                 records[shard] += part.records
                 newest_ms = max(newest_ms, part.last_ms)
         return Summary(tuple(records), newest_ms)
 
-    def _parts(self, files: Sequence[str], shard: int) -> list[_Part]:
+    def _parts(self, files: Sequence[str], shards: Collection[int]) -> list[_Part]:
         found = []
         for number, file in enumerate(files):
             place = self._directory / file
             done = json.loads((place / _DONE).read_text(encoding="utf-8"))
             for each, run, *rest in done["parts"]:
-                if each == shard:
+                if each in shards:
                     found.append(_Part(number, place / run, *rest))
         return found
 
-    def read(self, files: Sequence[str], shard: int) -> Iterator[tuple[int, bool, Records]]:
-        """A shard's records in time order, as (source, whether of an export, records), some
+    def read(
+        self, files: Sequence[str], shards: Collection[int]
+    ) -> Iterator[tuple[int, bool, Records]]:
+        """Some shards' records in time order, as (source, whether of an export, records), some
         thousands at a time. All of one time, source and kind come at once, in the order of the
         files."""
-        waiting = sorted(self._parts(files, shard), key=lambda part: part.first_ms)
+        waiting = sorted(self._parts(files, shards), key=lambda part: part.first_ms)
         opened: list[tuple[int, pa.RecordBatch]] = []
         readers: dict[Path, Any] = {}
         while waiting or opened:

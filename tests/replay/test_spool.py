@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import SettingsError
-from streams.backfill import spool as module
-from streams.backfill.spool import Spool, file_id, history_id
 from streams.core.backfill import FIRST_OFFSET
 from streams.core.partitioning import partitions_of_keys
+from streams.replay import spool as module
 from streams.replay.records import CLICKSTREAM, ORDERS, Block, InputRecord
+from streams.replay.spool import Spool, file_id, history_id
 
 SHARDS = 3
 
@@ -49,7 +49,7 @@ def read(spool: Spool, files: list[str]) -> list[tuple[int, InputRecord]]:
     found = []
     for shard in range(SHARDS):
         before_ms = -1
-        for source, _, records in spool.read(files, shard):
+        for source, _, records in spool.read(files, (shard,)):
             assert (records.offsets >= FIRST_OFFSET).all()
             assert (np.diff(records.timestamps_ms) >= 0).all()
             assert int(records.timestamps_ms[0]) >= before_ms or source == 1
@@ -91,7 +91,7 @@ def test_records_of_one_time_come_together_and_in_the_order_of_the_files(tmp_pat
         add(spool, name, [same])
     for shard in range(SHARDS):
         seen: set[int] = set()
-        for _, _, records in spool.read(["b", "a", "c"], shard):
+        for _, _, records in spool.read(["b", "a", "c"], (shard,)):
             times = set(records.timestamps_ms.tolist())
             assert not seen & times
             seen |= times
