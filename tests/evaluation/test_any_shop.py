@@ -37,7 +37,7 @@ def test_a_cohort_of_one_time_buyers(tmp_path: Path) -> None:
     assert value["blend"]["normalized_gini"] > value["rfm"]["normalized_gini"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_a_gift_shop_is_predicted_nearly_as_well_as_by_its_true_law() -> None:
     shop = judged(users=700, days=500, seed=21)
@@ -53,7 +53,7 @@ def test_a_gift_shop_is_predicted_nearly_as_well_as_by_its_true_law() -> None:
     assert gini["blend"] > gini["rfm"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_a_gift_shop_that_has_seen_a_christmas_expects_the_next() -> None:
     _, churn, value = evaluated(gifts(users=1_200, days=700, seed=36))
@@ -73,7 +73,9 @@ def test_a_gift_shop_that_has_seen_a_christmas_expects_the_next() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("horizon", "regularity"), [(28, 2.0), (60, 1.0)])
+@pytest.mark.parametrize(
+    ("horizon", "regularity"), [(28, 2.0), pytest.param(60, 1.0, marks=pytest.mark.full)]
+)
 def test_one_year_of_a_wholesaler_beats_the_formulas(horizon: int, regularity: float) -> None:
     """A year has seen no autumn before; with regularity 1 the gaps are as BG/NBD has them."""
     _, churn, value = evaluated(wholesale(users=2_500, seed=7, regularity=regularity), horizon)
