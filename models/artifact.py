@@ -50,6 +50,7 @@ __all__ = [
     "load_artifact",
     "model_version",
     "promote",
+    "read_manifest",
     "versions",
     "write_artifact",
 ]
@@ -175,6 +176,18 @@ def _load(read: Callable[[str], bytes], path: Place) -> Champion:
             where, len(unknown), ", ".join(unknown[:3]),
         )  # fmt: skip
     return champion.serving(FEATURE_NAMES)
+
+
+def read_manifest(path: Path | Place) -> Manifest:
+    """What an artifact says about itself; its model is neither loaded nor checked. Raises
+    `ArtifactError`, `ModelsUnavailable`."""
+    path = at(path)
+    try:
+        return _manifest(path.read(MANIFEST_FILE), path)
+    except OSError as error:
+        raise ArtifactError(
+            f"No complete artifact in {path}: {error}. Train one with `tideline train`."
+        ) from error
 
 
 class _Format(msgspec.Struct):

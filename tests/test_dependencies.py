@@ -17,7 +17,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK, DEPLOY = ROOT / "requirements.lock", ROOT / "deploy"
-IMAGES = [(DEPLOY / "requirements.lock", ()), (DEPLOY / "objects.lock", ("objects",))]
+IMAGES = [
+    (DEPLOY / "requirements.lock", ()),
+    (DEPLOY / "objects.lock", ("objects",)),
+    (DEPLOY / "trainer.lock", ("train", "objects")),
+]
 """What an image is made of: its lock, and the extras that it has."""
 OURS = {"schemas", "models", "streams", "tests"}
 # Programs that run in separate environments, which `make bench` makes.

@@ -62,6 +62,11 @@ RULES: dict[str, set[str]] = {
     "streams.live": {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.evaluation",
     },
+    "streams.trainer": {
+        "schemas", "models", "streams.background", "streams.clickhouse", "streams.core",
+        "streams.evaluation", "streams.live", "streams.memory", "streams.process",
+        "streams.settings", "streams.stopping", "streams.telemetry",
+    },
     "streams.ops": {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.kafka",
         "streams.settings", "streams.shard",
@@ -98,7 +103,8 @@ RULES: dict[str, set[str]] = {
         "streams.evaluation", "streams.history", "streams.kafka", "streams.lag", "streams.learner",
         "streams.live", "streams.local", "streams.offline", "streams.ops", "streams.privacy",
         "streams.repartition", "streams.replay", "streams.settings", "streams.shard",
-        "streams.start", "streams.stopping", "streams.telemetry", "streams.worker",
+        "streams.start", "streams.stopping", "streams.telemetry", "streams.trainer",
+        "streams.worker",
     },
     "streams.cli": {"schemas", "streams.commands", "streams.stopping"},
     "streams.__main__": {"streams.cli", "streams.stopping"},

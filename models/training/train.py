@@ -124,6 +124,7 @@ def train(
     threads: int = 2,
     make_current: bool = True,
     baselines: Mapping[str, NDArray[np.floating[Any]]] | None = None,
+    about: Mapping[str, str | int | float] | None = None,
     progress: Progress = _ignore,
 ) -> Summary:
     """Trains on `data` and writes `root/<date>-<hash>/`; `date` is today's, as YYYY-MM-DD.
@@ -132,7 +133,7 @@ def train(
     and `history` and `horizon` are for the model card: how the orders were read, as a Markdown
     list, and how the horizon compares with the customers' usual gaps, as a sentence.
     `baselines` are other scores of the same rows to compare with, [n] each, by `churn/<name>` or
-    `value/<name>`.
+    `value/<name>`. `about` is what else the manifest says about the training.
     Raises `ArtifactError` if a library is missing, the data can't be split, or the written
     artifact fails its own checks.
     """
@@ -172,6 +173,7 @@ def train(
             "season": season.words() if season else "",
             **{f"rows_{name}": count for name, count in rows.items()},
             **{f"trees_{name}": count for name, count in trees.items()},
+            **(about or {}),
         },
     )  # fmt: skip
     comparison = _compare(data, split, metrics, baselines or {})
