@@ -51,6 +51,7 @@ __all__ = [
     "model_version",
     "promote",
     "read_manifest",
+    "ship",
     "versions",
     "write_artifact",
 ]
@@ -117,6 +118,17 @@ def promote(root: Path | Place, version: str) -> Champion:
         )
     root.replace(CURRENT_FILE, f"{version}\n".encode())
     return champion
+
+
+def ship(root: Path | Place) -> str:
+    """Puts the model that ships into `root`, and names it in `CURRENT`; returns its version.
+
+    Raises `ArtifactError`, `ModelsUnavailable`.
+    """
+    root, shipped = at(root), default_artifact_path()
+    load_artifact(shipped)
+    root.put(shipped.name, {n: shipped.read(n) for n in shipped.files()}, last=MANIFEST_FILE)
+    return promote(root, shipped.name).version
 
 
 def model_version(date: str, files: Mapping[str, bytes]) -> str:

@@ -91,8 +91,8 @@ RULES: dict[str, set[str]] = {
     },
     "streams.local": {"schemas", "streams.kafka", "streams.settings"},
     "streams.demo": {
-        "schemas", "streams.background", "streams.clickhouse", "streams.kafka", "streams.learner",
-        "streams.local", "streams.replay", "streams.settings",
+        "schemas", "models", "streams.background", "streams.clickhouse", "streams.kafka",
+        "streams.learner", "streams.local", "streams.replay", "streams.settings",
     },
     "streams.start": {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.evaluation",

@@ -75,7 +75,7 @@ def demo(
     speed: float,
     deadline_seconds: float | None,
 ) -> None:
-    """See it all run: Kafka, ClickHouse, worker, learner, lag monitor, and a year of orders.
+    """See it all run: Kafka, ClickHouse, all four processes, and a year of orders.
 
     Replays the Complete Journey orders with simulated browsing around them, shows what happens,
     and stays up to look around until Ctrl-C. With --until-done it stops by itself, and its exit
@@ -123,11 +123,15 @@ def _report(summary: Summary, options: Options) -> None:
         rows = [
             (name.replace("_", " "), _plain(value))
             for name, value in summary.as_dict().items()
-            if name != "segments"
+            if name not in {"segments", "promotions"}
         ]
         for dimension, sizes in summary.segments.items():
             counts = ", ".join(f"{segment} {users:,}" for segment, users in sizes.items())
             rows.append((dimension.replace("_", " "), counts))
+        rows += [
+            ("promoted", f"{p['version']} over {p['champion_version']}: {p['why']}")
+            for p in summary.promotions
+        ]
         print_table(("RESULT", ""), rows)
     if summary.problem:
         click.echo(f"Error: {summary.problem}", err=True)

@@ -122,8 +122,7 @@ def init(invocation: Invocation) -> None:
 
     A trainer promotes in such a directory, and workers follow it. Safe to run again.
     """
-    from models.artifact import CURRENT_FILE, MANIFEST_FILE, default_artifact_path, load_artifact
-    from models.artifact import promote as put_into_use
+    from models.artifact import CURRENT_FILE, MANIFEST_FILE, ship
     from models.registry import artifact_place
     from schemas.errors import SettingsError
 
@@ -138,12 +137,7 @@ def init(invocation: Invocation) -> None:
         _, current = _root(invocation)
         click.echo(f"{current} is in use in {root} already; nothing was changed.")
         return
-    shipped = default_artifact_path()
-    files = {name: shipped.read(name) for name in shipped.files()}
-    load_artifact(shipped)
-    root.put(shipped.name, files, last=MANIFEST_FILE)
-    put_into_use(root, shipped.name)
-    click.echo(f"{shipped.name}, the model that ships, is current in {root}.")
+    click.echo(f"{ship(root)}, the model that ships, is current in {root}.")
 
 
 @models.command()

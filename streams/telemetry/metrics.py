@@ -187,6 +187,9 @@ class Metrics:
         self.trainer_up = self._gauge(
             "trainer_up", "1 if the last look at labels and models succeeded, else 0"
         )
+        self.trainer_looks = self._counter(
+            "trainer_looks", "Looks of the trainer at labels and models after which nothing was due"
+        )
         self.trainer_state = self._gauge(
             "trainer_state",
             "1 for the trainer's present state: idle, training, waiting (for labels to judge a "

@@ -82,7 +82,7 @@ def create(settings: Settings, metrics: Metrics) -> Trainer:
 
 def run_once(settings: Settings) -> list[Action]:
     """Do all that is due, and return what it was. Raises what `Trainer.turn` raises."""
-    trainer, done = create(settings, Metrics()), []
+    trainer, done = create(settings, Metrics()), list[Action]()
     while not isinstance(action := trainer.turn(), Wait):
         done.append(action)
     return done
@@ -122,6 +122,8 @@ def _turns(trainer: Trainer, poll_seconds: float, metrics: Metrics, failed: Fail
                     trouble = str(error)
                     _log.warning("the trainer can't go on for now: %s", error)
             metrics.trainer_up.set(not trouble)
+            if not (due or trouble):
+                metrics.trainer_looks.inc()
             if not due:
                 stopping.wait(poll_seconds)
 

@@ -126,14 +126,14 @@ def test_a_training_that_failed_is_tried_again_a_week_later() -> None:
     assert isinstance(act(28 + RETRY_DAYS - 0.1, failed_cut_ms=day(28)), Wait)
     assert act(28 + RETRY_DAYS, failed_cut_ms=day(28)) == Train(day(28 + RETRY_DAYS), "schedule")
     # A training since then makes the failure a thing of the past.
-    later = {"failed_cut_ms": day(28), "decisions": [decision(1, "a", 35)]}
+    later: dict[str, Any] = {"failed_cut_ms": day(28), "decisions": [decision(1, "a", 35)]}
     assert isinstance(act(62.9, **later), Wait)
     assert act(63, **later) == Train(day(63), "schedule")
 
 
 def test_drift_starts_a_training_before_its_time() -> None:
     decisions = [decision(1, "a", 28)]
-    after = {"decisions": decisions, "drift_ms": day(33)}
+    after: dict[str, Any] = {"decisions": decisions, "drift_ms": day(33)}
     assert isinstance(act(41.9, **after), Wait), "not before an answer could have been judged"
     assert act(42, **after) == Train(day(42), "drift")
     assert act(55, **after) == Train(day(42), "drift"), "the cut does not depend on the moment"
@@ -151,7 +151,7 @@ def test_drift_that_a_training_has_seen_starts_none() -> None:
 
 
 def test_a_challenger_waits_two_weeks_and_nothing_is_trained_meanwhile() -> None:
-    waiting = {"made": [made("a", 28)]}
+    waiting: dict[str, Any] = {"made": [made("a", 28)]}
     for known in (28, 41.9):
         action = act(known, **waiting)
         assert isinstance(action, Wait)
@@ -161,7 +161,7 @@ def test_a_challenger_waits_two_weeks_and_nothing_is_trained_meanwhile() -> None
 
 
 def test_it_waits_for_labels_that_neither_has_learned() -> None:
-    waiting = {"made": [made("a", 28)], "current": champion(labels_until_ms=day(40))}
+    waiting: dict[str, Any] = {"made": [made("a", 28)], "current": champion(labels_until_ms=day(40))}
     assert isinstance(act(53.9, **waiting), Wait)
     assert act(54, **waiting) == Judge(waiting["made"][0], day(40), day(54))
 
