@@ -120,12 +120,13 @@ def promote(root: Path | Place, version: str) -> Champion:
     return champion
 
 
-def ship(root: Path | Place) -> str:
-    """Puts the model that ships into `root`, and names it in `CURRENT`; returns its version.
+def ship(root: Path | Place, source: Path | Place | None = None) -> str:
+    """Puts the model that ships, or the current one of `source`, into `root`, and names it in
+    `CURRENT`; returns its version.
 
     Raises `ArtifactError`, `ModelsUnavailable`.
     """
-    root, shipped = at(root), default_artifact_path()
+    root, shipped = at(root), default_artifact_path(source)
     load_artifact(shipped)
     root.put(shipped.name, {n: shipped.read(n) for n in shipped.files()}, last=MANIFEST_FILE)
     return promote(root, shipped.name).version

@@ -40,7 +40,7 @@ __all__ = ["demo"]
     help="tansu: in memory, starts at once. kafka: Apache Kafka, needs Java and Maven.",
 )
 @click.option(
-    "--days", type=Days(), help="Days of the year to replay.  [default: all; --until-done: 0-105]"
+    "--days", type=Days(), help="Days of the year to replay.  [default: all; --until-done: 0-161]"
 )
 @click.option("--until-done", is_flag=True, help="Stop when all is processed, with a summary.")
 @json_option

@@ -11,6 +11,7 @@ All die with this process, however it ends (`streams.local.process`).
 
 from __future__ import annotations
 
+import importlib.resources
 import importlib.util
 import os
 import sys
@@ -44,6 +45,9 @@ CHECKPOINT_SECONDS: Final = 2.0  # so lag, which counts to the last checkpoint, 
 LAG_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 0.5
 MODELS: Final = "models"
+OTHER_SHOP: Final = Path(str(importlib.resources.files("streams.demo"))) / "models"
+"""The model to begin with: of another shop, as everybody has who begins (`tests/demo/other_shop.py`
+trains it)."""
 _NO_TLS_NO_LOGIN: Final = {
     "kafka_security": "plaintext",
     **dict.fromkeys(
@@ -118,7 +122,7 @@ class System:
             created = create_missing(self.settings)
             applied = migrations.migrate(clickhouse_target(self.settings))
             say(f"Created {len(created)} topics; applied {len(applied)} migrations")
-            ship(LocalPlace(self._directory / MODELS))
+            ship(LocalPlace(self._directory / MODELS), OTHER_SHOP)
             say("Starting worker, learner, lag monitor and trainer")
             if self._without_trainer:
                 say("No trainer: it needs `pip install 'tideline[train]'`")

@@ -11,7 +11,8 @@ In this order, one at a time:
 3. A challenger is trained when the labels of `retrain_days` have become known since the newest
    training, or when drift was noticed since. It learns what was known at the cut. That is a point
    of a fixed grid, not the moment of the decision: a trainer that was killed makes the same
-   challenger again.
+   challenger again. Where labels of `judge_days` are known behind a point, that one is taken, so
+   that a trainer that comes late can judge at once.
 """
 
 from __future__ import annotations
@@ -252,10 +253,10 @@ def _training(seen: Seen, rules: Rules) -> Train | Wait:
         tried_ms, days = seen.failed_cut_ms, RETRY_DAYS
     else:
         tried_ms, days = base_ms, rules.retrain_days
-    cut_ms = _grid(tried_ms, days, seen.known_ms)
+    cut_ms = _cut(tried_ms, days, seen.known_ms, rules)
     if cut_ms <= tried_ms and rules.on_drift and seen.drift_ms > tried_ms:
         # Not before the answer to an earlier alarm can have been judged.
-        after_pause_ms = _grid(tried_ms, rules.judge_days, seen.known_ms)
+        after_pause_ms = _cut(tried_ms, rules.judge_days, seen.known_ms, rules)
         if after_pause_ms >= seen.drift_ms:
             cut_ms, why = after_pause_ms, "drift"
     if cut_ms <= tried_ms:
@@ -268,6 +269,13 @@ def _training(seen: Seen, rules: Rules) -> Train | Wait:
             f"{rules.min_labels:,} are needed",
         )
     return Train(cut_ms, why)
+
+
+def _cut(base_ms: int, days: int, known_ms: int, rules: Rules) -> int:
+    """The newest point of the grid that can be judged at once; else the newest one; else `base_ms`
+    itself."""
+    early_ms = _grid(base_ms, days, known_ms - rules.judge_days * DAY_MS)
+    return early_ms if early_ms > base_ms else _grid(base_ms, days, known_ms)
 
 
 def _grid(base_ms: int, days: int, known_ms: int) -> int:

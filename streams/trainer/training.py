@@ -11,16 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
+
 from models.artifact import load_artifact
+from models.champion import OUTLOOK
 from models.manifest import Eligibility
 from models.places import Place
+from models.training.dataset import Dataset, split_by_time
 from models.training.promotion import Verdict, judge
 from models.training.train import train
 from schemas.errors import ArtifactError
 from streams.clickhouse.client import ClickHouseTarget
 from streams.clickhouse.examples import Examples
 from streams.clickhouse.label_counts import LabelCounts, read_label_counts
-from streams.evaluation.live import learnable
+from streams.evaluation.live import LONGEST_HEAD_DAYS, learnable
+from streams.evaluation.protocol import VISIT_DAYS
 from streams.live import read_live
 from streams.trainer.plan import Challenger, Current, Why
 from streams.trainer.store import about
@@ -28,6 +33,17 @@ from streams.trainer.store import about
 __all__ = ["LiveLabels", "TooFew"]
 
 _SOURCE = "live examples"
+_HEAD_DAYS = dict(zip(OUTLOOK, (VISIT_DAYS, LONGEST_HEAD_DAYS), strict=True))
+
+
+def _require_splits(data: Dataset, horizon_days: int) -> None:
+    """Fail before the first head is fitted, not at the last: labels of some heads are known later.
+    Raises ArtifactError."""
+    split_by_time(data, horizon_days)
+    for name, label in data.more.items():
+        known = ~np.isnan(label)
+        if name in _HEAD_DAYS and not known.all():
+            split_by_time(data.take(known), _HEAD_DAYS[name])
 
 
 class TooFew(Exception):
@@ -64,6 +80,7 @@ class LiveLabels:
                 f"no label of {', '.join(sorted(missing))} is known yet, which the champion has"
             )
         try:
+            _require_splits(data, current.horizon_days)
             return train(
                 data,
                 root=root,

@@ -94,7 +94,12 @@ def test_nothing_is_trained_without_labels_or_before_its_time() -> None:
 
 def test_the_cut_does_not_depend_on_when_the_trainer_looks() -> None:
     assert {act(known) for known in (28, 33.3, 55.9)} == {Train(day(28), "schedule")}
-    assert act(56) == Train(day(56), "schedule")
+    assert act(56, decisions=[decision(1, "a", 28)]) == Train(day(56), "schedule")
+
+
+def test_one_that_comes_late_trains_on_what_it_can_judge_at_once() -> None:
+    assert {act(known) for known in (56, 69.9)} == {Train(day(28), "schedule")}
+    assert {act(known) for known in (70, 97.9)} == {Train(day(56), "schedule")}
 
 
 def test_the_grid_begins_at_the_first_midnight_after_the_newest_training() -> None:
@@ -112,7 +117,7 @@ def test_too_few_new_labels_train_nothing() -> None:
 def test_a_champion_that_knows_later_labels_is_waited_for() -> None:
     """As one that was trained on a history which the stream repeats."""
     assert isinstance(act(200, current=champion(labels_until_ms=day(250))), Wait)
-    after = act(280, current=champion(labels_until_ms=day(250)))
+    after = act(278, current=champion(labels_until_ms=day(250)))
     assert after == Train(day(278), "schedule")
 
 
@@ -125,6 +130,7 @@ def test_judged_and_removed_challengers_count_as_trainings() -> None:
 def test_a_training_that_failed_is_tried_again_a_week_later() -> None:
     assert isinstance(act(28 + RETRY_DAYS - 0.1, failed_cut_ms=day(28)), Wait)
     assert act(28 + RETRY_DAYS, failed_cut_ms=day(28)) == Train(day(28 + RETRY_DAYS), "schedule")
+    assert act(90, failed_cut_ms=day(28)) == Train(day(70), "schedule"), "76 can be judged at once"
     # A training since then makes the failure a thing of the past.
     later: dict[str, Any] = {"failed_cut_ms": day(28), "decisions": [decision(1, "a", 35)]}
     assert isinstance(act(62.9, **later), Wait)
@@ -161,7 +167,10 @@ def test_a_challenger_waits_two_weeks_and_nothing_is_trained_meanwhile() -> None
 
 
 def test_it_waits_for_labels_that_neither_has_learned() -> None:
-    waiting: dict[str, Any] = {"made": [made("a", 28)], "current": champion(labels_until_ms=day(40))}
+    waiting: dict[str, Any] = {
+        "made": [made("a", 28)],
+        "current": champion(labels_until_ms=day(40)),
+    }
     assert isinstance(act(53.9, **waiting), Wait)
     assert act(54, **waiting) == Judge(waiting["made"][0], day(40), day(54))
 
