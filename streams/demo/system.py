@@ -43,7 +43,7 @@ __all__ = ["System", "broker_version", "running_shards"]
 SESSION_TIMEOUT_SECONDS: Final = 6.0  # the local broker's join waits for about half of it
 CHECKPOINT_SECONDS: Final = 2.0  # so lag, which counts to the last checkpoint, is nearly live
 LAG_SECONDS: Final = 2.0
-LOOK_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 1.0
 MODELS: Final = "models"
 OTHER_SHOP: Final = Path(str(importlib.resources.files("streams.demo"))) / "models"
 """The model to begin with: of another shop, as everybody has who begins (`tests/demo/other_shop.py`
@@ -184,6 +184,7 @@ class System:
             clickhouse_ca_file="",
             model_artifact=str(self._directory / MODELS),
             trainer_poll_seconds=LOOK_SECONDS,
+            trainer_threads=1,  # the worker needs the other core
             stream_clock="event",
             stream_checkpoint_interval_seconds=CHECKPOINT_SECONDS,
             stream_currency="USD",
