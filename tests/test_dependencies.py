@@ -75,7 +75,7 @@ def test_what_is_declared_is_locked_within_its_bounds(requirement: Requirement) 
         assert requirement.specifier.contains(version(pin)), f"locked is {pin}; run: make lock"
 
 
-@pytest.mark.parametrize(("lock", "extras"), IMAGES, ids=["runtime", "objects"])
+@pytest.mark.parametrize(("lock", "extras"), IMAGES, ids=["runtime", "objects", "trainer"])
 def test_an_image_s_lock_is_the_part_of_the_lock_that_runs(
     lock: Path, extras: tuple[str, ...]
 ) -> None:
@@ -99,7 +99,7 @@ def in_image(locked: list[Requirement], python: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "lock", [LOCK, *(lock for lock, _ in IMAGES)], ids=["all", "runtime", "objects"]
+    "lock", [LOCK, *(lock for lock, _ in IMAGES)], ids=["all", "runtime", "objects", "trainer"]
 )
 def test_a_lock_has_hashes_and_names_no_place(lock: Path) -> None:
     text = lock.read_text()

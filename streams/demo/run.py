@@ -237,7 +237,7 @@ class _Watch:
         return summarise(
             figures,
             sent=self._backstage.sent,
-            labels=learner.labels if learner else 0,
+            labels=learner.version if learner else 0,  # with every champion
             seconds=self._elapsed_seconds,
             broker=BROKER_NAMES[self._options.broker],
             broker_version=broker_version(self._options.broker),

@@ -11,8 +11,8 @@ In this order, one at a time:
 3. A challenger is trained when the labels of `retrain_days` have become known since the newest
    training, or when drift was noticed since. It learns what was known at the cut. That is a point
    of a fixed grid, not the moment of the decision: a trainer that was killed makes the same
-   challenger again. Where labels of `judge_days` are known behind a point, that one is taken, so
-   that a trainer that comes late can judge at once.
+   challenger again. A trainer that comes late takes a point behind which the labels of
+   `judge_days` are known already, and judges at once.
 """
 
 from __future__ import annotations
@@ -272,10 +272,12 @@ def _training(seen: Seen, rules: Rules) -> Train | Wait:
 
 
 def _cut(base_ms: int, days: int, known_ms: int, rules: Rules) -> int:
-    """The newest point of the grid that can be judged at once; else the newest one; else `base_ms`
-    itself."""
-    early_ms = _grid(base_ms, days, known_ms - rules.judge_days * DAY_MS)
-    return early_ms if early_ms > base_ms else _grid(base_ms, days, known_ms)
+    """The newest point of a grid of so many days; `base_ms` itself if there is none yet. If even
+    a later point can be judged at once, the newest such one: of a finer grid, so that it is recent.
+    """
+    can_be_judged_ms = known_ms - rules.judge_days * DAY_MS
+    late_ms = _grid(base_ms, min(days, rules.judge_days), can_be_judged_ms)
+    return late_ms if late_ms >= base_ms + days * DAY_MS else _grid(base_ms, days, known_ms)
 
 
 def _grid(base_ms: int, days: int, known_ms: int) -> int:

@@ -6,14 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from models.artifact import promote
+from models.places import LocalPlace
 from schemas.features import FEATURE_NAMES, LISTED_FEATURE_NAMES
 from streams.clickhouse.client import ClickHouseTarget
 from streams.clickhouse.sink import ClickHouseSink
 from streams.core.features import DAY_MS
 from streams.settings import Settings, override
+from tests.models.s3 import shipped_version
 from tests.models.synthetic import churn_logit, rows
+from tests.trainer.worlds import copy
 
-__all__ = ["HORIZON_DAYS", "T0_DAY", "examples", "fill", "settings_of"]
+__all__ = ["HORIZON_DAYS", "T0_DAY", "begin", "examples", "fill", "settings_of"]
 
 HORIZON_DAYS = 28
 T0_DAY = 19_600  # 2023-08-31
@@ -50,19 +54,23 @@ def fill(target: ClickHouseTarget, table: dict[str, Any]) -> None:
     assert sink.failed is None
 
 
+def begin(root: LocalPlace) -> str:
+    """The champion: the model that ships, as if it knew the labels up to day 122 of the shop."""
+    version = copy(root, shipped_version(), labels_until_ms=(T0_DAY + 122) * DAY_MS)
+    promote(root, version)
+    return version
+
+
 def settings_of(target: ClickHouseTarget, models: str) -> Settings:
-    """Of a trainer there. The champion that ships knows labels of 2017, from which its grid counts:
-    the newest cut is on day 150 of the shop, and the one before out of sight."""
-    shipped_day = 1_503_792_000_000 // DAY_MS
-    days = (T0_DAY + 150 - shipped_day) // 7
+    """Of a trainer there, whose first cut is on day 150 of the shop."""
     return override(
         Settings(),
         clickhouse_host=target.host,
         clickhouse_port=target.port,
         clickhouse_database=target.database,
         model_artifact=models,
-        trainer_retrain_days=days,
         trainer_rows=2_000,
+        trainer_min_labels=100,
         trainer_threads=1,
         trainer_poll_seconds=0.05,
     )

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from models.artifact import current_version, ship, versions
+from models.artifact import current_version, versions
 from models.places import LocalPlace
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.migrations import migrate
 from streams.local.clickhouse import ChdbServer
 from streams.settings import as_environ
 from streams.trainer.store import ModelStore
-from tests.trainer.shop import examples, fill, settings_of
+from tests.trainer.shop import begin, examples, fill, settings_of
 
 pytestmark = [pytest.mark.clickhouse, pytest.mark.full, pytest.mark.timeout(600)]
 
@@ -41,7 +41,7 @@ def test_killed_at_every_durable_point_the_next_process_goes_on(
     migrate(target)
     fill(target, examples(4_600, 0, 137))
     settings, root = settings_of(target, str(tmp_path)), LocalPlace(tmp_path)
-    shipped = ship(root)
+    shipped = begin(root)
 
     def run(*program: str) -> int:
         argv = [sys.executable, "-m", *program, "trainer", "--once"]

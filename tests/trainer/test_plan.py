@@ -98,8 +98,11 @@ def test_the_cut_does_not_depend_on_when_the_trainer_looks() -> None:
 
 
 def test_one_that_comes_late_trains_on_what_it_can_judge_at_once() -> None:
-    assert {act(known) for known in (56, 69.9)} == {Train(day(28), "schedule")}
-    assert {act(known) for known in (70, 97.9)} == {Train(day(56), "schedule")}
+    assert {act(known) for known in (56, 69.9)} == {Train(day(42), "schedule")}
+    assert {act(known) for known in (70, 83.9)} == {Train(day(56), "schedule")}
+    rare = replace(RULES, retrain_days=300)
+    assert act(330, rare) == Train(day(308), "schedule")
+    assert act(313, rare) == Train(day(300), "schedule")
 
 
 def test_the_grid_begins_at_the_first_midnight_after_the_newest_training() -> None:

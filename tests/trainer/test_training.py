@@ -23,7 +23,7 @@ from streams.settings import Settings, as_environ, override
 from streams.trainer.app import run_once
 from streams.trainer.plan import Judge, Train
 from tests.models.s3 import shipped_version
-from tests.trainer.shop import T0_DAY, examples, fill, settings_of
+from tests.trainer.shop import T0_DAY, begin, examples, fill, settings_of
 
 pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
@@ -54,7 +54,7 @@ def test_it_trains_on_what_was_known_and_promotes_by_what_came_later(
     target: ClickHouseTarget, tmp_path: Path
 ) -> None:
     settings = settings_of(target, str(tmp_path))
-    shipped = ship(LocalPlace(tmp_path))
+    shipped = begin(LocalPlace(tmp_path))
     fill(target, examples(4_000, 0, 122))
     assert run_once(settings) == [Train((T0_DAY + 150) * DAY_MS, "schedule")]
     assert current_version(tmp_path) == shipped
@@ -85,14 +85,14 @@ def test_too_few_examples_are_said_and_change_nothing(
     target: ClickHouseTarget, tmp_path: Path
 ) -> None:
     settings = settings_of(target, str(tmp_path))
-    ship(LocalPlace(tmp_path))
+    begin(LocalPlace(tmp_path))
     fill(target, examples(1_500, 110, 122))
     assert [type(action) for action in run_once(settings)] == [Train]
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [shipped_version()]
     with connect(target) as client:
         ((event, why),) = client.execute("SELECT event, why FROM trainer_log")
     assert event == "too_few"
-    assert "Use a longer history" in why
+    assert "no label of p_buy_30d, p_buy_7d is known yet" in why
 
 
 def test_it_needs_a_directory_of_models_to_promote_in(tmp_path: Path) -> None:
