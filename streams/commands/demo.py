@@ -59,7 +59,7 @@ __all__ = ["demo"]
     "--deadline",
     "deadline_seconds",
     type=click.FloatRange(0),
-    help="Give up after this many seconds of replay; 0: never.  [default: 0; --until-done: 300]",
+    help="Give up after this many seconds of replay; 0: never.  [default: 0; --until-done: 600]",
 )
 @pass_invocation
 @click.pass_context

@@ -24,7 +24,7 @@ CHECKED_DAYS: Final = 161
 """What `--until-done` replays: long enough to show everything. Nobody has lapsed before 90 days
 without an order, the first questions mature after the model's horizon, and a model can be trained
 on them after four of these months, and judged two weeks later."""
-CHECKED_DEADLINE_SECONDS: Final = 300.0
+CHECKED_DEADLINE_SECONDS: Final = 600.0
 """Several times what the checked days take on two busy cores."""
 
 
