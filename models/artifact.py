@@ -50,6 +50,8 @@ __all__ = [
     "load_artifact",
     "model_version",
     "promote",
+    "read_manifest",
+    "ship",
     "versions",
     "write_artifact",
 ]
@@ -118,6 +120,18 @@ def promote(root: Path | Place, version: str) -> Champion:
     return champion
 
 
+def ship(root: Path | Place, source: Path | Place | None = None) -> str:
+    """Puts the model that ships, or the current one of `source`, into `root`, and names it in
+    `CURRENT`; returns its version.
+
+    Raises `ArtifactError`, `ModelsUnavailable`.
+    """
+    root, shipped = at(root), default_artifact_path(source)
+    load_artifact(shipped)
+    root.put(shipped.name, {n: shipped.read(n) for n in shipped.files()}, last=MANIFEST_FILE)
+    return promote(root, shipped.name).version
+
+
 def model_version(date: str, files: Mapping[str, bytes]) -> str:
     """`<date>-<8 hex digits>`, the first that `sha256sum *.onnx | sha256sum` prints.
 
@@ -175,6 +189,18 @@ def _load(read: Callable[[str], bytes], path: Place) -> Champion:
             where, len(unknown), ", ".join(unknown[:3]),
         )  # fmt: skip
     return champion.serving(FEATURE_NAMES)
+
+
+def read_manifest(path: Path | Place) -> Manifest:
+    """What an artifact says about itself; its model is neither loaded nor checked. Raises
+    `ArtifactError`, `ModelsUnavailable`."""
+    path = at(path)
+    try:
+        return _manifest(path.read(MANIFEST_FILE), path)
+    except OSError as error:
+        raise ArtifactError(
+            f"No complete artifact in {path}: {error}. Train one with `tideline train`."
+        ) from error
 
 
 class _Format(msgspec.Struct):

@@ -10,6 +10,7 @@ Credentials, regions and endpoints are those of the store's own library: `AWS_AC
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -126,6 +127,25 @@ class ObjectPlace:
     def replace(self, name: str, content: bytes) -> None:
         self._ask("pipe_file", f"{self.path}/{name}", content)
 
+    def create(self, name: str, content: bytes) -> bool:
+        """The store itself checks that there is none (S3: If-None-Match). Old stores that ignore
+        the condition replace the file."""
+        try:
+            self._ask("pipe_file", f"{self.path}/{name}", content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def files(self) -> list[str]:
+        found: list[str] = self._ask("glob", f"{self.path}/*")
+        return sorted(path.rpartition("/")[2] for path in found)
+
+    def remove(self, name: str, *, first: str) -> None:
+        there: list[str] = self._ask("glob", f"{self.path}/{name}/*")
+        for path in sorted(there, key=lambda path: path.rpartition("/")[2] != first):
+            with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+                self._ask("rm_file", path)
+
     def _info(self, name: str) -> dict[str, Any] | None:
         try:
             found: dict[str, Any] = self._ask("info", f"{self.path}/{name}")
@@ -133,17 +153,18 @@ class ObjectPlace:
             return None
         return found
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
-        """Call the library, within a time limit. Raises FileNotFoundError, ModelsUnavailable."""
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call the library, within a time limit. Raises FileNotFoundError, FileExistsError,
+        ModelsUnavailable."""
         try:
             if not self.filesystem.async_impl:
-                return getattr(self.filesystem, method)(*arguments)
+                return getattr(self.filesystem, method)(*arguments, **options)
             from fsspec.asyn import sync  # noqa: PLC0415  (an extra)
 
             seconds = _WRITE_SECONDS if method == "pipe_file" else _READ_SECONDS
             call = getattr(self.filesystem, f"_{method}")
-            return sync(self.filesystem.loop, call, *arguments, timeout=seconds)
-        except FileNotFoundError:
+            return sync(self.filesystem.loop, call, *arguments, timeout=seconds, **options)
+        except (FileNotFoundError, FileExistsError):
             raise
         except Exception as error:  # each library has errors of its own
             why = _QUERY.sub("?...", str(error)) or "no answer in time"

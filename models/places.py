@@ -7,10 +7,11 @@ version only when that is complete.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -58,6 +59,17 @@ class Place(Protocol):
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file so that a reader finds the old content or the new."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file if there is none of that name, whole or not at all. Of several writers one
+        gets True; for the others nothing has changed."""
+
+    def files(self) -> list[str]:
+        """The names of the files here, sorted; none if there is no such directory."""
+
+    def remove(self, name: str, *, first: str) -> None:
+        """Remove a directory of files, the file `first` before all others: who finds it finds
+        the others too. Does nothing if there is none."""
 
 
 def place(named: str) -> Place:
@@ -146,7 +158,37 @@ class LocalPlace:
             shutil.rmtree(staging, ignore_errors=True)
 
     def replace(self, name: str, content: bytes) -> None:
+        with self._written(content) as fresh:
+            os.replace(fresh, self.path / name)
+
+    def create(self, name: str, content: bytes) -> bool:
+        with self._written(content) as fresh:
+            try:
+                os.link(fresh, self.path / name)  # unlike a rename, it replaces nothing
+            except FileExistsError:
+                return False
+        return True
+
+    def files(self) -> list[str]:
+        if not self.path.is_dir():
+            return []
+        found = (path.name for path in self.path.iterdir() if path.is_file())
+        return sorted(name for name in found if not name.startswith("."))
+
+    def remove(self, name: str, *, first: str) -> None:
+        (self.path / name / first).unlink(missing_ok=True)
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _written(self, content: bytes) -> Iterator[Path]:
+        """A file with this content beside those that are read, for as long as the block takes."""
         self.path.mkdir(parents=True, exist_ok=True)
-        fresh = self.path / f".{name}"
-        fresh.write_bytes(content)
-        os.replace(fresh, self.path / name)
+        handle, path = tempfile.mkstemp(prefix=".new-", dir=self.path)
+        fresh = Path(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            fresh.chmod(0o644)
+            yield fresh
+        finally:
+            fresh.unlink(missing_ok=True)

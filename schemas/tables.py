@@ -146,6 +146,24 @@ TABLES: Final[dict[str, Table]] = {
             },
         ),
         Table(
+            "trainer_log",
+            {
+                "version": _LOW,  # '' for a training that was not possible
+                "event": _LOW,  # trained | too_few | promoted | rejected
+                "labels_until": _TIME,
+                "happened_at": _TIME,
+                "why": "String",
+                "champion_version": _LOW,
+                "row_count": "UInt32",
+                "judged_after": _TIME,  # 1970-01-01 when not compared
+                "judged_until": _TIME,
+                "log_loss_champion": "Float32",
+                "log_loss_challenger": "Float32",
+                "deviance_champion": "Float32",
+                "deviance_challenger": "Float32",
+            },
+        ),
+        Table(
             "score_samples",
             {
                 "shard": "UInt16",

@@ -46,6 +46,12 @@ COMMANDS: Final[dict[str, _Command]] = {
     "learner": _Command(
         "streams.commands.run", "learner", "Learn from matured labels, online.", serves=True
     ),
+    "trainer": _Command(
+        "streams.commands.run",
+        "trainer",
+        "Retrain the champion, judge challengers, promote.",
+        serves=True,
+    ),
     "replay": _Command(
         "streams.commands.replay", "replay", "Send recorded or synthetic events to Kafka."
     ),

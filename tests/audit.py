@@ -32,7 +32,13 @@ __all__ = ["advisories", "known_problems", "lock_problems", "main", "pins"]
 
 ROOT = Path(__file__).parents[1]
 LOCKS = tuple(
-    ROOT / name for name in ("requirements.lock", "deploy/requirements.lock", "deploy/objects.lock")
+    ROOT / name
+    for name in (
+        "requirements.lock",
+        "deploy/requirements.lock",
+        "deploy/objects.lock",
+        "deploy/trainer.lock",
+    )
 )
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;\\]+)(?:\s*;\s*([^\\]+?))?\s*\\?")
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64} ?\\?")

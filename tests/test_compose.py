@@ -19,10 +19,14 @@ from streams.settings import Settings, load
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+TRAINER_LOCK = ROOT / "deploy" / "trainer.lock"
 IMAGE_LOCKS = [ROOT / "deploy" / name for name in ("requirements.lock", "objects.lock")]
 
 # service -> the CLI command that is the same part of the local stack
-PARTS = {"worker": ["worker"], "learner": ["learner"], "lag": ["lag", "--serve"]}
+PARTS = {
+    "worker": ["worker"], "learner": ["learner"], "lag": ["lag", "--serve"],
+    "trainer": ["trainer"],
+}  # fmt: skip
 SERVERS = {"kafka", "clickhouse"}
 ONE_SHOT = "init"
 SECRET = "/run/secrets/clickhouse_password"
@@ -105,7 +109,9 @@ def test_a_service_runs_the_command_of_its_part(name: str) -> None:
 def test_init_creates_topics_and_tables_with_commands_that_exist() -> None:
     script = services()[ONE_SHOT]["entrypoint"][-1]
     commands = [step.split() for step in script.split(" && ")]
-    assert commands == [["tideline", "topics", "--create"], ["tideline", "migrate"]]
+    assert commands == [
+        ["tideline", "topics", "--create"], ["tideline", "migrate"], ["tideline", "models", "init"]
+    ]  # fmt: skip
     assert all(command[1] in COMMANDS for command in commands)
     assert services()[ONE_SHOT]["restart"] == "no"
 
@@ -227,6 +233,27 @@ def test_parts_run_without_rights_on_a_read_only_disk(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
+def test_models_are_where_the_settings_look_and_only_those_who_must_can_write_there() -> None:
+    for name in [*PARTS, ONE_SHOT]:
+        service = services()[name]
+        where = settings_of(service).model.artifact
+        mode = "" if name in {"trainer", ONE_SHOT} else ":ro"
+        assert service["volumes"] == [f"models:{where}{mode}"]
+    made = [rest for word, rest in stages()[-1] if word == "RUN" and "/models" in rest]
+    assert len(made) == 1, "a new volume takes the owner from the image"
+    assert "--owner=10001" in made[0]
+
+
+def test_only_the_trainer_s_image_has_what_training_needs() -> None:
+    locks = {name: services()[name]["build"].get("args", {}) for name in PARTS}
+    assert locks == {name: {} for name in PARTS} | {"trainer": {"LOCK": "trainer.lock"}}
+    images = {name: services()[name]["image"] for name in PARTS}
+    assert [name for name in PARTS if images[name] != images["worker"]] == ["trainer"]
+    locked = set(re.findall(r"^([\w.-]+)==", TRAINER_LOCK.read_text(), re.MULTILINE))
+    assert {"lightgbm", "onnx", "s3fs"} <= locked
+    assert not locked & {"chdb", "pytest", "mypy", "pip"}
+
+
 def test_published_metrics_are_where_the_settings_serve_them() -> None:
     for name in PARTS:
         web = settings_of(services()[name]).web
@@ -256,9 +283,12 @@ def test_the_image_runs_as_an_unprivileged_user() -> None:
     assert users == ["10001:10001"]
 
 
-def test_the_image_installs_no_system_package_and_only_wheels() -> None:
-    text = "\n".join(rest for word, rest in instructions() if word == "RUN")
-    assert not re.search(r"apt|apk|gcc|build-essential", text)
+def test_the_image_installs_only_wheels_and_no_system_package_but_the_trainer_s() -> None:
+    runs = [rest for word, rest in instructions() if word == "RUN"]
+    text = "\n".join(runs)
+    (system,) = (run for run in runs if re.search(r"apt|apk|gcc|build-essential", run))
+    assert system.startswith('if [ "$LOCK" = trainer.lock ]; then')
+    assert re.findall(r"install --yes --no-install-recommends (.*?) &&", system) == ["libgomp1"]
     assert "--require-hashes --only-binary :all: --requirement locks/runtime.lock" in text
 
 

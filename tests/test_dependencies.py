@@ -17,7 +17,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK, DEPLOY = ROOT / "requirements.lock", ROOT / "deploy"
-IMAGES = [(DEPLOY / "requirements.lock", ()), (DEPLOY / "objects.lock", ("objects",))]
+IMAGES = [
+    (DEPLOY / "requirements.lock", ()),
+    (DEPLOY / "objects.lock", ("objects",)),
+    (DEPLOY / "trainer.lock", ("train", "objects")),
+]
 """What an image is made of: its lock, and the extras that it has."""
 OURS = {"schemas", "models", "streams", "tests"}
 # Programs that run in separate environments, which `make bench` makes.
@@ -71,7 +75,7 @@ def test_what_is_declared_is_locked_within_its_bounds(requirement: Requirement) 
         assert requirement.specifier.contains(version(pin)), f"locked is {pin}; run: make lock"
 
 
-@pytest.mark.parametrize(("lock", "extras"), IMAGES, ids=["runtime", "objects"])
+@pytest.mark.parametrize(("lock", "extras"), IMAGES, ids=["runtime", "objects", "trainer"])
 def test_an_image_s_lock_is_the_part_of_the_lock_that_runs(
     lock: Path, extras: tuple[str, ...]
 ) -> None:
@@ -95,7 +99,7 @@ def in_image(locked: list[Requirement], python: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "lock", [LOCK, *(lock for lock, _ in IMAGES)], ids=["all", "runtime", "objects"]
+    "lock", [LOCK, *(lock for lock, _ in IMAGES)], ids=["all", "runtime", "objects", "trainer"]
 )
 def test_a_lock_has_hashes_and_names_no_place(lock: Path) -> None:
     text = lock.read_text()

@@ -62,6 +62,11 @@ RULES: dict[str, set[str]] = {
     "streams.live": {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.evaluation",
     },
+    "streams.trainer": {
+        "schemas", "models", "streams.background", "streams.clickhouse", "streams.core",
+        "streams.evaluation", "streams.live", "streams.memory", "streams.process",
+        "streams.settings", "streams.stopping", "streams.telemetry",
+    },
     "streams.ops": {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.kafka",
         "streams.settings", "streams.shard",
@@ -86,8 +91,8 @@ RULES: dict[str, set[str]] = {
     },
     "streams.local": {"schemas", "streams.kafka", "streams.settings"},
     "streams.demo": {
-        "schemas", "streams.background", "streams.clickhouse", "streams.kafka", "streams.learner",
-        "streams.local", "streams.replay", "streams.settings",
+        "schemas", "models", "streams.background", "streams.clickhouse", "streams.kafka",
+        "streams.learner", "streams.local", "streams.replay", "streams.settings",
     },
     "streams.start": {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.evaluation",
@@ -99,7 +104,7 @@ RULES: dict[str, set[str]] = {
         "streams.live", "streams.local", "streams.memory", "streams.offline", "streams.ops",
         "streams.privacy", "streams.repartition", "streams.replay", "streams.settings",
         "streams.shard", "streams.start", "streams.stopping", "streams.telemetry",
-        "streams.worker",
+        "streams.trainer", "streams.worker",
     },
     "streams.cli": {"schemas", "streams.commands", "streams.stopping"},
     "streams.__main__": {"streams.cli", "streams.stopping"},

@@ -58,6 +58,7 @@ GRANT SELECT ON tideline.segment_flow TO tideline_campaign_ro;
 GRANT SELECT ON tideline.scores_live TO tideline_campaign_ro;
 GRANT SELECT ON tideline.model_quality TO tideline_campaign_ro;
 GRANT SELECT ON tideline.drift_alerts TO tideline_campaign_ro;
+GRANT SELECT ON tideline.challengers TO tideline_campaign_ro;
 
 -- Operations: does it run. No user ids, and of dead letters neither key, payload nor detail.
 CREATE ROLE IF NOT EXISTS tideline_sre_ro;
@@ -70,12 +71,16 @@ GRANT SELECT ON tideline.consumer_lag TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag_live TO tideline_sre_ro;
 GRANT SELECT ON tideline.model_quality TO tideline_sre_ro;
 GRANT SELECT ON tideline.drift_alerts TO tideline_sre_ro;
+GRANT SELECT ON tideline.challengers TO tideline_sre_ro;
 GRANT SELECT ON tideline.schema_migrations TO tideline_sre_ro;
 GRANT SELECT(topic, partition, offset, reason, recorded_at, payload_bytes, inserted_at) ON tideline.dead_letters TO tideline_sre_ro;
 
--- Trains models, by `tideline train --live`: reads the examples that have been kept, and nothing else.
+-- Trains models, by `tideline trainer` and `tideline train --live`: reads the examples that have been kept
+-- and the drift that was noticed, and says what it did. Nothing else.
 CREATE ROLE IF NOT EXISTS tideline_trainer;
 GRANT SELECT ON tideline.examples TO tideline_trainer;
+GRANT SELECT ON tideline.model_drift TO tideline_trainer;
+GRANT INSERT ON tideline.trainer_log TO tideline_trainer;
 
 -- Erases one person, by `tideline erase`: finds their rows, deletes them, and nothing else.
 CREATE ROLE IF NOT EXISTS tideline_eraser;

@@ -13,7 +13,7 @@
 -- keeps a short one no secret. To change one: ALTER USER … IDENTIFIED WITH sha256_hash BY '…'.
 -- Then: TIDELINE_CLICKHOUSE_USER=tideline_writer for worker and lag monitor, tideline_migrator for
 -- `tideline migrate` and `tideline reset`, tideline_eraser for `tideline erase`, tideline_trainer for
--- `tideline train --live`. HOST LIKE '10.%' behind a user's name limits where it may come from.
+-- `tideline trainer` and `tideline train --live`. HOST LIKE '10.%' behind a user's name limits where it may come from.
 CREATE USER IF NOT EXISTS tideline_migrator IDENTIFIED WITH sha256_hash BY {migrator:String} DEFAULT ROLE tideline_migrator;
 CREATE USER IF NOT EXISTS tideline_writer IDENTIFIED WITH sha256_hash BY {writer:String} DEFAULT ROLE tideline_writer;
 CREATE USER IF NOT EXISTS tideline_marketing_ro IDENTIFIED WITH sha256_hash BY {marketing:String} DEFAULT ROLE tideline_marketing_ro SETTINGS PROFILE 'tideline_reader';

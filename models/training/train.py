@@ -125,6 +125,7 @@ def train(
     threads: int = 1,
     make_current: bool = True,
     baselines: Mapping[str, NDArray[np.floating[Any]]] | None = None,
+    about: Mapping[str, str | int | float] | None = None,
     progress: Progress = _ignore,
 ) -> Summary:
     """Trains on `data` and writes `root/<date>-<hash>/`; `date` is today's, as YYYY-MM-DD.
@@ -135,7 +136,7 @@ def train(
     `threads` are LightGBM's. They wait for each other busily, node by node: on a machine that does
     something else too, two take ten times the processor time of one.
     `baselines` are other scores of the same rows to compare with, [n] each, by `churn/<name>` or
-    `value/<name>`.
+    `value/<name>`. `about` is what else the manifest says about the training.
     Raises `ArtifactError` if a library is missing, the data can't be split, or the written
     artifact fails its own checks.
     """
@@ -180,6 +181,7 @@ def train(
             "season": season.words() if season else "",
             **{f"rows_{name}": count for name, count in rows.items()},
             **{f"trees_{name}": count for name, count in trees.items()},
+            **(about or {}),
         },
     )  # fmt: skip
     comparison = compare(data, split, metrics, baselines or {})

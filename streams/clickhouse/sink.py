@@ -50,6 +50,7 @@ INSERT_ORDER: Final = (
     "matured_predictions",
     "examples",
     "model_drift",
+    "trainer_log",
     "score_samples",
     "dead_letters",
     "consumer_lag",

@@ -40,7 +40,7 @@ __all__ = ["demo"]
     help="tansu: in memory, starts at once. kafka: Apache Kafka, needs Java and Maven.",
 )
 @click.option(
-    "--days", type=Days(), help="Days of the year to replay.  [default: all; --until-done: 0-105]"
+    "--days", type=Days(), help="Days of the year to replay.  [default: all; --until-done: 0-161]"
 )
 @click.option("--until-done", is_flag=True, help="Stop when all is processed, with a summary.")
 @json_option
@@ -59,7 +59,7 @@ __all__ = ["demo"]
     "--deadline",
     "deadline_seconds",
     type=click.FloatRange(0),
-    help="Give up after this many seconds of replay; 0: never.  [default: 0; --until-done: 300]",
+    help="Give up after this many seconds of replay; 0: never.  [default: 0; --until-done: 600]",
 )
 @pass_invocation
 @click.pass_context
@@ -75,7 +75,7 @@ def demo(
     speed: float,
     deadline_seconds: float | None,
 ) -> None:
-    """See it all run: Kafka, ClickHouse, worker, learner, lag monitor, and a year of orders.
+    """See it all run: Kafka, ClickHouse, all four processes, and a year of orders.
 
     Replays the Complete Journey orders with simulated browsing around them, shows what happens,
     and stays up to look around until Ctrl-C. With --until-done it stops by itself, and its exit
@@ -123,11 +123,15 @@ def _report(summary: Summary, options: Options) -> None:
         rows = [
             (name.replace("_", " "), _plain(value))
             for name, value in summary.as_dict().items()
-            if name != "segments"
+            if name not in {"segments", "promotions"}
         ]
         for dimension, sizes in summary.segments.items():
             counts = ", ".join(f"{segment} {users:,}" for segment, users in sizes.items())
             rows.append((dimension.replace("_", " "), counts))
+        rows += [
+            ("promoted", f"{p['version']} over {p['champion_version']}: {p['why']}")
+            for p in summary.promotions
+        ]
         print_table(("RESULT", ""), rows)
     if summary.problem:
         click.echo(f"Error: {summary.problem}", err=True)

@@ -116,6 +116,31 @@ def show(invocation: Invocation, version: str) -> None:
 
 
 @models.command()
+@pass_invocation
+def init(invocation: Invocation) -> None:
+    """Put the model that ships into the directory of models, unless a model is in use there.
+
+    A trainer promotes in such a directory, and workers follow it. Safe to run again.
+    """
+    from models.artifact import CURRENT_FILE, MANIFEST_FILE, ship
+    from models.registry import artifact_place
+    from schemas.errors import SettingsError
+
+    named = invocation.settings.model.artifact
+    root = artifact_place(named)
+    if not named or (root.holds(MANIFEST_FILE) and not root.holds(CURRENT_FILE)):
+        raise SettingsError(
+            "Name a directory for models with TIDELINE_MODEL_ARTIFACT: a path, or a URL such as "
+            "s3://bucket/models. It may be new; it may not be the directory of one model."
+        )
+    if root.holds(CURRENT_FILE):
+        _, current = _root(invocation)
+        click.echo(f"{current} is in use in {root} already; nothing was changed.")
+        return
+    click.echo(f"{ship(root)}, the model that ships, is current in {root}.")
+
+
+@models.command()
 @click.argument("version")
 @pass_invocation
 def promote(invocation: Invocation, version: str) -> None:

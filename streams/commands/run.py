@@ -1,4 +1,4 @@
-"""`tideline worker`, `learner` and `migrate`: thin calls into the parts that do the work."""
+"""`tideline worker`, `learner`, `trainer` and `migrate`: thin calls into the parts that work."""
 # ruff: noqa: PLC0415  (heavy imports wait until the command runs)
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import click
 from streams import stopping
 from streams.commands.support import Invocation, json_option, pass_invocation, print_json
 
-__all__ = ["learner", "migrate", "worker"]
+__all__ = ["learner", "migrate", "trainer", "worker"]
 
 
 @click.command()
@@ -43,6 +43,35 @@ def learner(ctx: click.Context, invocation: Invocation) -> None:
     from streams.learner.app import run
 
     ctx.exit(run(settings, requests))
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Do all that is due now, and end; for cron.")
+@pass_invocation
+def trainer(invocation: Invocation, once: bool) -> None:
+    """Retrain the champion on what the stream saw, judge challengers, and promote the winners.
+
+    A challenger is trained on the examples that ClickHouse keeps, after every 28 days of new labels
+    (TIDELINE_TRAINER_RETRAIN_DAYS) and when the learner has noticed drift. It waits for labels that
+    neither it nor the champion has learned, and replaces the champion if it does better on these.
+    Whatever is under way is kept in the directory of models, so the trainer may be stopped, or
+    killed, at any moment. Run one; of two, one decides.
+
+    TIDELINE_MODEL_ARTIFACT must name a directory of models; `tideline models init` makes one.
+    Needs `pip install 'tideline[train]'`, and ClickHouse, but not Kafka.
+    """
+    settings = invocation.start_logging()
+    if once:
+        stopping.release()
+        from streams.trainer.app import run_once
+
+        done = run_once(settings)
+        click.echo(f"{len(done)} things were due." if done else "Nothing is due.")
+        return
+    requests = stopping.StopRequests.listen()
+    from streams.trainer.app import run
+
+    run(settings, requests)
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import Any
 
 from clickhouse_driver import Client
 
-__all__ = ["Alert", "Figures", "GroupOffsets", "Ledger", "read_figures"]
+__all__ = ["Alert", "Figures", "GroupOffsets", "Ledger", "Promotion", "read_figures"]
 
 _LEDGER = """
 SELECT sum(accepted), sum(scored), sum(duplicates), sum(late), sum(dead_letters),
@@ -26,6 +26,11 @@ _COUNTS = """
 SELECT (SELECT uniqExact(change_id) FROM segment_changes),
        (SELECT uniqExact(shard, ordinal) FROM matured_predictions)
 """
+_PROMOTED = """
+SELECT version, champion_version, judged_rows, why
+FROM challengers WHERE state = 'promoted' ORDER BY decided_at
+"""
+_SCORED_BY = "SELECT count() FROM score_history WHERE champion_version IN %(versions)s"
 # -1 is "no number": a partition that was never committed, or that the broker did not tell.
 _LAG = """
 SELECT consumer_group, sum(greatest(committed, 0)), sum(greatest(lag_records, 0)),
@@ -61,6 +66,17 @@ class Alert:
 
 
 @dataclass(frozen=True)
+class Promotion:
+    """A model that the trainer made and put into use."""
+
+    version: str
+    champion_version: str
+    """Whom it replaced."""
+    judged_rows: int
+    why: str
+
+
+@dataclass(frozen=True)
 class GroupOffsets:
     """One consumer group in the lag monitor's newest look, over all its partitions."""
 
@@ -85,6 +101,10 @@ class Figures:
     """Label questions whose answer is known, so examples for the learner."""
     lag: Mapping[str, GroupOffsets] = field(default_factory=dict)
     """By consumer group."""
+    promotions: tuple[Promotion, ...] = ()
+    """In turn."""
+    scored_by_promoted: int = 0
+    """Scores that promoted models gave."""
 
     @property
     def users(self) -> int:
@@ -94,12 +114,13 @@ class Figures:
 def read_figures(client: Client, newest: int = 0) -> Figures:
     """All figures now, with the `newest` alerts. The client's errors pass through."""
 
-    def rows(query: str, **values: int) -> list[tuple[Any, ...]]:
+    def rows(query: str, **values: Any) -> list[tuple[Any, ...]]:
         return list(client.execute(query, values or None))
 
     ((accepted, scored, duplicates, late, dead_letters, balanced, clock, shards),) = rows(_LEDGER)
     ((opened, closed),) = rows(_ALERTS)
     ((changes, matured),) = rows(_COUNTS)
+    promoted = tuple(Promotion(*row) for row in rows(_PROMOTED))
     segments: dict[str, dict[str, int]] = {}
     for dimension, segment, users in rows(_SEGMENTS):
         segments.setdefault(dimension, {})[segment] = users
@@ -124,4 +145,8 @@ def read_figures(client: Client, newest: int = 0) -> Figures:
         segment_changes=changes,
         matured=matured,
         lag={group: GroupOffsets(*numbers) for group, *numbers in rows(_LAG)},
+        promotions=promoted,
+        scored_by_promoted=(
+            rows(_SCORED_BY, versions=tuple(p.version for p in promoted))[0][0] if promoted else 0
+        ),
     )

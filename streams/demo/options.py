@@ -20,10 +20,11 @@ BROKER_NAMES: Final[dict[str, str]] = {"tansu": "Tansu", "kafka": "Apache Kafka"
 
 YEAR_DAYS: Final = 366
 """Complete Journey ends in the first hours of day 366."""
-CHECKED_DAYS: Final = 105
+CHECKED_DAYS: Final = 161
 """What `--until-done` replays: long enough to show everything. Nobody has lapsed before 90 days
-without an order, and the first questions mature after the model's horizon."""
-CHECKED_DEADLINE_SECONDS: Final = 300.0
+without an order, the first questions mature after the model's horizon, and a model can be trained
+on them after four of these months, and judged two weeks later."""
+CHECKED_DEADLINE_SECONDS: Final = 600.0
 """Several times what the checked days take on two busy cores."""
 
 

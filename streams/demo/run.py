@@ -33,6 +33,9 @@ __all__ = ["run"]
 _LOOK_SECONDS: Final = 1.0  # a look costs ClickHouse 70 ms of a core, which the worker needs too
 _LAST_LOOK_SECONDS: Final = 0.2  # once all is accepted: `seconds` ends with the look that sees it
 _RATE_SECONDS: Final = 3.0
+_HELD_MS: Final = 7 * 86_400_000
+"""Of event time, sent when the trainer is done with all before: a training takes as long as the
+replay of months, and what it promotes should still score something."""
 _DONE: Final = "done"
 
 
@@ -69,7 +72,8 @@ def _show(
     with contextlib.ExitStack() as stack:
         system = stack.enter_context(System(options.broker, options.directory, settings))
         system.start(screen.say)
-        backstage = Backstage(system.settings, source.records, options.speed)
+        hold_at_ms = source.stop_ms - _HELD_MS if options.until_done else None
+        backstage = Backstage(system.settings, source.records, options.speed, hold_at_ms)
         stack.callback(backstage.stop)
         stack.callback(screen.say, "Stopping")
         stack.callback(screen.close)
@@ -118,6 +122,9 @@ class _Watch:
         self._interrupts = interrupts
         self._started_at = time.monotonic()
         self._looks: deque[tuple[float, int]] = deque()
+        self._held_at: float | None = None
+        self._held_seconds = 0.0
+        self._trainer_looks: int | None = None
 
     def until_processed(self) -> Summary:
         """Raises FatalError past the deadline, and whatever stopped a part of the system."""
@@ -140,7 +147,8 @@ class _Watch:
             self._interrupts.raise_if_interrupted()
             self._system.check()
             self._backstage.check()
-            sent = self._backstage.sent.records if self._backstage.done else None
+            done, held = self._backstage.done, self._backstage.held
+            sent = self._backstage.sent if done or held else None
             figures = self._look()
             if sent is not None:
                 learner = self._backstage.learner
@@ -150,8 +158,33 @@ class _Watch:
                     learner.version if learner else 0,
                     self._system.settings.topic_names,
                 )
+            if held and not state:
+                state = self._trainer(figures) or self._go_on()
             yield figures, state
-            time.sleep(_LAST_LOOK_SECONDS if figures.ledger.accepted == sent else _LOOK_SECONDS)
+            almost = done and figures.ledger.accepted == sent
+            time.sleep(_LAST_LOOK_SECONDS if almost else _LOOK_SECONDS)
+
+    def _trainer(self, figures: Figures) -> str:
+        """What the trainer still has to do with what was processed, in words; '' if nothing."""
+        self._held_at = self._held_at or time.monotonic()
+        looks = self._system.trainer_looks()
+        if looks is None:
+            return ""
+        if looks < 0:
+            return "the trainer is at work"
+        if self._trainer_looks is None:
+            self._trainer_looks = looks
+        if looks < self._trainer_looks + 2:  # the first may have begun before
+            return "waiting for the trainer"
+        promoted = figures.promotions
+        if promoted and self._system.champion() != promoted[-1].version:
+            return "the worker takes the new champion"
+        return ""
+
+    def _go_on(self) -> str:
+        self._held_seconds = time.monotonic() - (self._held_at or time.monotonic())
+        self._backstage.go_on()
+        return "replaying"
 
     def _look(self) -> Figures:
         try:
@@ -165,7 +198,9 @@ class _Watch:
     @property
     def _elapsed_seconds(self) -> float:
         started = self._backstage.started_at
-        return time.monotonic() - started if started is not None else 0.0
+        if started is None:
+            return 0.0
+        return time.monotonic() - started - self._held_seconds
 
     def _view(self, figures: Figures, state: str) -> View:
         start, stop = self._source.start_ms, self._source.stop_ms
@@ -178,7 +213,7 @@ class _Watch:
             notice=NOTICE,
             elapsed_seconds=self._elapsed_seconds,
             done_share=1.0 if state == _DONE else reached / max(1, stop - start),
-            sent=self._backstage.sent.records,
+            sent=self._backstage.sent,
             events_per_second=self._rate(figures.ledger.scored, done=state == _DONE),
             lag_records=group.lag_records if group and not group.unknown else None,
             figures=figures,
@@ -201,8 +236,8 @@ class _Watch:
         learner = self._backstage.learner
         return summarise(
             figures,
-            sent=self._backstage.sent.records,
-            labels=learner.labels if learner else 0,
+            sent=self._backstage.sent,
+            labels=learner.version if learner else 0,  # with every champion
             seconds=self._elapsed_seconds,
             broker=BROKER_NAMES[self._options.broker],
             broker_version=broker_version(self._options.broker),

@@ -29,6 +29,10 @@ class Summary:
     ledger_balanced: bool
     accepted: int
     alerts_closed: int
+    promotions: list[dict[str, Any]]
+    """Models that the trainer made and put into use."""
+    scored_by_promoted: int
+    """Scores that they gave."""
     segments: dict[str, dict[str, int]]
     broker: str
     broker_version: str
@@ -75,6 +79,8 @@ def summarise(
         ledger_balanced=ledger.balanced and ledger.accepted == sent,
         accepted=ledger.accepted,
         alerts_closed=figures.alerts_closed,
+        promotions=[asdict(promotion) for promotion in figures.promotions],
+        scored_by_promoted=figures.scored_by_promoted,
         segments={dimension: dict(sizes) for dimension, sizes in figures.segments.items()},
         broker=broker,
         broker_version=broker_version,

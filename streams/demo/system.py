@@ -1,7 +1,8 @@
 """Starts all of Tideline on this machine, each part a process of its own, and stops it again.
 
 1. A broker and a ClickHouse on free ports; topics and tables.
-2. Worker, learner and lag monitor, as anybody would run them, each with a log file.
+2. Worker, learner, lag monitor and trainer, as anybody would run them, each with a log file; and a
+   directory of models, in which the trainer may promote.
 3. Ready is when the worker reports every shard as running: it then owns all partitions and has
    recovered (its own metrics say so).
 
@@ -10,6 +11,8 @@ All die with this process, however it ends (`streams.local.process`).
 
 from __future__ import annotations
 
+import importlib.resources
+import importlib.util
 import os
 import sys
 import time
@@ -23,6 +26,8 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from models.artifact import ship
+from models.places import LocalPlace
 from schemas.errors import LocalStackError
 from streams.clickhouse import migrations
 from streams.clickhouse.client import clickhouse_target
@@ -38,6 +43,11 @@ __all__ = ["System", "broker_version", "running_shards"]
 SESSION_TIMEOUT_SECONDS: Final = 6.0  # the local broker's join waits for about half of it
 CHECKPOINT_SECONDS: Final = 2.0  # so lag, which counts to the last checkpoint, is nearly live
 LAG_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 1.0
+MODELS: Final = "models"
+OTHER_SHOP: Final = Path(str(importlib.resources.files("streams.demo"))) / "models"
+"""The model to begin with: of another shop, as everybody has who begins (`tests/demo/other_shop.py`
+trains it)."""
 _NO_TLS_NO_LOGIN: Final = {
     "kafka_security": "plaintext",
     **dict.fromkeys(
@@ -59,9 +69,9 @@ def broker_version(broker: Broker) -> str:
 
 
 class System:
-    """Broker, ClickHouse, worker, learner and lag monitor, in `directory`.
+    """Broker, ClickHouse, worker, learner, lag monitor and trainer, in `directory`.
 
-    `settings` gives models, alert rules and such; where things are is decided here.
+    `settings` gives alert rules and such; where things are is decided here.
     """
 
     def __init__(self, broker: Broker, directory: Path, settings: Settings) -> None:
@@ -70,6 +80,34 @@ class System:
         self._directory = directory
         self._stack = LocalStack(broker, directory)
         self._children: list[ChildProcess] = []
+        self._trainer_port = free_port()
+        self._without_trainer = [
+            package for package in ("lightgbm", "onnx") if importlib.util.find_spec(package) is None
+        ]
+
+    def champion(self) -> str:
+        """The version that the worker's next steps use; '' while it does not answer."""
+        metrics = self._metrics(self.settings.web.metrics_port)
+        used = [
+            sample.labels["version"]
+            for family in text_string_to_metric_families(metrics)
+            for sample in family.samples
+            if sample.name == "tideline_champion"
+        ]
+        return used[0] if used else ""
+
+    def trainer_looks(self) -> int | None:
+        """How often the trainer has looked and found nothing due; -1 while it is at work, or does
+        not answer yet; None if there is none."""
+        if self._without_trainer:
+            return None
+        found = {
+            (sample.name, sample.labels.get("state")): sample.value
+            for family in text_string_to_metric_families(self._metrics(self._trainer_port))
+            for sample in family.samples
+        }
+        rests = any(found.get(("tideline_trainer_state", s)) for s in ("idle", "waiting"))
+        return int(found.get(("tideline_trainer_looks_total", None), -1)) if rests else -1
 
     def start(self, say: Callable[[str], None]) -> System:
         """Start everything and wait until it is ready; `say` hears of each step.
@@ -84,7 +122,10 @@ class System:
             created = create_missing(self.settings)
             applied = migrations.migrate(clickhouse_target(self.settings))
             say(f"Created {len(created)} topics; applied {len(applied)} migrations")
-            say("Starting worker, learner and lag monitor")
+            ship(LocalPlace(self._directory / MODELS), OTHER_SHOP)
+            say("Starting worker, learner, lag monitor and trainer")
+            if self._without_trainer:
+                say("No trainer: it needs `pip install 'tideline[train]'`")
             self._start_children()
             self._wait_until_ready()
             say(f"The worker owns all {self.settings.kafka.partitions} partitions")
@@ -141,6 +182,9 @@ class System:
             clickhouse_password="",
             clickhouse_secure=False,
             clickhouse_ca_file="",
+            model_artifact=str(self._directory / MODELS),
+            trainer_poll_seconds=LOOK_SECONDS,
+            trainer_threads=1,  # the worker needs the other core
             stream_clock="event",
             stream_checkpoint_interval_seconds=CHECKPOINT_SECONDS,
             stream_currency="USD",
@@ -154,12 +198,15 @@ class System:
         inherited = {"TIDELINE_CONFIG": ""}
         for name in secret_files():
             os.environ.pop(name, None)
-        for name, arguments, metrics in (
-            ("worker", ["worker"], True),
-            ("learner", ["learner"], False),
-            ("lag monitor", ["lag", "--serve", "--interval", str(LAG_SECONDS)], False),
+        for name, arguments, port in (
+            ("worker", ["worker"], self.settings.web.metrics_port),
+            ("learner", ["learner"], 0),
+            ("lag monitor", ["lag", "--serve", "--interval", str(LAG_SECONDS)], 0),
+            ("trainer", ["trainer"], self._trainer_port),
         ):
-            settings = self.settings if metrics else override(self.settings, web_metrics_port=0)
+            if name == "trainer" and self._without_trainer:
+                continue
+            settings = override(self.settings, web_metrics_port=port)
             child = ChildProcess(
                 name,
                 [sys.executable, "-m", "streams", *arguments],
@@ -172,7 +219,7 @@ class System:
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_TIMEOUT_SECONDS
         wanted = set(range(self.settings.kafka.partitions))
-        while running_shards(self._metrics()) != wanted:
+        while running_shards(self._metrics(self.settings.web.metrics_port)) != wanted:
             self.check()
             if time.monotonic() > deadline:
                 log = self._children[0].log_path
@@ -182,15 +229,13 @@ class System:
                 )
             time.sleep(0.1)
 
-    def _metrics(self) -> str:
-        web = self.settings.web
+    def _metrics(self, port: int) -> str:
+        """What the process there serves; '' while it does not."""
         try:
-            with urllib.request.urlopen(
-                f"http://{web.metrics_host}:{web.metrics_port}/metrics", timeout=2
-            ) as answer:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=2) as answer:
                 return str(answer.read().decode())
         except (urllib.error.URLError, OSError):
-            return ""  # not yet
+            return ""
 
 
 def running_shards(metrics: str) -> set[int]:

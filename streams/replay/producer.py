@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from streams import background
 from streams.kafka.access import KafkaAccess
 from streams.replay.pacing import Pace, slices
 from streams.replay.partitioner import KeyAssigner
-from streams.replay.records import CLICKSTREAM, Block, InputRecord, Source, TopicKind
+from streams.replay.records import CLICKSTREAM, Block, InputRecord, TopicKind
 from streams.replay.target import (
     InputTopics,
     access_of,
@@ -79,7 +79,7 @@ class ProduceSummary:
 
 
 async def produce(
-    source: Source,
+    source: Iterable[Block],
     where: KafkaAccess | str,
     topics: InputTopics,
     *,
@@ -210,7 +210,7 @@ class _Sender:
         summary.last_ms = last_ms
 
 
-def _bounded(source: Source, max_seconds: float | None) -> Iterator[Block]:
+def _bounded(source: Iterable[Block], max_seconds: float | None) -> Iterator[Block]:
     """`source`, until the time is up; no block is taken that will not be sent."""
     end = None if max_seconds is None else time.monotonic() + max_seconds
     blocks = iter(source)

@@ -30,6 +30,7 @@ __all__ = [
     "PrivacySettings",
     "Settings",
     "StreamSettings",
+    "TrainerSettings",
     "WebSettings",
 ]
 
@@ -187,6 +188,38 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
+class TrainerSettings:
+    """When `tideline trainer` trains, judges and tidies. Days are days of matured labels."""
+
+    retrain_days: int = setting(
+        28, "days of new labels after which the next challenger is trained", rules.between(1, 365)
+    )
+    judge_days: int = setting(
+        14,  # D-026
+        "days of labels that neither has learned by which challenger and champion are compared",
+        rules.between(1, 365),
+    )
+    min_labels: int = setting(
+        1_000, "new labels without which nothing is trained", rules.between(1, 1_000_000_000)
+    )
+    on_drift: bool = setting(
+        True, "whether a drift of the champion's loss or of the churn rate starts a training, too"
+    )
+    rows: int = setting(
+        200_000,
+        "maximum examples that a training, and a comparison, draws; memory grows with it",
+        rules.between(1_000, 100_000_000),
+    )
+    threads: int = setting(2, "threads of a training", rules.between(1, 1_024))
+    keep_models: int = setting(
+        8,
+        "judged challengers that are kept, besides those that are still needed",
+        rules.between(1, 1_000),
+    )
+    poll_seconds: float = setting(60.0, "seconds between two looks for new labels", rules.POSITIVE)
+
+
+@dataclass(frozen=True)
 class AlertSettings:
     """When an alert opens and closes, and for whom."""
 
@@ -272,6 +305,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "clickhouse": ClickHouseSettings,
         "stream": StreamSettings,
         "model": ModelSettings,
+        "trainer": TrainerSettings,
         "alerts": AlertSettings,
         "health": HealthSettings,
         "privacy": PrivacySettings,
@@ -292,6 +326,7 @@ class Settings:
     clickhouse: ClickHouseSettings = field(default_factory=ClickHouseSettings)
     stream: StreamSettings = field(default_factory=StreamSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)

@@ -185,7 +185,11 @@ class Start:
         if values.get("start.keep") == "environment":
             needed |= {env_name(*key.split(".")) for key in SECRETS
                        if values.get(key) and key not in fixed}  # fmt: skip
-        self.voice.raw(what_to_start(self.target, variables, frozenset(needed), self.program))
+        self.voice.raw(
+            what_to_start(
+                self.target, variables, frozenset(needed), self.program, model=trained(values)
+            )
+        )
 
 
 def _setting_names() -> frozenset[str]:

@@ -24,6 +24,7 @@ __all__ = [
     "MODELS",
     "OUTCOMES",
     "SHARD_STATES",
+    "TRAINER_STATES",
     "Metrics",
     "MetricsServer",
     "endpoint",
@@ -38,6 +39,9 @@ LAG_STATUSES: Final = ("ok", "lagging", "uncommitted", "unknown")
 
 MODELS: Final = ("champion", "learner", "blend")
 DRIFT_KINDS: Final = ("loss", "rate", "feature")
+TRAINER_STATES: Final = ("idle", "training", "waiting", "judging")
+_TRAININGS: Final = ("trained", "too_few")
+_DECISIONS: Final = ("promoted", "rejected")
 
 # The edges of OpenTelemetry's messaging durations, so that a later export maps one to one.
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -179,6 +183,43 @@ class Metrics:
         for kind in DRIFT_KINDS:
             self.drifts.labels(kind)  # a rate needs a 0 to begin with
 
+        # The trainer.
+        self.trainer_up = self._gauge(
+            "trainer_up", "1 if the last look at labels and models succeeded, else 0"
+        )
+        self.trainer_looks = self._counter(
+            "trainer_looks", "Looks of the trainer at labels and models after which nothing was due"
+        )
+        self.trainer_state = self._gauge(
+            "trainer_state",
+            "1 for the trainer's present state: idle, training, waiting (for labels to judge a "
+            "challenger by), judging",
+            "state",
+        )
+        self.trainer_trainings = self._counter(
+            "trainer_trainings",
+            f"Trainings of the trainer, by outcome: {', '.join(_TRAININGS)} (labels)",
+            "outcome",
+        )
+        self.trainer_decisions = self._counter(
+            "trainer_decisions",
+            f"Challengers that the trainer judged, by decision: {', '.join(_DECISIONS)}",
+            "decision",
+        )
+        for outcome in _TRAININGS:
+            self.trainer_trainings.labels(outcome)
+        for decision in _DECISIONS:
+            self.trainer_decisions.labels(decision)
+        self.trainer_training_seconds = self._gauge(
+            "trainer_training_seconds", "Time that the newest training took, in seconds"
+        )
+        self.trainer_new_labels = self._gauge(
+            "trainer_new_labels", "Labels that became known since the newest training"
+        )
+        self.trainer_models = self._gauge(
+            "trainer_models", "Models in the store that a trainer made"
+        )
+
         # The lag monitor. An uncommitted or unknown lag has no sample: it is not a number.
         self.consumer_lag_records = self._gauge(
             "consumer_lag_records",
@@ -202,6 +243,11 @@ class Metrics:
         """1 for `state`, 0 for the others."""
         for each in SHARD_STATES:
             self.shard_state.labels(str(shard), each).set(each == state)
+
+    def set_trainer_state(self, state: str) -> None:
+        """1 for `state`, 0 for the others."""
+        for each in TRAINER_STATES:
+            self.trainer_state.labels(each).set(each == state)
 
     def forget_shard(self, shard: int) -> None:
         """Drop the gauges of a shard that another worker owns now; its counters stay."""

@@ -16,6 +16,7 @@ from schemas.tables import TABLES
 from streams.clickhouse import migrations
 from streams.clickhouse.client import ClickHouseTarget
 from streams.clickhouse.examples import HORIZONS_QUERY, Examples
+from streams.clickhouse.label_counts import QUERIES as COUNTS
 from streams.clickhouse.sink import INSERT_ORDER
 from streams.ops import reset
 from streams.privacy.erase_clickhouse import KEY_IDS_QUERY
@@ -174,7 +175,12 @@ def test_rights_are_as_few_as_the_roles_duties() -> None:
     wide = {grant.role for grant in GRANTS if grant.name == "*"}
     assert wide == {"tideline_migrator", "tideline_views"}
     inserted = {g.name for g in GRANTS if g.role == "tideline_writer" and g.right == "INSERT"}
-    assert inserted == set(INSERT_ORDER) == set(TABLES)
+    by_the_trainer = {
+        g.name for g in GRANTS if g.role == "tideline_trainer" and g.right == "INSERT"
+    }
+    assert by_the_trainer == {"trainer_log"}
+    assert inserted == set(INSERT_ORDER) - by_the_trainer
+    assert set(INSERT_ORDER) == set(TABLES)
 
 
 def test_who_has_a_user_id_can_be_erased() -> None:
@@ -205,7 +211,8 @@ def test_the_migrator_can_start_the_state_over(database: Path) -> None:
 
 
 def test_the_writer_inserts_all_and_reads_nothing_that_names_a_user(database: Path) -> None:
-    for answer in ask("tideline_writer", database, *map(row, INSERT_ORDER)):
+    results = [name for name in INSERT_ORDER if name != "trainer_log"]
+    for answer in ask("tideline_writer", database, *map(row, results)):
         assert not isinstance(answer, str), answer
     (rows,) = ask(
         "tideline_writer", database, "SELECT version, sha256 FROM schema_migrations FINAL"
@@ -275,15 +282,24 @@ def test_every_query_of_the_readme_has_a_reader(database: Path) -> None:
     assert all(answered), dict(zip(QUERIES, answered, strict=True))
 
 
-def test_the_trainer_reads_examples_and_nothing_else(database: Path) -> None:
+def test_the_trainer_reads_labels_and_drift_and_writes_its_log(database: Path) -> None:
     which, bounds = Examples(ClickHouseTarget(""), 28, until_ms=1), {(1, 0): 2}
     queries = [
-        HORIZONS_QUERY, which.keys_query(), which.matured_query(bounds), which.answers_query(bounds)
+        HORIZONS_QUERY, which.keys_query(), which.matured_query(bounds),
+        which.answers_query(bounds), *(query % {"horizon_days": 28} for query in COUNTS),
+        row("trainer_log"),
     ]  # fmt: skip
     for answer in ask("tideline_trainer", database, *queries):
         assert not isinstance(answer, str), answer
-    forbidden = [f"SELECT * FROM {name}" for name in sorted((OWN | VIEWS) - {"examples"})]
-    forbidden += [row("examples"), "ALTER TABLE examples DELETE WHERE 1", "DROP TABLE examples"]
+    forbidden = [
+        f"SELECT * FROM {name}" for name in sorted((OWN | VIEWS) - {"examples", "model_drift"})
+    ]
+    forbidden += [
+        row("examples"),
+        row("model_drift"),
+        "ALTER TABLE examples DELETE WHERE 1",
+        "DROP TABLE examples",
+    ]
     answers = ask("tideline_trainer", database, *forbidden)
     for statement, answer in zip(forbidden, answers, strict=True):
         assert refused(answer), f"{statement}\n{answer}"

@@ -457,3 +457,38 @@ def test_workers_clocks_are_compared_with_the_servers(client: Client, put: Put) 
     put("batches", {**FIRST, "clock": now_ms + 3_600_000}, late)
     ((shard, lead_seconds),) = client.execute(WORKERS_QUERY)
     assert (shard, lead_seconds) == (FIRST["shard"], pytest.approx(3_600, abs=120))
+
+
+def logged(version: str, event: str, **values: Any) -> dict[str, Any]:
+    nan = float("nan")
+    losses = dict.fromkeys(
+        ("log_loss_champion", "log_loss_challenger", "deviance_champion", "deviance_challenger"),
+        nan,
+    )
+    return {"version": version, "event": event, "labels_until": NOON, **losses, **values}
+
+
+def test_challengers_shows_what_became_of_each_model(client: Client, put: Put) -> None:
+    put(
+        "trainer_log",
+        logged("", "too_few", why="all alike"),
+        logged("a", "trained", happened_at=NOON, row_count=900, why="drift", champion_version="x"),
+        logged(
+            "a", "promoted", happened_at=NOON + 1000, row_count=300, why="better",
+            champion_version="y", log_loss_champion=0.5, log_loss_challenger=0.25,
+            deviance_champion=4.0, deviance_challenger=2.0,
+        ),
+        logged("b", "trained", labels_until=NOON + 5, why="schedule", champion_version="a"),
+        logged("c", "rejected", labels_until=NOON + 9, why="it lacks p_buy_7d"),
+    )  # fmt: skip
+    rows = client.execute("SELECT * FROM challengers")
+    assert [row[:2] for row in rows] == [("c", "rejected"), ("b", "waiting"), ("a", "promoted")]
+    lost, waiting, won = rows
+    assert won[2:] == (
+        at(NOON), at(NOON), 900, "drift", at(NOON + 1000), "y", 300, 0.5, 0.25, 4.0, 2.0, "better"
+    )  # fmt: skip
+    assert waiting[2:] == (
+        at(NOON + 5), at(0), 0, "schedule", None, "a", None, None, None, None, None, None
+    )  # fmt: skip
+    assert lost[3:6] == (None, None, None)
+    assert lost[8:] == (0, None, None, None, None, "it lacks p_buy_7d")

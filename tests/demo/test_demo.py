@@ -151,7 +151,8 @@ def test_ctrl_c_stops_everything_at_any_moment(start: Start, when: str) -> None:
 def test_nothing_outlives_a_killed_demo(start: Start) -> None:
     run = start("--days", "0-60")
     run.wait_for(lambda: "sent" in run.err)
-    assert len(run.left()) == 6  # itself, broker, ClickHouse, worker, learner, lag monitor
+    # itself, broker, ClickHouse, worker, learner, lag monitor, trainer
+    assert len(run.left()) == 7
     run.process.kill()
     run.ends()
     assert wait_until(lambda: run.left() == {}, PATIENCE_SECONDS), run.left()

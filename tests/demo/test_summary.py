@@ -6,12 +6,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from streams.demo.figures import Figures
+from streams.demo.figures import Figures, Promotion
 from streams.demo.summary import Summary, summarise
 
 PROMISED = {
     "events_in", "scored", "duplicates", "late", "dead_letters", "users", "alerts",
     "segment_changes", "learner_updates", "seconds", "events_per_second", "ledger_balanced",
+    "promotions", "scored_by_promoted",
 }  # fmt: skip
 
 
@@ -29,6 +30,15 @@ def test_it_has_what_was_promised_and_is_json(figures: Figures) -> None:
     assert fields["segments"]["lifecycle"]["lapsed"] == 3
     assert fields["ledger_balanced"] is True
     assert _summary(figures).problem == ""
+
+
+def test_promotions_are_told_with_their_reason(figures: Figures) -> None:
+    won = Promotion("new", "old", 300, "log loss 0.5 -> 0.4")
+    fields = _summary(replace(figures, promotions=(won,), scored_by_promoted=7)).as_dict()
+    assert fields["promotions"] == [
+        {"version": "new", "champion_version": "old", "judged_rows": 300, "why": won.why}
+    ]
+    assert fields["scored_by_promoted"] == 7
 
 
 def test_a_lost_record_is_a_problem_though_the_ledger_itself_balances(figures: Figures) -> None:

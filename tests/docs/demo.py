@@ -75,7 +75,7 @@ def block() -> str:
             *view_lines(view),
             "```",
             "",
-            'And `make demo ARGS="--until-done --json"`, which takes about 30 s on two cores:',
+            'And `make demo ARGS="--until-done --json"`, recorded on two busy cores:',
             "",
             "```text",
             *summary_lines(summary),

@@ -85,6 +85,48 @@ def test_place_returns_what_was_written(root: Place) -> None:
     assert (root / "a").stamp(["x", "missing"]) != before
 
 
+def test_only_one_of_several_creates_a_file(root: Place) -> None:
+    book = root / "BOOK"
+    assert book.files() == []
+    assert book.create("2", b"mine")
+    assert not book.create("2", b"yours")
+    assert book.read("2") == b"mine"
+    assert book.create("1", b"")
+    book.replace("2", b"changed")
+    assert book.files() == ["1", "2"]
+    assert root.directories(holding=MANIFEST_FILE) == []
+
+
+def test_a_directory_is_removed_beginning_with_the_file_that_completes_it(root: Place) -> None:
+    for name in ("a", "b"):
+        root.put(name, {"x": b"", MANIFEST_FILE: b"{}"}, last=MANIFEST_FILE)
+    root.remove("a", first=MANIFEST_FILE)
+    assert root.directories(holding=MANIFEST_FILE) == ["b"]
+    assert (root / "a").files() == []
+    assert (root / "b").files() == [MANIFEST_FILE, "x"]
+    root.remove("a", first=MANIFEST_FILE)
+    root.remove("nobody", first=MANIFEST_FILE)
+
+
+class _Kept(MemoryFileSystem):  # type: ignore[misc]
+    """A removal that is cut off after one object."""
+
+    cachable = False
+
+    def rm_file(self, path: str) -> None:
+        super().rm_file(path)
+        raise ConnectionResetError("cut off")
+
+
+def test_removal_that_is_interrupted_leaves_nothing_that_looks_complete() -> None:
+    root = ObjectPlace(_Kept(), f"/{uuid.uuid4().hex}")
+    fill(root, NEW)
+    with pytest.raises(ModelsUnavailable, match="cut off"):
+        root.remove(NEW, first=MANIFEST_FILE)
+    assert versions(root) == []
+    assert SCORES_FILE in (root / NEW).files()
+
+
 def test_artifacts_are_written_listed_promoted_and_followed(root: Place) -> None:
     shipped = shipped_version()
     source = load_artifact(default_artifact_path())

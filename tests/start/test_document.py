@@ -117,11 +117,18 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_the_end_names_every_process_and_variable() -> None:
     text = what_to_start(
         Path("/etc/my shop/t.toml"), {"TIDELINE_CLICKHOUSE_PASSWORD_FILE": "/etc/pw"},
-        frozenset({"TIDELINE_LOG_LEVEL"}), "/usr/bin/tideline",
+        frozenset({"TIDELINE_LOG_LEVEL"}), "/usr/bin/tideline", model=True,
     )  # fmt: skip
     assert "export TIDELINE_CONFIG='/etc/my shop/t.toml'" in text
     assert "export TIDELINE_CLICKHOUSE_PASSWORD_FILE=/etc/pw" in text
-    for command in ("tideline worker", "tideline learner", "tideline lag --serve"):
-        assert command in text
+    services = ("tideline worker", "tideline learner", "tideline lag --serve", "tideline trainer")
+    for command in services:
+        assert f"\n  {command}" in text
     assert "TIDELINE_LOG_LEVEL" in text
     assert "ExecStart=/usr/bin/tideline worker" in text
+
+
+def test_without_a_model_the_end_says_how_to_get_a_trainer() -> None:
+    text = what_to_start(Path("/t.toml"), {}, NOTHING, "/usr/bin/tideline", model=False)
+    assert "\n  tideline trainer" not in text
+    assert "`tideline models init`" in text
