@@ -68,10 +68,7 @@ def _group_table(name: str, by_group: dict[str, Any]) -> str:
         f"<td>{of['expected_spend']:,.2f}</td><td>{_number(of['bias'], '.3f')}</td></tr>"
         for group, of in by_group.items()
     )
-    return (
-        f'<div class="wide"><table><tr><th>{_SHORT[name]}</th>{head}</tr>'
-        f"{rows}</table></div>"
-    )
+    return f'<div class="wide"><table><tr><th>{_SHORT[name]}</th>{head}</tr>{rows}</table></div>'
 
 
 def _number(value: float | None, form: str) -> str:
