@@ -85,7 +85,7 @@ The median date of the next order follows from its probabilities within 7 and 30
 `{manifest.features_hash[:12]}`). Largest shares of the churn trees' gain:
 
 {top}
-
+{_gains(manifest)}
 ## Limits
 
 - It was trained on one shop. For another shop, train it on that shop's orders first.
@@ -109,6 +109,26 @@ def _season(training: dict[str, str | int | float]) -> str:
         f"It has the shop's season: orders per customer are {season}.\n  What happened in one "
         "year only, such as a single big sale, is expected again."
     )
+
+
+def _gains(manifest: Manifest) -> str:
+    """What each group of features gives; an empty text for a manifest without that."""
+    if not manifest.feature_groups:
+        return ""
+    lines = "\n".join(
+        f"| {g.group} | {g.features} | {g.log_loss:+.4f} ({g.log_loss_spread:.4f}) "
+        f"| {-g.auc:+.4f} ({g.auc_spread:.4f}) |"
+        for g in manifest.feature_groups
+    )
+    return f"""
+What each group of features gives: so much worse is churn on the held-back rows if the group's
+values are shuffled among customers (mean of several shuffles; in brackets the deviation between
+them). What two groups say alike is in neither's figure. The model uses nothing of other groups.
+
+| group | features used | log loss | AUC |
+| --- | --- | --- | --- |
+{lines}
+"""
 
 
 def _pooled(manifest: Manifest) -> str:

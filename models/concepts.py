@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from schemas.features import FEATURE_NAMES
 
-__all__ = ["CONCEPTS", "SILENCE", "concept_of", "concepts_of_rows"]
+__all__ = [
+    "CLICK_CONCEPTS",
+    "CONCEPTS",
+    "CONCEPT_OF",
+    "SILENCE",
+    "concept_of",
+    "concepts_of_rows",
+]
 
 SILENCE: Final = "silence"
 _WINDOW: Final = re.compile(r"_(\d+[hd]|decayed_\d+d)$")
@@ -64,6 +71,10 @@ _CONCEPT_OF_BASE: Final = {
     "review": "reviews",
     "day_of_year": "season",
 }
+CLICK_CONCEPTS: Final = frozenset(
+    ("view", "search", "cart", "wishlist", "reviews", "share", "support", "visits", "variety")
+)
+"""Concepts that clicks fill, alone or with orders."""
 _ORDER_MEASURES: Final = ("orders", "order_lines", "coupon_orders", "revenue", "discount_share")
 
 
@@ -79,11 +90,12 @@ def concept_of(name: str) -> str:
     return _CONCEPT_OF_BASE.get(base, base)
 
 
-_BY_FEATURE: Final = [concept_of(name) for name in FEATURE_NAMES]
-CONCEPTS: Final[tuple[str, ...]] = tuple(dict.fromkeys(_BY_FEATURE))
+CONCEPT_OF: Final[tuple[str, ...]] = tuple(concept_of(name) for name in FEATURE_NAMES)
+"""The concept of each feature, in the order of `schemas.features.FEATURES`."""
+CONCEPTS: Final[tuple[str, ...]] = tuple(dict.fromkeys(CONCEPT_OF))
 """All concepts, in the order of their first feature."""
 
-_NUMBER: Final = np.array([CONCEPTS.index(concept) for concept in _BY_FEATURE])
+_NUMBER: Final = np.array([CONCEPTS.index(concept) for concept in CONCEPT_OF])
 # For every feature that orders fill within a window: the feature that counts that window's orders.
 _ORDERS_OF: Final = np.array(
     [

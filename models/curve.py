@@ -170,6 +170,11 @@ class SpendBase:
         value = (self.weight * self.value + orders * own) / (self.weight + orders)
         return self.intercept + np.log(rate) + np.log(value)
 
+    def reads(self) -> list[str]:
+        """The names of the features that it depends on."""
+        season = () if self.season is None else (SEASON_FEATURE,)
+        return [FEATURE_NAMES[feature] for feature in (*BASE_FEATURES, _VALUE, *season)]
+
     def times(self, weight: float) -> SpendBase:
         """Its mean multiplied."""
         return replace(self, intercept=self.intercept + float(np.log(weight)))

@@ -12,15 +12,27 @@ from numpy.typing import NDArray
 from models.manifest import Typical
 from models.season import SEASON_FEATURE
 from schemas.errors import ArtifactError
+from schemas.events import CLICK_TYPES
 from schemas.features import FEATURE_NAMES
 
-__all__ = ["DAY_MS", "LATER_SHARE", "Dataset", "Split", "split_by_time", "spread", "typical"]
+__all__ = [
+    "DAY_MS",
+    "LATER_SHARE",
+    "Dataset",
+    "Split",
+    "sees_clicks",
+    "split_by_time",
+    "spread",
+    "typical",
+]
 
 DAY_MS: Final = 86_400_000
 LATER_SHARE: Final = 0.25
 NEARLY_CONSTANT: Final = 0.995
 """A feature that is unknown or at its median this often teaches an online learner only noise."""
 _CHECKED: Final = 1 << 16  # rows at a time
+_CLICKED: Final = [FEATURE_NAMES.index(f"{kind}_90d") for kind in CLICK_TYPES]
+_MOST: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,12 @@ def spread(rows: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
     at = np.flatnonzero(rows)
     found: NDArray[np.int64] = at[np.linspace(0, len(at) - 1, min(len(at), most)).astype(np.int64)]
     return found
+
+
+def sees_clicks(x: NDArray[np.float32]) -> bool:
+    """Whether most rows x [n, F] are of customers who clicked in the last 90 days."""
+    clicked = (x[:, _CLICKED] > 0).any(axis=1)  # unknown is not above 0
+    return bool(clicked.mean() > _MOST)
 
 
 def typical(x: NDArray[np.float32]) -> Typical:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from models.champion import CURVE, CURVE_FILE, INPUT, MODEL_FILES, OUTPUTS
 from models.curve import EventBase, SpendBase, base_nodes, input_nodes
 from schemas.errors import ArtifactError
+from schemas.features import FEATURE_NAMES
 
 __all__ = ["OPSET", "P_MIN", "Head", "export_files", "export_graph", "require"]
 
@@ -62,6 +63,12 @@ class Head:
     slope: float = 1.0
     intercept: float = 0.0
     base: EventBase | SpendBase | None = None
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Which features the trees or the curve look at, bool [F]."""
+        split: NDArray[np.bool_] = self.booster.feature_importance("split") > 0
+        return split | np.isin(FEATURE_NAMES, self.base.reads() if self.base else [])
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """What LightGBM itself computes for `x` [n, F], float64 [n]: the graph's reference."""

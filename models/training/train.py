@@ -28,19 +28,27 @@ from models.artifact import model_version, write_artifact
 from models.baselines.metrics import (
     TWEEDIE_POWER,
     churn_metrics,
-    error_of_mean,
     spend_metrics,
-    tweedie_unit_deviance,
 )
 from models.champion import CURVE, INPUT, MODEL_FILES, OUTPUTS
 from models.curve import CURVE_ROWS, EventBase, SpendBase, fit_event_base, fit_spend_base
-from models.manifest import Eligibility, Golden, Manifest, ModelFile, TensorSpec
+from models.manifest import Eligibility, Golden, GroupGain, Manifest, ModelFile, TensorSpec
 from models.places import Place
 from models.season import SEASON_FEATURE, Season
 from models.training.binned import Binned
 from models.training.comparison import compare, markdown
-from models.training.dataset import DAY_MS, Dataset, Split, split_by_time, spread, typical
+from models.training.dataset import (
+    DAY_MS,
+    Dataset,
+    Split,
+    sees_clicks,
+    split_by_time,
+    spread,
+    typical,
+)
 from models.training.export import OPSET, Head, export_files, require
+from models.training.groups import MOST_ROWS, group_gains
+from models.training.pooling import curve_weight
 from models.training.season_fit import fit_season
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
@@ -62,6 +70,8 @@ _BINARY: Final = {
     "learning_rate": 0.11,
     "num_leaves": 8,
 }
+_WITH_CLICKS: Final = {**_BINARY, "learning_rate": 0.2}
+"""Clicks tell more than 70 small steps can say (D-062)."""
 _OUTLOOK: Final = {**_BINARY, "learning_rate": 0.22}
 """Fewer trees that go further: as good, and a sweep asks for the outlook of nearly everybody."""
 _SPEND: Final = {
@@ -76,8 +86,6 @@ _LEAF_WEEKLY_ROWS: Final = 25
 _PATIENCE: Final = 10
 _HEAD_DAYS: Final = {"p_buy_7d": 7, "p_buy_30d": 30}
 """Heads that predict an order within so many days; the others predict none within the horizon."""
-_WEIGHTS: Final = tuple(i / 10 for i in range(10))
-"""Candidates for the curve's blend weight in a head. Never 1: reasons are read from the trees."""
 _AGES: Final = ("tenure_days", "days_since_first_order")
 """Hidden from the trees, as the day of the year is; only the curve reads them. Where all customers
 came at about the same time, age is the calendar, and tomorrow's ages are outside the range that the
@@ -105,6 +113,8 @@ class Summary:
     """The ten most important features with their share of the total gain."""
     comparison: list[tuple[str, dict[str, float]]]
     """Champion and baselines on the same test rows: `auc`, `average_precision`, `spend_gini`."""
+    feature_groups: list[GroupGain]
+    """What each group of features gives the churn head, on the test rows."""
 
 
 def _ignore(what: str, done: float) -> None:
@@ -155,8 +165,9 @@ def train(
         "verbosity": -1,
     }
     targets: dict[str, NDArray[Any]] = {OUTPUTS[0]: data.churned, OUTPUTS[1]: data.spend}
+    clicks = sees_clicks(data.x)
     parts = [
-        _Head(name, data, target.astype(np.float32), horizon_days, progress)
+        _Head(name, data, target.astype(np.float32), horizon_days, clicks, progress)
         for name, target in {**targets, **data.more}.items()
     ]
     binned = Binned(data, _HIDDEN, parameters)
@@ -176,6 +187,7 @@ def train(
     manifest = _describe(
         files, data, split, heads,
         date=date, horizon_days=horizon_days, eligibility=eligibility, metrics=metrics,
+        feature_groups=rehearsals[OUTPUTS[0]].feature_groups,
         training={
             "source": source, "seed": seed, "threads": threads,
             "season": season.words() if season else "",
@@ -184,6 +196,7 @@ def train(
             **(about or {}),
         },
     )  # fmt: skip
+    groups = manifest.feature_groups
     comparison = compare(data, split, metrics, baselines or {})
     path = write_artifact(
         root,
@@ -196,7 +209,7 @@ def train(
     )
     progress("write", 1.0)
     ranked = sorted(zip(FEATURE_NAMES, manifest.importances, strict=True), key=lambda f: -f[1])
-    return Summary(path, manifest.version, metrics, rows, trees, ranked[:10], comparison)
+    return Summary(path, manifest.version, metrics, rows, trees, ranked[:10], comparison, groups)
 
 
 @dataclass(frozen=True)
@@ -208,6 +221,8 @@ class _Rehearsal:
     weight: float
     metrics: dict[str, float]
     """On the test rows."""
+    feature_groups: list[GroupGain]
+    """The same; of churn only."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +233,8 @@ class _Head:
     data: Dataset
     label: NDArray[np.float32]
     horizon_days: int
+    clicks: bool
+    """Whether the shop has any."""
     progress: Progress
 
     @property
@@ -229,7 +246,9 @@ class _Head:
         """Trees at most, and the parameters that are this head's own."""
         if self.spend:
             return SPEND_TREES, _SPEND
-        return (OUTLOOK_TREES, _OUTLOOK) if self.name in _HEAD_DAYS else (CHURN_TREES, _BINARY)
+        if self.name in _HEAD_DAYS:
+            return OUTLOOK_TREES, _OUTLOOK
+        return CHURN_TREES, _WITH_CLICKS if self.clicks else _BINARY
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -266,8 +285,11 @@ class _Head:
         raw = _by_parts(partial(booster.predict, raw_score=True, num_threads=1), data.x, tune)
         of_curve = base.log_odds if isinstance(base, EventBase) else base.log_mean
         curve = _by_parts(of_curve, data.x, tune)
-        weight = _weight(raw, curve, label[tune], data.user[tune], spend=self.spend)
-        predicted = _by_parts(_pooled(booster, base, weight).predict, data.x, test)
+        weight = curve_weight(
+            raw, curve, label[tune], data.user[tune], spend=self.spend, clicks=self.clicks
+        )
+        pooled = _pooled(booster, base, weight)
+        predicted = _by_parts(pooled.predict, data.x, test)
         measured = spend_metrics(label[test], predicted) if self.spend else None
         if measured is None:
             prefix = "" if self.name == OUTPUTS[0] else f"{self.name}_"
@@ -278,7 +300,11 @@ class _Head:
         measured[f"{self.name}_curve_weight"] = weight
         # More rows carry more trees.
         trees = min(most, round(best * int(known.sum()) / max(int(train.sum()), 1)))
-        return _Rehearsal(trees, base, weight, measured)
+        groups: list[GroupGain] = []
+        if self.name == OUTPUTS[0]:
+            at, seed = spread(test, MOST_ROWS), binned.parameters["seed"]
+            groups = group_gains(pooled.predict, pooled.used, data.x[at], label[at] > 0, seed)
+        return _Rehearsal(trees, base, weight, measured, groups)
 
     def fit(self, binned: Binned, rehearsal: _Rehearsal, season: Season | None) -> Head:
         """Fitted on all rows; `season`: estimated on all rows."""
@@ -298,36 +324,6 @@ def _by_parts(
     at = np.flatnonzero(rows)
     parts = [of(x[at[i : i + _PART_ROWS]]) for i in range(0, len(at), _PART_ROWS)]
     return np.concatenate(parts).astype(np.float64)
-
-
-def _weight(
-    raw: NDArray[np.float64],
-    curve: NDArray[np.float64],
-    label: NDArray[np.float32],
-    user: NDArray[np.int64],
-    *,
-    spend: bool,
-) -> float:
-    """The curve's weight, by what it costs on some rows: log loss, or Tweedie deviance of `spend`.
-    Scores of the trees and of the curve, [k] each, are log-odds, or logs of the mean.
-
-    Not the cheapest, but the largest that costs at most a standard error more (Breiman et al. 1984,
-    "Classification and Regression Trees", section 3.4.3). The curve has seven parameters, and its
-    error grows less than the trees' when later customers differ from those in these rows.
-    """
-    if spend:
-        trees, mean = np.exp(raw), np.exp(curve)
-        losses = [tweedie_unit_deviance(label, w * mean + (1.0 - w) * trees) for w in _WEIGHTS]
-    else:
-        signs = 2.0 * (label > 0) - 1.0
-        losses = [np.logaddexp(0.0, -signs * (w * curve + (1.0 - w) * raw)) for w in _WEIGHTS]
-    best = int(np.argmin([loss.mean() for loss in losses]))
-    weight = _WEIGHTS[best]
-    for w, loss in zip(_WEIGHTS[best + 1 :], losses[best + 1 :], strict=True):
-        costs = loss - losses[best]
-        if float(costs.mean()) <= error_of_mean(costs, user):
-            weight = w
-    return weight
 
 
 def _split_of(
@@ -371,6 +367,7 @@ def _describe(
     horizon_days: int,
     eligibility: Eligibility,
     metrics: dict[str, float],
+    feature_groups: list[GroupGain],
     training: dict[str, str | int | float],
 ) -> Manifest:
     gain = heads[OUTPUTS[0]].booster.feature_importance("gain").astype(np.float64)
@@ -400,6 +397,7 @@ def _describe(
         importances=importances,
         curve_features=base.reads() if isinstance(base, EventBase) else [],
         golden=_golden(data.x[spread(split.test, _GOLDEN_ROWS)], heads),
+        feature_groups=feature_groups,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streams.commands.feature_groups import print_groups
 from streams.commands.history_options import (
     history_options,
     print_report,
@@ -26,6 +27,9 @@ from streams.commands.support import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.manifest import GroupGain
     from streams.replay.records import Source
 
 __all__ = ["evaluate"]
@@ -139,7 +143,7 @@ def evaluate(
     if as_json:
         print_json({**measured, "about": about})
     else:
-        _print(measured, about)
+        _print(measured, about, replayed.feature_groups)
 
 
 def _source(orders: Path | None, options: dict[str, Any], *, quiet: bool) -> Source:
@@ -160,6 +164,8 @@ def _about(
     orders: Path | None, dataset: str | None, history: Any, protocol: Any, replayed: Any,
     seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
+    from msgspec.structs import asdict
+
     from streams.evaluation.measure import day, next_order_figures
 
     weights = list(replayed.blend_weights.values())
@@ -190,6 +196,7 @@ def _about(
              "reason": d.reason}
             for d in replayed.drifts
         ],
+        "feature_groups": [asdict(group) for group in replayed.feature_groups],
         "records_refused": dict(replayed.refused),
         "steps": replayed.steps,
         "seconds": round(seconds, 1),
@@ -238,7 +245,7 @@ def _alert_rows(alerts: dict[str, Any]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
-def _print(measured: dict[str, Any], about: dict[str, Any]) -> None:
+def _print(measured: dict[str, Any], about: dict[str, Any], features: Sequence[GroupGain]) -> None:
     for key, by_method in measured.items():
         columns = _COLUMNS["value" if key.startswith("value") else "event"]
         first = next(iter(by_method.values()))
@@ -254,6 +261,8 @@ def _print(measured: dict[str, Any], about: dict[str, Any]) -> None:
     print_table(_GROUPS, _group_rows(about["groups"]), title="the live scores by group")
     click.echo()
     print_table(_ALERTS, _alert_rows(about["alerts"]), title="what would have been alerted")
+    click.echo()
+    print_groups(features, title="what the last champion's features give, on rows held back")
     click.echo()
     promoted = sum(c["promoted"] for c in about["champions"])
     click.echo(

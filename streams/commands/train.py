@@ -102,6 +102,7 @@ def train(
     """
     from tempfile import TemporaryDirectory
 
+    from msgspec.structs import asdict
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
@@ -150,6 +151,7 @@ def train(
             {"version": summary.version, "path": str(summary.path), "rows": summary.rows,
              "trees": summary.trees, "metrics": summary.metrics,
              "top_features": dict(summary.top_features), "comparison": _json(summary),
+             "feature_groups": [asdict(group) for group in summary.feature_groups],
              "promoted": verdict is None or verdict.promote,
              "why": "" if verdict is None else verdict.why, **rows.as_dict()}
         )  # fmt: skip
@@ -231,6 +233,7 @@ def _json(summary: Summary) -> dict[str, dict[str, float | None]]:
 
 
 def _report(summary: Summary, horizon_days: int) -> None:
+    from streams.commands.feature_groups import print_groups
     from streams.commands.support import print_table
 
     print_table(
@@ -247,6 +250,7 @@ def _report(summary: Summary, horizon_days: int) -> None:
         ("feature", "share of gain"),
         [(name, f"{share:.1%}") for name, share in summary.top_features],
     )
+    print_groups(summary.feature_groups)
     rows, trees = summary.rows, summary.trees
     click.echo(
         f"{rows['train']:,} rows trained, {rows['tune']:,} tuned, {rows['test']:,} tested; "

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.champion import OUTLOOK, PARTIAL
+from models.concepts import CLICK_CONCEPTS, CONCEPT_OF
 from models.training.dataset import Dataset
 from models.training.sample import WEEK_MS, sampled
-from schemas.events import CLICK_TYPES
 from schemas.features import FEATURE_NAMES
 from streams.core.features import DAY_MS
 from streams.core.hashing import mix
@@ -20,13 +20,12 @@ from streams.evaluation.protocol import VISIT_DAYS, Labels, labels
 
 __all__ = ["CLICK_ONLY", "CutRows", "cut_rows", "later_labels", "matured", "training_rows"]
 
-_PREFIXES: Final = (
-    *CLICK_TYPES,
-    *(f"days_since_{kind}" for kind in CLICK_TYPES),
-    *("rating_mean", "sessions", "distinct_items", "distinct_categories"),
-    *("days_since_activity", "activity_decayed", "tenure_days"),
+CLICK_ONLY: Final = np.array(
+    [
+        concept in CLICK_CONCEPTS or name == "tenure_days"  # since the first event, maybe a click
+        for name, concept in zip(FEATURE_NAMES, CONCEPT_OF, strict=True)
+    ]
 )
-CLICK_ONLY: Final = np.array([name.startswith(_PREFIXES) for name in FEATURE_NAMES])
 """bool [F]: features that clicks fill, alone or with orders."""
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from models.artifact import load_artifact
 from models.baselines.baselines import Baselines, fit_baselines
 from models.champion import Champion
-from models.manifest import Eligibility
+from models.manifest import Eligibility, GroupGain
 from models.training.promotion import Verdict, judge
 from models.training.train import train
 from schemas.errors import ArtifactError, SettingsError
@@ -75,6 +75,8 @@ class Replayed:
     """Records that the shard could not use, by reason."""
     drifts: list[Drift] = field(default_factory=list)
     """Changes of customers that the learner noticed along the way."""
+    feature_groups: list[GroupGain] = field(default_factory=list)
+    """What each group of features gives the last champion, on what its training held back."""
     alerted: tuple[NDArray[np.int64], NDArray[np.int64]] = (
         np.empty(0, np.int64), np.empty(0, np.int64),
     )  # fmt: skip
@@ -194,6 +196,7 @@ class _Trainer:
         )
         if verdict.promote:
             shard.promote(challenger)
+            done.feature_groups = summary.feature_groups
             self._seen_until_ms = until
 
     def _verdict(

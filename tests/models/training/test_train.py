@@ -12,10 +12,11 @@ import pytest
 from models.artifact import load_artifact, model_version
 from models.champion import SCORES_FILE, Champion
 from models.manifest import Eligibility
-from models.training.dataset import Dataset, split_by_time, typical
+from models.training.dataset import Dataset, sees_clicks, split_by_time, typical
 from models.training.train import CHURN_TREES, SPEND_TREES, Summary, train
 from schemas.errors import ArtifactError
-from schemas.features import FEATURES_HASH
+from schemas.events import CLICK_TYPES
+from schemas.features import FEATURE_NAMES, FEATURES_HASH, WINDOWS
 from tests.models.synthetic import DAY_MS, HORIZON_DAYS, at, churn_logit, dataset, rows
 
 
@@ -76,6 +77,37 @@ def test_the_same_data_and_seed_give_the_same_bytes(trained: Summary, tmp_path: 
         "season", "p_churn", "spend", "write"
     ]  # fmt: skip
     assert all(0.0 <= done <= 1.0 for _, done in heard)
+
+
+def test_a_shop_has_clicks_if_most_of_its_rows_have() -> None:
+    x = np.full((4, len(FEATURE_NAMES)), np.nan, np.float32)
+    assert not sees_clicks(x)  # order files
+    x[:, at("sessions_90d")] = 3.0  # orders alone make sessions
+    x[:2, at("view_90d")] = 2.0
+    x[2:, at("view_90d")] = 0.0
+    assert not sees_clicks(x)
+    x[2, at("search_90d")] = 1.0
+    assert sees_clicks(x)
+
+
+def test_without_clicks_the_model_is_that_of_order_files(tmp_path: Path) -> None:
+    """Clicks that nobody made teach as little as clicks that nobody sent."""
+    clicks = [at(f"{kind}_{w.name}") for kind in CLICK_TYPES for w in WINDOWS]
+    data = dataset(3_000)
+
+    def trained_on(value: float) -> Summary:
+        data.x[:, clicks] = value
+        return train(
+            data,
+            root=tmp_path,
+            date="2026-11-22",
+            horizon_days=HORIZON_DAYS,
+            eligibility=Eligibility(2, 90),
+            source="made-up users",
+            threads=1,
+        )
+
+    assert trained_on(0.0).version == trained_on(np.nan).version
 
 
 class TestSplit:
