@@ -64,6 +64,23 @@ class EndOffsets:
         found = self._consumer.beginning_offsets(asked, timeout_ms=timeout_ms)
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
+    def nothing_between(self, partition: Partition, start: int, end: int) -> bool:
+        """Whether there is no record in [start, end): only markers of transactions, what was
+        aborted, or compacted away. Reads at most one record; needs the right to read the topic."""
+        place = TopicPartition(*partition)
+        self._consumer.assign([place])
+        self._consumer.seek(place, start)
+        deadline = time.monotonic() + min(1.0, self._timeout_seconds)
+        try:
+            while time.monotonic() < deadline:
+                if self._consumer.poll(timeout_ms=20, max_records=1):
+                    return False
+                if self._consumer.position(place) >= end:
+                    return True
+            return False
+        finally:
+            self._consumer.unsubscribe()
+
     def close(self) -> None:
         self._consumer.close()
 

@@ -271,7 +271,9 @@ class Process:
     def log_end(self, source: int, shard: int) -> int | None:
         return self.rig.ends[source]
 
-    async def commit(self, shard: int, offsets: tuple[int, int]) -> None:
+    async def commit(
+        self, shard: int, offsets: tuple[int, int], applied_ms: tuple[int, int]
+    ) -> None:
         await self.faults.at("commit: before")
         self.rig.committed = offsets
         await self.faults.at("commit: after")
