@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from types import TracebackType
+from typing import Final
 
 from kafka import TopicPartition
 
@@ -18,6 +19,8 @@ from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
 
 __all__ = ["EndOffsets", "Partition"]
+
+_ANY: Final = 1_000_000  # records at a time: a partition that has some answers once they are taken
 
 Partition = tuple[str, int]
 """(topic, partition)"""
@@ -49,7 +52,7 @@ class EndOffsets:
         unanswered = set(asked)
         deadline = time.monotonic() + self._timeout_seconds
         while unanswered and time.monotonic() < deadline:
-            self._consumer.poll(timeout_ms=20, max_records=1)
+            self._consumer.poll(timeout_ms=20, max_records=_ANY)
             unanswered = {tp for tp in unanswered if self._consumer.highwater(tp) is None}
         ends = {tp: max(listed[tp], self._consumer.highwater(tp) or 0) for tp in asked}
         self._consumer.unsubscribe()  # drops the watermarks, so that the next call fetches new ones
