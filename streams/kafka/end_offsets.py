@@ -36,6 +36,9 @@ class EndOffsets:
             access,
             client_id="tideline-offsets",
             fetch_max_wait_ms=10,
+            # In a session, a broker leaves out what has not changed since the last fetch: the
+            # answer for a log that stands still would be waited for until the timeout.
+            enable_incremental_fetch_sessions=False,
             max_partition_fetch_bytes=1,  # one batch at most: only the response's header matters
             bootstrap_timeout_ms=int(timeout_seconds * 1000),
         )
