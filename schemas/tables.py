@@ -225,7 +225,11 @@ TABLES: Final[dict[str, Table]] = {
                 "committed": "Int64",  # -1 when the group has not committed yet
                 "log_end": "Int64",
                 "lag_records": "Int64",  # -1 when unknown
+                "lag_seconds": "Float32",  # NaN when unknown, as the next two
+                "records_per_second": "Float32",  # by which the lag grew
+                "retention_ratio": "Float32",  # share of the retained log that was not committed
                 "status": _LOW,
+                "subscribed": "UInt8",
             },
         ),
     )

@@ -98,7 +98,9 @@ class _GroupOffsets:
     def log_end(self, source: int, shard: int) -> int | None:
         return None
 
-    async def commit(self, shard: int, offsets: tuple[int, int]) -> None:
+    async def commit(
+        self, shard: int, offsets: tuple[int, int], applied_ms: tuple[int, int]
+    ) -> None:
         places = {TopicPartition(self._topics[s], shard): offsets[s] for s in SOURCES}
         consumer = clients.async_consumer(self._access, group_id=self._group)
         await consumer.start()

@@ -17,6 +17,7 @@ from streams.core.events.records import SOURCES
 from streams.core.warm import compile_kernels
 from streams.faust_app import App, Failure, app_options, execute
 from streams.kafka.access import kafka_access
+from streams.kafka.committed import Committed
 from streams.kafka.growth import require_grown
 from streams.kafka.log import KafkaLog
 from streams.kafka.reach import require_reachable
@@ -32,7 +33,8 @@ from streams.shard.engine import Engine
 from streams.shard.services import Services
 from streams.shard.worker_clock import WorkerClock, wall_clock_ms
 from streams.stopping import StopRequests
-from streams.telemetry.metrics import Metrics, endpoint
+from streams.telemetry.endpoint import endpoint
+from streams.telemetry.metrics import Metrics
 from streams.telemetry.shard_metrics import MetricsMonitor, SinkMetrics
 
 __all__ = ["create_app", "run"]
@@ -71,8 +73,12 @@ class FaustInputs:
         end: int | None = self._app.consumer.log_end(self._tp(source, shard))
         return end
 
-    async def commit(self, shard: int, offsets: tuple[int, int]) -> None:
-        await self._app.consumer.commit_offsets({self._tp(s, shard): offsets[s] for s in SOURCES})
+    async def commit(
+        self, shard: int, offsets: tuple[int, int], applied_ms: tuple[int, int]
+    ) -> None:
+        await self._app.consumer.commit_offsets(
+            {self._tp(s, shard): Committed(offsets[s], applied_ms[s]) for s in SOURCES}
+        )
 
 
 def create_app(settings: Settings, failure: Failure) -> App:

@@ -62,6 +62,8 @@ class Outputs:
     that."""
     watermark_lead_ms: int = 0
     """How far the watermark was beyond what is plausible, before this step set it back."""
+    applied_ms: tuple[int, int] = (0, 0)
+    """The timestamp of the last record, by source; 0: there was none."""
 
 
 def step(
@@ -165,9 +167,10 @@ def step(
     if plan.sweep_rows:
         end_slice(state, swept, now_ms, config)
     leads_ms = [max((reject.ahead_ms for reject in of_source), default=0) for of_source in rejects]
+    last_ms = [int(records[s].timestamps_ms[-1]) if len(records[s]) else 0 for s in SOURCES]
     return Outputs(
         tables, alerts, examples, dead, counts, produced_ms, len(refused),
-        (leads_ms[0], leads_ms[1]), watermark_lead_ms,
+        (leads_ms[0], leads_ms[1]), watermark_lead_ms, (last_ms[0], last_ms[1]),
     )  # fmt: skip
 
 

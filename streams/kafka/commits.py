@@ -13,10 +13,12 @@ from typing import Any
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from streams.kafka.committed import Committed
+
 __all__ = ["commit_assigned"]
 
 
-async def commit_assigned(consumer: Any, offsets: Mapping[Any, int]) -> bool:
+async def commit_assigned(consumer: Any, offsets: Mapping[Any, int | Committed]) -> bool:
     """Commit the next offset to read of those partitions that are still assigned to `consumer`, an
     aiokafka one; keys are (topic, partition).
 
@@ -24,7 +26,7 @@ async def commit_assigned(consumer: Any, offsets: Mapping[Any, int]) -> bool:
     if the broker refuses for another reason, such as missing rights.
     """
     assigned = consumer.assignment()
-    wanted = {TopicPartition(*place): OffsetAndMetadata(at, "") for place, at in offsets.items()}
+    wanted = {TopicPartition(*place): _noted(at) for place, at in offsets.items()}
     ours = {place: at for place, at in wanted.items() if place in assigned}
     if not ours:
         return not wanted
@@ -33,3 +35,8 @@ async def commit_assigned(consumer: Any, offsets: Mapping[Any, int]) -> bool:
     except (CommitFailedError, IllegalStateError):  # revoked after the check above
         return False
     return len(ours) == len(wanted)
+
+
+def _noted(at: int | Committed) -> OffsetAndMetadata:
+    committed = at if isinstance(at, Committed) else Committed(at)
+    return OffsetAndMetadata(committed.offset, committed.note)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from types import TracebackType
+from typing import Final
 
 from kafka import TopicPartition
 
@@ -18,6 +19,8 @@ from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
 
 __all__ = ["EndOffsets", "Partition"]
+
+_ANY: Final = 1_000_000  # records at a time: a partition that has some answers once they are taken
 
 Partition = tuple[str, int]
 """(topic, partition)"""
@@ -33,6 +36,9 @@ class EndOffsets:
             access,
             client_id="tideline-offsets",
             fetch_max_wait_ms=10,
+            # In a session, a broker leaves out what has not changed since the last fetch: the
+            # answer for a log that stands still would be waited for until the timeout.
+            enable_incremental_fetch_sessions=False,
             max_partition_fetch_bytes=1,  # one batch at most: only the response's header matters
             bootstrap_timeout_ms=int(timeout_seconds * 1000),
         )
@@ -49,7 +55,7 @@ class EndOffsets:
         unanswered = set(asked)
         deadline = time.monotonic() + self._timeout_seconds
         while unanswered and time.monotonic() < deadline:
-            self._consumer.poll(timeout_ms=20, max_records=1)
+            self._consumer.poll(timeout_ms=20, max_records=_ANY)
             unanswered = {tp for tp in unanswered if self._consumer.highwater(tp) is None}
         ends = {tp: max(listed[tp], self._consumer.highwater(tp) or 0) for tp in asked}
         self._consumer.unsubscribe()  # drops the watermarks, so that the next call fetches new ones
@@ -63,6 +69,23 @@ class EndOffsets:
         timeout_ms = int(self._timeout_seconds * 1000)
         found = self._consumer.beginning_offsets(asked, timeout_ms=timeout_ms)
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+    def nothing_between(self, partition: Partition, start: int, end: int) -> bool:
+        """Whether there is no record in [start, end): only markers of transactions, what was
+        aborted, or compacted away. Reads at most one record; needs the right to read the topic."""
+        place = TopicPartition(*partition)
+        self._consumer.assign([place])
+        self._consumer.seek(place, start)
+        deadline = time.monotonic() + min(1.0, self._timeout_seconds)
+        try:
+            while time.monotonic() < deadline:
+                if self._consumer.poll(timeout_ms=20, max_records=1):
+                    return False
+                if self._consumer.position(place) >= end:
+                    return True
+            return False
+        finally:
+            self._consumer.unsubscribe()
 
     def close(self) -> None:
         self._consumer.close()

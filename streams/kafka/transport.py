@@ -28,6 +28,7 @@ from faust.types import TP, ConsumerMessage
 
 from streams.core.events.records import RecordBatch
 from streams.kafka.commits import commit_assigned
+from streams.kafka.committed import Committed
 from streams.kafka.fetch import Fetched, fetched_columns, keep_fetched_bytes
 
 __all__ = ["BatchSchema", "Consumer", "Transport"]
@@ -92,7 +93,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return cast(int | None, mark)
         return int(min(mark, stable))
 
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+    async def _commit(self, offsets: Mapping[TP, int | Committed]) -> bool:
         return await commit_assigned(self._ensure_consumer(), offsets)
 
 
@@ -156,7 +157,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         # Faust would seek from its own thread while aiokafka's thread returns records.
         await self._thread.call_thread(self._thread.seek, partition, offset)
 
-    async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
+    async def commit_offsets(self, offsets: Mapping[TP, int | Committed]) -> bool:
         """Commit the next offset to read of each partition; False if a rebalance came first."""
         return bool(await self._commit(offsets))
 

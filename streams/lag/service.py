@@ -1,10 +1,11 @@
-"""The lag monitor as a process: polls, sets gauges, writes table `consumer_lag`."""
+"""The lag monitor as a process: looks, serves what it saw, writes `consumer_lag`, notifies."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Sequence
 
 from schemas.tables import TABLES
@@ -13,63 +14,110 @@ from streams.clickhouse.blocks import Block
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
 from streams.clickhouse.errors import sink_error
 from streams.clickhouse.insert import insert_block
-from streams.lag.monitor import LagReport, publish, reports, table_columns
+from streams.lag.incidents import Incidents
+from streams.lag.latest import Latest
+from streams.lag.monitor import reports
+from streams.lag.report import LagReport, table_columns
+from streams.lag.webhook import Webhook, post
 from streams.process import Failed, Part, at_once, in_thread, run_parts
 from streams.settings import Settings
 from streams.stopping import StopRequests, leave
-from streams.telemetry.metrics import Metrics, endpoint
+from streams.telemetry.endpoint import endpoint
+from streams.telemetry.metrics import Metrics
 
 __all__ = ["run"]
 
 # A poll that Kafka does not answer may take longer, and is not worth the wait.
 STOP_SECONDS = 3.0
 
+# How often ClickHouse gets also those partitions of other groups that have nothing to catch up on.
+EVERYTHING_SECONDS = 60.0
+
 _LOG = logging.getLogger(__name__)
 
 
 def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> None:
-    """Poll every `interval_seconds` until a stop request: the poll under way is finished if it
+    """Look every `interval_seconds` until a stop request: the look under way is finished if it
     takes less than `STOP_SECONDS`.
 
-    A poll that can't be written is logged and dropped: lag is a gauge, and old values are useless.
+    A look that can't be written is logged and dropped: lag is a gauge, and old values are useless.
     """
     metrics = Metrics()
     table = _Table(settings)
+    latest = Latest(interval_seconds, lambda: time.time_ns() // 1_000_000)
+    latest.feed(metrics)
+    url = settings.lag.webhook_url
+    webhook = Webhook(post(url), lambda result: metrics.lag_monitor_webhooks.labels(result).inc())
 
     def parts(failed: Failed) -> Sequence[Part]:
         return (
-            *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port),
+            *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port, latest.page),
             Part("table", stop=at_once(table.close)),
-            _polls(settings, interval_seconds, metrics, table, failed),
+            *([_notices(webhook, failed)] if url.reveal() else []),
+            _polls(settings, interval_seconds, latest, table, webhook, failed),
         )
 
     run_parts(parts, requests)
 
 
+def _notices(webhook: Webhook, failed: Failed) -> Part:
+    """The webhook, in a thread: it waits for its receiver."""
+    sending: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        sending.append(background.start(in_thread(webhook.run)(), "lag webhook", failed))
+
+    async def stop() -> None:
+        webhook.stop()
+        await _ended(sending)
+
+    return Part("lag webhook", at_once(start), stop)
+
+
 def _polls(
-    settings: Settings, interval_seconds: float, metrics: Metrics, table: _Table, failed: Failed
+    settings: Settings,
+    interval_seconds: float,
+    latest: Latest,
+    table: _Table,
+    webhook: Webhook,
+    failed: Failed,
 ) -> Part:
-    """The polls, in a thread: kafka-python blocks."""
+    """The looks, in a thread: kafka-python blocks."""
     stopping = threading.Event()
     polling: list[asyncio.Task[None]] = []
+    incidents = Incidents(settings.lag.webhook_status)
 
-    def poll() -> None:
+    def look() -> None:
         for report in reports(settings, interval_seconds, pause=stopping.wait):
-            publish(report, metrics)
+            latest.publish(report)
             for problem in report.problems:
                 _LOG.warning("lag poll: %s", problem)
+            for notice in incidents.look(report):
+                _LOG.warning(
+                    "consumer group %s: incident %s, %s: %s",
+                    notice.incident.consumer_group,
+                    notice.incident.id,
+                    notice.state,
+                    notice.body["status"],
+                )
+                webhook.add([notice])
             table.write(report)
 
     def start() -> None:
-        polling.append(background.start(in_thread(poll)(), "lag polls", failed))
+        polling.append(background.start(in_thread(look)(), "lag polls", failed))
 
     async def stop() -> None:
         stopping.set()
-        _, left = await asyncio.wait(polling, timeout=STOP_SECONDS)
-        if left:
-            leave()
+        await _ended(polling)
 
     return Part("lag polls", at_once(start), stop)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for threads for a while, and then no longer: they can't be stopped."""
+    _, left = await asyncio.wait(tasks, timeout=STOP_SECONDS) if tasks else ((), ())
+    if left:
+        leave()
 
 
 class _Table:
@@ -78,14 +126,22 @@ class _Table:
     def __init__(self, settings: Settings) -> None:
         self._target: ClickHouseTarget = clickhouse_target(settings)
         self._client = connect(self._target)
+        self._everything_at = float("-inf")
 
     def write(self, report: LagReport) -> None:
-        block = Block(TABLES["consumer_lag"], [table_columns(report)])
+        now = time.monotonic()
+        everything = now - self._everything_at >= EVERYTHING_SECONDS
+        columns = table_columns(report, everything=everything)
+        if not columns["partition"]:
+            return
+        block = Block(TABLES["consumer_lag"], [columns])
         try:
             insert_block(self._client, block)
         except Exception as error:
             self._client.disconnect()
             _LOG.warning("%s", sink_error(error, "writing consumer lag", self._target))
+        else:
+            self._everything_at = now if everything else self._everything_at
 
     def close(self) -> None:
         self._client.disconnect()

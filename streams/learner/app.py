@@ -25,7 +25,8 @@ from streams.learner.service import LearnerService
 from streams.process import Part, background_part
 from streams.settings import Settings
 from streams.stopping import StopRequests
-from streams.telemetry.metrics import MODELS, Metrics, endpoint
+from streams.telemetry.endpoint import endpoint
+from streams.telemetry.metrics import MODELS, Metrics
 
 __all__ = ["create_app", "run", "show"]
 

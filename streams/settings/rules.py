@@ -19,8 +19,10 @@ __all__ = [
     "PORT",
     "POSITIVE",
     "RATES",
+    "REGEX",
     "SHARE",
     "TOPIC",
+    "WEBHOOK",
     "between",
     "brokers",
     "rates",
@@ -72,6 +74,14 @@ def _are_rates(text: str) -> bool:
     return True
 
 
+def _is_regex(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
+
+
 BROKERS: Final = Rule("host:port, several separated by commas, without kafka://", _are_brokers)
 # Kafka allows 249 characters: there is room for the suffixes of Tideline's own topics.
 TOPIC: Final = Rule(
@@ -104,3 +114,11 @@ CURRENCY: Final = Rule(
     "three capital letters such as USD", lambda text: bool(re.fullmatch(r"[A-Z]{3}", text))
 )
 RATES: Final = Rule("a list like EUR=1.08,GBP=1.27, or nothing", _are_rates)
+REGEX: Final = Rule("a regular expression, such as shop-.*", _is_regex)
+WEBHOOK: Final = Rule(
+    "a URL that begins with http:// or https://, or nothing",
+    lambda secret: (
+        isinstance(secret, Secret)
+        and bool(re.fullmatch(r"(https?://[^\s/]+\S*)?", secret.reveal()))
+    ),
+)

@@ -25,6 +25,7 @@ __all__ = [
     "ClickHouseSettings",
     "HealthSettings",
     "KafkaSettings",
+    "LagSettings",
     "LogSettings",
     "ModelSettings",
     "PrivacySettings",
@@ -266,6 +267,36 @@ class HealthSettings:
 
 
 @dataclass(frozen=True)
+class LagSettings:
+    """How `tideline lag` watches consumer groups, and whom it tells."""
+
+    groups: str = setting(
+        ".*",
+        "regular expression of the consumer groups to watch besides Tideline's own",
+        rules.REGEX,
+    )
+    window_commits: int = setting(
+        10, "commits by which a partition's status is judged", rules.between(2, 100)
+    )
+    min_distance_seconds: float = setting(
+        0.0,
+        "seconds between two commits of that window; one that is nearer replaces the one before",
+        rules.NOT_NEGATIVE,
+    )
+    allowed_records: int = setting(
+        0, "lag in records up to which a partition is ok", rules.NOT_NEGATIVE
+    )
+    webhook_url: Secret = setting(  # noqa: RUF009 (immutable)
+        Secret(""),
+        "URL that gets a POST when a group gets worse and when it is well again; empty: none",
+        rules.WEBHOOK,
+    )
+    webhook_status: Literal["warn", "error"] = setting(
+        "error", "from which status of a group on the webhook is called: warn or error"
+    )
+
+
+@dataclass(frozen=True)
 class WebSettings:
     """What a process serves over HTTP."""
 
@@ -309,6 +340,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "alerts": AlertSettings,
         "health": HealthSettings,
         "privacy": PrivacySettings,
+        "lag": LagSettings,
         "web": WebSettings,
         "log": LogSettings,
     }
@@ -330,6 +362,7 @@ class Settings:
     alerts: AlertSettings = field(default_factory=AlertSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    lag: LagSettings = field(default_factory=LagSettings)
     web: WebSettings = field(default_factory=WebSettings)
     log: LogSettings = field(default_factory=LogSettings)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

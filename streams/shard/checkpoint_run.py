@@ -54,11 +54,13 @@ class CheckpointRun:
         journal: Journal,
         effects: Effects,
         wake: asyncio.Event,
+        applied_ms: tuple[int, int],
     ) -> CheckpointRun:
         """Freeze the state, which must be at rest, and write it in a separate task.
 
         `effects` are all that must be acknowledged before the checkpoint may count; `wake` is set
-        at the end, well or not.
+        at the end, well or not. `applied_ms` are the timestamps of the last records in it, by
+        source.
         """
         run = cls(shard, services, store, state, journal)
         offsets = (state.meta.offsets[0], state.meta.offsets[1])
@@ -66,7 +68,7 @@ class CheckpointRun:
         erased = services.erasures.unreported(state.meta.erased)
         begun = await loop.run_in_executor(services.compute, run._freeze, journal.next_offset)
         run._task = background.start_awaited(
-            run._write(begun, offsets, effects, erased), f"checkpoint-{shard}"
+            run._write(begun, (offsets, applied_ms), effects, erased), f"checkpoint-{shard}"
         )
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -110,7 +112,7 @@ class CheckpointRun:
     async def _write(
         self,
         begun: Begun,
-        offsets: tuple[int, int],
+        reached: tuple[tuple[int, int], tuple[int, int]],
         effects: Effects,
         erased: Sequence[Erasure],
     ) -> None:
@@ -124,7 +126,7 @@ class CheckpointRun:
         await effects.flushed()
         nbytes = await self._store.complete(begun, purge=bool(erased))
         self._s.monitor.checkpoint_written(self._shard, nbytes)
-        await self._s.inputs.commit(self._shard, offsets)
+        await self._s.inputs.commit(self._shard, *reached)
         # An owner since then may have begun from an older checkpoint, and replay the past.
         if erased and await self._journal.ours_since(begun.journal_offset):
             await self._s.erasures.report(erased)

@@ -74,7 +74,7 @@ class OfflineShard:
         await self._journal.rewritten()
         run = await CheckpointRun.begin(
             self.number, self._s, self._store, self.state, self._journal,
-            self._outgoing.effects.so_far(), asyncio.Event(),
+            self._outgoing.effects.so_far(), asyncio.Event(), (0, 0),
         )  # fmt: skip
         await run.done()
         if not await self._journal.still_ours():

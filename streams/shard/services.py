@@ -35,8 +35,11 @@ class Inputs(Protocol):
         """The partition's high watermark as of the last fetch; None: not known."""
         ...
 
-    async def commit(self, shard: int, offsets: tuple[int, int]) -> None:
-        """Commit the next offsets to read of both topics."""
+    async def commit(
+        self, shard: int, offsets: tuple[int, int], applied_ms: tuple[int, int]
+    ) -> None:
+        """Commit the next offsets to read of both topics, and the timestamps of the last records
+        applied; 0: not known."""
         ...
 
 

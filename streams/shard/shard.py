@@ -65,6 +65,7 @@ class Shard:
         self._checkpoint_seq = 0
         self._checkpoint_at = 0.0
         self._checkpoint: CheckpointRun | None = None
+        self._applied_ms = (0, 0)  # of the last record by source; 0: of an earlier owner's step
         self._task: asyncio.Task[None] | None = None
 
     # -- called by the engine
@@ -155,6 +156,7 @@ class Shard:
         started = time.monotonic()
         self._begin_term()
         self._state = empty_state(self.number)  # the old one goes: memory may not hold two
+        self._applied_ms = (0, 0)
         await self._s.erasures.refresh()  # or a shard without a state would count erased events
         recovery = Recovery(self.number, self._s, self._journal, self._store)
         found = await recovery.begin()
@@ -228,6 +230,10 @@ class Shard:
         finally:
             # Even when fenced: the thread must be done with the state before anyone drops it.
             outputs = await computed
+        clicks_ms, orders_ms = (
+            new or old for new, old in zip(outputs.applied_ms, self._applied_ms, strict=True)
+        )
+        self._applied_ms = (clicks_ms, orders_ms)
         self._outgoing.send(outputs)
         self._s.monitor.stepped(self.number, outputs, self._state, time.monotonic() - started)
 
@@ -244,7 +250,7 @@ class Shard:
             self._checkpoint_seq = seq
             self._checkpoint = await CheckpointRun.begin(
                 self.number, self._s, self._store, self._state, self._journal,
-                self._outgoing.effects.so_far(), self._wake,
+                self._outgoing.effects.so_far(), self._wake, self._applied_ms,
             )  # fmt: skip
 
     async def _checkpointed(self) -> None:

@@ -7,35 +7,35 @@ that two workers in one test process don't share one.
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
-from schemas.errors import SettingsError
 from streams.core.health import SHARES
-from streams.process import Part, at_once, in_thread
 
 __all__ = [
     "DRIFT_KINDS",
+    "GROUP_STATUSES",
     "LAG_STATUSES",
     "MODELS",
+    "NO_SECONDS",
     "OUTCOMES",
     "SHARD_STATES",
     "TRAINER_STATES",
     "Metrics",
-    "MetricsServer",
-    "endpoint",
-    "serve",
+    "SampledGauge",
 ]
-
-_log = logging.getLogger(__name__)
 
 OUTCOMES: Final = ("scored", "duplicate", "late", "dead_letter", "erased")
 SHARD_STATES: Final = ("recovering", "running", "suspended", "stopped")
-LAG_STATUSES: Final = ("ok", "lagging", "uncommitted", "unknown")
+LAG_STATUSES: Final = (
+    "ok", "uncommitted", "pending", "warn", "unknown", "stop", "stall", "rewind",
+)  # fmt: skip
+GROUP_STATUSES: Final = ("ok", "uncommitted", "pending", "warn", "unknown", "error")
+NO_SECONDS: Final = ("uncommitted", "no_answer", "no_bracket", "expired")
 
 MODELS: Final = ("champion", "learner", "blend")
 DRIFT_KINDS: Final = ("loss", "rate", "feature")
@@ -113,6 +113,13 @@ class Metrics:
             "shard",
         )
 
+        self.last_applied_record_timestamp_seconds = self._gauge(
+            "last_applied_record_timestamp_seconds",
+            "Unix time at which the newest record that a shard has applied was written",
+            "topic",
+            "partition",
+        )
+
         # Clocks. No sample: nothing was compared, or refused, yet.
         self.worker_clock_lead_seconds = self._gauge(
             "worker_clock_lead_seconds",
@@ -183,7 +190,11 @@ class Metrics:
         for kind in DRIFT_KINDS:
             self.drifts.labels(kind)  # a rate needs a 0 to begin with
 
-        # The trainer.
+        self._declare_trainer()
+        self._declare_lag()
+
+    def _declare_trainer(self) -> None:
+        """The trainer's."""
         self.trainer_up = self._gauge(
             "trainer_up", "1 if the last look at labels and models succeeded, else 0"
         )
@@ -220,23 +231,95 @@ class Metrics:
             "trainer_models", "Models in the store that a trainer made"
         )
 
-        # The lag monitor. An uncommitted or unknown lag has no sample: it is not a number.
-        self.consumer_lag_records = self._gauge(
+    def _declare_lag(self) -> None:
+        """The lag monitor's. An uncommitted or unknown lag has no sample: it is not a number.
+        Samples are made while they are read: a cluster has tens of thousands of partitions."""
+        self.consumer_lag_records = self._sampled(
             "consumer_lag_records",
             "Records between the committed offset and the end of the log",
             *_LAG_LABELS,
         )
-        self.consumer_status = self._gauge(
+        self.consumer_lag_seconds = self._sampled(
+            "consumer_lag_seconds",
+            "Age of the oldest record that was not committed, in seconds; 0 without lag",
+            *_LAG_LABELS,
+        )
+        self.consumer_lag_seconds_unknown = self._sampled(
+            "consumer_lag_seconds_unknown",
+            f"1 where there is no lag in seconds, by reason: {', '.join(NO_SECONDS)}",
+            *_LAG_LABELS,
+            "reason",
+        )
+        self.consumer_lag_records_per_second = self._sampled(
+            "consumer_lag_records_per_second",
+            "Velocity: by how many records the lag grows per second; negative: it shrinks",
+            *_LAG_LABELS,
+        )
+        self.consumer_time_to_close_seconds = self._sampled(
+            "consumer_time_to_close_seconds",
+            "Seconds until caught up at that velocity; no sample while lag does not shrink",
+            *_LAG_LABELS,
+        )
+        self.consumer_retention_used_ratio = self._sampled(
+            "consumer_retention_used_ratio",
+            "Share of the retained log that is not committed, 0 to 1; at 1 records are lost",
+            *_LAG_LABELS,
+        )
+        self.consumer_time_to_loss_seconds = self._sampled(
+            "consumer_time_to_loss_seconds",
+            "Seconds until that share is 1 at that velocity; no sample while lag does not grow",
+            *_LAG_LABELS,
+        )
+        self.consumer_committed = self._sampled(
+            "consumer_committed",
+            "1 if the group has committed an offset there, else 0",
+            *_LAG_LABELS,
+        )
+        self.consumer_subscribed = self._sampled(
+            "consumer_subscribed",
+            "0 for a topic that no member of the group subscribes to any more; else no sample",
+            *_LAG_LABELS,
+        )
+        self.consumer_status = self._sampled(
             "consumer_status",
-            f"1 for a partition's status: {', '.join(LAG_STATUSES)}",
+            f"1 for a partition's present status: {', '.join(LAG_STATUSES)}",
             *_LAG_LABELS,
             "status",
         )
+        self.partition_hot = self._sampled(
+            "partition_hot",
+            "1 for a partition whose log grows far faster than the topic's others; else no sample",
+            "topic",
+            "partition",
+        )
+        self.consumer_group_lag_records = self._sampled(
+            "consumer_group_lag_records", "Lag of a group in all its topics", "consumer_group"
+        )
+        self.consumer_group_lag_seconds = self._sampled(
+            "consumer_group_lag_seconds", "Largest lag of a group in seconds", "consumer_group"
+        )
+        self.consumer_group_members = self._sampled(
+            "consumer_group_members", "Members of a group; no sample if not known", "consumer_group"
+        )
+        self.consumer_group_window_ratio = self._sampled(
+            "consumer_group_window_ratio",
+            "Share of the window of commits that is filled, 0 to 1, in the emptiest partition",
+            "consumer_group",
+        )
+        self.consumer_group_status = self._sampled(
+            "consumer_group_status",
+            f"1 for a group's present status, else 0: {', '.join(GROUP_STATUSES)}",
+            "consumer_group",
+            "status",
+        )
         self.lag_monitor_up = self._gauge(
-            "lag_monitor_up", "1 if the last poll got every answer, else 0"
+            "lag_monitor_up", "1 if the last poll is recent and got every answer, else 0"
         )
         self.lag_monitor_poll_seconds = self._gauge(
             "lag_monitor_poll_seconds", "Time of the last poll, in seconds"
+        )
+        self.lag_monitor_webhooks = self._counter(
+            "lag_monitor_webhooks", "Calls of the webhook by result: sent, failed", "result"
         )
 
     def set_shard_state(self, shard: int, state: str) -> None:
@@ -260,7 +343,11 @@ class Metrics:
             gauge.remove_by_labels({"shard": str(shard)})
         for gauge in (self.shard_state, self.recent_share_ratio, self.health_state):
             gauge.remove_by_labels({"shard": str(shard)})
-        for gauge in (self.partition_paused, self.producer_clock_lead_seconds):
+        for gauge in (
+            self.partition_paused,
+            self.producer_clock_lead_seconds,
+            self.last_applied_record_timestamp_seconds,
+        ):
             gauge.remove_by_labels({"partition": str(shard)})
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
@@ -268,6 +355,11 @@ class Metrics:
 
     def _gauge(self, name: str, help_: str, *labels: str) -> Gauge:
         return Gauge(name, help_, labels, namespace="tideline", registry=self.registry)
+
+    def _sampled(self, name: str, help_: str, *labels: str) -> SampledGauge:
+        gauge = SampledGauge(f"tideline_{name}", help_, labels)
+        self.registry.register(gauge)
+        return gauge
 
     def _histogram(
         self, name: str, help_: str, *labels: str, buckets: Sequence[float] = _SECONDS
@@ -277,60 +369,18 @@ class Metrics:
         )
 
 
-class _HttpServer(Protocol):
-    server_port: int
+class SampledGauge(Collector):
+    """A gauge that keeps no samples: `samples` is called when metrics are read."""
 
-    def shutdown(self) -> None: ...
-    def server_close(self) -> None: ...
+    def __init__(self, name: str, help_: str, labels: Sequence[str]) -> None:
+        self._name, self._help, self._labelnames = name, help_, tuple(labels)
+        self.samples: Callable[[], Iterable[tuple[Sequence[str], float]]] = tuple
 
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return [GaugeMetricFamily(self._name, self._help, labels=self._labelnames)]
 
-class MetricsServer:
-    """A running `/metrics` endpoint. `port` is the chosen one where 0 was given."""
-
-    def __init__(self, server: _HttpServer, thread: threading.Thread) -> None:
-        self._server, self._thread = server, thread
-        self.port = server.server_port
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def __enter__(self) -> MetricsServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def endpoint(metrics: Metrics, host: str, port: int) -> tuple[Part, ...]:
-    """The part of a process that serves `metrics`; none if the port is 0.
-
-    Its start raises SettingsError if it can't listen there.
-    """
-    if not port:
-        return ()
-    serving: list[MetricsServer] = []
-
-    def start() -> None:
-        try:
-            serving.append(serve(metrics, host, port))
-        except OSError as error:
-            raise SettingsError(
-                f"Metrics can't be served at {host}:{port}: {error.strerror or error}. Set "
-                "TIDELINE_WEB_METRICS_HOST to an address of this machine and "
-                "TIDELINE_WEB_METRICS_PORT to a free port."
-            ) from error
-        _log.info("metrics at http://%s:%d/metrics", host, serving[0].port)
-
-    def stop() -> None:
-        while serving:
-            serving.pop().close()
-
-    return (Part("metrics endpoint", at_once(start), in_thread(stop)),)
-
-
-def serve(metrics: Metrics, host: str, port: int) -> MetricsServer:
-    """Serve at http://host:port/metrics from a thread. Raises OSError if it can't bind."""
-    server, thread = start_http_server(port, host, metrics.registry)
-    return MetricsServer(server, thread)
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        (family,) = self.describe()
+        for labels, value in self.samples():
+            family.add_metric(labels, value)
+        yield family

@@ -74,6 +74,10 @@ class MetricsMonitor:
             m.state_bytes.labels(label).set(state.nbytes)
 
     def _clocks(self, shard: int, outputs: Outputs) -> None:
+        for topic, applied_ms in zip(self._sources, outputs.applied_ms, strict=True):
+            if applied_ms:
+                applied = self._metrics.last_applied_record_timestamp_seconds
+                applied.labels(topic, str(shard)).set(applied_ms / 1000)
         for topic, lead_ms in zip(self._sources, outputs.clock_leads_ms, strict=True):
             if lead_ms:
                 gauge = self._metrics.producer_clock_lead_seconds

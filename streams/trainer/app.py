@@ -26,7 +26,8 @@ from streams.memory import release_memory
 from streams.process import Failed, Part, at_once, in_thread, run_parts
 from streams.settings import Settings
 from streams.stopping import StopRequests, leave
-from streams.telemetry.metrics import Metrics, endpoint
+from streams.telemetry.endpoint import endpoint
+from streams.telemetry.metrics import Metrics
 from streams.trainer.plan import Action, Rules, Train, Wait
 from streams.trainer.rows import Row, columns
 from streams.trainer.service import Trainer

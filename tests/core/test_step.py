@@ -721,8 +721,10 @@ def test_outputs_carry_the_newest_record_time_or_the_clock() -> None:
     driver = customer()
     fed = driver.feed([click("v", T0 + 5)], [order("w", T0 + 7)], at_ms=T0 + 9)
     assert fed.produced_ms == T0 + 9
+    assert max(fed.applied_ms) == T0 + 9
     swept = driver.sweep(T0 + 30 * DAY_MS)
     assert swept.produced_ms == T0 + 30 * DAY_MS
+    assert swept.applied_ms == (0, 0)
     assert [row["event_produced_at"] for row in driver.rows("alerts")] == [swept.produced_ms]
 
 

@@ -73,9 +73,9 @@ def test_clickhouse_down_for_long_is_waited_for_in_bounded_memory(
     assert PENDING_ROWS / 2 <= pending <= PENDING_ROWS
     assert worker.ledger_metric()["accepted"] - accepted <= 4 * 500  # a step each was under way
     assert resident(worker) - memory < 30 * 2**20
-    assert behind[1] == "lagging"
+    assert behind[1] == "pending"  # one look can't judge
     records, status = lag(here)
-    assert status == "lagging"
+    assert status == "pending"
     assert records > behind[0]
     with fault.recovery(before):
         own_server.start()

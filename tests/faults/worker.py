@@ -124,9 +124,11 @@ class DyingInputs:
     def __init__(self, inputs: Inputs, reaper: Reaper) -> None:
         self._inputs, self._reaper = inputs, reaper
 
-    async def commit(self, shard: int, offsets: tuple[int, int]) -> None:
+    async def commit(
+        self, shard: int, offsets: tuple[int, int], applied_ms: tuple[int, int]
+    ) -> None:
         self._reaper.at("before commit")
-        await self._inputs.commit(shard, offsets)
+        await self._inputs.commit(shard, offsets, applied_ms)
         self._reaper.at("after commit")
 
     def __getattr__(self, name: str) -> Any:

@@ -71,7 +71,7 @@ POINTS = {
         "streams.lag.service:Metrics",
         "streams.lag.monitor:connect",
         "streams.lag.monitor:poll",
-        "streams.lag.service:publish",
+        "streams.lag.service:table_columns",
         "streams.lag.service:insert_block",
     ),
 }

@@ -1,4 +1,4 @@
-"""Lag: the arithmetic by itself, then against a broker."""
+"""The lag monitor against a broker: what it asks, what it makes of bad answers, and rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaConnectionError
 from kafka.structs import OffsetAndMetadata
@@ -19,78 +17,69 @@ from streams.clickhouse.blocks import Block
 from streams.kafka.admin import connect
 from streams.kafka.end_offsets import EndOffsets
 from streams.kafka.topics import create_missing
-from streams.lag.monitor import poll, poll_once, publish, reports, table_columns, watched
-from streams.lag.status import GroupLag, partition_lag, partition_lags
+from streams.lag.monitor import Watch, poll, poll_once, reports
+from streams.lag.report import LagReport, table_columns
 from streams.settings import Settings, override
-from streams.telemetry.metrics import LAG_STATUSES, Metrics
 
 if TYPE_CHECKING:
     from tests.local_broker import Cli
 
-P0, P1 = ("orders", 0), ("orders", 1)
-OFFSETS = st.none() | st.integers(-1, 1 << 62)
+
+def ours(report: LagReport) -> list[Any]:
+    """Other tests' groups are on the same broker."""
+    return [group for group in report.groups if group.ours]
 
 
-@given(committed=OFFSETS, log_end=st.none() | st.integers(0, 1 << 62), answered=st.booleans())
-def test_lag_is_a_number_only_where_both_offsets_are_known(
-    committed: int | None, log_end: int | None, answered: bool
-) -> None:
-    of_group = ({} if committed is None else {P0: committed}) if answered else None
-    found = partition_lag(P0, of_group, {} if log_end is None else {P0: log_end})
-    has_commit = answered and committed is not None and committed >= 0
-    if has_commit and log_end is not None:
-        assert found.lag_records == max(0, log_end - (committed or 0))
-        assert found.status in {"ok", "lagging"}
-    else:
-        assert found.lag_records is None
-        assert found.status == ("uncommitted" if answered and not has_commit else "unknown")
+def commit(settings: Settings, group: str, topic: str, offset: int) -> None:
+    partition = TopicPartition(topic, 0)
+    consumer = KafkaConsumer(
+        bootstrap_servers=settings.kafka.broker_url, group_id=group, enable_auto_commit=False
+    )
+    consumer.assign([partition])
+    consumer.commit({partition: OffsetAndMetadata(offset, "", -1)})
+    consumer.close()
 
 
-def test_allowed_lag_is_ok() -> None:
-    assert partition_lag(P0, {P0: 5}, {P0: 7}, allowed_lag_records=2).status == "ok"
-    assert partition_lag(P0, {P0: 5}, {P0: 8}, allowed_lag_records=2).status == "lagging"
-
-
-def test_group_is_as_bad_as_its_worst_partition() -> None:
-    group = GroupLag("g", partition_lags([P1, P0], {P0: 5}, {P0: 8, P1: 3}))
-    assert [each.partition for each in group.partitions] == [0, 1]
-    assert (group.total_records, group.max_records, group.status) == (3, 3, "lagging")
-    nothing = GroupLag("g", partition_lags([P0], {}, {P0: 8}))
-    assert (nothing.total_records, nothing.max_records) == (None, None)
-
-
-@pytest.mark.kafka
-def test_lag_counts_records_of_the_last_batch_too(settings: Settings, cli: Cli) -> None:
-    create_missing(settings)
-    topic = settings.kafka.clickstream_topic
+def send(settings: Settings, topic: str, records: int) -> None:
     producer = KafkaProducer(bootstrap_servers=settings.kafka.broker_url, linger_ms=50)
-    for _ in range(10):  # one batch: the local broker's own "latest" would say 1
+    for _ in range(records):  # one batch: the local broker's own "latest" would say 1
         producer.send(topic, b"x", partition=0)
     producer.flush()
     producer.close()
-    partition = TopicPartition(topic, 0)
-    consumer = KafkaConsumer(
-        bootstrap_servers=settings.kafka.broker_url,
-        group_id=settings.kafka.app_id,
-        enable_auto_commit=False,
-    )
-    consumer.assign([partition])
-    consumer.commit({partition: OffsetAndMetadata(4, "", -1)})
-    consumer.close()
+
+
+@pytest.mark.kafka
+def test_lag_counts_records_of_the_last_batch_too_of_any_group(
+    settings: Settings, cli: Cli
+) -> None:
+    create_missing(settings)
+    topic, app = settings.kafka.clickstream_topic, settings.kafka.app_id
+    send(settings, topic, 10)
+    commit(settings, app, topic, 4)
+    commit(settings, f"{app}-reports", topic, 10)
 
     report = poll_once(settings)
     assert report.problems == ()
     group = report.groups[0]
     by_partition = {(each.topic, each.partition): each for each in group.partitions}
-    assert by_partition[topic, 0].log_end == 10
-    assert by_partition[topic, 0].lag_records == 6
+    first = by_partition[topic, 0]
+    assert (first.log_start, first.log_end, first.lag_records) == (0, 10, 6)
+    assert (first.status, first.retention_ratio) == ("pending", 0.6)
+    assert first.lag_seconds is not None
+    assert 0 <= first.lag_seconds < 60, "between the log's first record and now"
     assert by_partition[topic, 1].status == "uncommitted"
     assert group.total_records == 6
+    other = report.group(f"{app}-reports")
+    assert other is not None
+    assert (other.ours, other.status, other.total_records, other.max_seconds) == (
+        False, "ok", 0, 0.0,
+    )  # fmt: skip
+    assert poll_once(override(settings, lag_groups="none")).group(f"{app}-reports") is None
 
     shown = json.loads(cli("lag", "--json", settings=settings).stdout)
     assert shown["groups"][0]["total_records"] == 6
     assert shown["groups"][0]["partitions"][1]["lag_records"] is None
-    assert "lagging" in cli("lag", settings=settings).stdout
+    assert "pending" in cli("lag", settings=settings).stdout
 
 
 @pytest.mark.kafka
@@ -98,7 +87,7 @@ def test_a_missing_topic_is_named_and_the_rest_is_still_reported(settings: Setti
     report = poll_once(settings)
     assert len(report.problems) == 3
     assert all("tideline topics --create" in problem for problem in report.problems)
-    assert {group.status for group in report.groups} == {"uncommitted"}
+    assert {group.status for group in ours(report)} == {"uncommitted"}
 
 
 @pytest.mark.kafka
@@ -119,15 +108,31 @@ def test_one_bad_answer_leaves_the_others(settings: Settings) -> None:
                 raise KafkaConnectionError("socket disconnected")
             return self._admin.list_group_offsets(group)
 
+    class Vague(EndOffsets):
+        """Fails once one topic is among those asked for."""
+
+        def of(self, partitions: Any) -> Any:
+            if any(topic == settings.kafka.orders_topic for topic, _ in partitions):
+                raise KafkaConnectionError("socket disconnected")
+            return super().of(partitions)
+
     brokers = settings.kafka.brokers
+    watch = Watch(settings)
     with connect(brokers) as admin, EndOffsets(brokers) as ends:
-        report = poll(Refusing(admin), ends, watched(settings))
-    worker, learner = report.groups
-    assert (worker.status, learner.status) == ("uncommitted", "unknown")
-    assert learner.partitions[0].log_end == 0
-    assert report.problems == (
-        f"committed offsets of {learner.consumer_group}: KafkaConnectionError",
-    )
+        report = poll(Refusing(admin), ends, watch)
+        worker, learner = ours(report)
+        assert (worker.status, learner.status) == ("uncommitted", "unknown")
+        assert learner.partitions[0].log_end == 0
+        assert report.problems == (
+            f"committed offsets of {learner.consumer_group}: KafkaConnectionError",
+        )
+    with connect(brokers) as admin, Vague(brokers) as ends:
+        report = poll(admin, ends, watch)
+        assert report.problems == (
+            f"end offsets of {settings.kafka.orders_topic}: KafkaConnectionError",
+        )
+        known = {p.topic for p in ours(report)[0].partitions if p.log_end is not None}
+        assert known == {settings.kafka.clickstream_topic}
 
 
 def test_no_broker_is_an_unknown_report_not_an_end(dead_broker: str) -> None:
@@ -139,32 +144,23 @@ def test_no_broker_is_an_unknown_report_not_an_end(dead_broker: str) -> None:
     for _ in range(3):
         report = next(endless)
         assert report.problems == ("Kafka does not answer",)
+        assert not report.answered
         assert {group.status for group in report.groups} == {"unknown"}
     assert threading.active_count() == threads, "an outage of hours must not pile up threads"
     endless.close()
 
 
 @pytest.mark.kafka
-def test_report_becomes_gauges_and_rows(settings: Settings) -> None:
+def test_a_report_becomes_rows(settings: Settings) -> None:
     create_missing(settings)
-    report = poll_once(settings)
-    metrics = Metrics()
-    publish(report, metrics)
-    labels = {
-        "consumer_group": settings.kafka.app_id,
-        "topic": settings.kafka.orders_topic,
-        "partition": "0",
-    }
-    sample = metrics.registry.get_sample_value
-    assert sample("tideline_lag_monitor_up") == 1
-    assert sample("tideline_consumer_lag_records", labels) is None, "uncommitted is no number"
-    states = {s: sample("tideline_consumer_status", labels | {"status": s}) for s in LAG_STATUSES}
-    assert states == {"ok": 0, "lagging": 0, "uncommitted": 1, "unknown": 0}
-
+    commit(settings, f"{settings.kafka.app_id}-done", settings.kafka.orders_topic, 0)
+    report = poll_once(override(settings, lag_groups=f"{settings.kafka.app_id}-done"))
     table = TABLES["consumer_lag"]
     columns = table_columns(report)
     assert list(columns) == list(table.columns)
     block = Block(table, [columns])
-    assert block.rows == 5
+    assert block.rows == 6
     for name, kind in table.columns.items():
         assert block.packed(name, kind)
+    short = table_columns(report, everything=False)
+    assert len(short["topic"]) == 5, "of other groups only what is not ok"

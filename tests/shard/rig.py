@@ -156,6 +156,8 @@ class Rig:
         )
     )  # fmt: skip
     committed: tuple[int, int] = (0, 0)
+    applied_ms: tuple[int, int] = (0, 0)
+    """As it was committed with the offsets."""
     wall_ms: int = 1_790_000_000_123
     """Steps go by the event clock; a life of the shard begins at this."""
 
@@ -271,9 +273,11 @@ class Process:
     def log_end(self, source: int, shard: int) -> int | None:
         return self.rig.ends[source]
 
-    async def commit(self, shard: int, offsets: tuple[int, int]) -> None:
+    async def commit(
+        self, shard: int, offsets: tuple[int, int], applied_ms: tuple[int, int]
+    ) -> None:
         await self.faults.at("commit: before")
-        self.rig.committed = offsets
+        self.rig.committed, self.rig.applied_ms = offsets, applied_ms
         await self.faults.at("commit: after")
 
     def _scorer(self, version: str) -> SilenceScorer:

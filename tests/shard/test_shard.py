@@ -97,6 +97,7 @@ def test_a_clean_run_makes_everything_that_can_be_made(fetch: int) -> None:
         assert champions == sorted(champions)
         assert set(champions) == {"fake-1", "fake-2"}  # one was promoted on the way
         assert rig.committed == rig.ends
+        assert min(rig.applied_ms) > 0
         assert oracle.state.meta.learner is not None
         assert oracle.state.meta.learner.version == 7
         assert (

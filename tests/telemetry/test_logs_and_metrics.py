@@ -8,8 +8,9 @@ from urllib.request import urlopen
 
 import pytest
 
+from streams.telemetry.endpoint import serve
 from streams.telemetry.logs import configure
-from streams.telemetry.metrics import SHARD_STATES, Metrics, serve
+from streams.telemetry.metrics import SHARD_STATES, Metrics
 
 
 @pytest.mark.parametrize("format_", ["text", "json"])

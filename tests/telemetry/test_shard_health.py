@@ -53,3 +53,26 @@ def test_a_share_that_gets_worse_is_shown_and_said_once(
     assert caplog.records[-1].levelno == logging.INFO
     monitor.forget(2)
     assert shown("health_state") is None
+
+
+def test_the_time_of_the_last_applied_record_is_shown_until_another_worker_has_the_shard() -> None:
+    metrics, state = Metrics(), ShardState(2, 4)
+    monitor = MetricsMonitor(metrics, ("clicks", "orders"))
+
+    def step(clicks_ms: int, orders_ms: int) -> list[float | None]:
+        counts = Counts(1, 1, 0, 0, 0, 0, 0)
+        outputs = Outputs({}, [], [], [], counts, 0, applied_ms=(clicks_ms, orders_ms))
+        monitor.stepped(2, outputs, state, 0.01)
+        return shown()
+
+    def shown() -> list[float | None]:
+        name = "tideline_last_applied_record_timestamp_seconds"
+        return [
+            metrics.registry.get_sample_value(name, {"topic": topic, "partition": "2"})
+            for topic in ("clicks", "orders")
+        ]
+
+    assert step(0, 5_000) == [None, 5.0]
+    assert step(7_500, 0) == [7.5, 5.0]
+    monitor.forget(2)
+    assert shown() == [None, None]
