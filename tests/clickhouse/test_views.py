@@ -329,6 +329,7 @@ STAYS = {
     "alert_history": "what was said stays, and ended",
     "segment_sizes": "a row for every segment, of no users",
     "consumer_lag_live": "Kafka's, whatever the state is",
+    "challengers": "the store of models, which goes on",
     "drift_alerts": "the learner's, which goes on",
     "fast_producers": "of the topics' records",
     "worker_clocks": "of the machines",
