@@ -60,24 +60,31 @@ SELECT
 FROM
 (
     SELECT
-        log.version AS version,
-        max(log.labels_until) AS until,
+        model AS version,
+        max(learned_until) AS until,
         countIf(event = 'trained') > 0 AS trained,
         countIf(event IN ('promoted', 'rejected')) > 0 AS decided,
         countIf(event = 'promoted') > 0 AS promoted,
         maxIf(happened_at, event = 'trained') AS trained_time,
         maxIf(row_count, event = 'trained') AS learned_from,
-        anyIf(log.why, event = 'trained') AS reason_trained,
+        anyIf(said, event = 'trained') AS reason_trained,
         maxIf(happened_at, event != 'trained') AS decided_time,
-        argMax(log.champion_version, event != 'trained') AS champion,
+        argMax(beside, event != 'trained') AS champion,
         maxIf(row_count, event != 'trained') AS compared_by,
-        argMax(log.log_loss_champion, event != 'trained') AS champion_loss,
-        argMax(log.log_loss_challenger, event != 'trained') AS own_loss,
-        argMax(log.deviance_champion, event != 'trained') AS champion_deviance,
-        argMax(log.deviance_challenger, event != 'trained') AS own_deviance,
-        anyIf(log.why, event != 'trained') AS reason
-    FROM trainer_log AS log FINAL
-    WHERE log.version != ''
-    GROUP BY log.version
+        argMax(loss_beside, event != 'trained') AS champion_loss,
+        argMax(loss, event != 'trained') AS own_loss,
+        argMax(deviance_beside, event != 'trained') AS champion_deviance,
+        argMax(deviance, event != 'trained') AS own_deviance,
+        anyIf(said, event != 'trained') AS reason
+    FROM
+    (
+        SELECT
+            version AS model, labels_until AS learned_until, event, happened_at, row_count, why AS said,
+            champion_version AS beside, log_loss_champion AS loss_beside, log_loss_challenger AS loss,
+            deviance_champion AS deviance_beside, deviance_challenger AS deviance
+        FROM trainer_log FINAL
+        WHERE version != ''
+    )
+    GROUP BY model
 )
 ORDER BY labels_until DESC, version;

@@ -126,7 +126,7 @@ class SpooledHistory:
 
     def group(self, number: int) -> Group:
         """A group's orders as columns."""
-        with np.load(self._columns(number)) as columns:
+        with np.load(self._columns(number), allow_pickle=False) as columns:
             undone = Undone(*(columns[f"undone_{name}"] for name in _UNDONE))
             history = History(
                 columns["users"].tolist(), columns["user"], columns["ts_ms"], columns["amount"],

@@ -57,7 +57,7 @@ def value(kind: str, name: str, i: int) -> Any:
         return HOUR.replace(minute=i)
     if name == "shard" or kind == "Bool":
         return i % 2
-    if name in ONE_LIFE and "String" not in kind:
+    if name in ONE_LIFE and isinstance(ONE_LIFE[name], str) == ("String" in kind):
         return ONE_LIFE[name]
     if kind.startswith("Float"):
         return i + 0.5

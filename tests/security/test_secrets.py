@@ -33,11 +33,17 @@ FIELDS = [
 SECRETS = [(table, item.name) for table, item in FIELDS if isinstance(item.default, Secret)]
 
 
+def canary(table: str, name: str) -> str:
+    """A value of this secret that no other has."""
+    marked = f"{CANARY}-{table}-{name}"
+    return f"https://127.0.0.1/{marked}" if name.endswith("_url") else marked
+
+
 @pytest.fixture
 def environ() -> dict[str, str]:
     """Every secret set, each to a canary of its own; nobody answers anywhere."""
     return {
-        **{env_name(*secret): f"{CANARY}-{'-'.join(secret)}" for secret in SECRETS},
+        **{env_name(*secret): canary(*secret) for secret in SECRETS},
         "TIDELINE_KAFKA_SECURITY": "sasl_ssl",
         "TIDELINE_KAFKA_USERNAME": "shop",
         "TIDELINE_KAFKA_BROKER_URL": f"127.0.0.1:{free_port()}",
@@ -49,7 +55,7 @@ def environ() -> dict[str, str]:
 def test_there_are_secrets_and_all_are_known_as_such() -> None:
     known = {("kafka", "password"), ("clickhouse", "password"), ("privacy", "pseudonym_key")}
     assert known <= set(SECRETS)
-    words = ("password", "_key", "token", "secret")
+    words = ("password", "_key", "token", "secret", "webhook_url")  # the URL is the right to post
     assert {(table, item.name) for table, item in FIELDS if item.name.endswith(words)} == set(
         SECRETS
     )
@@ -107,7 +113,7 @@ def test_a_secret_can_come_from_a_file(
     file = tmp_path / "secret"
     file.write_text(environ.pop(env) + "\n")
     settings = load(environ | {f"{env}_FILE": str(file)})
-    assert getattr(getattr(settings, table), name).reveal() == f"{CANARY}-{table}-{name}"
+    assert getattr(getattr(settings, table), name).reveal() == canary(table, name)
     assert settings.origins[env] == f"file {file}"
     assert "canary" not in repr(settings) + repr(describe(settings))
 
