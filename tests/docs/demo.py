@@ -75,7 +75,7 @@ def block() -> str:
             *view_lines(view),
             "```",
             "",
-            'And `make demo ARGS="--until-done --json"`, recorded on two busy cores:',
+            'And `make demo ARGS="--until-done --json"`, recorded on two cores:',
             "",
             "```text",
             *summary_lines(summary),
