@@ -8,6 +8,8 @@
    raised.
 3. Should a stop fail, the error is logged and the other parts are stopped all the same.
 4. A background task that ends on an error stops the process (`streams.background`).
+5. A thread that does not end when asked to is left behind: once all parts have stopped, the process
+   ends under it, with status 1 if there was an error.
 
 Worker and learner are Faust apps with such a list (`streams.faust_app.App`). A process without
 Faust, such as the lag monitor, is run by `run_parts`, until a stop request or an error.
@@ -25,13 +27,27 @@ from typing import Any
 from streams import background
 from streams.stopping import StopRequests
 
-__all__ = ["Failed", "Part", "Parts", "at_once", "background_part", "in_thread", "run_parts"]
+__all__ = [
+    "Failed",
+    "Part",
+    "Parts",
+    "at_once",
+    "background_part",
+    "in_thread",
+    "run_parts",
+    "thread_part",
+]
 
 Failed = Callable[[BaseException], object]
 """Called with an error that the process must stop for, on the event loop."""
 
 # A cancelled task that does not end must not keep the parts before it from stopping.
 CANCEL_SECONDS = 5.0
+
+# A thread can't be stopped from outside, and what it waits for may not be worth the wait.
+THREAD_SECONDS = 3.0
+
+_STILL_RUNNING = object()
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +76,8 @@ class Parts:
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = tuple(parts)
         self._begun: list[Part] = []
+        self.left: list[str] = []
+        """Names of the parts whose thread went on after their stop."""
 
     async def start(self) -> None:
         """Start all, in order. Raises a part's error, once those before it have stopped."""
@@ -81,7 +99,8 @@ class Parts:
         while self._begun:
             part = self._begun.pop()
             try:
-                await part.stop()
+                if await part.stop() is _STILL_RUNNING:
+                    self.left.append(part.name)
             except Exception as error:
                 _log.exception("%s could not be stopped", part.name)
                 first = first or error
@@ -122,11 +141,34 @@ def background_part(
     return Part(name, at_once(lambda: running.append(background.start(work(), name, failed))), stop)
 
 
+def thread_part(
+    name: str, work: Callable[[], None], stop: Callable[[], object], failed: Failed
+) -> Part:
+    """A function that blocks, in a thread, until the part stops.
+
+    Args:
+        work: returns soon after `stop` was called; `failed` gets the error that ends it sooner.
+        stop: asks it to, and returns at once. It has `THREAD_SECONDS` to end.
+    """
+    running: list[asyncio.Task[None]] = []
+
+    def begin() -> None:
+        running.append(background.start(in_thread(work)(), name, failed))
+
+    async def end() -> object:
+        stop()
+        _, left = await asyncio.wait(running, timeout=THREAD_SECONDS) if running else ((), ())
+        return _STILL_RUNNING if left else None
+
+    return Part(name, at_once(begin), end)
+
+
 def run_parts(parts: Callable[[Failed], Sequence[Part]], requests: StopRequests) -> None:
     """Run a process without Faust until a stop request; `parts` makes its parts.
 
     Raises the error of a part that could not start, or of a background task that ended, once all
-    parts have stopped.
+    parts have stopped. Does not return if a thread goes on by then: it logs the error, and the
+    process ends with status 1, or 0 if there was none.
     """
     asyncio.run(_run(parts, requests))
 
@@ -146,18 +188,38 @@ async def _run(make: Callable[[Failed], Sequence[Part]], requests: StopRequests)
 
     parts = Parts(make(failed))
     requests.hand_over(stop)
+    error = await _outcome(parts, over)
+    error = errors[0] if errors else error
+    if parts.left:
+        names = ", ".join(parts.left)
+        _log.warning(
+            "%s did not end within %.0f s: the process ends without", names, THREAD_SECONDS
+        )
+        if error is not None:
+            _log.error("the process ends because of an error: %s", error, exc_info=error)
+        requests.leave(0 if error is None else 1)
+    if error is not None:
+        raise error
+
+
+async def _outcome(parts: Parts, over: asyncio.Event) -> BaseException | None:
+    """Start `parts`, wait until it is over, and stop them; the error that this ended with."""
     starting = background.start_awaited(parts.start(), "start")
     waiting = background.start_awaited(over.wait(), "until it is over")
-    await asyncio.wait([starting, waiting], return_when=asyncio.FIRST_COMPLETED)
+    error: BaseException | None = None
     try:
+        await asyncio.wait([starting, waiting], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()  # it stops what it has started
             await asyncio.wait([starting])
         if not starting.cancelled():
             await starting
             await waiting
-    finally:
-        waiting.cancel()
+    except BaseException as raised:
+        error = raised
+    waiting.cancel()
+    try:
         await parts.stop()
-    if errors:
-        raise errors[0]
+    except Exception as raised:
+        error = error or raised
+    return error

@@ -49,16 +49,16 @@ def release() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def leave() -> NoReturn:
-    """End the process now with status 0, wherever its other threads are."""
-    os._exit(0)
+def leave(status: int = 0) -> NoReturn:
+    """End the process now with that status, wherever its other threads are."""
+    os._exit(status)
 
 
 class StopRequests:
     """What to do when this process is asked to stop; see the module for the steps."""
 
-    def __init__(self, leave: Callable[[], object] = leave) -> None:
-        """`leave` is called for a request before `hand_over`."""
+    def __init__(self, leave: Callable[[int], object] = leave) -> None:
+        """`leave` ends the process with a status."""
         import logging
         import threading
 
@@ -83,12 +83,16 @@ class StopRequests:
         with self._lock:
             self._stop = stop
 
+    def leave(self, status: int) -> None:
+        """End the process with that status, though a thread of it would run on."""
+        self._leave(status)
+
     def receive(self, name: str) -> None:
         """Act on a request, which came as the signal of that name."""
         with self._lock:  # no hand-over between the look and the end of the process
             if self._stop is None:
                 self._log.info("%s during the start: ending, nothing is under way", name)
-                self._leave()
+                self._leave(0)
                 return
             if self._stopping:
                 self._log.info("%s: already stopping", name)

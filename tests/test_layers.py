@@ -45,7 +45,7 @@ RULES: dict[str, set[str]] = {
         "streams.process", "streams.settings", "streams.stopping", "streams.telemetry",
     },
     "streams.lag": {
-        "schemas", "streams.background", "streams.clickhouse", "streams.kafka", "streams.process",
+        "schemas", "streams.clickhouse", "streams.kafka", "streams.process",
         "streams.settings", "streams.stopping", "streams.telemetry",
     },
     "streams.privacy": {
@@ -63,7 +63,7 @@ RULES: dict[str, set[str]] = {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.evaluation",
     },
     "streams.trainer": {
-        "schemas", "models", "streams.background", "streams.clickhouse", "streams.core",
+        "schemas", "models", "streams.clickhouse", "streams.core",
         "streams.evaluation", "streams.live", "streams.memory", "streams.process",
         "streams.settings", "streams.stopping", "streams.telemetry",
     },

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from streams.process import Failed, Part, Parts, at_once, background_part, in_thread, run_parts
+from streams import process
+from streams.process import (
+    Failed,
+    Part,
+    Parts,
+    at_once,
+    background_part,
+    in_thread,
+    run_parts,
+    thread_part,
+)
 from streams.stopping import StopRequests
 from tests.awaiting import turns
 
@@ -159,8 +170,9 @@ class Asked:
     """Stop requests that a test makes itself."""
 
     def __init__(self) -> None:
-        self.left: list[str] = []
-        self.requests = StopRequests(leave=lambda: self.left.append("left"))
+        self.left: list[int] = []
+        """The statuses that the process was left with."""
+        self.requests = StopRequests(self.left.append)
 
     async def stop(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.requests.receive, "SIGTERM")
@@ -222,3 +234,62 @@ def test_a_process_that_has_ended_takes_no_more_requests(diary: Diary) -> None:
         run_parts(lambda _: [diary.part("a", fails)], asked.requests)
     asked.requests.receive("SIGTERM")
     assert diary.lines == ["start a", "stop a"]
+
+
+# -- threads
+
+
+def test_a_thread_part_runs_until_it_is_asked_to_stop(diary: Diary) -> None:
+    asked, stopping = Asked(), threading.Event()
+
+    def work() -> None:
+        diary.lines.append("work")
+        stopping.wait()
+        diary.lines.append("worked")
+
+    run_parts(
+        lambda failed: [
+            diary.part("a"),
+            thread_part("b", work, stopping.set, failed),
+            background_part("asks", asked.stop, failed),
+        ],
+        asked.requests,
+    )
+    assert diary.lines == ["start a", "work", "worked", "stop a"]
+    assert not asked.left
+
+
+@pytest.mark.parametrize(("ends", "status"), [("asked", 0), ("fails", 1), ("does not stop", 1)])
+def test_a_process_is_left_with_its_status_while_a_thread_goes_on(
+    diary: Diary,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ends: str,
+    status: int,
+) -> None:
+    """An error beside a thread that hangs once ended the process with status 0."""
+    monkeypatch.setattr(process, "THREAD_SECONDS", 0.01)
+    asked, hangs = Asked(), threading.Event()
+
+    # As far as a test can: the thread ends with the process.
+    def leave(status: int) -> None:
+        asked.left.append(status)
+        hangs.set()
+
+    asked.requests = StopRequests(leave)
+
+    def parts(failed: Failed) -> list[Part]:
+        return [
+            diary.part("a", stop_error=Bug("no stop") if ends == "does not stop" else None),
+            thread_part("hangs", hangs.wait, lambda: None, failed),  # type: ignore[arg-type]
+            background_part("ends", fails if ends == "fails" else asked.stop, failed),
+        ]
+
+    try:
+        run_parts(parts, asked.requests)
+    except Bug:
+        assert status
+    assert asked.left == [status]
+    assert diary.lines == ["start a", "stop a"]  # the others are stopped before
+    assert "hangs did not end within" in caplog.text
+    assert ("because of an error" in caplog.text) == bool(status)

@@ -18,7 +18,7 @@ class Process:
 
     def __init__(self) -> None:
         self.events: list[str] = []
-        self.requests = StopRequests(leave=lambda: self.events.append("left"))
+        self.requests = StopRequests(leave=lambda status: self.events.append(f"left with {status}"))
 
     def stop(self) -> None:
         self.events.append("stopping")
@@ -31,7 +31,7 @@ def process() -> Process:
 
 def test_a_request_before_the_hand_over_ends_the_process(process: Process) -> None:
     process.requests.receive("SIGTERM")
-    assert process.events == ["left"]
+    assert process.events == ["left with 0"]
 
 
 def test_a_request_after_the_hand_over_stops_it_in_order(process: Process) -> None:
@@ -51,7 +51,7 @@ def test_a_hand_over_waits_while_a_request_ends_the_process() -> None:
     """Or something could begin between the decision to end the process and its end."""
     alive: list[bool] = []
 
-    def leave() -> None:
+    def leave(_: int) -> None:
         handing_over.start()
         handing_over.join(0.5)
         alive.append(handing_over.is_alive())

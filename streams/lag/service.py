@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections.abc import Sequence
 
 from schemas.tables import TABLES
-from streams import background
 from streams.clickhouse.blocks import Block
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
 from streams.clickhouse.errors import sink_error
@@ -19,16 +17,13 @@ from streams.lag.latest import Latest
 from streams.lag.monitor import reports
 from streams.lag.report import LagReport, table_columns
 from streams.lag.webhook import Webhook, post
-from streams.process import Failed, Part, at_once, in_thread, run_parts
+from streams.process import Failed, Part, at_once, run_parts, thread_part
 from streams.settings import Settings
-from streams.stopping import StopRequests, leave
+from streams.stopping import StopRequests
 from streams.telemetry.endpoint import endpoint
 from streams.telemetry.metrics import Metrics
 
 __all__ = ["run"]
-
-# A poll that Kafka does not answer may take longer, and is not worth the wait.
-STOP_SECONDS = 3.0
 
 # How often ClickHouse gets also those partitions of other groups that have nothing to catch up on.
 EVERYTHING_SECONDS = 60.0
@@ -37,8 +32,8 @@ _LOG = logging.getLogger(__name__)
 
 
 def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> None:
-    """Look every `interval_seconds` until a stop request: the look under way is finished if it
-    takes less than `STOP_SECONDS`.
+    """Look every `interval_seconds` until a stop request: the look under way is finished if that
+    does not take long.
 
     A look that can't be written is logged and dropped: lag is a gauge, and old values are useless.
     """
@@ -53,25 +48,15 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
         return (
             *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port, latest.page),
             Part("table", stop=at_once(table.close)),
-            *([_notices(webhook, failed)] if url.reveal() else []),
+            *(
+                [thread_part("lag webhook", webhook.run, webhook.stop, failed)]
+                if url.reveal()
+                else []
+            ),
             _polls(settings, interval_seconds, latest, table, webhook, failed),
         )
 
     run_parts(parts, requests)
-
-
-def _notices(webhook: Webhook, failed: Failed) -> Part:
-    """The webhook, in a thread: it waits for its receiver."""
-    sending: list[asyncio.Task[None]] = []
-
-    def start() -> None:
-        sending.append(background.start(in_thread(webhook.run)(), "lag webhook", failed))
-
-    async def stop() -> None:
-        webhook.stop()
-        await _ended(sending)
-
-    return Part("lag webhook", at_once(start), stop)
 
 
 def _polls(
@@ -84,7 +69,6 @@ def _polls(
 ) -> Part:
     """The looks, in a thread: kafka-python blocks."""
     stopping = threading.Event()
-    polling: list[asyncio.Task[None]] = []
     incidents = Incidents(settings.lag.webhook_status)
 
     def look() -> None:
@@ -103,21 +87,7 @@ def _polls(
                 webhook.add([notice])
             table.write(report)
 
-    def start() -> None:
-        polling.append(background.start(in_thread(look)(), "lag polls", failed))
-
-    async def stop() -> None:
-        stopping.set()
-        await _ended(polling)
-
-    return Part("lag polls", at_once(start), stop)
-
-
-async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for threads for a while, and then no longer: they can't be stopped."""
-    _, left = await asyncio.wait(tasks, timeout=STOP_SECONDS) if tasks else ((), ())
-    if left:
-        leave()
+    return thread_part("lag polls", look, stopping.set, failed)
 
 
 class _Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
@@ -17,15 +16,14 @@ from models.training.export import require
 from models.training.promotion import MIN_ROWS
 from schemas.errors import ArtifactError, RetryableError, SettingsError
 from schemas.tables import TABLES
-from streams import background
 from streams.clickhouse.blocks import Block
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
 from streams.clickhouse.errors import sink_error
 from streams.clickhouse.insert import insert_block
 from streams.memory import release_memory
-from streams.process import Failed, Part, at_once, in_thread, run_parts
+from streams.process import Failed, Part, run_parts, thread_part
 from streams.settings import Settings
-from streams.stopping import StopRequests, leave
+from streams.stopping import StopRequests
 from streams.telemetry.endpoint import endpoint
 from streams.telemetry.metrics import Metrics
 from streams.trainer.plan import Action, Rules, Train, Wait
@@ -36,8 +34,6 @@ from streams.trainer.training import LiveLabels
 
 __all__ = ["create", "run", "run_once"]
 
-STOP_SECONDS = 3.0
-"""A training takes longer, and is not worth the wait: it is repeated."""
 _QUERY_SECONDS = 600.0  # one query draws from all examples
 
 _log = logging.getLogger(__name__)
@@ -110,7 +106,6 @@ def run(settings: Settings, requests: StopRequests) -> None:
 def _turns(trainer: Trainer, poll_seconds: float, metrics: Metrics, failed: Failed) -> Part:
     """The turns, in a thread: everything in them blocks."""
     stopping = threading.Event()
-    turning: list[asyncio.Task[None]] = []
 
     def turn() -> None:
         trouble = ""
@@ -132,16 +127,8 @@ def _turns(trainer: Trainer, poll_seconds: float, metrics: Metrics, failed: Fail
             if not due:
                 stopping.wait(poll_seconds)
 
-    def start() -> None:
-        turning.append(background.start(in_thread(turn)(), "trainer", failed))
-
-    async def stop() -> None:
-        stopping.set()
-        _, left = await asyncio.wait(turning, timeout=STOP_SECONDS)
-        if left:
-            leave()
-
-    return Part("trainer", at_once(start), stop)
+    # A training takes longer than a stop waits: it is left behind, and repeated.
+    return thread_part("trainer", turn, stopping.set, failed)
 
 
 class _Table:
