@@ -45,7 +45,7 @@ RULES: dict[str, set[str]] = {
         "streams.process", "streams.settings", "streams.stopping", "streams.telemetry",
     },
     "streams.lag": {
-        "schemas", "streams.clickhouse", "streams.kafka", "streams.process",
+        "schemas", "streams.clickhouse", "streams.kafka", "streams.memory", "streams.process",
         "streams.settings", "streams.stopping", "streams.telemetry",
     },
     "streams.privacy": {

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.core.hashing import hashes
-from streams.kernels.strings import length_prefixed
 
 __all__ = ["Coded", "Strings", "TableRows", "Texts"]
 
@@ -114,5 +113,8 @@ class Strings:
     def length_prefixed(self) -> bytes:
         """As `FORMAT Native` of ClickHouse has a String column: each after its length in bytes, an
         unsigned LEB128 number."""
+        # Only a worker has such columns: other processes do without Numba's 60 MB.
+        from streams.kernels.strings import length_prefixed  # noqa: PLC0415
+
         packed = np.empty(len(self.data) + 5 * len(self.size), np.uint8)
         return packed[: length_prefixed(self.data, self.size, packed)].tobytes()

@@ -6,10 +6,14 @@ lets a monitor tell the age of what is unread without reading the topic.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Committed"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Committed", "CommittedColumns"]
 
 _NOTE: Final = "applied_ms="
 
@@ -38,3 +42,38 @@ class Committed:
         digits = (note or "").removeprefix(_NOTE)
         told = note is not None and note != digits and digits.isascii() and digits.isdigit()
         return Committed(offset, int(digits) if told else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedColumns:
+    """What a group has committed, in 24 bytes per partition where a dictionary takes 200: a monitor
+    holds that of all groups at once.
+
+    places: (topic, partition); offsets, applied_ms: int64 [places].
+    """
+
+    places: tuple[tuple[str, int], ...]
+    offsets: NDArray[np.int64]
+    applied_ms: NDArray[np.int64]
+
+    @staticmethod
+    def of(found: Mapping[tuple[str, int], Committed]) -> CommittedColumns:
+        return CommittedColumns(
+            tuple(found),
+            np.array([each.offset for each in found.values()], np.int64),
+            np.array([each.applied_ms for each in found.values()], np.int64),
+        )
+
+    def where(self, holds: Callable[[tuple[str, int]], bool]) -> CommittedColumns:
+        """Those whose place passes."""
+        kept = [row for row, place in enumerate(self.places) if holds(place)]
+        if len(kept) == len(self.places):
+            return self
+        return CommittedColumns(
+            tuple(self.places[row] for row in kept), self.offsets[kept], self.applied_ms[kept]
+        )
+
+    def mapping(self) -> dict[tuple[str, int], Committed]:
+        """What it was made of."""
+        values = map(Committed, self.offsets.tolist(), self.applied_ms.tolist())
+        return dict(zip(self.places, values, strict=True))

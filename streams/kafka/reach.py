@@ -11,14 +11,6 @@ import ssl
 from collections.abc import Sequence
 from typing import Any, Final
 
-from aiokafka.errors import (
-    AuthenticationFailedError,
-    IllegalSaslStateError,
-    KafkaError,
-    SaslAuthenticationFailed,
-    UnsupportedSaslMechanismError,
-)
-
 from schemas.errors import BrokerUnavailable, SettingsError, TidelineError
 from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
@@ -26,11 +18,16 @@ from streams.kafka.access import KafkaAccess
 __all__ = ["explain", "probe", "probe_now", "require_reachable", "speaks_tls"]
 
 _GOODBYE_SECONDS: Final = 1.0
-_REFUSED: Final = (
-    AuthenticationFailedError,
-    SaslAuthenticationFailed,
-    UnsupportedSaslMechanismError,
-    IllegalSaslStateError,
+
+# By name: aiokafka and kafka-python both have these, and are imported with their first client only.
+_REFUSED: Final = frozenset(
+    {
+        "AuthenticationFailedError",
+        "SaslAuthenticationFailed",
+        "SaslAuthenticationFailedError",
+        "UnsupportedSaslMechanismError",
+        "IllegalSaslStateError",
+    }
 )
 
 
@@ -40,6 +37,8 @@ async def probe(access: KafkaAccess, timeout_seconds: float = 10.0) -> None:
     Raises SettingsError, which names the setting, if the broker refuses our login or its
     certificate is not trusted, and BrokerUnavailable if no broker answers.
     """
+    from aiokafka.errors import KafkaError  # noqa: PLC0415
+
     failures: list[TidelineError] = []
     for broker in access.brokers:
         host, _, port = broker.rpartition(":")
@@ -134,7 +133,7 @@ def explain(access: KafkaAccess, error: BaseException, broker: str = "") -> Tide
             f"({access.security}) is the listener's, and TIDELINE_KAFKA_CLIENT_CERT_FILE if it "
             "needs a client certificate."
         )
-    if isinstance(error, _REFUSED):
+    if type(error).__name__ in _REFUSED:
         reason = str(error) or type(error).__name__
         return SettingsError(
             f"Kafka at {at} refuses the login of user {access.username}: {reason}. Check "

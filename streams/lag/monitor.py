@@ -19,7 +19,7 @@ from kafka.errors import KafkaError
 from schemas.errors import BrokerUnavailable
 from streams.kafka.access import kafka_access
 from streams.kafka.admin import connect, partition_counts
-from streams.kafka.committed import Committed
+from streams.kafka.committed import Committed, CommittedColumns
 from streams.kafka.end_offsets import EndOffsets, Partition
 from streams.kafka.groups import (
     Membership,
@@ -76,10 +76,15 @@ class Watch:
     ) -> None:
         self.ours = watched(settings)
         self.now_ms = now_ms
-        self.log = LogWindow()
-        self._wanted = re.compile(settings.lag.groups)
         self._rules = rules_of(settings)
+        self.log = LogWindow(self._rules.commits)
+        self._wanted = re.compile(settings.lag.groups)
         self._windows: dict[str, GroupWindow] = {}
+        self._places: dict[Partition, Partition] = {}
+
+    def place(self, place: Partition) -> Partition:
+        """The same pair for the same partition: hundreds of groups may read it."""
+        return self._places.setdefault(place, place)
 
     def wants(self, group: str) -> bool:
         return self._wanted.fullmatch(group) is not None
@@ -93,6 +98,7 @@ class Watch:
         """Forget all other groups: they are gone."""
         for gone in set(self._windows) - set(groups):
             del self._windows[gone]
+        self._places.clear()
 
     def known(self) -> list[str]:
         """Ours first, and then those of the last look."""
@@ -149,13 +155,10 @@ class _Look:
         listed = self._ask("consumer groups", group_names, self._admin)
         others = watch.known() if listed is None else listed
         names = list(dict.fromkeys([*watch.ours, *filter(watch.wants, others)]))
-        committed = {
-            name: self._ask(f"committed offsets of {name}", committed_by, self._admin, name)
-            for name in names
-        }
+        committed = {name: self._committed(name) for name in names}
         members = self._members(names)
         topics = {topic for ours in watch.ours.values() for topic in ours}
-        topics |= {topic for found in committed.values() if found for topic, _ in found}
+        topics |= {topic for found in committed.values() if found for topic, _ in found.places}
         counted = self._ask("partition counts", partition_counts, self._admin, sorted(topics))
         counts: Mapping[str, int] = {} if counted is None else counted
         if counted is not None:
@@ -164,11 +167,10 @@ class _Look:
                 f"topic {topic} does not exist; run `tideline topics --create`" for topic in missing
             ]
             committed = {
-                name: found
-                and {at: each for at, each in found.items() if at[1] < counts.get(at[0], 0)}
+                name: found and found.where(lambda at: at[1] < counts.get(at[0], 0))
                 for name, found in committed.items()
             }
-        places = {at for found in committed.values() if found for at in found}
+        places = {at for found in committed.values() if found for at in found.places}
         for name in watch.ours:
             places |= {at for at in _expected(watch.ours, name, counts) if at[0] in counts}
         log_ends = self._of_logs("end offsets", self._ends.of, places) if self._answers else {}
@@ -180,7 +182,7 @@ class _Look:
         self._bracket(committed)
         groups = tuple(
             watch.window(name).look(
-                now_ms, committed[name], watch.log, members.get(name),
+                now_ms, _mapping(committed[name]), watch.log, members.get(name),
                 _expected(watch.ours, name, counts),
             )
             for name in names
@@ -190,6 +192,14 @@ class _Look:
         return LagReport(
             now_ms, groups, tuple(self._problems), time.monotonic() - started, self._answers > 0
         )
+
+    def _committed(self, group: str) -> CommittedColumns | None:
+        found = self._ask(f"committed offsets of {group}", committed_by, self._admin, group)
+        if found is None:
+            return None
+        # One pair for all groups that read a partition.
+        place = self._watch.place
+        return CommittedColumns.of({place(at): each for at, each in found.items()})
 
     def _members(self, names: list[str]) -> dict[str, Membership]:
         """Who is in each group. Without an answer for the first one there is none for the others:
@@ -223,16 +233,16 @@ class _Look:
             found |= self._ask(f"{what} of {topic}", question, of_topic) or {}
         return found
 
-    def _bracket(self, committed: Mapping[str, Mapping[Partition, Committed] | None]) -> None:
+    def _bracket(self, committed: Mapping[str, CommittedColumns | None]) -> None:
         """Add the times of records from before the first look. What a broker can't say is left out:
         the lag in seconds then has no bracket, and says so."""
         log = self._watch.log
         wanted = {
             at
             for found in committed.values()
-            for at, each in (found or {}).items()
-            if max(0, log.start(*at)) <= each.offset < log.end(*at)
-            and log.needs_earlier(*at, each.offset)
+            if found is not None
+            for at, offset in zip(found.places, found.offsets.tolist(), strict=True)
+            if max(0, log.start(*at)) <= offset < log.end(*at) and log.needs_earlier(*at, offset)
         }
         if not wanted:
             return
@@ -245,10 +255,17 @@ class _Look:
     def _probe(self, names: list[str]) -> None:
         """Where a small lag stands still, look whether there is a record at all: a consumer that
         has read everything stays before the marker of a transaction."""
-        stuck = {at for name in names for at in self._watch.window(name).stuck(_PROBED_RECORDS)}
+        watch = self._watch
+        stuck = {
+            at for name in names for at in watch.window(name).stuck(watch.log, _PROBED_RECORDS)
+        }
         for place, start, end in sorted(stuck)[:_PROBES]:
             if self._ask("", self._ends.nothing_between, place, start, end):
                 self._watch.log.nothing_between(place, start, end)
+
+
+def _mapping(columns: CommittedColumns | None) -> dict[Partition, Committed] | None:
+    return None if columns is None else columns.mapping()
 
 
 def _expected(

@@ -82,8 +82,8 @@ def table_columns(report: LagReport, *, everything: bool = True) -> dict[str, li
     }  # fmt: skip
     for group in report.groups:
         c = group.columns
-        wanted = (c.lag != 0) | (c.status != _OK) if not (everything or group.ours) else c.lag >= -1
-        rows = np.flatnonzero(wanted).tolist()
+        quiet = (c.lag == 0) & (c.status == _OK) & (not (everything or group.ours))
+        rows = np.flatnonzero(~quiet).tolist()
         shown = [group.row(index) for index in rows]
         columns["observed_at"] += [report.observed_at_ms] * len(rows)
         columns["consumer_group"] += [group.consumer_group] * len(rows)

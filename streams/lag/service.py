@@ -17,6 +17,7 @@ from streams.lag.latest import Latest
 from streams.lag.monitor import reports
 from streams.lag.report import LagReport, table_columns
 from streams.lag.webhook import Webhook, post
+from streams.memory import release_memory
 from streams.process import Failed, Part, at_once, run_parts, thread_part
 from streams.settings import Settings
 from streams.stopping import StopRequests
@@ -86,6 +87,7 @@ def _polls(
                 )
                 webhook.add([notice])
             table.write(report)
+            release_memory()  # a look at thousands of partitions is a million short-lived objects
 
     return thread_part("lag polls", look, stopping.set, failed)
 

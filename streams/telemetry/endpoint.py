@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from prometheus_client import make_wsgi_app, start_http_server
+from prometheus_client import start_http_server
 
 from schemas.errors import SettingsError
 from streams.process import Part, at_once, in_thread
+from streams.telemetry.exposition import answer
 from streams.telemetry.metrics import Metrics
 
 __all__ = ["MetricsServer", "Pages", "endpoint", "serve"]
@@ -80,20 +81,17 @@ def endpoint(
 def serve(metrics: Metrics, host: str, port: int, pages: Pages | None = None) -> MetricsServer:
     """Serve at http://host:port/metrics from a thread. Raises OSError if it can't bind."""
     server, thread = start_http_server(port, host, metrics.registry)
-    if pages is not None:
-        server.set_app(_application(metrics, pages))
+    server.set_app(_application(metrics, pages or (lambda _: None)))
     return MetricsServer(server, thread)
 
 
 def _application(metrics: Metrics, pages: Pages) -> Any:
-    exposition = make_wsgi_app(metrics.registry)
-
-    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
         page = pages(environ.get("PATH_INFO", "/"))
         if page is None:
-            return exposition(environ, start_response)
+            return answer(metrics.registry, environ, start_response)
         status, content_type, body = page
         start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))])
         return [body]
 
-    return answer
+    return application

@@ -7,7 +7,8 @@ that two workers in one test process don't share one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -49,6 +50,8 @@ _SHORT_SECONDS: Final = (
     0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1,
     0.25, 1.0,
 )  # fmt: skip
+_Sample = tuple[Sequence[str], float]
+"""Label values, and the value."""
 _LAG_LABELS: Final = ("consumer_group", "topic", "partition")
 
 
@@ -369,18 +372,32 @@ class Metrics:
         )
 
 
+_PART: Final = 1_000
+
+
+def _batched(samples: Iterable[_Sample]) -> Iterator[list[_Sample]]:
+    """Lists of at most `_PART` samples; one empty list if there are none."""
+    left = iter(samples)
+    part = list(islice(left, _PART))
+    yield part
+    while len(part) == _PART and (part := list(islice(left, _PART))):
+        yield part
+
+
 class SampledGauge(Collector):
     """A gauge that keeps no samples: `samples` is called when metrics are read."""
 
     def __init__(self, name: str, help_: str, labels: Sequence[str]) -> None:
         self._name, self._help, self._labelnames = name, help_, tuple(labels)
-        self.samples: Callable[[], Iterable[tuple[Sequence[str], float]]] = tuple
+        self.samples: Callable[[], Iterable[_Sample]] = tuple
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return [GaugeMetricFamily(self._name, self._help, labels=self._labelnames)]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        (family,) = self.describe()
-        for labels, value in self.samples():
-            family.add_metric(labels, value)
-        yield family
+        """The family in parts of `_PART` samples: there may be a sample per group and partition."""
+        for part in _batched(self.samples()):
+            (family,) = self.describe()
+            for labels, value in part:
+                family.add_metric(labels, value)
+            yield family

@@ -54,12 +54,12 @@ def fill(bootstrap: str, groups: int, partitions: int, topics: int) -> None:
 
 
 def watch(bootstrap: str, looks: int) -> None:
-    from prometheus_client import generate_latest  # noqa: PLC0415
-
     import streams.lag.service  # noqa: F401, PLC0415  (as the process has it)
     from streams.lag.latest import Latest  # noqa: PLC0415
     from streams.lag.monitor import reports  # noqa: PLC0415
+    from streams.memory import release_memory  # noqa: PLC0415
     from streams.settings import Settings, override  # noqa: PLC0415
+    from streams.telemetry.exposition import pieces  # noqa: PLC0415
     from streams.telemetry.metrics import Metrics  # noqa: PLC0415
 
     print(f"resident before the first look: {resident_mb():.0f} MB", flush=True)
@@ -71,7 +71,7 @@ def watch(bootstrap: str, looks: int) -> None:
     for number, report in enumerate(reports(settings, 0.0), 1):
         latest.publish(report)
         looked, cpu_looked = time.monotonic() - began, time.process_time() - cpu
-        size = len(generate_latest(metrics.registry))
+        size = sum(len(piece) for piece in pieces(metrics.registry))
         if number in {1, 2, 5} or number % 10 == 0:
             partitions = sum(len(group.names) for group in report.groups)
             print(
@@ -80,6 +80,7 @@ def watch(bootstrap: str, looks: int) -> None:
                 f"{time.monotonic() - began - looked:.2f} s; resident {resident_mb():.0f} MB",
                 flush=True,
             )
+        release_memory()
         if number == looks:
             return
         began, cpu = time.monotonic(), time.process_time()

@@ -6,6 +6,8 @@ import http.server
 import io
 import json
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -40,7 +42,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.now_ms = 0
-        self.window, self.log = GroupWindow("shop", Rules(commits=N)), LogWindow()
+        self.window, self.log = GroupWindow("shop", Rules(commits=N)), LogWindow(N)
 
     def look(
         self,
@@ -313,3 +315,13 @@ def test_without_a_monitor_status_watch_and_explain_look_themselves(
     assert (refused.exit_code, "behind the subcommand" in refused.stderr) == (2, True)
     dead = cli("lag", "status", "--monitor", "http://127.0.0.1:1", settings=settings)
     assert (dead.exit_code, "does not answer" in dead.stderr) == (1, True)
+
+
+def test_the_monitor_loads_no_compiler_and_one_kafka_client() -> None:
+    """Numba alone takes more memory than all that the monitor knows about 25,000 partitions."""
+    code = (
+        "import sys, streams.lag.service; from clickhouse_driver.columns import datecolumn; "
+        "print(*{'numba', 'aiokafka', 'faust'} & set(sys.modules), len(datecolumn._date_lut))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["0"]

@@ -24,7 +24,7 @@ class Watched:
 
     def __init__(self, membership: Membership | None = ALIVE, rules: Rules | None = None) -> None:
         self.window = GroupWindow("g", rules or Rules(commits=N))
-        self.log = LogWindow()
+        self.log = LogWindow(N)
         self.membership = membership
         self.now_ms = 0
 
@@ -158,7 +158,7 @@ def test_what_retention_deleted_has_no_age() -> None:
 
 
 def test_topics_that_nobody_subscribes_to_are_marked_and_left_out_of_the_totals() -> None:
-    window, log = GroupWindow("g", Rules(commits=N)), LogWindow()
+    window, log = GroupWindow("g", Rules(commits=N)), LogWindow(N)
 
     def look(now_ms: int, membership: Membership | None) -> GroupLag:
         log.saw({P0: 10, ("old", 0): 900 + now_ms}, {}, now_ms)
@@ -179,9 +179,9 @@ def test_markers_at_the_end_are_no_lag_once_somebody_has_looked() -> None:
     watched = Watched()
     for _ in range(N - 1):
         watched.look(99, 100)
-    assert watched.window.stuck(10) == []
+    assert watched.window.stuck(watched.log, 10) == []
     watched.look(99, 100)
-    assert watched.window.stuck(10) == [(P0, 99, 100)]
+    assert watched.window.stuck(watched.log, 10) == [(P0, 99, 100)]
     watched.log.nothing_between(P0, 99, 100)
     assert (watched.look(99, 100).lag_records, watched.look(99, 100).status) == (0, "ok")
     assert watched.look(98, 100).lag_records == 2, "it went back"
@@ -197,7 +197,7 @@ def test_a_commit_too_near_to_the_last_replaces_it_and_keeps_its_time() -> None:
 
 
 def test_partitions_come_and_go_and_the_others_keep_their_windows() -> None:
-    window, log = GroupWindow("g", Rules(commits=N)), LogWindow()
+    window, log = GroupWindow("g", Rules(commits=N)), LogWindow(N)
 
     def look(n: int, *places: tuple[str, int]) -> GroupLag:
         log.saw({P0: 100, P1: 100}, {}, n * 1000)
@@ -214,7 +214,7 @@ def test_partitions_come_and_go_and_the_others_keep_their_windows() -> None:
 
 
 def test_records_before_the_first_look_get_their_times_from_the_log() -> None:
-    log = LogWindow()
+    log = LogWindow(N)
     log.saw({P0: 1000}, {P0: 0}, 500_000)
     assert log.needs_earlier(*P0, 400)
     assert not log.needs_earlier(*P0, 1000)

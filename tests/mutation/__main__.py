@@ -43,6 +43,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
         "tests/clickhouse/test_sink_alone.py",
         "tests/clickhouse/test_sink.py",
         "tests/clickhouse/test_migrations.py",
+        "tests/clickhouse/test_examples.py",
     ),
     "streams/learner": ("tests/learner", "tests/models/test_registry.py"),
     "streams/background.py": ("tests/test_background.py",),
