@@ -93,6 +93,7 @@ def run(settings: Settings, requests: StopRequests) -> None:
     """Look every `poll_seconds` until a stop request. Raises as `create`, and SinkRefused."""
     metrics = Metrics()
     trainer = create(settings, metrics)
+    _log.info("trainer started")
 
     def parts(failed: Failed) -> Sequence[Part]:
         return (

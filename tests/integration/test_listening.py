@@ -15,6 +15,7 @@ import pytest
 
 from streams.local.process import ChildProcess, free_port, wait_until
 from streams.settings import as_environ
+from tests.integration.models import models
 from tests.integration.world import STOP_SECONDS, WAIT_SECONDS, World
 
 pytestmark = [
@@ -25,7 +26,12 @@ pytestmark = [
 ]
 
 LISTEN = "0A"
-STARTED = {"worker": "ready in", "learner": "Starting", "lag": "monitor started"}
+STARTED = {
+    "worker": "ready in",
+    "learner": "Starting",
+    "trainer": "trainer started",
+    "lag": "monitor started",
+}
 
 
 def listening(pid: int) -> set[tuple[str, int]]:
@@ -59,13 +65,15 @@ def test_the_reading_of_proc_is_right() -> None:
         assert ("127.0.0.1", server.getsockname()[1]) in listening(os.getpid())
 
 
-@pytest.mark.parametrize("command", [("worker",), ("learner",), ("lag", "--serve")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [("worker",), ("learner",), ("trainer",), ("lag", "--serve")], ids=" ".join
+)
 def test_a_process_listens_on_the_configured_address_or_on_loopback(
     command: tuple[str, ...], world: Callable[..., World], tmp_path: Path
 ) -> None:
     here = world()
     metrics, web = free_port(), free_port()
-    faust = command[0] != "lag"
+    faust = command[0] in {"worker", "learner"}
     for changes, expected in (
         ({}, set()),
         ({"WEB_METRICS_PORT": metrics, "WEB_PORT": web}, {("127.0.0.1", metrics)}),
@@ -75,6 +83,8 @@ def test_a_process_listens_on_the_configured_address_or_on_loopback(
         environ = as_environ(here.settings) | {
             f"TIDELINE_{name}": str(value) for name, value in changes.items()
         }
+        if command[0] == "trainer":
+            environ["TIDELINE_MODEL_ARTIFACT"] = str(models(here))
         log = tmp_path / f"{len(changes)}.log"
         argv = [sys.executable, "-m", "streams", *command]
         child = ChildProcess(command[0], argv, log, env=environ)

@@ -1,5 +1,5 @@
-"""A worker, a learner or a lag monitor that is asked to stop at any moment of its start ends in
-order: with status 0, without a traceback.
+"""A worker, learner, trainer or lag monitor that is asked to stop at any moment of its start ends
+in order: with status 0, without a traceback.
 
 Two ways to choose the moments: at named points of the code (`stopped_at`), and spread over the
 time that a start takes here and now, beginning right after the program's first line.
@@ -24,6 +24,7 @@ from streams.local.tansu import TansuBroker
 from streams.replay.synthetic import Synthetic
 from streams.settings import as_environ, override
 from streams.stopping import SIGNALS
+from tests.integration.models import models
 from tests.integration.world import STOP_SECONDS, WAIT_SECONDS, World
 
 pytestmark = [
@@ -74,6 +75,15 @@ POINTS = {
         "streams.lag.service:table_columns",
         "streams.lag.service:insert_block",
     ),
+    "trainer": (
+        "streams.trainer.app:Metrics",
+        "streams.trainer.app:create",
+        "streams.trainer.app:ModelStore",
+        "streams.telemetry.endpoint:serve",
+        "streams.trainer.service:Trainer.turn",
+        "streams.trainer.store:ModelStore.look",
+        "streams.trainer.training:LiveLabels.counts",
+    ),
 }
 QUICK = {
     "streams.faust_app:Worker.execute_from_commandline",
@@ -81,6 +91,7 @@ QUICK = {
     "streams.shard.checkpoints:CheckpointStore.load",
     "streams.learner.service:LearnerService.restore",
     "streams.lag.monitor:poll",
+    "streams.trainer.service:Trainer.turn",
 }
 
 
@@ -90,6 +101,8 @@ class Process:
     def __init__(self, world: World, log: Path, *program: str) -> None:
         self.port = free_port()
         settings = override(world.settings, web_metrics_port=self.port)
+        if program[-1] == "trainer":
+            settings = override(settings, model_artifact=str(models(world)))
         self._log = log
         self._child = ChildProcess(
             program[-1], [sys.executable, "-m", *program], log, env=as_environ(settings)
@@ -158,11 +171,11 @@ def here(
 def start(here: World, tmp_path: Path) -> Iterator[Start]:
     started: list[Process] = []
 
-    def begin(*program: str) -> Process:
+    def begin_process(*program: str) -> Process:
         started.append(Process(here, tmp_path / f"process-{len(started)}.log", *program))
         return started[-1]
 
-    yield begin
+    yield begin_process
     for process in started:
         process.clean_up()
 
