@@ -200,6 +200,17 @@ def test_a_fault_happens_as_often_as_it_says(server: Server) -> None:
     assert fault.happened == 2
 
 
+def test_a_healed_wire_spoils_nothing_more(through: Through) -> None:
+    done = Fault("delay", "down", at_byte=0)
+    proxy, client = through(done, Fault("cut", "down", after=b"INSERT"))
+    client.sendall(b"one\n")
+    assert read(client, 5) == b"<one>"
+    assert done.happened == 1
+    assert proxy.heal() == 1
+    client.sendall(b"INSERT\n")
+    assert read(client, 8) == b"<INSERT>"
+
+
 def test_connections_can_be_cut_and_refused_from_outside(through: Through) -> None:
     proxy, client = through()
     client.sendall(b"one\n")
