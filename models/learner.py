@@ -1,14 +1,9 @@
-"""The online learner: a River logistic regression that corrects the champion as labels mature.
+"""The online learner: it corrects the champion as labels mature.
 
     p_learner = sigmoid(logit(p_champion) + d * logit(p_champion) + w . standardised(x) + b)
 
-`d`, `w` and `b` start at 0, so with no labels the learner *is* the champion, and the L2 penalty
-pulls it back to the champion, not to 0.5. Plain SGD with a constant rate never stops following
-drift and keeps no state beyond the weights. The rates below were chosen on synthetic streams of
-110 correlated features (no drift, shifted base rate, shrunk slope, new effect, sudden change):
-they cost 0.004 nats per label where there is nothing to learn (which the blend weight then keeps
-out of the scores) and gain 0.03 to 0.08 otherwise, within about 1,000 labels. AdaGrad and Adam
-gained no more at twice the time per label.
+`d`, `w` and `b` start at 0, so with no labels the learner *is* the champion, and what it forgets
+brings it back to the champion, not to 0.5 (`models.dynamic`; D-073 has what it was compared with).
 """
 
 from __future__ import annotations
@@ -16,15 +11,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from river import linear_model, optim
 
 from models.blend import CLIP
 from models.drift import DriftMonitor, DriftState
+from models.dynamic import LOGIT, DynamicLogisticRegression
 from models.evidence import Evidence
 from models.manifest import Manifest
 from schemas.errors import StateError
@@ -39,27 +34,10 @@ from schemas.messages import Example, LearnerSnapshot
 
 __all__ = ["OnlineLearner"]
 
-LEARNING_RATE: Final = 1e-3  # times the largest |x|^2 / 4, (127 * 25 + 14^2) / 4, it stays below 1
-INTERCEPT_RATE: Final = 1e-2
-L2: Final = 1e-3
-_LOGIT: Final = "logit"
+ASKED_LABELS: Final = 200
+"""So many predictions of a learner that differed from the champion must have met their labels
+before they are asked about its weight; until then its present weights alone are (D-073)."""
 Rescore = Callable[[NDArray[np.float32]], float]
-
-
-class _ChampionOffset(linear_model.LogisticRegression):  # type: ignore[misc]  # River is untyped
-    """River's logistic regression with the champion's logit as a fixed offset.
-
-    All weights exist from the start, so that a snapshot has them. River's dot product adds in the
-    order of the input's keys, which is always `_LOGIT` first and then the features' own order.
-    """
-
-    def __init__(self, weights: dict[str, float], intercept: float) -> None:
-        super().__init__(optimizer=optim.SGD(LEARNING_RATE), l2=L2, intercept_lr=INTERCEPT_RATE)
-        self.intercept = intercept
-        self._weights.update(weights)
-
-    def _raw_dot_one(self, x: dict[str, float]) -> float:
-        return float(x[_LOGIT] + super()._raw_dot_one(x))
 
 
 class _State(msgspec.Struct):
@@ -71,6 +49,12 @@ class _State(msgspec.Struct):
     now: Evidence
     counts: dict[str, int]
     drift: DriftState = msgspec.field(default_factory=DriftState)
+    told: int = 0
+    """Labels that met a prediction of the learner that was not the champion's."""
+    names: list[str] = []
+    """The features of `covariance`."""
+    covariance: bytes = b""
+    """As `DynamicLogisticRegression.packed`; empty: of a release that had none."""
 
 
 class OnlineLearner:
@@ -108,7 +92,8 @@ class OnlineLearner:
         self._labels = 0
         self._asked = Evidence()
         self._now = Evidence()
-        self._model = _ChampionOffset(dict.fromkeys([_LOGIT, *self._names], 0.0), 0.0)
+        self._told = 0
+        self._model = DynamicLogisticRegression(self._names)
 
     def learn(self, example: Example) -> None:
         """Takes one example, in its shard's order. Never raises for what an example contains."""
@@ -169,9 +154,10 @@ class OnlineLearner:
                 p_learner=p_learner,
                 p_blend=example.p_churn,
             )
+        self._told += example.p_learner != example.p_champion
         self._model.learn_one(x, example.churned)
         self._labels += 1
-        if not math.isfinite(sum(self._model.weights.values()) + self._model.intercept):
+        if not self._model.sound:
             self.counts["reset"] += 1
             self._restart()
 
@@ -181,38 +167,45 @@ class OnlineLearner:
         standard = np.where(np.isnan(standard), 0.0, np.clip(standard, -CLIP, CLIP))
         logit = math.log(p_champion) - math.log1p(-p_champion)
         return {
-            _LOGIT: logit,
+            LOGIT: logit,
             **dict(zip(self._names, standard[self._varying].tolist(), strict=True)),
         }
 
     def predict(self, x: NDArray[np.float32], p_champion: float) -> float:
-        """River's own probability for one row `x` float32 [F]; scoring uses `models.blend`."""
+        """The learner's own probability for one row `x` float32 [F]; scoring uses
+        `models.blend`."""
         return float(self._model.predict_proba_one(self._inputs(x, p_champion))[True])
 
     @property
     def blend_weight(self) -> float:
         """The weight that the evidence justifies.
 
-        `_asked` judges the predictions as they were made, a whole horizon ago. `_now` judges the
-        present weights just before each label is learned, and can only lower the weight: a learner
-        that goes wrong loses its weight at once and not a horizon later.
+        `_now` judges the present weights just before each label is learned: a learner that goes
+        wrong loses its weight at once. `_asked` judges the predictions as they were made, a whole
+        horizon ago, and can only lower the weight. It knows nothing before the first labels of a
+        learner that had learned something, two horizons after the beginning: until `ASKED_LABELS`
+        of them it is not asked.
         """
-        return min(self._asked.blend_weight, self._now.blend_weight)
+        now = self._now.blend_weight
+        return min(now, self._asked.blend_weight) if self._told >= ASKED_LABELS else now
 
     def snapshot(self) -> LearnerSnapshot:
         """The whole state, as plain numbers; taking it changes nothing.
 
         `version` counts the examples ever taken, so that it grows over restarts too.
         """
-        weights = self._model.weights
+        intercept, deviation, *weights = self._model.mean.tolist()
         column = np.zeros(len(FEATURE_NAMES))
-        column[self._varying] = [weights[name] for name in self._names]
+        column[self._varying] = weights
         state = _State(
-            logit_deviation=weights[_LOGIT],
+            logit_deviation=deviation,
             asked=self._asked,
             now=self._now,
             counts=dict(self.counts),
             drift=self._drift.state(),
+            told=self._told,
+            names=self._names,
+            covariance=self._model.packed(),
         )
         return LearnerSnapshot(
             version=self._version,
@@ -220,8 +213,8 @@ class OnlineLearner:
             features=list(FEATURE_NAMES),
             labels=self._labels,
             blend_weight=self.blend_weight,
-            intercept=float(self._model.intercept),
-            logit_weight=1.0 + weights[_LOGIT],
+            intercept=intercept,
+            logit_weight=1.0 + deviation,
             weights=column.tolist(),
             mean=self._typical.mean,
             scale=self._typical.scale,
@@ -251,26 +244,36 @@ class OnlineLearner:
         try:
             state = msgspec.msgpack.decode(snapshot.state, type=_State)
         except msgspec.DecodeError as error:
-            raise StateError(
-                f"Learner snapshot {snapshot.version} can't be read ({error}). Delete its record "
-                "from the learner topic; the learner then starts again from the champion."
-            ) from error
+            raise _unreadable(snapshot.version, error) from error
         learner.counts.update(state.counts)
         if snapshot.champion_version == manifest.version:
-            learner._resume(snapshot, state)
+            try:
+                learner._resume(snapshot, state)
+            except ValueError as error:
+                raise _unreadable(snapshot.version, error) from error
         else:
             learner._drift.found = state.drift.found
         return learner
 
     def _resume(self, snapshot: LearnerSnapshot, state: _State) -> None:
-        weights: dict[str, Any] = {_LOGIT: state.logit_deviation}
-        weights.update(
-            (name, snapshot.weights[f]) for name, f in zip(self._names, self._varying, strict=True)
-        )
-        self._labels = snapshot.labels
+        weights = {
+            name: snapshot.weights[f] for name, f in zip(self._names, self._varying, strict=True)
+        }
+        weights[LOGIT] = state.logit_deviation
+        names, covariance = state.names, state.covariance
+        if not covariance:  # an earlier release's: as sure of its weights as if it had just begun
+            names, covariance = self._names, self._model.packed()
+        self._model.resume(names, weights, snapshot.intercept, covariance)
+        self._labels, self._told = snapshot.labels, state.told
         self._asked, self._now = state.asked, state.now
         self._drift = DriftMonitor(self._manifest, state.drift)
-        self._model = _ChampionOffset(weights, snapshot.intercept)
+
+
+def _unreadable(version: int, error: Exception) -> StateError:
+    return StateError(
+        f"Learner snapshot {version} can't be read ({error}). Delete its record "
+        "from the learner topic; the learner then starts again from the champion."
+    )
 
 
 def _features(example: Example) -> NDArray[np.float32] | None:

@@ -122,16 +122,18 @@ class LearnerSnapshot(msgspec.Struct, frozen=True):
 
 
 class JournalledSnapshot(LearnerSnapshot, frozen=True):
-    """A snapshot inside journals and checkpoints: every field but `state` is written as in a
+    """A snapshot inside journals and checkpoints, without `state`: shards score with it and never
+    learn, and the state would be most of the record. Every other field is written as in a
     `LearnerSnapshot`."""
 
     state: str = ""  # type: ignore[assignment]
-    """As text (base64). Journals and checkpoints have always had text here, and bytes are another
-    type in MessagePack: those already written could not be read."""
+    """Empty. Journals of 0.1.0 have the state as text (base64) here; bytes are another type in
+    MessagePack, and those journals could not be read."""
 
     @staticmethod
     def of(snapshot: LearnerSnapshot) -> JournalledSnapshot:
-        return msgspec.convert(msgspec.to_builtins(snapshot), JournalledSnapshot)
+        without = msgspec.structs.replace(snapshot, state=b"")
+        return msgspec.convert(msgspec.to_builtins(without), JournalledSnapshot)
 
 
 class AlertMessage(msgspec.Struct, frozen=True):

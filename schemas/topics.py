@@ -112,5 +112,13 @@ def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> 
         topic(names.dead_letters, partitions, "records that could not be used", retention_ms=week),
         topic(names.erasures, 1, "who was erased, as salted hashes", cleanup_policy="compact"),
         topic(names.examples, 1, "matured labels for the learner", retention_ms=quarter),
-        topic(names.learner, 1, "learner snapshots", cleanup_policy="compact"),
+        topic(
+            names.learner,
+            1,
+            "learner snapshots",
+            cleanup_policy="compact",
+            # A snapshot has up to 112 KB, and one a second replaces the one before.
+            segment_bytes=str(64 * 1024 * 1024),
+            segment_ms=str(60 * 60 * 1000),
+        ),
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from models.blend import BlendedScorer
 from models.champion import Champion
 from models.evidence import Evidence
-from models.learner import OnlineLearner
+from models.learner import ASKED_LABELS, OnlineLearner
 from models.manifest import Manifest
 from schemas.errors import StateError
 from schemas.features import FEATURE_NAMES
@@ -200,29 +200,48 @@ def test_it_learns_a_drift_and_earns_its_weight(champion: Champion, drifted: Exa
     assert abs(scores.p_champion.mean() - truth.mean()) > 0.15
 
 
-def test_without_evidence_from_question_time_it_stays_silent(
+def test_what_it_knows_counts_before_its_first_predictions_have_met_their_labels(
     champion: Champion, drifted: Examples
 ) -> None:
     """The examples carry p_learner = p_champion: it had not learned when they were asked."""
     after = learn(OnlineLearner(champion.manifest), drifted)
 
     assert after.labels == 1_000
-    assert after.blend_weight == 0.0
+    assert after.blend_weight > 0.9
+    assert after.log_loss_learner == after.log_loss_champion
+
+
+def test_predictions_that_were_wrong_when_made_silence_it_once_they_are_enough(
+    champion: Champion, drifted: Examples
+) -> None:
+    learner = OnlineLearner(champion.manifest)
+    learn(learner, drifted[: 500 - ASKED_LABELS])
+    for one in drifted[500 - ASKED_LABELS : 499]:
+        learner.learn(msgspec.structs.replace(one, p_learner=0.4 if one.churned else 0.6))
+    assert learner.blend_weight > 0.9
+    one = drifted[499]
+    learner.learn(msgspec.structs.replace(one, p_learner=0.4 if one.churned else 0.6))
+    assert learner.blend_weight == 0.0
+    assert OnlineLearner.restore(learner.snapshot(), champion.manifest).blend_weight == 0.0
 
 
 def test_a_learner_that_is_worse_now_loses_its_weight_at_once(
     champion: Champion, drifted: Examples
 ) -> None:
-    """It was right when the questions were asked, but its present weights are no better."""
+    """It was right when the questions were asked, but its present weights never are."""
     learner = OnlineLearner(champion.manifest)
-    for one in drifted[:5]:
-        learner.learn(msgspec.structs.replace(one, p_learner=0.99 if one.churned else 0.01))
+    for one in drifted[:20]:
+        leans_to_churn = (
+            learner.predict(np.frombuffer(one.x, "<f4"), one.p_champion) > one.p_champion
+        )
+        wrong = msgspec.structs.replace(one, churned=not leans_to_churn)
+        learner.learn(msgspec.structs.replace(wrong, p_learner=0.99 if wrong.churned else 0.01))
     state = learner.snapshot()
 
     assert state.log_loss_learner is not None
     assert state.log_loss_champion is not None
     assert state.log_loss_learner < state.log_loss_champion
-    assert state.blend_weight < 0.2
+    assert state.blend_weight == 0.0
 
 
 def test_constant_features_never_get_a_weight(champion: Champion, drifted: Examples) -> None:
