@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from kafka import TopicPartition
 
@@ -30,17 +30,22 @@ class EndOffsets:
     """Reads end offsets (the next record's offset). Blocks; kafka-python's errors pass through."""
 
     def __init__(self, where: KafkaAccess | Sequence[str], timeout_seconds: float = 10.0) -> None:
-        access = KafkaAccess.of(where)
+        self._access = KafkaAccess.of(where)
         self._timeout_seconds = timeout_seconds
-        self._consumer = clients.consumer(
-            access,
+        self._prober: Any = None
+        self._consumer = self._new_consumer("read_uncommitted")
+
+    def _new_consumer(self, isolation_level: str) -> Any:
+        return clients.consumer(
+            self._access,
             client_id="tideline-offsets",
+            isolation_level=isolation_level,
             fetch_max_wait_ms=10,
             # In a session, a broker leaves out what has not changed since the last fetch: the
             # answer for a log that stands still would be waited for until the timeout.
             enable_incremental_fetch_sessions=False,
             max_partition_fetch_bytes=1,  # one batch at most: only the response's header matters
-            bootstrap_timeout_ms=int(timeout_seconds * 1000),
+            bootstrap_timeout_ms=int(self._timeout_seconds * 1000),
         )
 
     def of(self, partitions: Collection[Partition]) -> dict[Partition, int]:
@@ -73,22 +78,26 @@ class EndOffsets:
     def nothing_between(self, partition: Partition, start: int, end: int) -> bool:
         """Whether there is no record in [start, end): only markers of transactions, what was
         aborted, or compacted away. Reads at most one record; needs the right to read the topic."""
+        if self._prober is None:
+            self._prober = self._new_consumer("read_committed")
         place = TopicPartition(*partition)
-        self._consumer.assign([place])
-        self._consumer.seek(place, start)
+        self._prober.assign([place])
+        self._prober.seek(place, start)
         deadline = time.monotonic() + min(1.0, self._timeout_seconds)
         try:
             while time.monotonic() < deadline:
-                if self._consumer.poll(timeout_ms=20, max_records=1):
+                if self._prober.poll(timeout_ms=20, max_records=1):
                     return False
-                if self._consumer.position(place) >= end:
+                if self._prober.position(place) >= end:
                     return True
             return False
         finally:
-            self._consumer.unsubscribe()
+            self._prober.unsubscribe()
 
     def close(self) -> None:
         self._consumer.close()
+        if self._prober is not None:
+            self._prober.close()
 
     def __enter__(self) -> EndOffsets:
         return self

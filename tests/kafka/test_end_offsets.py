@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from kafka import TopicPartition
+from kafka.admin import NewTopic
 
 from streams.kafka import clients, end_offsets
 from streams.kafka.access import KafkaAccess
+from streams.kafka.admin import connect
 from streams.kafka.end_offsets import EndOffsets
+from streams.local.kafka import ApacheKafka
 
 PLACES = [("orders", 0), ("orders", 1)]
 
@@ -132,3 +137,53 @@ def test_nobody_is_asked_about_nothing(made: Any) -> None:
     reader = EndOffsets(["a:1"])
     assert reader.of([]) == reader.beginnings_of([]) == {}
     assert consumer.waits_ms == []
+
+
+# -- transactions, on a real broker
+
+_NUMBERS = itertools.count()
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("moves", "after", "nothing"),
+    [
+        (["commit"], 1, True),  # the marker alone
+        (["commit", "commit"], 1, False),  # a marker, and a record behind it
+        (["abort"], 0, True),
+        (["commit", "abort", "abort"], 1, True),
+        (["abort", "plain"], 0, False),
+        (["plain"], 0, False),
+    ],
+    ids=str,
+)
+def test_markers_and_what_was_aborted_are_nothing_to_read(
+    apache_kafka: ApacheKafka, moves: list[str], after: int, nothing: bool
+) -> None:
+    """Who has read all committed records stays before them: a lag that nobody can close."""
+    access = KafkaAccess((apache_kafka.bootstrap,))
+    topic = f"probed-{next(_NUMBERS)}"
+    with connect(access) as admin:
+        admin.create_topics([NewTopic(topic, 1, 1)])
+    asyncio.run(_write(access, topic, moves))
+    with EndOffsets(access) as reader:
+        end = reader.of([(topic, 0)])[topic, 0]
+        assert end == sum(1 if move == "plain" else 2 for move in moves)
+        assert reader.nothing_between((topic, 0), after, end) is nothing
+        assert reader.nothing_between((topic, 0), after, end) is nothing  # again, with one client
+
+
+async def _write(access: KafkaAccess, topic: str, moves: list[str]) -> None:
+    plain = clients.async_producer(access)
+    within = clients.async_producer(access, transactional_id=topic)
+    await plain.start()
+    await within.start()
+    for move in moves:
+        if move == "plain":
+            await plain.send_and_wait(topic, b"v", partition=0)
+            continue
+        await within.begin_transaction()
+        await within.send_and_wait(topic, b"v", partition=0)
+        await (within.commit_transaction() if move == "commit" else within.abort_transaction())
+    await plain.stop()
+    await within.stop()

@@ -16,7 +16,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.kafka.record_batches import is_v2, read_batches
+from streams.kafka.record_batches import _Header, is_v2, read_batches
 
 Row = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 PIECE = st.none() | st.binary(max_size=300)
@@ -234,3 +234,14 @@ def test_records_of_aborted_transactions_are_left_out(
         )
         assert records.offsets.tolist() == [record.offset for record in theirs]
         assert next_offset == theirs.next_fetch_offset
+
+
+@pytest.mark.parametrize("codec", range(5))
+@pytest.mark.parametrize("kind", [0, 0x08, 0x10, 0x20, 0x30])
+def test_a_batch_is_what_its_attributes_say(codec: int, kind: int) -> None:
+    """Bits 0 to 2 are the codec, 3 whose time it is, 4 a transaction's, 5 a marker's."""
+    header = _Header(0, 0, 0, 2, 0, codec | kind, 0, 5, 7, 0, 0, 0, 1)
+    assert header.codec == codec
+    assert header.appended_ms == (7 if kind == 0x08 else -1)
+    assert header.is_transactional == (kind in (0x10, 0x30))
+    assert header.is_control == (kind in (0x20, 0x30))
