@@ -17,7 +17,8 @@ from streams.lag.report import LagReport, document, group_document
 from streams.lag.status import STATUSES, Columns, GroupLag
 from streams.lag.times import REASONS
 from streams.lag.trends import retention_ratio, seconds_to_close, seconds_to_loss
-from streams.telemetry.metrics import GROUP_STATUSES, Metrics, SampledGauge
+from streams.telemetry.collectors import SampledGauge
+from streams.telemetry.metrics import GROUP_STATUSES, Metrics
 
 __all__ = ["Latest"]
 

@@ -26,13 +26,13 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from streams import background
 from streams.core.events.records import RecordBatch, Records
 from streams.core.plan import Plan, next_plan
-from streams.core.step import Outputs, step
+from streams.core.step import Outputs, Stage, step
 from streams.shard.checkpoint_run import CheckpointRun
 from streams.shard.checkpoints import CheckpointStore
 from streams.shard.intake import Intake
@@ -40,6 +40,7 @@ from streams.shard.journal import Journal
 from streams.shard.outgoing import Outgoing
 from streams.shard.recovery import Recovery, empty_state
 from streams.shard.services import Services
+from streams.shard.stopwatch import Stopwatch
 
 __all__ = ["Shard"]
 
@@ -227,19 +228,26 @@ class Shard:
         try:
             if journal:
                 await self._journal.append(plan)
+                self._s.monitor.journalled(time.monotonic() - started)
         finally:
             # Even when fenced: the thread must be done with the state before anyone drops it.
-            outputs = await computed
+            outputs, stages = await computed
         clicks_ms, orders_ms = (
             new or old for new, old in zip(outputs.applied_ms, self._applied_ms, strict=True)
         )
         self._applied_ms = (clicks_ms, orders_ms)
-        self._outgoing.send(outputs)
-        self._s.monitor.stepped(self.number, outputs, self._state, time.monotonic() - started)
+        self._outgoing.send(outputs, records, replayed=not journal)
+        seconds = time.monotonic() - started
+        self._s.monitor.stepped(self.number, outputs, self._state, seconds, stages)
 
-    def _compute(self, plan: Plan, records: Sequence[Records]) -> Outputs:
-        """In the thread of computing, since a replay may have to load its champion first."""
-        return step(self._state, plan, records, self._s.config, self._s.scorer(plan.champion))
+    def _compute(
+        self, plan: Plan, records: Sequence[Records]
+    ) -> tuple[Outputs, Mapping[Stage, float]]:
+        """In the thread of computing, since a replay may have to load its champion first; returns
+        also the seconds of each stage."""
+        scorer, stopwatch = self._s.scorer(plan.champion), Stopwatch()
+        outputs = step(self._state, plan, records, self._s.config, scorer, stopwatch)
+        return outputs, stopwatch.seconds
 
     async def _begin_checkpoint(self) -> None:
         """Step 4 of the protocol, if anything happened since the last one and that is done."""

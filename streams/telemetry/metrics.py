@@ -7,14 +7,14 @@ that two workers in one test process don't share one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
+from streams.core import step
 from streams.core.health import SHARES
+from streams.telemetry.collectors import SampledGauge, TalliedHistogram
 
 __all__ = [
     "DRIFT_KINDS",
@@ -23,13 +23,16 @@ __all__ = [
     "MODELS",
     "NO_SECONDS",
     "OUTCOMES",
+    "RECORD_STEPS",
     "SHARD_STATES",
+    "STAGES",
     "TRAINER_STATES",
     "Metrics",
-    "SampledGauge",
 ]
 
 OUTCOMES: Final = ("scored", "duplicate", "late", "dead_letter", "erased")
+STAGES: Final = (*step.STAGES, "journal", "send")
+RECORD_STEPS: Final = ("first", "replayed")
 SHARD_STATES: Final = ("recovering", "running", "suspended", "stopped")
 LAG_STATUSES: Final = (
     "ok", "uncommitted", "pending", "warn", "unknown", "stop", "stall", "rewind",
@@ -45,6 +48,8 @@ _DECISIONS: Final = ("promoted", "rejected")
 
 # The edges of OpenTelemetry's messaging durations, so that a later export maps one to one.
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+# What may wait for a server that is away takes longer.
+_LONG_SECONDS: Final = (*_SECONDS, 30.0, 60.0, 300.0, 900.0, 3600.0)
 _SHORT_SECONDS: Final = (
     0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1,
     0.25, 1.0,
@@ -68,11 +73,29 @@ class Metrics:
         )
         self.batches = self._counter("batches", "Batches finished", "shard")
         self.batch_seconds = self._histogram(
-            "batch_seconds", "Time of a batch by stage, in seconds", "stage"
+            "batch_seconds",
+            f"Time of a batch by stage, in seconds: {', '.join(step.STAGES)}; beside them journal; "
+            "then send, until ClickHouse has all rows",
+            "stage",
+            buckets=_LONG_SECONDS,
+        )
+        self.step_seconds = self._histogram(
+            "step_seconds",
+            "Time of a batch from its plan until its effects have left, in seconds: all stages but "
+            "send",
+        )
+        self.record_visible_seconds = self._tallied(
+            "record_visible_seconds",
+            "Time from an input record's timestamp in Kafka until ClickHouse has all rows of its "
+            "batch, in seconds, once per record; replayed: by a recovery, which sends rows again "
+            "that ClickHouse may have had",
+            "step",
+            RECORD_STEPS,
         )
         self.event_to_alert_seconds = self._histogram(
             "event_to_alert_seconds",
             "Time from a batch's newest record to its alerts being readable, in seconds",
+            buckets=_LONG_SECONDS,
         )
 
         # Shards.
@@ -146,7 +169,10 @@ class Metrics:
         self.sink_rows = self._counter("sink_rows", "Rows inserted into ClickHouse", "table")
         self.sink_pending_rows = self._gauge("sink_pending_rows", "Rows waiting to be inserted")
         self.sink_insert_seconds = self._histogram(
-            "sink_insert_seconds", "Time of one insert, in seconds", "table"
+            "sink_insert_seconds",
+            "Time of one insert with its retries, in seconds",
+            "table",
+            buckets=_LONG_SECONDS,
         )
         self.sink_retries = self._counter(
             "sink_retries", "Repeated inserts, by error", "error_type"
@@ -361,26 +387,16 @@ class Metrics:
         self.registry.register(gauge)
         return gauge
 
+    def _tallied(
+        self, name: str, help_: str, label: str, values: Sequence[str]
+    ) -> TalliedHistogram:
+        histogram = TalliedHistogram(f"tideline_{name}", help_, label, values, _LONG_SECONDS)
+        self.registry.register(histogram)
+        return histogram
+
     def _histogram(
         self, name: str, help_: str, *labels: str, buckets: Sequence[float] = _SECONDS
     ) -> Histogram:
         return Histogram(
             name, help_, labels, namespace="tideline", registry=self.registry, buckets=buckets
         )
-
-
-class SampledGauge(Collector):
-    """A gauge that keeps no samples: `samples` is called when metrics are read."""
-
-    def __init__(self, name: str, help_: str, labels: Sequence[str]) -> None:
-        self._name, self._help, self._labelnames = name, help_, tuple(labels)
-        self.samples: Callable[[], Iterable[tuple[Sequence[str], float]]] = tuple
-
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [GaugeMetricFamily(self._name, self._help, labels=self._labelnames)]
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        (family,) = self.describe()
-        for labels, value in self.samples():
-            family.add_metric(labels, value)
-        yield family

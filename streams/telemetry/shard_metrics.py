@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 
+from streams.core.ages import Ages
 from streams.core.health import SHARES, STATES, Figures, Limits, Recent, State, judge
 from streams.core.state.shard_state import ShardState
-from streams.core.step import Outputs
+from streams.core.step import Outputs, Stage
 from streams.telemetry.dead_letter_log import DeadLetterLog
-from streams.telemetry.metrics import Metrics
+from streams.telemetry.metrics import STAGES, Metrics
 
 __all__ = ["MetricsMonitor", "SinkMetrics"]
 
@@ -33,8 +35,16 @@ class MetricsMonitor:
         self._states: dict[tuple[int, str], tuple[State, int]] = {}  # as said, and in which minute
         self._memory_at: dict[int, float] = {}
         self._dead_letters = DeadLetterLog()
+        self._stages = {stage: metrics.batch_seconds.labels(stage) for stage in STAGES}
 
-    def stepped(self, shard: int, outputs: Outputs, state: ShardState, seconds: float) -> None:
+    def stepped(
+        self,
+        shard: int,
+        outputs: Outputs,
+        state: ShardState,
+        seconds: float,
+        stages: Mapping[Stage, float],
+    ) -> None:
         m, counts, label = self._metrics, outputs.counts, str(shard)
         m.records_accepted.labels(label).inc(counts.accepted)
         for outcome, count in (
@@ -55,7 +65,9 @@ class MetricsMonitor:
         )  # fmt: skip
         m.batches.labels(label).inc()
         m.scores_refused.inc(outputs.refused)
-        m.batch_seconds.labels("step").observe(seconds)
+        m.step_seconds.observe(seconds)
+        for stage, spent in stages.items():
+            self._stages[stage].observe(spent)
         for reason, letters in reasons.items():
             m.dead_letters.labels(reason).inc(letters)
         self._dead_letters.report(outputs.dead_letters)
@@ -131,6 +143,15 @@ class MetricsMonitor:
 
     def alert_readable(self, seconds: float) -> None:
         self._metrics.event_to_alert_seconds.observe(seconds)
+
+    def journalled(self, seconds: float) -> None:
+        self._stages["journal"].observe(seconds)
+
+    def stored(self, seconds: float, ages: Ages | None, *, replayed: bool) -> None:
+        self._stages["send"].observe(seconds)
+        if ages is not None:
+            visible = self._metrics.record_visible_seconds
+            visible.observe("replayed" if replayed else "first", ages.ages_ms / 1000, ages.counts)
 
 
 class SinkMetrics:

@@ -83,6 +83,22 @@ async def crashes(rig: Rig, n: int, owner: str, fetch: int = FETCH_ALL) -> Crash
     return None
 
 
+def test_steps_that_an_earlier_owner_journalled_are_told_apart_when_they_are_stored() -> None:
+    async def go() -> None:
+        rig = loaded()
+        assert await crashes(rig, 40, "first") is not None
+        journalled = len((await rig.oracle()).plans)
+        second = rig.process("second")
+        await second.run()
+        steps = len((await rig.oracle()).plans)
+        replayed = second.monitor.stored_replayed
+        assert 0 < sum(replayed) <= journalled < steps
+        assert replayed == sorted(replayed, reverse=True)  # a recovery comes before all else
+        assert len(replayed) - sum(replayed) == steps - journalled
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize("fetch", [FETCH_ALL, TRICKLE])
 def test_a_clean_run_makes_everything_that_can_be_made(fetch: int) -> None:
     async def go() -> None:

@@ -28,7 +28,7 @@ def test_a_share_that_gets_worse_is_shown_and_said_once(
 
     def step(accepted: int, late: int) -> None:
         counts = Counts(accepted, accepted - late, 0, late, 0, 0, 0)
-        monitor.stepped(2, Outputs({}, [], [], [], counts, 0), state, 0.01)
+        monitor.stepped(2, Outputs({}, [], [], [], counts, 0), state, 0.01, {})
 
     def shown(name: str, share: str = "late") -> float | None:
         labels = {"shard": "2", "share": share}
@@ -62,7 +62,7 @@ def test_the_time_of_the_last_applied_record_is_shown_until_another_worker_has_t
     def step(clicks_ms: int, orders_ms: int) -> list[float | None]:
         counts = Counts(1, 1, 0, 0, 0, 0, 0)
         outputs = Outputs({}, [], [], [], counts, 0, applied_ms=(clicks_ms, orders_ms))
-        monitor.stepped(2, outputs, state, 0.01)
+        monitor.stepped(2, outputs, state, 0.01, {})
         return shown()
 
     def shown() -> list[float | None]:
