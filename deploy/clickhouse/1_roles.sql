@@ -42,6 +42,8 @@ GRANT INSERT ON tideline.batches TO tideline_writer;
 GRANT SELECT ON tideline.ledger TO tideline_writer;
 GRANT SELECT ON tideline.fast_producers TO tideline_writer;
 GRANT SELECT ON tideline.worker_clocks TO tideline_writer;
+-- for the lag monitor, which watches the ledger
+GRANT SELECT ON tideline.recent_ledger TO tideline_writer;
 GRANT SELECT(version, sha256) ON tideline.schema_migrations TO tideline_writer;
 
 -- Marketing: who is about to leave, and what became of the alerts.
@@ -63,6 +65,7 @@ GRANT SELECT ON tideline.challengers TO tideline_campaign_ro;
 -- Operations: does it run. No user ids, and of dead letters neither key, payload nor detail.
 CREATE ROLE IF NOT EXISTS tideline_sre_ro;
 GRANT SELECT ON tideline.ledger TO tideline_sre_ro;
+GRANT SELECT ON tideline.recent_ledger TO tideline_sre_ro;
 GRANT SELECT ON tideline.past_lives TO tideline_sre_ro;
 GRANT SELECT ON tideline.fast_producers TO tideline_sre_ro;
 GRANT SELECT ON tideline.worker_clocks TO tideline_sre_ro;

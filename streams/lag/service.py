@@ -16,6 +16,7 @@ from streams.clickhouse.errors import sink_error
 from streams.clickhouse.insert import insert_block
 from streams.lag.incidents import Incidents
 from streams.lag.latest import Latest
+from streams.lag.ledger import LedgerWatch, RecentLedger
 from streams.lag.monitor import reports
 from streams.lag.report import LagReport, table_columns
 from streams.lag.webhook import Webhook, post
@@ -54,6 +55,7 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
             *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port, latest.page),
             Part("table", stop=at_once(table.close)),
             *([_notices(webhook, failed)] if url.reveal() else []),
+            *([_books(settings, metrics, failed)] if settings.lag.ledger_interval_seconds else []),
             _polls(settings, interval_seconds, latest, table, webhook, failed),
         )
 
@@ -111,6 +113,30 @@ def _polls(
         await _ended(polling)
 
     return Part("lag polls", at_once(start), stop)
+
+
+def _books(settings: Settings, metrics: Metrics, failed: Failed) -> Part:
+    """The looks at the ledger, in a thread of their own: ClickHouse may be slow or away."""
+    stopping = threading.Event()
+    looking: list[asyncio.Task[None]] = []
+    ledger = RecentLedger(clickhouse_target(settings))
+    watch = LedgerWatch(ledger.read, time.time)
+    watch.feed(metrics)
+
+    def look() -> None:
+        while not stopping.is_set():
+            watch.look()
+            stopping.wait(settings.lag.ledger_interval_seconds)
+        ledger.close()
+
+    def start() -> None:
+        looking.append(background.start(in_thread(look)(), "ledger", failed))
+
+    async def stop() -> None:
+        stopping.set()
+        await _ended(looking)
+
+    return Part("ledger", at_once(start), stop)
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:

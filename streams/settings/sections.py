@@ -294,6 +294,11 @@ class LagSettings:
     webhook_status: Literal["warn", "error"] = setting(
         "error", "from which status of a group on the webhook is called: warn or error"
     )
+    ledger_interval_seconds: float = setting(
+        300.0,
+        "seconds between two looks of the lag monitor at the ledger of the last hour; 0: off",
+        rules.NOT_NEGATIVE,
+    )
 
 
 @dataclass(frozen=True)

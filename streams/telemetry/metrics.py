@@ -338,6 +338,28 @@ class Metrics:
             "consumer_group",
             "status",
         )
+        self.ledger_accepted_records = self._sampled(
+            "ledger_accepted_records", "Records of the last hour by the view recent_ledger", "shard"
+        )
+        self.ledger_unaccounted_records = self._sampled(
+            "ledger_unaccounted_records",
+            "Records of the last hour whose outcome is not in ClickHouse, by recent_ledger",
+            "shard",
+        )
+        self.ledger_doubled_records = self._sampled(
+            "ledger_doubled_records",
+            "Records of the last hour that two batches took in, by recent_ledger",
+            "shard",
+        )
+        self.ledger_missing_batches = self._sampled(
+            "ledger_missing_batches",
+            "Batches that are missing between those of the last hour, by recent_ledger",
+            "shard",
+        )
+        self.ledger_checked_timestamp_seconds = self._sampled(
+            "ledger_checked_timestamp_seconds",
+            "Unix time at which the lag monitor last read recent_ledger",
+        )
         self.lag_monitor_up = self._gauge(
             "lag_monitor_up", "1 if the last poll is recent and got every answer, else 0"
         )
