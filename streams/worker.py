@@ -99,15 +99,15 @@ def create_app(settings: Settings, failure: Failure) -> App:
     sink = ClickHouseSink(clickhouse_target(settings), observer=SinkMetrics(metrics))
     metrics.sink_pending_rows.set_function(lambda: sink.status.pending_rows)
     scorers = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
-    metrics.champion.labels(scorers.current.champion_version).set(1)
+    metrics.champion_info.labels(scorers.current.champion_version).set(1)
     follower = SnapshotFollower(kafka_access(settings), names.learner)
     erasures = ErasureBoard(log, names.erasures)
     compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
     def switched(switch: Switch) -> None:
         if switch.refused is None:
-            metrics.champion.clear()
-            metrics.champion.labels(switch.version).set(1)
+            metrics.champion_info.clear()
+            metrics.champion_info.labels(switch.version).set(1)
         else:
             metrics.champions_refused.inc()
 
