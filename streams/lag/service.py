@@ -45,7 +45,9 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
     """
     metrics = Metrics()
     table = _Table(settings)
-    latest = Latest(interval_seconds, lambda: time.time_ns() // 1_000_000)
+    latest = Latest(
+        interval_seconds, lambda: time.time_ns() // 1_000_000, settings.health.stuck_seconds
+    )
     latest.feed(metrics)
     url = settings.lag.webhook_url
     webhook = Webhook(post(url), lambda result: metrics.lag_monitor_webhooks.labels(result).inc())

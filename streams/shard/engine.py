@@ -66,12 +66,28 @@ class Engine:
         self._shards: dict[int, Shard] = {}
         self._resting: dict[int, Shard] = {}
         self._retries: set[asyncio.Task[None]] = set()
+        self._assigned: frozenset[int] = frozenset()
+        self._unassigned_since: float | None = time.monotonic()
+        self.was_assigned = False
+        """Whether a rebalance has ended since the process began."""
         self._failures: dict[int, tuple[int, float]] = {}  # in a row, and when the last one was
 
     @property
     def shards(self) -> list[int]:
         """The shards that run here now."""
         return sorted(self._shards)
+
+    @property
+    def positions(self) -> dict[int, tuple[int, int] | None]:
+        """The next offsets to process of every shard that is ours; None: it waits to recover."""
+        running = self._shards
+        return {n: running[n].position if n in running else None for n in sorted(self._assigned)}
+
+    @property
+    def unassigned_seconds(self) -> float:
+        """For how long a rebalance has been under way; 0: none is."""
+        since = self._unassigned_since
+        return 0.0 if since is None else time.monotonic() - since
 
     async def offer(self, batch: RecordBatch) -> None:
         """Pass fetched records to their shard; those of a shard we don't have are dropped."""
@@ -89,6 +105,7 @@ class Engine:
 
     async def revoked(self) -> None:
         """A rebalance begins: every shard finishes its step, checkpoints if it can, and rests."""
+        self._assigned, self._unassigned_since = frozenset(), time.monotonic()
         self._resting = await self._suspend(self._suspend_seconds)
 
     async def _suspend(self, seconds: float) -> dict[int, Shard]:
@@ -104,6 +121,7 @@ class Engine:
         """A rebalance ended: start the shards that are ours now. The others' state is dropped."""
         resting, self._resting = self._resting, {}
         ours = sorted(set(partitions))
+        self._assigned, self._unassigned_since, self.was_assigned = frozenset(ours), None, True
         if self._duplicates.assigned(ours, time.monotonic()) and self._instance_id:
             self._on_fatal(
                 FatalError(

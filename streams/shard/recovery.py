@@ -134,6 +134,8 @@ class Recovery:
     ) -> None:
         """Take these steps once more, effects included. Raises StateError if they don't fit."""
         reported, left = time.monotonic(), len(plans)
+        records_left = sum(_ranges(plan) for plan in plans)
+        self._s.monitor.recovering(self._shard, left, records_left)
         for run in in_runs(plans, self._s.max_records):
             # A read costs milliseconds however little there is, and steps may have been small.
             read = [
@@ -156,8 +158,14 @@ class Recovery:
                         f"Restore it, or {START_OVER}"
                     ) from exc
                 left -= 1
-                self._s.monitor.recovering(self._shard, left)
+                records_left -= _ranges(plan)
+                self._s.monitor.recovering(self._shard, left, records_left)
                 if time.monotonic() - reported > PROGRESS_SECONDS:
                     reported = time.monotonic()
                     done = len(plans) - left
                     log.info("shard %s: replayed %s of %s steps", self._shard, done, len(plans))
+
+
+def _ranges(plan: Plan) -> int:
+    """How many offsets a plan takes in."""
+    return sum(plan.stop) - sum(plan.start)

@@ -11,6 +11,7 @@ from typing import Final
 
 from streams.core import step
 from streams.core.health import SHARES
+from streams.telemetry.faust_watchdogs import WATCHDOGS
 from streams.telemetry.lag_metrics import (
     GROUP_STATUSES,
     LAG_STATUSES,
@@ -50,6 +51,18 @@ class Metrics(LagMetrics):
 
     def __init__(self) -> None:
         super().__init__()
+
+        # Any process.
+        self.live = self._gauge("live", "1 if /healthz says ok: a restart would not help")
+        self.ready = self._gauge("ready", "1 if /readyz says ok")
+        self.faust_watchdogs = self._counter(
+            "faust_watchdogs",
+            "What Faust's watchdogs, which only log, said, once per partition and look: "
+            + ", ".join(WATCHDOGS),
+            "watchdog",
+        )
+        for watchdog in WATCHDOGS:
+            self.faust_watchdogs.labels(watchdog)
 
         # Input and its outcome: accepted = scored + duplicate + late + dead_letter
         # + erased.
@@ -118,6 +131,15 @@ class Metrics(LagMetrics):
         self.recovery_batches_remaining = self._gauge(
             "recovery_batches_remaining", "Journalled batches still to replay", "shard"
         )
+        self.recovery_remaining_records = self._gauge(
+            "recovery_remaining_records", "Records of those batches", "shard"
+        )
+        self.shard_stuck_seconds = self._sampled(
+            "shard_stuck_seconds",
+            "Seconds for which a shard that has something to read has not moved, while Kafka and "
+            "ClickHouse answer",
+            "shard",
+        )
         self.last_accepted_timestamp_seconds = self._gauge(
             "last_accepted_timestamp_seconds",
             "Unix time at which a shard last finished a batch",
@@ -156,6 +178,9 @@ class Metrics(LagMetrics):
         self.dead_letters = self._counter("dead_letters", "Dead letters by reason code", "reason")
         self.sink_rows = self._counter("sink_rows", "Rows inserted into ClickHouse", "table")
         self.sink_pending_rows = self._gauge("sink_pending_rows", "Rows waiting to be inserted")
+        self.sink_oldest_row_seconds = self._gauge(
+            "sink_oldest_row_seconds", "For how long the oldest of those rows has waited"
+        )
         self.sink_insert_seconds = self._histogram(
             "sink_insert_seconds",
             "Time of one insert with its retries, in seconds",
@@ -263,6 +288,7 @@ class Metrics(LagMetrics):
             self.users,
             self.state_bytes,
             self.recovery_batches_remaining,
+            self.recovery_remaining_records,
             self.last_accepted_timestamp_seconds,
         ):
             gauge.remove_by_labels({"shard": str(shard)})

@@ -12,6 +12,7 @@ from streams.core.health import SHARES, STATES, Figures, Limits, Recent, State, 
 from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs, Stage
 from streams.telemetry.dead_letter_log import DeadLetterLog
+from streams.telemetry.health import Recovery
 from streams.telemetry.metrics import STAGES, Metrics
 
 __all__ = ["MetricsMonitor", "SinkMetrics"]
@@ -35,6 +36,10 @@ class MetricsMonitor:
         self._states: dict[tuple[int, str], tuple[State, int]] = {}  # as said, and in which minute
         self._memory_at: dict[int, float] = {}
         self._dead_letters = DeadLetterLog()
+        self.states: dict[int, str] = {}
+        """The last word on each shard."""
+        self.recoveries: dict[int, Recovery] = {}
+        """Of the shards that are replaying."""
         self._stages = {stage: metrics.batch_seconds.labels(stage) for stage in STAGES}
 
     def stepped(
@@ -122,8 +127,13 @@ class MetricsMonitor:
                 words = f"{verdict.detail}. {verdict.remedy}".rstrip(". ")
                 _log.log(level, "shard %s, %s is %s: %s", shard, share, verdict.state, words)
 
-    def recovering(self, shard: int, remaining: int) -> None:
-        self._metrics.recovery_batches_remaining.labels(str(shard)).set(remaining)
+    def recovering(self, shard: int, steps_left: int, records_left: int) -> None:
+        m, label = self._metrics, str(shard)
+        m.recovery_batches_remaining.labels(label).set(steps_left)
+        m.recovery_remaining_records.labels(label).set(records_left)
+        begun = self.recoveries.get(shard)
+        records = max(records_left, begun.records if begun else 0)
+        self.recoveries[shard] = Recovery(steps_left, records_left, records)
 
     def checkpoint_took(self, seconds: float) -> None:
         self._metrics.checkpoint_seconds.observe(seconds)
@@ -132,10 +142,14 @@ class MetricsMonitor:
         self._metrics.checkpoint_bytes.labels(str(shard)).inc(nbytes)
 
     def state(self, shard: int, name: str) -> None:
+        self.states[shard] = name
+        self.recoveries.pop(shard, None)
         self._metrics.set_shard_state(shard, name)
 
     def forget(self, shard: int) -> None:
         self._memory_at.pop(shard, None)
+        self.states.pop(shard, None)
+        self.recoveries.pop(shard, None)
         self._recent.pop(shard, None)
         for share in SHARES:
             self._states.pop((shard, share), None)

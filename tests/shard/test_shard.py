@@ -95,6 +95,12 @@ def test_steps_that_an_earlier_owner_journalled_are_told_apart_when_they_are_sto
         assert 0 < sum(replayed) <= journalled < steps
         assert replayed == sorted(replayed, reverse=True)  # a recovery comes before all else
         assert len(replayed) - sum(replayed) == steps - journalled
+        left = second.monitor.left
+        assert [steps for steps, _ in left] == list(range(sum(replayed), -1, -1))
+        assert left[-1] == (0, 0)
+        records = [records for _, records in left]
+        assert records == sorted(records, reverse=True)
+        assert records[0] > sum(replayed)
 
     asyncio.run(go())
 
