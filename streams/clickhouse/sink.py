@@ -253,7 +253,9 @@ class ClickHouseSink:
                 failures += 1
                 self._trouble = str(error)
                 if failures == 1:
-                    _log.warning("%s", error)
+                    fields = {"fact": "insert_failed", "table": name, "rows": block.rows,
+                              "error_type": type(exc).__name__}  # fmt: skip
+                    _log.warning("%s", error, extra=fields)
                 if self._observer is not None:
                     self._observer.retry(type(exc).__name__)
             else:
@@ -262,9 +264,11 @@ class ClickHouseSink:
         self._trouble = None
         seconds = self._clock() - start
         if failures:
-            _log.warning("ClickHouse took %s again after %.1f s", name, seconds)
-        fields = {"table": name, "rows": block.rows, "seconds": round(seconds, 6)}
-        _log.debug("inserted", extra=fields)
+            fields = {"fact": "insert_again", "table": name, "seconds": round(seconds, 3)}
+            _log.warning("ClickHouse took %s again after %.1f s", name, seconds, extra=fields)
+        inserted = {"fact": "inserted", "table": name, "rows": block.rows,
+                    "seconds": round(seconds, 6)}  # fmt: skip
+        _log.debug("inserted", extra=inserted)
         if self._observer is not None:
             self._observer.inserted(name, block.rows, seconds)
 

@@ -92,7 +92,7 @@ class LedgerWatch:
 
     def _say(self, books: RecentBooks) -> None:
         before = self._said.pop(books.shard, None)
-        fields = {"shard": books.shard}
+        fields = {"fact": "ledger_unbalanced", "shard": books.shard}
         if not books.balanced:
             self._said[books.shard] = books
             if before is None:
@@ -103,6 +103,7 @@ class LedgerWatch:
                     extra=fields,
                 )  # fmt: skip
         elif before is not None:
+            fields["fact"] = "ledger_balanced"
             _log.info("the ledger of the last hour balances again", extra=fields)
 
     def feed(self, metrics: Metrics) -> None:

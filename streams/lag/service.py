@@ -103,6 +103,11 @@ def _polls(
                     notice.incident.id,
                     notice.state,
                     notice.body["status"],
+                    extra={
+                        "fact": f"incident_{notice.state}",
+                        "consumer_group": notice.incident.consumer_group,
+                        "status": notice.body["status"],
+                    },
                 )
                 webhook.add([notice])
             table.write(report)

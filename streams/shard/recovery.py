@@ -19,6 +19,7 @@ from streams.core.events.records import SOURCES, Records
 from streams.core.plan import Plan, in_runs
 from streams.core.state import snapshot
 from streams.core.state.shard_state import ShardState
+from streams.shard import log_fields
 from streams.shard.checkpoints import CheckpointStore, Stored
 from streams.shard.inputs import check_input, check_partitions
 from streams.shard.journal import Fenced, Journal
@@ -163,7 +164,10 @@ class Recovery:
                 if time.monotonic() - reported > PROGRESS_SECONDS:
                     reported = time.monotonic()
                     done = len(plans) - left
-                    log.info("shard %s: replayed %s of %s steps", self._shard, done, len(plans))
+                    log.info(
+                        "shard %s: replayed %s of %s steps", self._shard, done, len(plans),
+                        extra=log_fields.of_step("recovery_progress", self._shard, plan),
+                    )  # fmt: skip
 
 
 def _ranges(plan: Plan) -> int:

@@ -33,6 +33,7 @@ from streams import background
 from streams.core.events.records import RecordBatch, Records
 from streams.core.plan import Plan, next_plan
 from streams.core.step import Outputs, Stage, step
+from streams.shard import log_fields
 from streams.shard.checkpoint_run import CheckpointRun
 from streams.shard.checkpoints import CheckpointStore
 from streams.shard.intake import Intake
@@ -93,7 +94,11 @@ class Shard:
         done, _ = await asyncio.wait([self._task], timeout=deadline_seconds)
         if not done:
             # What is lost is only our share of the work: the journal has every step.
-            log.warning("shard %s: no time for a checkpoint; its next owner replays", self.number)
+            log.warning(
+                "shard %s: no time for a checkpoint; its next owner replays",
+                self.number,
+                extra=log_fields.of_state("checkpoint_skipped", self._state.meta),
+            )
             self._task.cancel()
             await asyncio.wait([self._task])
             self._intake.close()
@@ -172,8 +177,12 @@ class Shard:
             self._state.known,
             found.checkpoint_bytes / 1e6,
             len(found.plans),
-            time.monotonic() - started,
-        )
+            (seconds := time.monotonic() - started),
+            extra=log_fields.of_state(
+                "shard_recovered", self._state.meta, users=self._state.known,
+                seconds=round(seconds, 3),
+            ),
+        )  # fmt: skip
 
     def _begin_term(self) -> None:
         """Every recovery has its own owner's name: what an earlier term of ours left unfinished, in
@@ -239,6 +248,13 @@ class Shard:
         self._outgoing.send(outputs, records, replayed=not journal)
         seconds = time.monotonic() - started
         self._s.monitor.stepped(self.number, outputs, self._state, seconds, stages)
+        if log.isEnabledFor(logging.DEBUG):
+            fields = log_fields.of_step(
+                "step" if journal else "step_replayed", self.number, plan,
+                records=outputs.counts.accepted, users=outputs.counts.users_scored,
+                seconds=round(seconds, 6),
+            )  # fmt: skip
+            log.debug("step done", extra=fields)
 
     def _compute(
         self, plan: Plan, records: Sequence[Records]

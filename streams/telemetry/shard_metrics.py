@@ -107,6 +107,7 @@ class MetricsMonitor:
                 "`tideline dlq replay --reason late`",
                 shard,
                 outputs.watermark_lead_ms // 1000,
+                extra={"fact": "watermark_set_back", "shard": shard},
             )
 
     def _judge(self, shard: int, figures: Figures) -> None:
@@ -125,7 +126,13 @@ class MetricsMonitor:
                 self._states[shard, share] = verdict.state, minute
                 level = logging.INFO if verdict.state == "ok" else logging.WARNING
                 words = f"{verdict.detail}. {verdict.remedy}".rstrip(". ")
-                _log.log(level, "shard %s, %s is %s: %s", shard, share, verdict.state, words)
+                fields = {
+                    "fact": "share", "shard": shard, "reason": share, "status": verdict.state,
+                }  # fmt: skip
+                _log.log(
+                    level, "shard %s, %s is %s: %s", shard, share, verdict.state, words,
+                    extra=fields,
+                )  # fmt: skip
 
     def recovering(self, shard: int, steps_left: int, records_left: int) -> None:
         m, label = self._metrics, str(shard)

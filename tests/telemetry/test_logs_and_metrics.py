@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
 import re
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
 from streams.telemetry.endpoint import serve
-from streams.telemetry.logs import configure
+from streams.telemetry.logs import FIELDS, configure
 from streams.telemetry.metrics import Metrics
 
 
@@ -30,6 +32,34 @@ def test_logs_carry_known_fields_and_no_user(format_: str) -> None:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields["time"])
     else:
         assert line.endswith("INFO    streams.x: batch done shard=3 rows=10")
+
+
+def test_a_line_names_its_fact_for_machines_alone() -> None:
+    fields = {"fact": "step", "shard": 3, "step": 7, "seq": 7 + (9 << 32), "orders_to": 12}
+    for format_ in ("json", "text"):
+        out = io.StringIO()
+        configure("info", format_, out)
+        logging.getLogger("x").info("done", extra=fields)
+        (line,) = out.getvalue().splitlines()
+        if format_ == "json":
+            assert fields.items() <= json.loads(line).items()
+        else:
+            assert line.endswith("done shard=3 step=7 orders_to=12")
+
+
+def test_whatever_code_logs_with_extra_is_written() -> None:
+    """A field that is not in FIELDS would be dropped in silence."""
+    given: set[str] = set()
+    for path in sorted(Path("streams").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "extra":
+                if isinstance(node.value, ast.Dict):
+                    keys = [key for key in node.value.keys if isinstance(key, ast.Constant)]
+                    given |= {str(key.value) for key in keys}
+                if isinstance(node.value, ast.Call):
+                    given |= {keyword.arg for keyword in node.value.keywords if keyword.arg}
+    assert {"fact", "shard", "seconds"} <= given
+    assert given <= set(FIELDS)
 
 
 def test_json_logs_hold_exceptions_on_one_line() -> None:
