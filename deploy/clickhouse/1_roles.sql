@@ -85,6 +85,18 @@ GRANT SELECT ON tideline.examples TO tideline_trainer;
 GRANT SELECT ON tideline.model_drift TO tideline_trainer;
 GRANT INSERT ON tideline.trainer_log TO tideline_trainer;
 
+-- Explains one alert, by `tideline alert explain`: reads what the customer's scores were, and changes nothing.
+CREATE ROLE IF NOT EXISTS tideline_explainer;
+GRANT SELECT ON tideline.alerts TO tideline_explainer;
+GRANT SELECT ON tideline.score_history TO tideline_explainer;
+GRANT SELECT ON tideline.latest_scores TO tideline_explainer;
+GRANT SELECT ON tideline.score_samples TO tideline_explainer;
+GRANT SELECT ON tideline.segment_changes TO tideline_explainer;
+GRANT SELECT ON tideline.matured_predictions TO tideline_explainer;
+GRANT SELECT ON tideline.batches TO tideline_explainer;
+GRANT SELECT ON tideline.past_lives TO tideline_explainer;
+GRANT SELECT(erasure_id, requested_at, inserted_at) ON tideline.erasures TO tideline_explainer;
+
 -- Erases one person, by `tideline erase`: finds their rows, deletes them, and nothing else.
 CREATE ROLE IF NOT EXISTS tideline_eraser;
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_history TO tideline_eraser;
