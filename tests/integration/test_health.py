@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from streams.local.clickhouse import ChdbServer
-from streams.local.process import LOOPBACK
+from streams.local.process import LOOPBACK, free_port
 from tests.integration.test_pipeline import shop
 from tests.integration.world import Worker, World
 
@@ -125,3 +125,51 @@ def test_a_worker_without_clickhouse_is_not_ready_but_alive(
     private_server.start()
     here.wait_accepted(sent)
     here.wait("ready again", lambda: page(worker, "/readyz")[0] == 200)
+
+
+def test_records_of_a_crash_count_once_as_first_or_as_replayed_and_alerts_are_explained(
+    world: Worlds,
+) -> None:
+    here = world(stream_clock="wall", stream_checkpoint_interval_seconds=600, alerts_enter=0.05,
+                 alerts_leave=0.01, alerts_overdue_ratio=1.0)  # fmt: skip
+    # Orders of the last 60 days, so that some customers are overdue by now.
+    start_ms = time.time_ns() // 1_000_000 - 61 * 86_400_000
+    worker = here.worker("first")
+    sent = here.produce(shop(3_000, start_ms=start_ms, span_days=60.0, late_share=0.0)).records
+    here.wait_accepted(sent)
+    worker.kill()
+    second = here.worker("second")
+    here.wait("ready", lambda: page(second, "/readyz")[0] == 200)
+
+    def counted(step: str) -> float:
+        samples = second.metrics("tideline_record_visible_seconds_count")
+        return sum(value for labels, value in samples if f'step="{step}"' in labels)
+
+    here.wait("the replayed records", lambda: counted("replayed") > 0)
+    assert counted("first") == 0
+    alert_id = here.one("SELECT min(alert_id) FROM alerts FINAL WHERE version = 1")
+    assert alert_id
+    explained = here.command("alert", "explain", str(alert_id), "--json")
+    assert explained.exit_code == 0, explained.output
+    body = json.loads(explained.output)
+    assert body["batch"]["step"] > 0
+    assert body["journal"]["offset"] > 0
+    assert body["records"]
+    assert {record["partition"] for record in body["records"]} == {body["batch"]["shard"]}
+    text = here.command("alert", "explain", str(alert_id))
+    assert f"  journal    offset {body['journal']['offset']}" in text.output
+
+
+def test_a_learner_says_whether_it_is_alive_and_ready(world: Worlds) -> None:
+    port = free_port()
+    here = world(web_metrics_port=port)
+    here.learner()
+
+    def status(path: str) -> int:
+        try:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{port}{path}", timeout=5) as answer:
+                return int(answer.status)
+        except OSError:
+            return 0
+
+    here.wait("ready", lambda: (status("/readyz"), status("/healthz")) == (200, 200))
