@@ -76,6 +76,9 @@ COMMANDS: Final[dict[str, _Command]] = {
         "streams.commands.evaluate", "evaluate", "Measure the scores on an order history."
     ),
     "dlq": _Command("streams.commands.dlq", "dlq", "Show dead letters, and replay them."),
+    "alert": _Command(
+        "streams.commands.alert", "alert", "Explain an alert: why, by what, and what became of it."
+    ),
     "erase": _Command("streams.commands.erase", "erase", "Erase a person everywhere."),
     "reset": _Command(
         "streams.commands.reset", "reset", "Start the state over, from the input topics."

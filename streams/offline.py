@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from aiokafka import TopicPartition
@@ -15,7 +15,9 @@ from models.registry import ScorerStore, artifact_place
 from schemas.errors import FatalError
 from streams.clickhouse.client import clickhouse_target
 from streams.clickhouse.sink import ClickHouseSink
+from streams.core.ages import Ages
 from streams.core.events.records import SOURCES
+from streams.core.stages import Stage
 from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs
 from streams.core.warm import compile_kernels
@@ -114,13 +116,22 @@ class _GroupOffsets:
 class _NoMetrics:
     """`streams.shard.services.Monitor` of a command: it shows its own progress."""
 
-    def stepped(self, shard: int, outputs: Outputs, state: ShardState, seconds: float) -> None: ...
-    def recovering(self, shard: int, remaining: int) -> None: ...
+    def stepped(
+        self,
+        shard: int,
+        outputs: Outputs,
+        state: ShardState,
+        seconds: float,
+        stages: Mapping[Stage, float],
+    ) -> None: ...
+    def journalled(self, seconds: float) -> None: ...
+    def recovering(self, shard: int, steps_left: int, records_left: int) -> None: ...
     def checkpoint_took(self, seconds: float) -> None: ...
     def checkpoint_written(self, shard: int, nbytes: int) -> None: ...
     def state(self, shard: int, name: str) -> None: ...
     def forget(self, shard: int) -> None: ...
     def alert_readable(self, seconds: float) -> None: ...
+    def stored(self, seconds: float, ages: Ages | None, *, replayed: bool) -> None: ...
 
 
 @contextlib.asynccontextmanager

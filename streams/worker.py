@@ -34,8 +34,11 @@ from streams.shard.services import Services
 from streams.shard.worker_clock import WorkerClock, wall_clock_ms
 from streams.stopping import StopRequests
 from streams.telemetry.endpoint import endpoint
+from streams.telemetry.faust_watchdogs import WatchdogCounter
+from streams.telemetry.health import Sink, pages
 from streams.telemetry.metrics import Metrics
 from streams.telemetry.shard_metrics import MetricsMonitor, SinkMetrics
+from streams.watch import Group, Standing, Watch
 
 __all__ = ["create_app", "run"]
 
@@ -98,20 +101,22 @@ def create_app(settings: Settings, failure: Failure) -> App:
     log, page_log = KafkaLog(kafka_access(settings), stamped), KafkaLog(kafka_access(settings))
     sink = ClickHouseSink(clickhouse_target(settings), observer=SinkMetrics(metrics))
     metrics.sink_pending_rows.set_function(lambda: sink.status.pending_rows)
+    metrics.sink_oldest_row_seconds.set_function(lambda: sink.status.oldest_seconds)
     scorers = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
-    metrics.champion.labels(scorers.current.champion_version).set(1)
+    metrics.champion_info.labels(scorers.current.champion_version).set(1)
     follower = SnapshotFollower(kafka_access(settings), names.learner)
     erasures = ErasureBoard(log, names.erasures)
     compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
     def switched(switch: Switch) -> None:
         if switch.refused is None:
-            metrics.champion.clear()
-            metrics.champion.labels(switch.version).set(1)
+            metrics.champion_info.clear()
+            metrics.champion_info.labels(switch.version).set(1)
         else:
             metrics.champions_refused.inc()
 
     app = App(failure, **app_options(settings, settings.kafka.app_id))
+    monitor = MetricsMonitor(metrics, sources, health_limits(settings))
 
     engine = Engine(
         Services(
@@ -127,7 +132,7 @@ def create_app(settings: Settings, failure: Failure) -> App:
             inputs=FaustInputs(app, sources, metrics),
             learner=lambda: follower.newest,
             erasures=erasures,
-            monitor=MetricsMonitor(metrics, sources, health_limits(settings)),
+            monitor=monitor,
             max_records=settings.stream.max_batch_records,
             checkpoint_seconds=settings.stream.checkpoint_interval_seconds,
             conceal=pseudonyms(settings),
@@ -139,6 +144,13 @@ def create_app(settings: Settings, failure: Failure) -> App:
         instance_id=settings.kafka.instance_id,
     )
     define_agents(app, engine, sources)
+    progress = _watch(engine, monitor, sink, log, sources, settings.health.stuck_seconds)
+    metrics.live.set_function(lambda: not progress.health().dead)
+    metrics.ready.set_function(lambda: not progress.health().unready)
+    metrics.shard_stuck_seconds.samples = lambda: [
+        ((name.removeprefix("shard "),), seconds) for name, seconds in progress.still_seconds()
+    ]
+    watchdogs = WatchdogCounter(lambda which: metrics.faust_watchdogs.labels(which).inc())
     app.consist_of(
         [
             Part("compute", stop=in_thread(compute.shutdown)),
@@ -148,13 +160,53 @@ def create_app(settings: Settings, failure: Failure) -> App:
             background_part("learner snapshots", follower.run, failure),
             background_part("champions", lambda: watch(scorers, switched), failure),
             background_part("erasures", erasures.run, failure),
-            *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port),
+            background_part("progress", progress.run, failure),
+            *endpoint(
+                metrics,
+                settings.web.metrics_host,
+                settings.web.metrics_port,
+                pages(progress.health),
+            ),
+            Part("Faust's watchdogs", at_once(watchdogs.install), at_once(watchdogs.remove)),
             app.records,
             # A checkpoint needs the consumer, the log and the sink: so shards stop first.
             Part("shards", stop=engine.stop),
         ]
     )
     return app
+
+
+def _watch(
+    engine: Engine,
+    monitor: MetricsMonitor,
+    sink: ClickHouseSink,
+    log: KafkaLog,
+    topics: tuple[str, str],
+    stuck_seconds: float,
+) -> Watch:
+    """The watch over a worker's shards."""
+
+    def standings() -> list[Standing]:
+        return [
+            Standing(f"shard {number}", "waiting to recover")
+            if offsets is None
+            else Standing(
+                f"shard {number}",
+                monitor.states.get(number, "starting"),
+                tuple((topics[s], number, offsets[s]) for s in SOURCES),
+                monitor.recoveries.get(number),
+            )
+            for number, offsets in engine.positions.items()
+        ]
+
+    def rows() -> Sink:
+        status = sink.status
+        return Sink(status.state, sink.overloaded, status.oldest_seconds)
+
+    return Watch(
+        log.ends, standings, (topics[0], 0), stuck_seconds,
+        group=lambda: Group(engine.unassigned_seconds, engine.was_assigned), sink=rows,
+    )  # fmt: skip
 
 
 def run(settings: Settings, requests: StopRequests) -> int:

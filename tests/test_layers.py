@@ -39,10 +39,12 @@ RULES: dict[str, set[str]] = {
     "streams.shard": {
         "schemas", "streams.background", "streams.core", "streams.kafka", "streams.settings",
     },
+    "streams.watch": {"streams.telemetry"},
     "streams.agents": {"streams.kafka", "streams.shard"},
     "streams.learner": {
         "schemas", "models", "streams.core", "streams.faust_app", "streams.kafka",
         "streams.process", "streams.settings", "streams.stopping", "streams.telemetry",
+        "streams.watch",
     },
     "streams.lag": {
         "schemas", "streams.clickhouse", "streams.kafka", "streams.memory", "streams.process",
@@ -75,7 +77,7 @@ RULES: dict[str, set[str]] = {
         "schemas", "models", "streams.agents", "streams.clickhouse", "streams.core",
         "streams.faust_app", "streams.kafka", "streams.learner", "streams.memory",
         "streams.privacy", "streams.process", "streams.settings", "streams.shard",
-        "streams.stopping", "streams.telemetry",
+        "streams.stopping", "streams.telemetry", "streams.watch",
     },
     "streams.offline": {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.kafka",

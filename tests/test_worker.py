@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +15,13 @@ from schemas.errors import BrokerUnavailable
 from streams.clickhouse.sink import ClickHouseSink
 from streams.faust_app import Failure
 from streams.kafka.log import KafkaLog
-from streams.settings import Settings
+from streams.local.process import free_port
+from streams.settings import Settings, override
 from streams.shard.engine import Engine
 from streams.worker import create_app
 from tests.awaiting import close_unused_loop, task_names
 
-BESIDE = {"learner snapshots", "champions", "erasures"}
+BESIDE = {"learner snapshots", "champions", "erasures", "progress"}
 """Tasks that run beside the shards."""
 
 
@@ -52,6 +56,35 @@ def test_shards_stop_while_the_logs_and_the_sink_still_work(calls: list[str]) ->
         await app.on_stop()
         assert calls == ["shards stop", "sink closes", "log stops", "log stops"]
         assert not task_names() & BESIDE
+        close_unused_loop(app)
+
+    asyncio.run(go())
+
+
+def test_a_worker_says_that_it_is_alive_and_not_ready_until_it_has_its_partitions(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ends(*_: Any) -> tuple[int, int]:
+        return 0, 0
+
+    monkeypatch.setattr(KafkaLog, "ends", ends)
+
+    def page(port: int, path: str) -> tuple[int, list[str]]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+                return answer.status, json.load(answer)["reasons"]
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)["reasons"]
+
+    async def go() -> None:
+        port = free_port()
+        app = create_app(override(Settings(), web_metrics_port=port), Failure())
+        await app.on_start()
+        assert await asyncio.to_thread(page, port, "/healthz") == (200, [])
+        code, reasons = await asyncio.to_thread(page, port, "/readyz")
+        assert (code, reasons[0]) == (503, "the group has not given it any partitions yet")
+        await app.on_stop()
         close_unused_loop(app)
 
     asyncio.run(go())

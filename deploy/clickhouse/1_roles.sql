@@ -42,6 +42,8 @@ GRANT INSERT ON tideline.batches TO tideline_writer;
 GRANT SELECT ON tideline.ledger TO tideline_writer;
 GRANT SELECT ON tideline.fast_producers TO tideline_writer;
 GRANT SELECT ON tideline.worker_clocks TO tideline_writer;
+-- for the lag monitor, which watches the ledger
+GRANT SELECT ON tideline.recent_ledger TO tideline_writer;
 GRANT SELECT(version, sha256) ON tideline.schema_migrations TO tideline_writer;
 
 -- Marketing: who is about to leave, and what became of the alerts.
@@ -63,6 +65,7 @@ GRANT SELECT ON tideline.challengers TO tideline_campaign_ro;
 -- Operations: does it run. No user ids, and of dead letters neither key, payload nor detail.
 CREATE ROLE IF NOT EXISTS tideline_sre_ro;
 GRANT SELECT ON tideline.ledger TO tideline_sre_ro;
+GRANT SELECT ON tideline.recent_ledger TO tideline_sre_ro;
 GRANT SELECT ON tideline.past_lives TO tideline_sre_ro;
 GRANT SELECT ON tideline.fast_producers TO tideline_sre_ro;
 GRANT SELECT ON tideline.worker_clocks TO tideline_sre_ro;
@@ -81,6 +84,18 @@ CREATE ROLE IF NOT EXISTS tideline_trainer;
 GRANT SELECT ON tideline.examples TO tideline_trainer;
 GRANT SELECT ON tideline.model_drift TO tideline_trainer;
 GRANT INSERT ON tideline.trainer_log TO tideline_trainer;
+
+-- Explains one alert, by `tideline alert explain`: reads what the customer's scores were, and changes nothing.
+CREATE ROLE IF NOT EXISTS tideline_explainer;
+GRANT SELECT ON tideline.alerts TO tideline_explainer;
+GRANT SELECT ON tideline.score_history TO tideline_explainer;
+GRANT SELECT ON tideline.latest_scores TO tideline_explainer;
+GRANT SELECT ON tideline.score_samples TO tideline_explainer;
+GRANT SELECT ON tideline.segment_changes TO tideline_explainer;
+GRANT SELECT ON tideline.matured_predictions TO tideline_explainer;
+GRANT SELECT ON tideline.batches TO tideline_explainer;
+GRANT SELECT ON tideline.past_lives TO tideline_explainer;
+GRANT SELECT(erasure_id, requested_at, inserted_at) ON tideline.erasures TO tideline_explainer;
 
 -- Erases one person, by `tideline erase`: finds their rows, deletes them, and nothing else.
 CREATE ROLE IF NOT EXISTS tideline_eraser;

@@ -6,7 +6,7 @@
 --     --param_migrator="$(hash migrator.pw)" --param_writer="$(hash writer.pw)" \
 --     --param_marketing="$(hash marketing.pw)" --param_campaign="$(hash campaign.pw)" \
 --     --param_sre="$(hash sre.pw)" --param_eraser="$(hash eraser.pw)" \
---     --param_trainer="$(hash trainer.pw)" \
+--     --param_trainer="$(hash trainer.pw)" --param_explainer="$(hash explainer.pw)" \
 --     < deploy/clickhouse/2_users.sql
 --
 -- Long random passwords, please (`openssl rand -hex 32 | tr -d '\n' > writer.pw`): a plain hash
@@ -21,6 +21,7 @@ CREATE USER IF NOT EXISTS tideline_campaign_ro IDENTIFIED WITH sha256_hash BY {c
 CREATE USER IF NOT EXISTS tideline_sre_ro IDENTIFIED WITH sha256_hash BY {sre:String} DEFAULT ROLE tideline_sre_ro SETTINGS PROFILE 'tideline_reader';
 CREATE USER IF NOT EXISTS tideline_eraser IDENTIFIED WITH sha256_hash BY {eraser:String} DEFAULT ROLE tideline_eraser;
 CREATE USER IF NOT EXISTS tideline_trainer IDENTIFIED WITH sha256_hash BY {trainer:String} DEFAULT ROLE tideline_trainer;
+CREATE USER IF NOT EXISTS tideline_explainer IDENTIFIED WITH sha256_hash BY {explainer:String} DEFAULT ROLE tideline_explainer SETTINGS PROFILE 'tideline_reader';
 CREATE USER IF NOT EXISTS tideline_views NOT IDENTIFIED HOST NONE DEFAULT ROLE tideline_views;
 GRANT tideline_migrator TO tideline_migrator;
 GRANT tideline_writer TO tideline_writer;
@@ -29,4 +30,5 @@ GRANT tideline_campaign_ro TO tideline_campaign_ro;
 GRANT tideline_sre_ro TO tideline_sre_ro;
 GRANT tideline_eraser TO tideline_eraser;
 GRANT tideline_trainer TO tideline_trainer;
+GRANT tideline_explainer TO tideline_explainer;
 GRANT tideline_views TO tideline_views;

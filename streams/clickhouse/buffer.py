@@ -120,6 +120,15 @@ class RowBuffer:
         return self._pending_rows
 
     @property
+    def oldest_seconds(self) -> float:
+        """For how long the oldest micro-batch that is queued or in flight has waited; 0: none."""
+        with self._changed:
+            for waiting in (self._in_flight, self._queue):
+                if waiting:
+                    return self._clock() - waiting[0].at_seconds
+        return 0.0
+
+    @property
     def overloaded(self) -> bool:
         """Whether more than half of the room is taken: backpressure begins."""
         # Half, so that micro-batches already under way still find room after this turns true.

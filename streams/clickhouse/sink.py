@@ -74,6 +74,8 @@ class SinkStatus:
 
     state: Literal["ok", "retrying", "failed", "closed"]
     pending_rows: int
+    oldest_seconds: float
+    """For how long the oldest of them has waited."""
     error: str
     """The last error while retrying or failed, else ''."""
 
@@ -166,12 +168,13 @@ class ClickHouseSink:
     @property
     def status(self) -> SinkStatus:
         """What the sink is doing now."""
-        pending, failed, trouble = self._buffer.pending_rows, self._failed, self._trouble
+        pending, oldest = self._buffer.pending_rows, self._buffer.oldest_seconds
+        failed, trouble = self._failed, self._trouble
         if failed is not None:
-            return SinkStatus("failed", pending, str(failed))
+            return SinkStatus("failed", pending, oldest, str(failed))
         if trouble is not None:
-            return SinkStatus("retrying", pending, trouble)
-        return SinkStatus("ok" if self._thread.is_alive() else "closed", pending, "")
+            return SinkStatus("retrying", pending, oldest, trouble)
+        return SinkStatus("ok" if self._thread.is_alive() else "closed", pending, oldest, "")
 
     def close(self, drain_seconds: float = 10.0) -> None:
         """Stop accepting, write what is queued for at most `drain_seconds`, and disconnect.
@@ -250,7 +253,9 @@ class ClickHouseSink:
                 failures += 1
                 self._trouble = str(error)
                 if failures == 1:
-                    _log.warning("%s", error)
+                    fields = {"fact": "insert_failed", "table": name, "rows": block.rows,
+                              "error_type": type(exc).__name__}  # fmt: skip
+                    _log.warning("%s", error, extra=fields)
                 if self._observer is not None:
                     self._observer.retry(type(exc).__name__)
             else:
@@ -259,9 +264,11 @@ class ClickHouseSink:
         self._trouble = None
         seconds = self._clock() - start
         if failures:
-            _log.warning("ClickHouse took %s again after %.1f s", name, seconds)
-        fields = {"table": name, "rows": block.rows, "seconds": round(seconds, 6)}
-        _log.debug("inserted", extra=fields)
+            fields = {"fact": "insert_again", "table": name, "seconds": round(seconds, 3)}
+            _log.warning("ClickHouse took %s again after %.1f s", name, seconds, extra=fields)
+        inserted = {"fact": "inserted", "table": name, "rows": block.rows,
+                    "seconds": round(seconds, 6)}  # fmt: skip
+        _log.debug("inserted", extra=inserted)
         if self._observer is not None:
             self._observer.inserted(name, block.rows, seconds)
 

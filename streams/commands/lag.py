@@ -65,8 +65,8 @@ def lag(context: click.Context, as_json: bool, watch: bool, serve: bool, interva
     so no number), pending (behind, and not watched for long enough) and unknown (no answer).
 
     With --serve it writes table consumer_lag every --interval, and serves /metrics, /healthz,
-    /v1/groups and /v1/groups/GROUP if TIDELINE_WEB_METRICS_PORT is set. ClickHouse being away does
-    not stop it.
+    /readyz, /v1/groups and /v1/groups/GROUP if TIDELINE_WEB_METRICS_PORT is set. ClickHouse being
+    away does not stop it.
     """
     invocation = context.ensure_object(Invocation)
     if context.invoked_subcommand is not None:

@@ -6,7 +6,7 @@ for bit, on the same build. No IO, no clock, no randomness.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,7 @@ from streams.core.scoring import (
     take_scores,
 )
 from streams.core.segments import update_segments
+from streams.core.stages import Stage
 from streams.core.state.shard_state import ShardState
 from streams.core.sweep import end_slice, next_sweep_ms, take_slice
 from streams.core.texts import TableRows
@@ -72,18 +73,16 @@ def step(
     records: Sequence[Records],
     config: CoreConfig,
     scorer: Scorer,
+    done: Callable[[Stage], None] = lambda _: None,
 ) -> Outputs:
-    """Apply one plan. `records` are exactly the plan's ranges of clickstream and orders.
+    """Apply one plan. `records` are exactly the plan's ranges of clickstream and orders; `done` is
+    told of every stage that has ended.
 
     Raises ValueError if the plan does not follow the state: that is a bug or a damaged journal.
     """
     meta = state.meta
     _check(state, plan, records)
-    if config.partitioner is not None:
-        meta.partitions = config.partitioner.partitions
-    if not meta.seq:  # a life begins: its examples are numbered as its steps are
-        meta.examples = first_of(life_of(plan.seq)) - 1
-    meta.seq = plan.seq
+    _begin(state, plan, config)
     look_ahead(state, scorer.horizon_days)
     known = meta.learner
     if plan.learner is not None:
@@ -101,6 +100,7 @@ def step(
     decoded = [_decoded(state, plan, records[s], s, config) for s in SOURCES]
     excluded = [exclude_erased_events(state, decoded[s], records[s], s) for s in SOURCES]
     rejects = [exclude_erased_rejects(state, decoded[s].rejects, records[s], s) for s in SOURCES]
+    done("decode")
     admitted = [
         admit(state, events, config.lateness_ms, mask)
         for events, mask in zip(decoded, excluded, strict=True)
@@ -111,6 +111,7 @@ def step(
 
     # 2. questions whose horizon has passed become examples, before new questions are asked
     matured, examples = mature(state, now_ms, keep=config.keep_examples)
+    done("apply")
 
     # 3. score the users whom events touched, and the slice of silent users whose turn it is
     swept = take_slice(state, plan.sweep_rows)
@@ -118,6 +119,7 @@ def step(
     x = features(state, touched, now_ms)
     refused = take_scores(state, touched, x, now_ms, config, scorer, learner)
     forecast_orders(state, touched, x, swept, now_ms, config.sweep_interval_ms, scorer)
+    done("score")
 
     # 4. decide
     learner_version = learner.version if learner else 0
@@ -168,6 +170,7 @@ def step(
         end_slice(state, swept, now_ms, config)
     leads_ms = [max((reject.ahead_ms for reject in of_source), default=0) for of_source in rejects]
     last_ms = [int(records[s].timestamps_ms[-1]) if len(records[s]) else 0 for s in SOURCES]
+    done("decide")
     return Outputs(
         tables, alerts, examples, dead, counts, produced_ms, len(refused),
         (leads_ms[0], leads_ms[1]), watermark_lead_ms, (last_ms[0], last_ms[1]),
@@ -203,6 +206,15 @@ def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:
             whole = len(offsets) == plan.records[source]
         if not (inside and whole):
             raise ValueError(f"step {number}: the records of source {source} are not the plan's")
+
+
+def _begin(state: ShardState, plan: Plan, config: CoreConfig) -> None:
+    meta = state.meta
+    if config.partitioner is not None:
+        meta.partitions = config.partitioner.partitions
+    if not meta.seq:  # a life begins: its examples are numbered as its steps are
+        meta.examples = first_of(life_of(plan.seq)) - 1
+    meta.seq = plan.seq
 
 
 def _move_clock(

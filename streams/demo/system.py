@@ -92,7 +92,7 @@ class System:
             sample.labels["version"]
             for family in text_string_to_metric_families(metrics)
             for sample in family.samples
-            if sample.name == "tideline_champion"
+            if sample.name == "tideline_champion_info"
         ]
         return used[0] if used else ""
 

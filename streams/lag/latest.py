@@ -17,7 +17,9 @@ from streams.lag.report import LagReport, document, group_document
 from streams.lag.status import STATUSES, Columns, GroupLag
 from streams.lag.times import REASONS
 from streams.lag.trends import retention_ratio, seconds_to_close, seconds_to_loss
-from streams.telemetry.metrics import GROUP_STATUSES, Metrics, SampledGauge
+from streams.telemetry.collectors import SampledGauge
+from streams.telemetry.health import Health, pages
+from streams.telemetry.metrics import GROUP_STATUSES, Metrics
 
 __all__ = ["Latest"]
 
@@ -31,9 +33,13 @@ _Samples = Iterator[tuple[Sequence[str], float]]
 class Latest:
     """Holds the newest report; `publish` sets it, from another thread than the readers'."""
 
-    def __init__(self, interval_seconds: float, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, interval_seconds: float, now_ms: Callable[[], int], stuck_seconds: float = 0.0
+    ) -> None:
         self._now_ms = now_ms
         self._interval_seconds = interval_seconds
+        self._stuck_seconds = stuck_seconds
+        self._started_ms = now_ms()
         self._report: LagReport | None = None
 
     def publish(self, report: LagReport) -> None:
@@ -49,6 +55,16 @@ class Latest:
         if age > limit:
             return f"the last look at Kafka was {age:.0f} s ago"
         return "" if report.answered else "Kafka does not answer"
+
+    def health(self) -> Health:
+        """Not ready while it is blind. A restart would help only if no look has ended for too long,
+        for one that reaches no broker ends, too."""
+        report = self._report
+        ended_ms = self._started_ms if report is None else report.observed_at_ms
+        age = (self._now_ms() - ended_ms) / 1000 - _MISSED * self._interval_seconds
+        stuck = self._stuck_seconds and age > self._stuck_seconds
+        why = self.why_blind()
+        return Health((why,) if stuck else (), (why,) if why else ())
 
     def fresh(self) -> LagReport | None:
         """The newest report; None if it is too old. One without answers is fresh: it says so."""
@@ -68,6 +84,8 @@ class Latest:
             return self._report.poll_seconds if self._report else 0.0
 
         metrics.lag_monitor_up.set_function(up)
+        metrics.live.set_function(lambda: not self.health().dead)
+        metrics.ready.set_function(lambda: not self.health().unready)
         metrics.lag_monitor_poll_seconds.set_function(poll_seconds)
         numbers: dict[SampledGauge, Callable[[Columns], Any]] = {
             metrics.consumer_lag_records: lambda c: np.where(c.lag < 0, np.nan, c.lag),
@@ -149,10 +167,11 @@ class Latest:
     # JSON
 
     def page(self, path: str) -> tuple[str, str, bytes] | None:
-        """The JSON pages: /healthz, /v1/groups, /v1/groups/{group}; None for another path."""
-        if path == "/healthz":
-            why = self.why_blind()
-            return _json(503 if why else 200, {"ok": not why, "blind": why})
+        """The JSON pages: /healthz, /readyz, /v1/groups, /v1/groups/{group}; None for another
+        path."""
+        found = pages(self.health)(path)
+        if found is not None:
+            return found
         if path.rstrip("/") == "/v1/groups":
             return self._answer(lambda report: document(report, partitions=False))
         if path.startswith("/v1/groups/"):

@@ -14,6 +14,7 @@ from streams.clickhouse.errors import sink_error
 from streams.clickhouse.insert import insert_block
 from streams.lag.incidents import Incidents
 from streams.lag.latest import Latest
+from streams.lag.ledger import LedgerWatch, RecentLedger
 from streams.lag.monitor import reports
 from streams.lag.report import LagReport, table_columns
 from streams.lag.webhook import Webhook, post
@@ -40,7 +41,9 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
     """
     metrics = Metrics()
     table = _Table(settings)
-    latest = Latest(interval_seconds, lambda: time.time_ns() // 1_000_000)
+    latest = Latest(
+        interval_seconds, lambda: time.time_ns() // 1_000_000, settings.health.stuck_seconds
+    )
     latest.feed(metrics)
     url = settings.lag.webhook_url
     webhook = Webhook(post(url), lambda result: metrics.lag_monitor_webhooks.labels(result).inc())
@@ -54,6 +57,7 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
                 if url.reveal()
                 else []
             ),
+            *([_books(settings, metrics, failed)] if settings.lag.ledger_interval_seconds else []),
             _polls(settings, interval_seconds, latest, table, webhook, failed),
         )
 
@@ -84,12 +88,33 @@ def _polls(
                     notice.incident.id,
                     notice.state,
                     notice.body["status"],
+                    extra={
+                        "fact": f"incident_{notice.state}",
+                        "consumer_group": notice.incident.consumer_group,
+                        "status": notice.body["status"],
+                    },
                 )
                 webhook.add([notice])
             table.write(report)
             release_memory()  # a look at thousands of partitions is a million short-lived objects
 
     return thread_part("lag polls", look, stopping.set, failed)
+
+
+def _books(settings: Settings, metrics: Metrics, failed: Failed) -> Part:
+    """The looks at the ledger, in a thread of their own: ClickHouse may be slow or away."""
+    stopping = threading.Event()
+    ledger = RecentLedger(clickhouse_target(settings))
+    watch = LedgerWatch(ledger.read, time.time)
+    watch.feed(metrics)
+
+    def look() -> None:
+        while not stopping.is_set():
+            watch.look()
+            stopping.wait(settings.lag.ledger_interval_seconds)
+        ledger.close()
+
+    return thread_part("ledger", look, stopping.set, failed)
 
 
 class _Table:

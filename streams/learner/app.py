@@ -26,7 +26,9 @@ from streams.process import Part, background_part
 from streams.settings import Settings
 from streams.stopping import StopRequests
 from streams.telemetry.endpoint import endpoint
+from streams.telemetry.health import pages
 from streams.telemetry.metrics import MODELS, Metrics
+from streams.watch import Standing, Watch
 
 __all__ = ["create_app", "run", "show"]
 
@@ -87,6 +89,16 @@ def create_app(settings: Settings, failure: Failure) -> App:
         except RetryableError as exc:
             _log.warning("learner snapshot not published yet: %s", exc)
 
+    def standings() -> list[Standing]:
+        at = service.next_offset
+        if at is None or TP(names.examples, 0) not in app.consumer.assignment():
+            return []  # there were no examples yet, or another learner has them
+        return [Standing("the learner", "running", ((names.examples, 0, at),))]
+
+    progress = Watch(log.ends, standings, (names.examples, 0), settings.health.stuck_seconds)
+    metrics.live.set_function(lambda: not progress.health().dead)
+    metrics.ready.set_function(lambda: not progress.health().unready)
+
     async def publish_the_last() -> None:
         try:
             await publish()
@@ -98,7 +110,13 @@ def create_app(settings: Settings, failure: Failure) -> App:
             Part("log", log.start, log.stop),
             Part("learner", service.restore),
             background_part("champions", lambda: watch(champions, switched), failure),
-            *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port),
+            background_part("progress", progress.run, failure),
+            *endpoint(
+                metrics,
+                settings.web.metrics_host,
+                settings.web.metrics_port,
+                pages(progress.health),
+            ),
             app.records,
             Part("last snapshot", stop=publish_the_last),  # while the consumer takes commits
         ]

@@ -250,7 +250,8 @@ class AlertSettings:
 @dataclass(frozen=True)
 class HealthSettings:
     """From which shares of a shard's records on `tideline doctor`, the log and the metric
-    `tideline_health_state` warn, and from which on they report a failure."""
+    `tideline_health_state` warn, and from which on they report a failure; and after which time
+    `/healthz` does."""
 
     late_warn_share: float = setting(
         0.01, "share of late records from which on a shard's state is a warning", rules.SHARE
@@ -263,6 +264,11 @@ class HealthSettings:
     )
     dead_letter_fail_share: float = setting(
         0.1, "share of dead letters from which on a shard's state is a failure", rules.SHARE
+    )
+    stuck_seconds: float = setting(
+        120.0,
+        "seconds without progress after which /healthz says that a restart is due; 0: never",
+        rules.NOT_NEGATIVE,
     )
 
 
@@ -293,6 +299,11 @@ class LagSettings:
     )
     webhook_status: Literal["warn", "error"] = setting(
         "error", "from which status of a group on the webhook is called: warn or error"
+    )
+    ledger_interval_seconds: float = setting(
+        300.0,
+        "seconds between two looks of the lag monitor at the ledger of the last hour; 0: off",
+        rules.NOT_NEGATIVE,
     )
 
 

@@ -7,6 +7,7 @@ thread, whose turns lie between steps as well, and written in between.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -16,12 +17,15 @@ from streams import background
 from streams.core.state import snapshot
 from streams.core.state.pages import Page
 from streams.core.state.shard_state import ShardState
+from streams.shard import log_fields
 from streams.shard.checkpoints import Begun, CheckpointStore
 from streams.shard.effects import Effects
 from streams.shard.journal import Journal
 from streams.shard.services import Services
 
 __all__ = ["CheckpointRun"]
+
+log = logging.getLogger(__name__)
 
 BYTES_AT_ONCE: Final = 2 * 1024 * 1024  # a few milliseconds of copying and hashing
 
@@ -127,6 +131,13 @@ class CheckpointRun:
         nbytes = await self._store.complete(begun, purge=bool(erased))
         self._s.monitor.checkpoint_written(self._shard, nbytes)
         await self._s.inputs.commit(self._shard, *reached)
+        (clicks, orders), _ = reached
+        log.debug(
+            "checkpoint counts, offsets are committed",
+            extra=log_fields.of_shard(
+                "checkpoint", self._shard, clickstream_to=clicks, orders_to=orders
+            ),
+        )
         # An owner since then may have begun from an older checkpoint, and replay the past.
         if erased and await self._journal.ours_since(begun.journal_offset):
             await self._s.erasures.report(erased)

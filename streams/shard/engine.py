@@ -10,11 +10,13 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from schemas.errors import FatalError, RetryableError, TidelineError
 from schemas.topics import TopicNames
 from streams import background
 from streams.core.events.records import CLICKSTREAM, ORDERS, RecordBatch
+from streams.shard import log_fields
 from streams.shard.duplicate_instance import TIMES, WITHIN_SECONDS, DuplicateInstanceWatch
 from streams.shard.inputs import partitions_added
 from streams.shard.journal import Fenced
@@ -66,12 +68,28 @@ class Engine:
         self._shards: dict[int, Shard] = {}
         self._resting: dict[int, Shard] = {}
         self._retries: set[asyncio.Task[None]] = set()
+        self._assigned: frozenset[int] = frozenset()
+        self._unassigned_since: float | None = time.monotonic()
+        self.was_assigned = False
+        """Whether a rebalance has ended since the process began."""
         self._failures: dict[int, tuple[int, float]] = {}  # in a row, and when the last one was
 
     @property
     def shards(self) -> list[int]:
         """The shards that run here now."""
         return sorted(self._shards)
+
+    @property
+    def positions(self) -> dict[int, tuple[int, int] | None]:
+        """The next offsets to process of every shard that is ours; None: it waits to recover."""
+        running = self._shards
+        return {n: running[n].position if n in running else None for n in sorted(self._assigned)}
+
+    @property
+    def unassigned_seconds(self) -> float:
+        """For how long a rebalance has been under way; 0: none is."""
+        since = self._unassigned_since
+        return 0.0 if since is None else time.monotonic() - since
 
     async def offer(self, batch: RecordBatch) -> None:
         """Pass fetched records to their shard; those of a shard we don't have are dropped."""
@@ -89,6 +107,7 @@ class Engine:
 
     async def revoked(self) -> None:
         """A rebalance begins: every shard finishes its step, checkpoints if it can, and rests."""
+        self._assigned, self._unassigned_since = frozenset(), time.monotonic()
         self._resting = await self._suspend(self._suspend_seconds)
 
     async def _suspend(self, seconds: float) -> dict[int, Shard]:
@@ -104,6 +123,7 @@ class Engine:
         """A rebalance ended: start the shards that are ours now. The others' state is dropped."""
         resting, self._resting = self._resting, {}
         ours = sorted(set(partitions))
+        self._assigned, self._unassigned_since, self.was_assigned = frozenset(ours), None, True
         if self._duplicates.assigned(ours, time.monotonic()) and self._instance_id:
             self._on_fatal(
                 FatalError(
@@ -118,6 +138,10 @@ class Engine:
         if partitioner is not None and ours and ours[-1] >= partitioner.partitions:
             self._on_fatal(partitions_added(self._services.topics, ours[-1], partitioner))
             return
+        _log.info(
+            "shards are assigned: %s", ", ".join(map(str, ours)) or "none",
+            extra={"fact": "shards_assigned", "shards": ours},
+        )  # fmt: skip
         for number in ours:
             if number in resting:
                 self._shards[number] = resting.pop(number)
@@ -147,16 +171,19 @@ class Engine:
             if resting:
                 # It failed while it was brought to rest. Whose it is now the rebalance says, and
                 # started by us as well it would take the shard from its new owner, for nothing.
-                _log.warning("shard %s: %s; left to its next owner", number, exc)
+                fields = _failure("shard_left", number, exc)
+                _log.warning("shard %s: %s; left to its next owner", number, exc, extra=fields)
                 return
             retryable = isinstance(exc, RetryableError)
             seconds = self._wait_seconds(number) if retryable else self._suspend_seconds
-            _log.warning("shard %s: %s; recovering it in %s s", number, exc, seconds)
+            fields = _failure("shard_failed", number, exc)
+            _log.warning("shard %s: %s; recovering it in %s s", number, exc, seconds, extra=fields)
             task = background.start(self._retry(number, seconds), f"retry-{number}", self._on_fatal)
             self._retries.add(task)
             task.add_done_callback(self._retries.discard)
         else:
-            _log.error("shard %s stopped: %s", number, exc, exc_info=exc)
+            fields = _failure("shard_stopped", number, exc)
+            _log.error("shard %s stopped: %s", number, exc, exc_info=exc, extra=fields)
             self._on_fatal(exc)
 
     def _wait_seconds(self, number: int) -> float:
@@ -172,6 +199,10 @@ class Engine:
         await self._services.release()  # or there would be two states while the new one is loaded
         if number not in self._shards:
             self._start(number)
+
+
+def _failure(fact: str, shard: int, error: BaseException) -> dict[str, Any]:
+    return log_fields.of_shard(fact, shard, error_type=type(error).__name__)
 
 
 def _sources(topics: TopicNames) -> dict[str, int]:

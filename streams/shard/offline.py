@@ -88,4 +88,4 @@ class OfflineShard:
         outputs = await asyncio.get_running_loop().run_in_executor(
             self._s.compute, take, self._s.scorer(plan.champion)
         )
-        self._outgoing.send(outputs)
+        self._outgoing.send(outputs, records, replayed=True)

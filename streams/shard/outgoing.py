@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
 
 from streams import background
+from streams.core.ages import Ages
+from streams.core.events.records import Records
 from streams.core.step import Outputs
 from streams.kafka.log import KeyValue
 from streams.shard.effects import Effects
@@ -28,12 +32,14 @@ class Outgoing:
         self._sent: asyncio.Future[None] | None = None
         self.effects = Effects()
 
-    def send(self, outputs: Outputs) -> None:
-        """Let a step's effects leave; returns at once."""
+    def send(self, outputs: Outputs, records: Sequence[Records], *, replayed: bool) -> None:
+        """Let the effects of a step on `records` leave; returns at once. `replayed`: an earlier
+        owner may have sent them before."""
         if self._s.conceal is not None:
             outputs = self._s.conceal.outgoing(outputs)
         loop = asyncio.get_running_loop()
         submitted = self._s.sink.submit(outputs.tables, self._on_alerts(outputs))
+        submitted.add_done_callback(self._on_stored(records, replayed=replayed))
         stored = asyncio.wrap_future(submitted, loop=loop)
         stored.add_done_callback(_retrieve)
         self.effects.add(stored)
@@ -66,6 +72,23 @@ class Outgoing:
             return None
         produced_ms = outputs.produced_ms
         return lambda: self._s.monitor.alert_readable((self._s.wall_ms() - produced_ms) / 1000)
+
+    def _on_stored(
+        self, records: Sequence[Records], *, replayed: bool
+    ) -> Callable[[Future[None]], None]:
+        """Measures how old the records are once the rows are readable; called on the sink's thread,
+        so that a busy event loop makes them no older."""
+        sent, sent_ms = time.monotonic(), self._s.wall_ms()
+        ages = None
+        if self._s.clock == "wall":
+            ages = Ages.of([each.timestamps_ms for each in records], sent_ms)
+
+        def stored(rows: Future[None]) -> None:
+            if rows.exception() is None:  # else the shard fails, and its next owner sends them
+                now = None if ages is None else ages.later(self._s.wall_ms() - sent_ms)
+                self._s.monitor.stored(time.monotonic() - sent, now, replayed=replayed)
+
+        return stored
 
     async def _append(self, before: asyncio.Future[None] | None, messages: _Messages) -> None:
         if before is not None:

@@ -19,6 +19,7 @@ from streams.core.events.records import SOURCES, Records
 from streams.core.plan import Plan, in_runs
 from streams.core.state import snapshot
 from streams.core.state.shard_state import ShardState
+from streams.shard import log_fields
 from streams.shard.checkpoints import CheckpointStore, Stored
 from streams.shard.inputs import check_input, check_partitions
 from streams.shard.journal import Fenced, Journal
@@ -134,6 +135,8 @@ class Recovery:
     ) -> None:
         """Take these steps once more, effects included. Raises StateError if they don't fit."""
         reported, left = time.monotonic(), len(plans)
+        records_left = sum(_ranges(plan) for plan in plans)
+        self._s.monitor.recovering(self._shard, left, records_left)
         for run in in_runs(plans, self._s.max_records):
             # A read costs milliseconds however little there is, and steps may have been small.
             read = [
@@ -156,8 +159,17 @@ class Recovery:
                         f"Restore it, or {START_OVER}"
                     ) from exc
                 left -= 1
-                self._s.monitor.recovering(self._shard, left)
+                records_left -= _ranges(plan)
+                self._s.monitor.recovering(self._shard, left, records_left)
                 if time.monotonic() - reported > PROGRESS_SECONDS:
                     reported = time.monotonic()
                     done = len(plans) - left
-                    log.info("shard %s: replayed %s of %s steps", self._shard, done, len(plans))
+                    log.info(
+                        "shard %s: replayed %s of %s steps", self._shard, done, len(plans),
+                        extra=log_fields.of_step("recovery_progress", self._shard, plan),
+                    )  # fmt: skip
+
+
+def _ranges(plan: Plan) -> int:
+    """How many offsets a plan takes in."""
+    return sum(plan.stop) - sum(plan.start)

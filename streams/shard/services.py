@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas.messages import Erasure, LearnerSnapshot
 from schemas.topics import TopicNames
+from streams.core.ages import Ages
 from streams.core.config import CoreConfig, Scorer
 from streams.core.plan import Clock
+from streams.core.stages import Stage
 from streams.core.state.shard_state import Meta, ShardState
 from streams.core.step import Outputs
 from streams.kafka.log import Log
@@ -86,8 +88,22 @@ class Sink(Protocol):
 class Monitor(Protocol):
     """Receives what happens, for metrics; must not raise or block."""
 
-    def stepped(self, shard: int, outputs: Outputs, state: ShardState, seconds: float) -> None: ...
-    def recovering(self, shard: int, remaining: int) -> None: ...
+    def stepped(
+        self,
+        shard: int,
+        outputs: Outputs,
+        state: ShardState,
+        seconds: float,
+        stages: Mapping[Stage, float],
+    ) -> None:
+        """A step is done, its effects have left; `stages` has the seconds of its stages."""
+        ...
+
+    def journalled(self, seconds: float) -> None:
+        """A plan is in the journal, so long after it was made."""
+        ...
+
+    def recovering(self, shard: int, steps_left: int, records_left: int) -> None: ...
     def checkpoint_took(self, seconds: float) -> None: ...
     def checkpoint_written(self, shard: int, nbytes: int) -> None: ...
     def state(self, shard: int, name: str) -> None: ...
@@ -96,7 +112,14 @@ class Monitor(Protocol):
         ...
 
     def alert_readable(self, seconds: float) -> None:
-        """An alert is in ClickHouse, so long after the record that raised it was produced."""
+        """An alert is in ClickHouse, so long after the record that raised it was produced. On any
+        thread."""
+        ...
+
+    def stored(self, seconds: float, ages: Ages | None, *, replayed: bool) -> None:
+        """ClickHouse has all rows of a step, so long after they left. `ages` are those of its
+        records by now (None: the clock is simulated). If it was `replayed`, ClickHouse may have had
+        its rows before. On any thread."""
         ...
 
 

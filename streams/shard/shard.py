@@ -26,13 +26,15 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from streams import background
 from streams.core.events.records import RecordBatch, Records
 from streams.core.plan import Plan, next_plan
+from streams.core.stages import Stage
 from streams.core.step import Outputs, step
+from streams.shard import log_fields
 from streams.shard.checkpoint_run import CheckpointRun
 from streams.shard.checkpoints import CheckpointStore
 from streams.shard.intake import Intake
@@ -40,6 +42,7 @@ from streams.shard.journal import Journal
 from streams.shard.outgoing import Outgoing
 from streams.shard.recovery import Recovery, empty_state
 from streams.shard.services import Services
+from streams.shard.stopwatch import Stopwatch
 
 __all__ = ["Shard"]
 
@@ -92,7 +95,11 @@ class Shard:
         done, _ = await asyncio.wait([self._task], timeout=deadline_seconds)
         if not done:
             # What is lost is only our share of the work: the journal has every step.
-            log.warning("shard %s: no time for a checkpoint; its next owner replays", self.number)
+            log.warning(
+                "shard %s: no time for a checkpoint; its next owner replays",
+                self.number,
+                extra=log_fields.of_state("checkpoint_skipped", self._state.meta),
+            )
             self._task.cancel()
             await asyncio.wait([self._task])
             self._intake.close()
@@ -171,8 +178,12 @@ class Shard:
             self._state.known,
             found.checkpoint_bytes / 1e6,
             len(found.plans),
-            time.monotonic() - started,
-        )
+            (seconds := time.monotonic() - started),
+            extra=log_fields.of_state(
+                "shard_recovered", self._state.meta, users=self._state.known,
+                seconds=round(seconds, 3),
+            ),
+        )  # fmt: skip
 
     def _begin_term(self) -> None:
         """Every recovery has its own owner's name: what an earlier term of ours left unfinished, in
@@ -227,19 +238,33 @@ class Shard:
         try:
             if journal:
                 await self._journal.append(plan)
+                self._s.monitor.journalled(time.monotonic() - started)
         finally:
             # Even when fenced: the thread must be done with the state before anyone drops it.
-            outputs = await computed
+            outputs, stages = await computed
         clicks_ms, orders_ms = (
             new or old for new, old in zip(outputs.applied_ms, self._applied_ms, strict=True)
         )
         self._applied_ms = (clicks_ms, orders_ms)
-        self._outgoing.send(outputs)
-        self._s.monitor.stepped(self.number, outputs, self._state, time.monotonic() - started)
+        self._outgoing.send(outputs, records, replayed=not journal)
+        seconds = time.monotonic() - started
+        self._s.monitor.stepped(self.number, outputs, self._state, seconds, stages)
+        if log.isEnabledFor(logging.DEBUG):
+            fields = log_fields.of_step(
+                "step" if journal else "step_replayed", self.number, plan,
+                records=outputs.counts.accepted, users=outputs.counts.users_scored,
+                seconds=round(seconds, 6),
+            )  # fmt: skip
+            log.debug("step done", extra=fields)
 
-    def _compute(self, plan: Plan, records: Sequence[Records]) -> Outputs:
-        """In the thread of computing, since a replay may have to load its champion first."""
-        return step(self._state, plan, records, self._s.config, self._s.scorer(plan.champion))
+    def _compute(
+        self, plan: Plan, records: Sequence[Records]
+    ) -> tuple[Outputs, Mapping[Stage, float]]:
+        """In the thread of computing, since a replay may have to load its champion first; returns
+        also the seconds of each stage."""
+        scorer, stopwatch = self._s.scorer(plan.champion), Stopwatch()
+        outputs = step(self._state, plan, records, self._s.config, scorer, stopwatch)
+        return outputs, stopwatch.seconds
 
     async def _begin_checkpoint(self) -> None:
         """Step 4 of the protocol, if anything happened since the last one and that is done."""

@@ -65,4 +65,8 @@ class DeadLetterLog:
             "%s/%s: %s dead letters (%s), the first of them at offset %s of customer %s%s. %s",
             letter.topic, letter.partition, count, letter.reason, letter.offset,
             key_pseudonym(letter.key), detail, _REMEDIES.get(letter.reason, _OTHERWISE),
+            extra={
+                "fact": "dead_letters", "topic": letter.topic, "partition": letter.partition,
+                "offset": letter.offset, "records": count, "reason": letter.reason,
+            },
         )  # fmt: skip

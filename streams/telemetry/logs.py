@@ -14,19 +14,32 @@ from typing import Final, Literal, TextIO
 __all__ = ["FIELDS", "configure"]
 
 FIELDS: Final = (
+    "fact",
     "shard",
+    "shards",
+    "step",
+    "seq",
+    "clickstream_from",
+    "clickstream_to",
+    "orders_from",
+    "orders_to",
     "topic",
     "partition",
     "offset",
-    "seq",
+    "consumer_group",
+    "status",
     "table",
     "rows",
     "records",
+    "users",
     "seconds",
     "reason",
     "error_type",
 )
-"""What `extra` may carry. Numbers and short codes only."""
+"""What `extra` may carry. Numbers, short codes and names of topics, tables and groups only. `fact`
+says what a line is about, whatever its words are."""
+
+_FOR_MACHINES: Final = ("fact", "seq")  # the words say it, and the step is a part of it
 
 # These log every fetch and heartbeat at INFO; their warnings still matter. The libraries of object
 # stores log what they sign at DEBUG, tokens too.
@@ -71,7 +84,11 @@ class _TextFormatter(_UtcFormatter):
         )
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        fields = "".join(
+            f" {name}={value}"
+            for name, value in _fields(record).items()
+            if name not in _FOR_MACHINES
+        )
         return super().formatMessage(record) + fields
 
 

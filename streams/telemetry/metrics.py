@@ -7,15 +7,18 @@ that two workers in one test process don't share one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
-
 from streams.core.health import SHARES
+from streams.core.stages import STAGES as STEP_STAGES
+from streams.telemetry.faust_watchdogs import WATCHDOGS
+from streams.telemetry.lag_metrics import (
+    GROUP_STATUSES,
+    LAG_STATUSES,
+    NO_SECONDS,
+    LagMetrics,
+)
+from streams.telemetry.registry import LONG_SECONDS, SHORT_SECONDS
 
 __all__ = [
     "DRIFT_KINDS",
@@ -24,19 +27,17 @@ __all__ = [
     "MODELS",
     "NO_SECONDS",
     "OUTCOMES",
+    "RECORD_STEPS",
     "SHARD_STATES",
+    "STAGES",
     "TRAINER_STATES",
     "Metrics",
-    "SampledGauge",
 ]
 
 OUTCOMES: Final = ("scored", "duplicate", "late", "dead_letter", "erased")
+STAGES: Final = (*STEP_STAGES, "journal", "send")
+RECORD_STEPS: Final = ("first", "replayed")
 SHARD_STATES: Final = ("recovering", "running", "suspended", "stopped")
-LAG_STATUSES: Final = (
-    "ok", "uncommitted", "pending", "warn", "unknown", "stop", "stall", "rewind",
-)  # fmt: skip
-GROUP_STATUSES: Final = ("ok", "uncommitted", "pending", "warn", "unknown", "error")
-NO_SECONDS: Final = ("uncommitted", "no_answer", "no_bracket", "expired")
 
 MODELS: Final = ("champion", "learner", "blend")
 DRIFT_KINDS: Final = ("loss", "rate", "feature")
@@ -44,22 +45,24 @@ TRAINER_STATES: Final = ("idle", "training", "waiting", "judging")
 _TRAININGS: Final = ("trained", "too_few")
 _DECISIONS: Final = ("promoted", "rejected")
 
-# The edges of OpenTelemetry's messaging durations, so that a later export maps one to one.
-_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-_SHORT_SECONDS: Final = (
-    0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1,
-    0.25, 1.0,
-)  # fmt: skip
-_Sample = tuple[Sequence[str], float]
-"""Label values, and the value."""
-_LAG_LABELS: Final = ("consumer_group", "topic", "partition")
 
-
-class Metrics:
+class Metrics(LagMetrics):
     """All metrics, in one registry."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        super().__init__()
+
+        # Any process.
+        self.live = self._gauge("live", "1 if /healthz says ok: a restart would not help")
+        self.ready = self._gauge("ready", "1 if /readyz says ok")
+        self.faust_watchdogs = self._counter(
+            "faust_watchdogs",
+            "What Faust's watchdogs, which only log, said, once per partition and look: "
+            + ", ".join(WATCHDOGS),
+            "watchdog",
+        )
+        for watchdog in WATCHDOGS:
+            self.faust_watchdogs.labels(watchdog)
 
         # Input and its outcome: accepted = scored + duplicate + late + dead_letter
         # + erased.
@@ -71,11 +74,29 @@ class Metrics:
         )
         self.batches = self._counter("batches", "Batches finished", "shard")
         self.batch_seconds = self._histogram(
-            "batch_seconds", "Time of a batch by stage, in seconds", "stage"
+            "batch_seconds",
+            f"Time of a batch by stage, in seconds: {', '.join(STEP_STAGES)}; beside them journal; "
+            "then send, until ClickHouse has all rows",
+            "stage",
+            buckets=LONG_SECONDS,
+        )
+        self.step_seconds = self._histogram(
+            "step_seconds",
+            "Time of a batch from its plan until its effects have left, in seconds: all stages but "
+            "send",
+        )
+        self.record_visible_seconds = self._tallied(
+            "record_visible_seconds",
+            "Time from an input record's timestamp in Kafka until ClickHouse has all rows of its "
+            "batch, in seconds, once per record; replayed: by a recovery, which sends rows again "
+            "that ClickHouse may have had",
+            "step",
+            RECORD_STEPS,
         )
         self.event_to_alert_seconds = self._histogram(
             "event_to_alert_seconds",
             "Time from a batch's newest record to its alerts being readable, in seconds",
+            buckets=LONG_SECONDS,
         )
 
         # Shards.
@@ -109,6 +130,15 @@ class Metrics:
         )
         self.recovery_batches_remaining = self._gauge(
             "recovery_batches_remaining", "Journalled batches still to replay", "shard"
+        )
+        self.recovery_remaining_records = self._gauge(
+            "recovery_remaining_records", "Records of those batches", "shard"
+        )
+        self.shard_stuck_seconds = self._sampled(
+            "shard_stuck_seconds",
+            "Seconds for which a shard that has something to read has not moved, while Kafka and "
+            "ClickHouse answer",
+            "shard",
         )
         self.last_accepted_timestamp_seconds = self._gauge(
             "last_accepted_timestamp_seconds",
@@ -148,8 +178,14 @@ class Metrics:
         self.dead_letters = self._counter("dead_letters", "Dead letters by reason code", "reason")
         self.sink_rows = self._counter("sink_rows", "Rows inserted into ClickHouse", "table")
         self.sink_pending_rows = self._gauge("sink_pending_rows", "Rows waiting to be inserted")
+        self.sink_oldest_row_seconds = self._gauge(
+            "sink_oldest_row_seconds", "For how long the oldest of those rows has waited"
+        )
         self.sink_insert_seconds = self._histogram(
-            "sink_insert_seconds", "Time of one insert, in seconds", "table"
+            "sink_insert_seconds",
+            "Time of one insert with its retries, in seconds",
+            "table",
+            buckets=LONG_SECONDS,
         )
         self.sink_retries = self._counter(
             "sink_retries", "Repeated inserts, by error", "error_type"
@@ -157,14 +193,16 @@ class Metrics:
         self.checkpoint_seconds = self._histogram(
             "checkpoint_seconds",
             "Time for which a part of a checkpoint blocks its shard, in seconds",
-            buckets=_SHORT_SECONDS,
+            buckets=SHORT_SECONDS,
         )
         self.checkpoint_bytes = self._counter(
             "checkpoint_bytes", "Bytes written to the checkpoints topic", "shard"
         )
 
         # The models.
-        self.champion = self._gauge("champion", "1 for the champion that new steps use", "version")
+        self.champion_info = self._gauge(
+            "champion_info", "1 for the champion that new steps use", "version"
+        )
         self.champions_refused = self._counter(
             "champions_refused",
             "Promoted artifacts that failed their checks; the old champion stays in use",
@@ -234,97 +272,6 @@ class Metrics:
             "trainer_models", "Models in the store that a trainer made"
         )
 
-    def _declare_lag(self) -> None:
-        """The lag monitor's. An uncommitted or unknown lag has no sample: it is not a number.
-        Samples are made while they are read: a cluster has tens of thousands of partitions."""
-        self.consumer_lag_records = self._sampled(
-            "consumer_lag_records",
-            "Records between the committed offset and the end of the log",
-            *_LAG_LABELS,
-        )
-        self.consumer_lag_seconds = self._sampled(
-            "consumer_lag_seconds",
-            "Age of the oldest record that was not committed, in seconds; 0 without lag",
-            *_LAG_LABELS,
-        )
-        self.consumer_lag_seconds_unknown = self._sampled(
-            "consumer_lag_seconds_unknown",
-            f"1 where there is no lag in seconds, by reason: {', '.join(NO_SECONDS)}",
-            *_LAG_LABELS,
-            "reason",
-        )
-        self.consumer_lag_records_per_second = self._sampled(
-            "consumer_lag_records_per_second",
-            "Velocity: by how many records the lag grows per second; negative: it shrinks",
-            *_LAG_LABELS,
-        )
-        self.consumer_time_to_close_seconds = self._sampled(
-            "consumer_time_to_close_seconds",
-            "Seconds until caught up at that velocity; no sample while lag does not shrink",
-            *_LAG_LABELS,
-        )
-        self.consumer_retention_used_ratio = self._sampled(
-            "consumer_retention_used_ratio",
-            "Share of the retained log that is not committed, 0 to 1; at 1 records are lost",
-            *_LAG_LABELS,
-        )
-        self.consumer_time_to_loss_seconds = self._sampled(
-            "consumer_time_to_loss_seconds",
-            "Seconds until that share is 1 at that velocity; no sample while lag does not grow",
-            *_LAG_LABELS,
-        )
-        self.consumer_committed = self._sampled(
-            "consumer_committed",
-            "1 if the group has committed an offset there, else 0",
-            *_LAG_LABELS,
-        )
-        self.consumer_subscribed = self._sampled(
-            "consumer_subscribed",
-            "0 for a topic that no member of the group subscribes to any more; else no sample",
-            *_LAG_LABELS,
-        )
-        self.consumer_status = self._sampled(
-            "consumer_status",
-            f"1 for a partition's present status: {', '.join(LAG_STATUSES)}",
-            *_LAG_LABELS,
-            "status",
-        )
-        self.partition_hot = self._sampled(
-            "partition_hot",
-            "1 for a partition whose log grows far faster than the topic's others; else no sample",
-            "topic",
-            "partition",
-        )
-        self.consumer_group_lag_records = self._sampled(
-            "consumer_group_lag_records", "Lag of a group in all its topics", "consumer_group"
-        )
-        self.consumer_group_lag_seconds = self._sampled(
-            "consumer_group_lag_seconds", "Largest lag of a group in seconds", "consumer_group"
-        )
-        self.consumer_group_members = self._sampled(
-            "consumer_group_members", "Members of a group; no sample if not known", "consumer_group"
-        )
-        self.consumer_group_window_ratio = self._sampled(
-            "consumer_group_window_ratio",
-            "Share of the window of commits that is filled, 0 to 1, in the emptiest partition",
-            "consumer_group",
-        )
-        self.consumer_group_status = self._sampled(
-            "consumer_group_status",
-            f"1 for a group's present status, else 0: {', '.join(GROUP_STATUSES)}",
-            "consumer_group",
-            "status",
-        )
-        self.lag_monitor_up = self._gauge(
-            "lag_monitor_up", "1 if the last poll is recent and got every answer, else 0"
-        )
-        self.lag_monitor_poll_seconds = self._gauge(
-            "lag_monitor_poll_seconds", "Time of the last poll, in seconds"
-        )
-        self.lag_monitor_webhooks = self._counter(
-            "lag_monitor_webhooks", "Calls of the webhook by result: sent, failed", "result"
-        )
-
     def set_shard_state(self, shard: int, state: str) -> None:
         """1 for `state`, 0 for the others."""
         for each in SHARD_STATES:
@@ -341,6 +288,7 @@ class Metrics:
             self.users,
             self.state_bytes,
             self.recovery_batches_remaining,
+            self.recovery_remaining_records,
             self.last_accepted_timestamp_seconds,
         ):
             gauge.remove_by_labels({"shard": str(shard)})
@@ -352,52 +300,3 @@ class Metrics:
             self.last_applied_record_timestamp_seconds,
         ):
             gauge.remove_by_labels({"partition": str(shard)})
-
-    def _counter(self, name: str, help_: str, *labels: str) -> Counter:
-        return Counter(name, help_, labels, namespace="tideline", registry=self.registry)
-
-    def _gauge(self, name: str, help_: str, *labels: str) -> Gauge:
-        return Gauge(name, help_, labels, namespace="tideline", registry=self.registry)
-
-    def _sampled(self, name: str, help_: str, *labels: str) -> SampledGauge:
-        gauge = SampledGauge(f"tideline_{name}", help_, labels)
-        self.registry.register(gauge)
-        return gauge
-
-    def _histogram(
-        self, name: str, help_: str, *labels: str, buckets: Sequence[float] = _SECONDS
-    ) -> Histogram:
-        return Histogram(
-            name, help_, labels, namespace="tideline", registry=self.registry, buckets=buckets
-        )
-
-
-_PART: Final = 1_000
-
-
-def _batched(samples: Iterable[_Sample]) -> Iterator[list[_Sample]]:
-    """Lists of at most `_PART` samples; one empty list if there are none."""
-    left = iter(samples)
-    part = list(islice(left, _PART))
-    yield part
-    while len(part) == _PART and (part := list(islice(left, _PART))):
-        yield part
-
-
-class SampledGauge(Collector):
-    """A gauge that keeps no samples: `samples` is called when metrics are read."""
-
-    def __init__(self, name: str, help_: str, labels: Sequence[str]) -> None:
-        self._name, self._help, self._labelnames = name, help_, tuple(labels)
-        self.samples: Callable[[], Iterable[_Sample]] = tuple
-
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [GaugeMetricFamily(self._name, self._help, labels=self._labelnames)]
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The family in parts of `_PART` samples: there may be a sample per group and partition."""
-        for part in _batched(self.samples()):
-            (family,) = self.describe()
-            for labels, value in part:
-                family.add_metric(labels, value)
-            yield family

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 
+from streams.core.ages import Ages
 from streams.core.health import SHARES, STATES, Figures, Limits, Recent, State, judge
+from streams.core.stages import Stage
 from streams.core.state.shard_state import ShardState
 from streams.core.step import Outputs
 from streams.telemetry.dead_letter_log import DeadLetterLog
-from streams.telemetry.metrics import Metrics
+from streams.telemetry.health import Recovery
+from streams.telemetry.metrics import STAGES, Metrics
 
 __all__ = ["MetricsMonitor", "SinkMetrics"]
 
@@ -33,8 +37,20 @@ class MetricsMonitor:
         self._states: dict[tuple[int, str], tuple[State, int]] = {}  # as said, and in which minute
         self._memory_at: dict[int, float] = {}
         self._dead_letters = DeadLetterLog()
+        self.states: dict[int, str] = {}
+        """The last word on each shard."""
+        self.recoveries: dict[int, Recovery] = {}
+        """Of the shards that are replaying."""
+        self._stages = {stage: metrics.batch_seconds.labels(stage) for stage in STAGES}
 
-    def stepped(self, shard: int, outputs: Outputs, state: ShardState, seconds: float) -> None:
+    def stepped(
+        self,
+        shard: int,
+        outputs: Outputs,
+        state: ShardState,
+        seconds: float,
+        stages: Mapping[Stage, float],
+    ) -> None:
         m, counts, label = self._metrics, outputs.counts, str(shard)
         m.records_accepted.labels(label).inc(counts.accepted)
         for outcome, count in (
@@ -55,7 +71,9 @@ class MetricsMonitor:
         )  # fmt: skip
         m.batches.labels(label).inc()
         m.scores_refused.inc(outputs.refused)
-        m.batch_seconds.labels("step").observe(seconds)
+        m.step_seconds.observe(seconds)
+        for stage, spent in stages.items():
+            self._stages[stage].observe(spent)
         for reason, letters in reasons.items():
             m.dead_letters.labels(reason).inc(letters)
         self._dead_letters.report(outputs.dead_letters)
@@ -90,6 +108,7 @@ class MetricsMonitor:
                 "`tideline dlq replay --reason late`",
                 shard,
                 outputs.watermark_lead_ms // 1000,
+                extra={"fact": "watermark_set_back", "shard": shard},
             )
 
     def _judge(self, shard: int, figures: Figures) -> None:
@@ -108,10 +127,21 @@ class MetricsMonitor:
                 self._states[shard, share] = verdict.state, minute
                 level = logging.INFO if verdict.state == "ok" else logging.WARNING
                 words = f"{verdict.detail}. {verdict.remedy}".rstrip(". ")
-                _log.log(level, "shard %s, %s is %s: %s", shard, share, verdict.state, words)
+                fields = {
+                    "fact": "share", "shard": shard, "reason": share, "status": verdict.state,
+                }  # fmt: skip
+                _log.log(
+                    level, "shard %s, %s is %s: %s", shard, share, verdict.state, words,
+                    extra=fields,
+                )  # fmt: skip
 
-    def recovering(self, shard: int, remaining: int) -> None:
-        self._metrics.recovery_batches_remaining.labels(str(shard)).set(remaining)
+    def recovering(self, shard: int, steps_left: int, records_left: int) -> None:
+        m, label = self._metrics, str(shard)
+        m.recovery_batches_remaining.labels(label).set(steps_left)
+        m.recovery_remaining_records.labels(label).set(records_left)
+        begun = self.recoveries.get(shard)
+        records = max(records_left, begun.records if begun else 0)
+        self.recoveries[shard] = Recovery(steps_left, records_left, records)
 
     def checkpoint_took(self, seconds: float) -> None:
         self._metrics.checkpoint_seconds.observe(seconds)
@@ -120,10 +150,14 @@ class MetricsMonitor:
         self._metrics.checkpoint_bytes.labels(str(shard)).inc(nbytes)
 
     def state(self, shard: int, name: str) -> None:
+        self.states[shard] = name
+        self.recoveries.pop(shard, None)
         self._metrics.set_shard_state(shard, name)
 
     def forget(self, shard: int) -> None:
         self._memory_at.pop(shard, None)
+        self.states.pop(shard, None)
+        self.recoveries.pop(shard, None)
         self._recent.pop(shard, None)
         for share in SHARES:
             self._states.pop((shard, share), None)
@@ -131,6 +165,15 @@ class MetricsMonitor:
 
     def alert_readable(self, seconds: float) -> None:
         self._metrics.event_to_alert_seconds.observe(seconds)
+
+    def journalled(self, seconds: float) -> None:
+        self._stages["journal"].observe(seconds)
+
+    def stored(self, seconds: float, ages: Ages | None, *, replayed: bool) -> None:
+        self._stages["send"].observe(seconds)
+        if ages is not None:
+            visible = self._metrics.record_visible_seconds
+            visible.observe("replayed" if replayed else "first", ages.ages_ms / 1000, ages.counts)
 
 
 class SinkMetrics:

@@ -25,6 +25,7 @@ from streams.process import Failed, Part, run_parts, thread_part
 from streams.settings import Settings
 from streams.stopping import StopRequests
 from streams.telemetry.endpoint import endpoint
+from streams.telemetry.health import Facts, Health, judge, pages
 from streams.telemetry.metrics import Metrics
 from streams.trainer.plan import Action, Rules, Train, Wait
 from streams.trainer.rows import Row, columns
@@ -93,19 +94,29 @@ def run(settings: Settings, requests: StopRequests) -> None:
     """Look every `poll_seconds` until a stop request. Raises as `create`, and SinkRefused."""
     metrics = Metrics()
     trainer = create(settings, metrics)
+    troubles = ["no look at labels and models has ended yet"]
+
+    def health() -> Health:
+        """Alive as long as it answers: an error that waiting does not mend ends the process."""
+        return judge(Facts(0.0, troubles=tuple(troubles)), 0.0)
+
+    metrics.live.set(1)
+    metrics.ready.set_function(lambda: not health().unready)
     _log.info("trainer started")
 
     def parts(failed: Failed) -> Sequence[Part]:
         return (
-            *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port),
-            _turns(trainer, settings.trainer.poll_seconds, metrics, failed),
+            *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port, pages(health)),
+            _turns(trainer, settings.trainer.poll_seconds, metrics, troubles, failed),
         )
 
     run_parts(parts, requests)
 
 
-def _turns(trainer: Trainer, poll_seconds: float, metrics: Metrics, failed: Failed) -> Part:
-    """The turns, in a thread: everything in them blocks."""
+def _turns(
+    trainer: Trainer, poll_seconds: float, metrics: Metrics, troubles: list[str], failed: Failed
+) -> Part:
+    """The turns, in a thread: everything in them blocks. `troubles` says why it can't go on."""
     stopping = threading.Event()
 
     def turn() -> None:
@@ -123,6 +134,7 @@ def _turns(trainer: Trainer, poll_seconds: float, metrics: Metrics, failed: Fail
                     trouble = str(error)
                     _log.warning("the trainer can't go on for now: %s", error)
             metrics.trainer_up.set(not trouble)
+            troubles[:] = ["the trainer can't go on for now; the log says why"] if trouble else []
             if not (due or trouble):
                 metrics.trainer_looks.inc()
             if not due:

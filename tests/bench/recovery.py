@@ -149,7 +149,7 @@ def measure(
                 progress.advance(task)
                 time.sleep(seconds)
                 stalls = percentiles(worker.samples(), "tideline_checkpoint_seconds")
-                steps = percentiles(worker.samples(), "tideline_batch_seconds", stage="step")
+                steps = percentiles(worker.samples(), "tideline_step_seconds")
                 resident = worker.resident_bytes
                 checkpointed = total(worker.samples(), "tideline_checkpoint_bytes_total")
             finally:

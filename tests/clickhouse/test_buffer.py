@@ -300,3 +300,16 @@ def test_rows_are_counted_by_column_and_what_fits_no_table_is_named() -> None:
         })  # fmt: skip
     with pytest.raises(SinkRefused, match="differ in length"):
         checked_rows("dead_letters", {**columns, "topic": [b""]})
+
+
+def test_the_oldest_rows_age_until_they_are_settled(buffer: RowBuffer, clock: _Clock) -> None:
+    assert buffer.oldest_seconds == 0
+    buffer.put(_alerts())
+    clock.seconds += 1
+    taken = buffer.take()
+    assert taken
+    buffer.put(_alerts())
+    clock.seconds += 1
+    assert buffer.oldest_seconds == 2  # in flight
+    buffer.settle(taken)
+    assert buffer.oldest_seconds == 1  # in the queue

@@ -18,7 +18,7 @@ from streams.clickhouse.client import ClickHouseTarget
 from streams.clickhouse.examples import HORIZONS_QUERY, Examples
 from streams.clickhouse.label_counts import QUERIES as COUNTS
 from streams.clickhouse.sink import INSERT_ORDER
-from streams.ops import reset
+from streams.ops import alert_story, reset
 from streams.privacy.erase_clickhouse import KEY_IDS_QUERY
 from tests.clickhouse.roles import (
     ADMIN,
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 READERS = ("tideline_marketing_ro", "tideline_campaign_ro", "tideline_sre_ro")
 ROLES = (
     "tideline_migrator", "tideline_writer", *READERS, "tideline_eraser", "tideline_trainer",
-    "tideline_views",
+    "tideline_explainer", "tideline_views",
 )  # fmt: skip
 DDL = "".join(file.read_text() for file in (ROOT / "schemas" / "clickhouse").glob("*.sql"))
 VIEWS = set(re.findall(r"CREATE VIEW IF NOT EXISTS (\w+)", DDL))
@@ -151,7 +151,7 @@ def test_what_is_granted_on_exists() -> None:
     columns["latest_scores"] = columns["score_history"]
     for grant in GRANTS:
         assert grant.name in OWN | VIEWS | {"*"}, grant
-        if grant.columns and grant.name != "schema_migrations":
+        if grant.columns and grant.name not in ("schema_migrations", "erasures"):
             assert set(grant.columns) <= columns[grant.name], grant
 
 
@@ -218,16 +218,37 @@ def test_the_writer_inserts_all_and_reads_nothing_that_names_a_user(database: Pa
         "tideline_writer", database, "SELECT version, sha256 FROM schema_migrations FINAL"
     )
     assert len(rows) == len(migrations.available())
-    for_the_doctor = {"ledger", "fast_producers", "worker_clocks"}
-    for name in for_the_doctor:
+    without_users = {"ledger", "recent_ledger", "fast_producers", "worker_clocks"}
+    for name in without_users:
         assert not refused(ask("tideline_writer", database, f"SELECT * FROM {name}")[0])
-    forbidden = [f"SELECT * FROM {name}" for name in sorted((OWN | VIEWS) - for_the_doctor)]
+    forbidden = [f"SELECT * FROM {name}" for name in sorted((OWN | VIEWS) - without_users)]
     forbidden += ["ALTER TABLE alerts DELETE WHERE 1", "DROP TABLE alerts", "TRUNCATE TABLE alerts",
                   "CREATE TABLE x (a Int8) ENGINE = Memory", "INSERT INTO latest_scores (seq) "
                   "VALUES (1)"]  # fmt: skip
     for statement, answer in zip(forbidden, ask("tideline_writer", database, *forbidden),
                                  strict=True):  # fmt: skip
         assert refused(answer), f"{statement}\n{answer}"
+
+
+def test_the_explainer_reads_what_explains_an_alert_and_nothing_else(database: Path) -> None:
+    queries = [
+        re.sub(r"%\((raised)\)s", "'2026-01-01 00:00:00.000'", q) for q in alert_story.QUERIES
+    ]
+    queries = [re.sub(r"%\((id|user)\)s", "'x'", q) for q in queries]
+    queries = [re.sub(r"%\(\w+\)s", "1", q) for q in queries]
+    for query, answer in zip(queries, ask("tideline_explainer", database, *queries), strict=True):
+        assert not isinstance(answer, str), f"{query}\n{answer}"
+    named = {g.name for g in GRANTS if g.role == "tideline_explainer"}
+    assert {
+        name for name in named if not any(re.search(rf"\b{name}\b", q) for q in queries)
+    } == set()
+    others = sorted((OWN | VIEWS) - named)
+    for name, answer in zip(
+        others,
+        ask("tideline_explainer", database, *(f"SELECT * FROM {name}" for name in others)),
+        strict=True,
+    ):
+        assert refused(answer), f"{name}\n{answer}"
 
 
 @pytest.mark.parametrize("role", READERS)

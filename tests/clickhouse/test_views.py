@@ -217,6 +217,59 @@ def test_a_missing_batch_is_a_gap(client: Client, put: Put) -> None:
     assert client.execute("SELECT balanced, offset_gaps FROM ledger") == [(False, 1)]
 
 
+RECENT = (
+    "SELECT batches, accepted, unaccounted_records, doubled_records, missing_batches "
+    "FROM recent_ledger ORDER BY shard"
+)
+
+
+def test_the_recent_ledger_counts_each_record_of_the_last_hour_once(
+    client: Client, target: ClickHouseTarget, put: Put
+) -> None:
+    client.execute(
+        "INSERT INTO batches (shard, seq, accepted, inserted_at) SELECT 3, 0, 9, now64(3) - 3700"
+    )  # does not add up, but is long ago
+    put("batches", THIRD, FIRST)
+    put("batches", SECOND, FIRST, THIRD)  # a recovery wrote some again
+    assert client.execute(RECENT) == [(3, 18, 0, 0, 0)]
+    put("batches", batch(4, (15, 15), (45, 46), accepted=1, scored=1))
+    assert client.execute(RECENT) == [(4, 19, 2, 0, 0)]
+    end_lives(target)
+    assert client.execute(RECENT) == []
+
+
+@pytest.mark.parametrize(
+    ("second", "unaccounted", "doubled"),
+    [
+        ({"clickstream_from": 11, "accepted": 6, "scored": 6}, 1, 0),
+        ({"clickstream_from": 9, "accepted": 8, "scored": 8}, 0, 1),
+        ({"clickstream_to": 13, "accepted": 5, "scored": 5}, 2, 0),
+        ({"accepted": 6, "scored": 6}, 1, 0),
+        ({"scored": 5}, 2, 0),
+        ({"scored": 8}, 1, 0),
+        ({"accepted": 9}, 2, 0),
+        ({"skipped_offsets": 1, "accepted": 6, "scored": 6}, 0, 0),
+    ],
+)
+def test_the_recent_ledger_says_how_many_records_are_unaccounted_or_doubled(
+    client: Client, put: Put, second: dict[str, int], unaccounted: int, doubled: int
+) -> None:
+    after = batch(3, (15, 16), (42, 43), accepted=2, scored=2)
+    put("batches", FIRST, {**SECOND, **second}, after)
+    ((*_, found_unaccounted, found_doubled, missing),) = client.execute(RECENT)
+    assert (found_unaccounted, found_doubled, missing) == (unaccounted, doubled, 0)
+
+
+def test_the_recent_ledger_begins_anew_in_other_topics_and_misses_batches(
+    client: Client, put: Put
+) -> None:
+    put("batches", FIRST, SECOND)
+    put("batches", {**batch(3, (0, 4), (0, 0), accepted=4, scored=4), "inputs_since": 2})
+    assert client.execute(RECENT) == [(3, 21, 0, 0, 0)]
+    put("batches", {**batch(6, (5, 6), (0, 0), accepted=1, scored=1), "inputs_since": 2})
+    assert client.execute(RECENT) == [(4, 22, 1, 0, 2)]
+
+
 def test_consumer_lag_live_shows_the_newest_look(client: Client, put: Put) -> None:
     look = {"consumer_group": "g", "topic": "t", "partition": 1}
     put("consumer_lag", {**look, "observed_at": NOON, "lag_records": 5, "status": "ok"})

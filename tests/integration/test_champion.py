@@ -89,7 +89,7 @@ def test_a_promoted_champion_is_picked_up_and_a_crash_after_it_replays_exactly(
     assert promoted.exit_code == 0, promoted.output
     here.wait(
         "the promoted champion",
-        lambda: metric(worker, "tideline_champion") == {second: 1.0},
+        lambda: metric(worker, "tideline_champion_info") == {second: 1.0},
         BUSY_SECONDS,
     )
     later = shop(2_500, start_ms=early.start_ms + 41 * DAY_MS, span_days=40.0, seed=12)
@@ -131,7 +131,7 @@ def test_a_promoted_champion_is_picked_up_and_a_crash_after_it_replays_exactly(
     sent += here.produce(more).records
     here.wait_accepted(sent, BUSY_SECONDS)
     assert versions(here) == {first, second}
-    assert metric(worker, "tideline_champion") == {second: 1.0}
+    assert metric(worker, "tideline_champion_info") == {second: 1.0}
     assert worker.stop()[0] == 0
     (artifacts / CURRENT_FILE).write_text(second)
     oracles = here.check_oracle()

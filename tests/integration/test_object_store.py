@@ -54,7 +54,9 @@ def test_workers_follow_models_in_an_object_store(world: Worlds, tansu: Any) -> 
             assert "AWS_ENDPOINT_URL" in late.log
         promoted = run(here, "models", "promote", NEW)
         assert promoted.exit_code == 0, promoted.output
-        here.wait("the other champion", lambda: metric(worker, "tideline_champion") == {NEW: 1.0})
+        here.wait(
+            "the other champion", lambda: metric(worker, "tideline_champion_info") == {NEW: 1.0}
+        )
         assert worker.log.count("nothing else can be promoted for now") == 1
         sent += here.produce(shop(500, seed=13)).records
         here.wait_accepted(sent)

@@ -120,7 +120,7 @@ def test_metrics_show_the_newest_report_and_nothing_once_it_is_old() -> None:
 
 def test_json_says_what_it_saw_and_when_it_is_blind() -> None:
     cluster, metrics = Cluster(), Metrics()
-    latest = Latest(10.0, lambda: cluster.now_ms)
+    latest = Latest(10.0, lambda: cluster.now_ms, stuck_seconds=120.0)
     with serve(metrics, "127.0.0.1", 0, latest.page) as server:
 
         def get(path: str) -> tuple[int, Any]:
@@ -131,10 +131,16 @@ def test_json_says_what_it_saw_and_when_it_is_blind() -> None:
                 with error:
                     return error.code, json.load(error)
 
-        assert get("/healthz") == (503, {"ok": False, "blind": "no look at Kafka has ended yet"})
+        def health(path: str) -> tuple[int, list[str]]:
+            code, body = get(path)
+            assert body["ok"] is (code == 200)
+            return code, body["reasons"]
+
+        assert health("/readyz") == (503, ["no look at Kafka has ended yet"])
+        assert health("/healthz") == (200, [])
         assert get("/v1/groups")[0] == 503
         latest.publish(cluster.stalled())
-        assert get("/healthz") == (200, {"ok": True, "blind": ""})
+        assert health("/readyz") == health("/healthz") == (200, [])
         code, groups = get("/v1/groups")
         assert (code, groups["up"], groups["blind"]) == (200, True, "")
         assert [(g["consumer_group"], g["status"]) for g in groups["groups"]] == [("shop", "error")]
@@ -147,7 +153,10 @@ def test_json_says_what_it_saw_and_when_it_is_blind() -> None:
             assert b"tideline_consumer_lag_records" in answer.read()
 
         latest.publish(cluster.look(None, 24))
-        assert get("/healthz") == (503, {"ok": False, "blind": "Kafka does not answer"})
+        assert health("/readyz") == (503, ["Kafka does not answer"])
+        assert health("/healthz") == (200, [])  # a restart would not help
+        cluster.now_ms += 151_000
+        assert health("/healthz") == (503, ["the last look at Kafka was 151 s ago"])
         assert get("/v1/groups")[1]["groups"][0]["status"] == "unknown"
         latest.publish(cluster.look({P0: 24, P1: 24}, 24))
         cluster.now_ms += 60_000
@@ -273,7 +282,7 @@ def test_the_course_of_a_lag_is_drawn() -> None:
 def monitor() -> Iterator[tuple[Settings, Callable[[LagReport], None], Cluster]]:
     """A monitor's pages, on the port of these settings."""
     cluster, metrics = Cluster(), Metrics()
-    latest = Latest(10.0, lambda: cluster.now_ms)
+    latest = Latest(10.0, lambda: cluster.now_ms, stuck_seconds=120.0)
     with serve(metrics, "127.0.0.1", 0, latest.page) as server:
         yield override(Settings(), web_metrics_port=server.port), latest.publish, cluster
 

@@ -130,12 +130,20 @@ class Silent:
 
     def __init__(self) -> None:
         self.states: list[str] = []
+        self.stored_replayed: list[bool] = []
+        self.left: list[tuple[int, int]] = []
 
     def stepped(self, *_: Any) -> None: ...
-    def recovering(self, *_: Any) -> None: ...
+    def recovering(self, _shard: int, steps_left: int, records_left: int) -> None:
+        self.left.append((steps_left, records_left))
+
     def checkpoint_took(self, *_: Any) -> None: ...
     def checkpoint_written(self, *_: Any) -> None: ...
     def alert_readable(self, seconds: float) -> None: ...
+    def journalled(self, seconds: float) -> None: ...
+    def stored(self, *_: Any, replayed: bool) -> None:
+        self.stored_replayed.append(replayed)
+
     def state(self, shard: int, name: str) -> None:
         self.states.append(name)
 

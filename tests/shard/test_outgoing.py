@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from schemas.errors import BrokerUnavailable
+from schemas.errors import BrokerUnavailable, SinkUnavailable
 from schemas.topics import TopicNames
+from streams.core.ages import Ages
+from streams.core.events.records import Records
 from streams.shard.outgoing import Outgoing
 from tests.awaiting import turns
 from tests.shard.memory import MemoryLog, NoFaults
@@ -38,27 +41,35 @@ class _Around:
     def __init__(self, clock: str, log: MemoryLog | None = None) -> None:
         self.heard_seconds: list[float] = []
         self.on_alerts: Callable[[], None] | None = None
+        self.rows: Future[None] = Future()
+        self.now_ms = 61_500
+        self.stored: list[tuple[float, Ages | None, bool]] = []
         self.services: Any = SimpleNamespace(
             clock=clock,
-            wall_ms=lambda: 61_500,
+            wall_ms=lambda: self.now_ms,
             topics=TopicNames("clicks", "orders", "app"),
             conceal=None,
             log=log or MemoryLog(),
             sink=SimpleNamespace(submit=self._submit),
-            monitor=SimpleNamespace(alert_readable=self.heard_seconds.append),
+            monitor=SimpleNamespace(alert_readable=self.heard_seconds.append, stored=self._stored),
         )
 
     def _submit(self, _: Any, on_alerts: Callable[[], None] | None) -> Future[None]:
         self.on_alerts = on_alerts
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
+        return self.rows
 
-    def send(self, *produced_ms: int) -> None:
+    def _stored(self, seconds: float, ages: Ages | None, *, replayed: bool) -> None:
+        self.stored.append((seconds, ages, replayed))
+
+    def send(
+        self, *produced_ms: int, written_ms: Sequence[int] = (), replayed: bool = False
+    ) -> None:
         async def go() -> None:
             outgoing = Outgoing(0, self.services)
-            outgoing.send(_outputs(*produced_ms))
-            await outgoing.effects.flushed()
+            n = len(written_ms)
+            at = np.array(written_ms, np.int64)
+            records = [Records.of(np.arange(n), at, [b"k"] * n, [b"v"] * n), Records.empty()]
+            outgoing.send(_outputs(*produced_ms), records, replayed=replayed)
 
         asyncio.run(go())
 
@@ -79,6 +90,35 @@ def test_without_alerts_or_by_another_clock_no_latency_is_measured(
     around = _Around(clock)
     around.send(*produced_ms)
     assert around.on_alerts is None
+
+
+def test_records_are_visible_when_clickhouse_has_the_rows_of_their_step() -> None:
+    around = _Around("wall")
+    around.send(written_ms=[61_000, 61_400, 61_400], replayed=True)
+    assert around.stored == []
+    around.now_ms += 9_000
+    around.rows.set_result(None)
+    ((seconds, ages, replayed),) = around.stored
+    assert 0 <= seconds < 60
+    assert ages is not None
+    assert (ages.ages_ms.tolist(), ages.counts.tolist()) == ([9_100, 9_500], [2, 1])
+    assert replayed
+
+
+def test_rows_that_clickhouse_did_not_take_make_nothing_visible() -> None:
+    around = _Around("wall")
+    around.send(written_ms=[61_000])
+    around.rows.set_exception(SinkUnavailable("closed"))
+    assert around.stored == []
+
+
+def test_by_a_simulated_clock_records_have_no_age() -> None:
+    around = _Around("event")
+    around.send(written_ms=[61_000])
+    around.rows.set_result(None)
+    ((_, ages, replayed),) = around.stored
+    assert ages is None
+    assert not replayed
 
 
 class _FirstHeld(NoFaults):
@@ -106,13 +146,15 @@ def test_a_steps_messages_wait_for_those_of_the_step_before() -> None:
     async def go() -> None:
         held = _FirstHeld()
         log = MemoryLog().client(held)
-        outgoing = Outgoing(0, _Around("wall", log).services)
+        around = _Around("wall", log)
+        outgoing = Outgoing(0, around.services)
         for user in ("ann", "bob", "cat"):
-            outgoing.send(_outputs(1, user=user))
+            outgoing.send(_outputs(1, user=user), [], replayed=False)
         await turns(20)
         assert held.begun == 1
         assert _alerts_of(log) == []
         held.go_on.set()
+        around.rows.set_result(None)
         await outgoing.effects.flushed()
         assert _alerts_of(log) == [b"ann", b"bob", b"cat"]
 
@@ -123,9 +165,11 @@ def test_messages_behind_some_that_could_not_be_sent_are_not_sent() -> None:
     async def go() -> None:
         held = _FirstHeld(BrokerUnavailable("away"))
         log = MemoryLog().client(held)
-        outgoing = Outgoing(0, _Around("wall", log).services)
+        around = _Around("wall", log)
+        around.rows.set_result(None)
+        outgoing = Outgoing(0, around.services)
         for user in ("ann", "bob"):
-            outgoing.send(_outputs(1, user=user))
+            outgoing.send(_outputs(1, user=user), [], replayed=False)
         held.go_on.set()
         with pytest.raises(BrokerUnavailable):
             await outgoing.effects.flushed()

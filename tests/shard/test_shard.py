@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ import pytest
 
 from schemas.errors import BrokerUnavailable, StateError
 from schemas.features import FEATURE_NAMES
+from schemas.lives import position_of
 from schemas.messages import LearnerSnapshot
 from streams.core.events.records import RecordBatch
 from streams.shard import intake as intake_module
@@ -29,7 +31,7 @@ from streams.shard.journal import Fenced, Journal, Takeover
 from streams.shard.journal import _decoder as journal_decoder
 from tests.awaiting import turns
 from tests.shard.memory import MemoryLog, MemorySink, NoFaults
-from tests.shard.oracle import assert_same_state
+from tests.shard.oracle import Oracle, assert_same_state
 from tests.shard.rig import (
     FETCH_ALL,
     SHARD,
@@ -81,6 +83,53 @@ async def crashes(rig: Rig, n: int, owner: str, fetch: int = FETCH_ALL) -> Crash
     except Crashed:
         return crash
     return None
+
+
+def test_every_step_checkpoint_and_recovery_is_a_line_with_shard_step_and_offsets(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "streams.shard")
+
+    async def go() -> Oracle:
+        rig = loaded()
+        assert await crashes(rig, 40, "first") is not None
+        await rig.process("second").run()
+        return await rig.oracle()
+
+    plans = {plan.seq: plan for plan in asyncio.run(go()).plans}
+    lines = [vars(record) for record in caplog.records if hasattr(record, "fact")]
+    steps = [line for line in lines if line["fact"] in ("step", "step_replayed")]
+    assert {line["seq"] for line in steps} == plans.keys()
+    for line in steps:
+        plan = plans[line["seq"]]
+        places = "clickstream_from", "orders_from", "clickstream_to", "orders_to"
+        assert tuple(line[place] for place in places) == (*plan.start, *plan.stop)
+        assert (line["shard"], line["step"]) == (SHARD, position_of(plan.seq))
+    facts = [line["fact"] for line in lines]
+    assert facts.count("shard_recovered") == 2
+    assert {"step", "step_replayed", "checkpoint"} <= set(facts)
+
+
+def test_steps_that_an_earlier_owner_journalled_are_told_apart_when_they_are_stored() -> None:
+    async def go() -> None:
+        rig = loaded()
+        assert await crashes(rig, 40, "first") is not None
+        journalled = len((await rig.oracle()).plans)
+        second = rig.process("second")
+        await second.run()
+        steps = len((await rig.oracle()).plans)
+        replayed = second.monitor.stored_replayed
+        assert 0 < sum(replayed) <= journalled < steps
+        assert replayed == sorted(replayed, reverse=True)  # a recovery comes before all else
+        assert len(replayed) - sum(replayed) == steps - journalled
+        left = second.monitor.left
+        assert [steps for steps, _ in left] == list(range(sum(replayed), -1, -1))
+        assert left[-1] == (0, 0)
+        records = [records for _, records in left]
+        assert records == sorted(records, reverse=True)
+        assert records[0] > sum(replayed)
+
+    asyncio.run(go())
 
 
 @pytest.mark.parametrize("fetch", [FETCH_ALL, TRICKLE])

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.telemetry import metrics as telemetry
+from streams.telemetry import collectors
 from streams.telemetry.endpoint import MetricsServer, serve
 from streams.telemetry.exposition import pieces
 from streams.telemetry.metrics import Metrics
@@ -23,7 +23,7 @@ LABELS = [("shop", "orders", str(number)) for number in range(7)]
 @pytest.fixture
 def metrics(monkeypatch: pytest.MonkeyPatch) -> Metrics:
     """Parts of three samples, and a gauge that has seven."""
-    monkeypatch.setattr(telemetry, "_PART", 3)
+    monkeypatch.setattr(collectors, "_PART", 3)
     made = Metrics()
     made.consumer_lag_records.samples = lambda: [(each, 5.0) for each in LABELS]
     made.alerts.labels("open").inc(2)
@@ -50,7 +50,7 @@ def test_pieces_make_the_text_of_prometheus_client(
 ) -> None:
     text = b"".join(pieces(metrics.registry))
     assert text.count(b"# TYPE tideline_consumer_lag_records gauge") == 1
-    monkeypatch.setattr(telemetry, "_PART", 1_000_000)
+    monkeypatch.setattr(collectors, "_PART", 1_000_000)
     assert text == generate_latest(metrics.registry)
 
 

@@ -70,7 +70,7 @@ def test_clocks_that_are_wrong_have_metrics_and_a_line(caplog: pytest.LogCapture
     place = {"topic": "orders", "partition": "3"}
 
     def report(**step: object) -> None:
-        monitor.stepped(3, driver.feed(**step), driver.state, 0.01)  # type: ignore[arg-type]
+        monitor.stepped(3, driver.feed(**step), driver.state, 0.01, {})  # type: ignore[arg-type]
 
     report(orders=[order("u", T0)], clock_ms=T0)
     assert sample(gauge, place) is None

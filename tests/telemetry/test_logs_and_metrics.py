@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
 import re
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
 from streams.telemetry.endpoint import serve
-from streams.telemetry.logs import configure
-from streams.telemetry.metrics import SHARD_STATES, Metrics
+from streams.telemetry.logs import FIELDS, configure
+from streams.telemetry.metrics import Metrics
 
 
 @pytest.mark.parametrize("format_", ["text", "json"])
@@ -32,6 +34,34 @@ def test_logs_carry_known_fields_and_no_user(format_: str) -> None:
         assert line.endswith("INFO    streams.x: batch done shard=3 rows=10")
 
 
+def test_a_line_names_its_fact_for_machines_alone() -> None:
+    fields = {"fact": "step", "shard": 3, "step": 7, "seq": 7 + (9 << 32), "orders_to": 12}
+    for format_ in ("json", "text"):
+        out = io.StringIO()
+        configure("info", format_, out)
+        logging.getLogger("x").info("done", extra=fields)
+        (line,) = out.getvalue().splitlines()
+        if format_ == "json":
+            assert fields.items() <= json.loads(line).items()
+        else:
+            assert line.endswith("done shard=3 step=7 orders_to=12")
+
+
+def test_whatever_code_logs_with_extra_is_written() -> None:
+    """A field that is not in FIELDS would be dropped in silence."""
+    given: set[str] = set()
+    for path in sorted(Path("streams").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "extra":
+                if isinstance(node.value, ast.Dict):
+                    keys = [key for key in node.value.keys if isinstance(key, ast.Constant)]
+                    given |= {str(key.value) for key in keys}
+                if isinstance(node.value, ast.Call):
+                    given |= {keyword.arg for keyword in node.value.keywords if keyword.arg}
+    assert {"fact", "shard", "seconds"} <= given
+    assert given <= set(FIELDS)
+
+
 def test_json_logs_hold_exceptions_on_one_line() -> None:
     out = io.StringIO()
     configure("info", "json", out)
@@ -41,21 +71,6 @@ def test_json_logs_hold_exceptions_on_one_line() -> None:
         logging.getLogger("x").exception("failed")
     (line,) = out.getvalue().splitlines()
     assert "ValueError: no" in json.loads(line)["exception"]
-
-
-def test_metric_names_follow_the_rules() -> None:
-    names = {}
-    for family in Metrics().registry.collect():
-        names[family.name] = family.type
-        assert family.documentation
-    assert all(name.startswith("tideline_") for name in names)
-    units = ("_seconds", "_bytes", "_records", "_rows", "_remaining")
-    for name, kind in names.items():
-        if kind == "histogram":
-            assert name.endswith("_seconds"), name
-        if any(word in name for word in ("duration", "_ms", "_total", "count")):
-            pytest.fail(f"{name}: name the unit; _total is added by the client")
-    assert any(name.endswith(units) for name in names)
 
 
 def test_metrics_do_not_share_a_registry_and_are_served() -> None:
@@ -69,17 +84,3 @@ def test_metrics_do_not_share_a_registry_and_are_served() -> None:
     ) as answer:  # fmt: skip
         body = answer.read().decode()
     assert 'tideline_events_total{outcome="scored",shard="0"} 5.0' in body
-
-
-def test_a_shard_is_in_one_state_and_leaves_no_ghost() -> None:
-    metrics = Metrics()
-    sample = metrics.registry.get_sample_value
-    metrics.set_shard_state(2, "recovering")
-    metrics.set_shard_state(2, "running")
-    metrics.users.labels("2").set(9)
-    name = "tideline_shard_state"
-    states = {s: sample(name, {"shard": "2", "state": s}) for s in SHARD_STATES}
-    assert states == {state: float(state == "running") for state in SHARD_STATES}
-    metrics.forget_shard(2)
-    assert sample(name, {"shard": "2", "state": "running"}) is None
-    assert sample("tideline_users", {"shard": "2"}) is None

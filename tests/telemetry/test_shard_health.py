@@ -28,7 +28,7 @@ def test_a_share_that_gets_worse_is_shown_and_said_once(
 
     def step(accepted: int, late: int) -> None:
         counts = Counts(accepted, accepted - late, 0, late, 0, 0, 0)
-        monitor.stepped(2, Outputs({}, [], [], [], counts, 0), state, 0.01)
+        monitor.stepped(2, Outputs({}, [], [], [], counts, 0), state, 0.01, {})
 
     def shown(name: str, share: str = "late") -> float | None:
         labels = {"shard": "2", "share": share}
@@ -62,7 +62,7 @@ def test_the_time_of_the_last_applied_record_is_shown_until_another_worker_has_t
     def step(clicks_ms: int, orders_ms: int) -> list[float | None]:
         counts = Counts(1, 1, 0, 0, 0, 0, 0)
         outputs = Outputs({}, [], [], [], counts, 0, applied_ms=(clicks_ms, orders_ms))
-        monitor.stepped(2, outputs, state, 0.01)
+        monitor.stepped(2, outputs, state, 0.01, {})
         return shown()
 
     def shown() -> list[float | None]:
@@ -76,3 +76,20 @@ def test_the_time_of_the_last_applied_record_is_shown_until_another_worker_has_t
     assert step(7_500, 0) == [7.5, 5.0]
     monitor.forget(2)
     assert shown() == [None, None]
+
+
+def test_a_recovery_has_a_share_until_it_is_done() -> None:
+    metrics = Metrics()
+    monitor = MetricsMonitor(metrics, ("clicks", "orders"))
+    shown = metrics.registry.get_sample_value
+    monitor.state(2, "recovering")
+    assert monitor.recoveries == {}  # it reads its checkpoint
+    for steps, records in ((4, 1_000), (3, 400), (2, 250)):
+        monitor.recovering(2, steps, records)
+    assert monitor.recoveries[2].share_done == 0.75
+    assert shown("tideline_recovery_remaining_records", {"shard": "2"}) == 250
+    assert shown("tideline_recovery_batches_remaining", {"shard": "2"}) == 2
+    monitor.state(2, "running")
+    assert (monitor.states, monitor.recoveries) == ({2: "running"}, {})
+    monitor.forget(2)
+    assert monitor.states == {}
