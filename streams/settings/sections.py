@@ -68,6 +68,12 @@ class KafkaSettings:
     replication_factor: int = setting(
         1, "replicas of each topic that `tideline topics` creates", rules.between(1, 100)
     )
+    min_insync_replicas: int = setting(
+        0,
+        "replicas that must have a record before it counts as written, of each topic that "
+        "`tideline topics` creates: 2 of 3 lose nothing with a broker; 0: as the brokers have it",
+        rules.between(0, 100),
+    )
     session_timeout_seconds: float = setting(
         10.0,
         "seconds without a heartbeat after which a worker loses its partitions",
@@ -121,6 +127,12 @@ class ClickHouseSettings:
     )
     ca_file: str = setting(
         "", "CA bundle (PEM) that signs ClickHouse's certificate; empty: the system's"
+    )
+    cluster: str = setting(
+        "",
+        "ClickHouse cluster on whose servers `tideline migrate` makes tables, replicated; empty: "
+        "on this server alone, not replicated",
+        rules.CLUSTER,
     )
 
 

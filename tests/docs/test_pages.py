@@ -90,17 +90,18 @@ def test_links_lead_somewhere(page: Page) -> None:
             assert heading in BY_NAME[path.relative_to(ROOT).as_posix()].anchors, target
 
 
-def test_the_index_links_every_page() -> None:
-    index = BY_NAME["docs/README.md"]
-    linked = {(index.path.parent / target).resolve() for target in index.links}
-    assert linked >= {page.path for page in PAGES if page is not index}
+def test_the_indexes_link_every_page() -> None:
+    """That of the pages, and that of the runbooks."""
+    indexes = [BY_NAME["docs/README.md"], BY_NAME["deploy/runbooks/README.md"]]
+    linked = {(index.path.parent / target).resolve() for index in indexes for target in index.links}
+    assert linked >= {page.path for page in PAGES if page is not indexes[0]}
 
 
 @each_page
 def test_make_commands_exist(page: Page) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {words[1] for words in page.command_lines if words[:1] == ["make"]}
-    named |= {m[1] for span in page.spans if (m := re.match(r"make ([a-z]+)", span))}
+    named |= {m[1] for span in page.spans if (m := re.match(r"make ([a-z-]+)", span))}
     assert named <= targets, named - targets
 
 
