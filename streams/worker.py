@@ -210,7 +210,7 @@ def _watch(
         return Sink(status.state, sink.overloaded, status.oldest_seconds)
 
     return Watch(
-        log.ends, standings, (topics[0], 0), stuck_seconds,
+        log.listed_ends, standings, (topics[0], 0), stuck_seconds,
         group=lambda: Group(engine.unassigned_seconds, engine.was_assigned), sink=rows,
     )  # fmt: skip
 
