@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -71,7 +71,7 @@ class Watch:
     """The watch over one process. `run` is its task; `health` may be asked on any thread.
 
     Args:
-        ends: a log's first and next offset; may raise TidelineError.
+        ends: the next offsets of logs, each (topic, partition); may raise.
         standings: where the partitions stand that are ours.
         asked: a log to ask for when there are none: (topic, partition).
         stuck_seconds: as of `judge`.
@@ -81,7 +81,7 @@ class Watch:
 
     def __init__(
         self,
-        ends: Callable[[str, int], Awaitable[tuple[int, int]]],
+        ends: Callable[[Collection[tuple[str, int]]], Awaitable[Mapping[tuple[str, int], int]]],
         standings: Callable[[], Iterable[Standing]],
         asked: tuple[str, int],
         stuck_seconds: float,
@@ -144,7 +144,7 @@ class Watch:
         places = [(topic, part) for each in standings for topic, part, _ in each.offsets]
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                ends = {place: (await self._ends(*place))[1] for place in places or [self._asked]}
+                ends = await self._ends(places or [self._asked])
         except Exception as error:  # whatever it is, the work goes on without an answer
             if not self._trouble:  # said once
                 self._trouble = str(error) or f"no answer within {ASK_SECONDS:.0f} s"
@@ -155,7 +155,7 @@ class Watch:
         for standing in standings:
             self._note(standing, ends)
 
-    def _note(self, standing: Standing, ends: dict[tuple[str, int], int]) -> None:
+    def _note(self, standing: Standing, ends: Mapping[tuple[str, int], int]) -> None:
         track, now = self._tracks.setdefault(standing.name, _Track()), self._monotonic()
         sink = self._sink()
         waits = sink is not None and (sink.is_full or sink.state != "ok")

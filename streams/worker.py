@@ -33,6 +33,7 @@ from streams.shard.engine import Engine
 from streams.shard.services import Services
 from streams.shard.worker_clock import WorkerClock, wall_clock_ms
 from streams.stopping import StopRequests
+from streams.telemetry.batch_tracer import batch_traces
 from streams.telemetry.endpoint import endpoint
 from streams.telemetry.faust_watchdogs import WatchdogCounter
 from streams.telemetry.health import Sink, pages
@@ -115,6 +116,9 @@ def create_app(settings: Settings, failure: Failure) -> App:
         else:
             metrics.champions_refused.inc()
 
+    tracer, tracing = batch_traces(
+        settings.trace.endpoint, settings.kafka.app_id, settings.trace.share, metrics
+    )
     app = App(failure, **app_options(settings, settings.kafka.app_id))
     monitor = MetricsMonitor(metrics, sources, health_limits(settings))
 
@@ -133,6 +137,7 @@ def create_app(settings: Settings, failure: Failure) -> App:
             learner=lambda: follower.newest,
             erasures=erasures,
             monitor=monitor,
+            tracer=tracer,
             max_records=settings.stream.max_batch_records,
             checkpoint_seconds=settings.stream.checkpoint_interval_seconds,
             conceal=pseudonyms(settings),
@@ -156,6 +161,7 @@ def create_app(settings: Settings, failure: Failure) -> App:
             Part("compute", stop=in_thread(compute.shutdown)),
             Part("log", log.start, log.stop),
             Part("page log", page_log.start, page_log.stop),
+            *tracing,
             Part("sink", at_once(sink.start), in_thread(sink.close)),
             background_part("learner snapshots", follower.run, failure),
             background_part("champions", lambda: watch(scorers, switched), failure),
@@ -204,7 +210,7 @@ def _watch(
         return Sink(status.state, sink.overloaded, status.oldest_seconds)
 
     return Watch(
-        log.ends, standings, (topics[0], 0), stuck_seconds,
+        log.listed_ends, standings, (topics[0], 0), stuck_seconds,
         group=lambda: Group(engine.unassigned_seconds, engine.was_assigned), sink=rows,
     )  # fmt: skip
 

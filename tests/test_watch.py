@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 
 import pytest
 
@@ -34,11 +35,11 @@ class _World:
             sink=lambda: self.sink, monotonic=lambda: self.now,
         )  # fmt: skip
 
-    async def _ends(self, topic: str, partition: int) -> tuple[int, int]:
-        self.asked.append((topic, partition))
+    async def _ends(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        self.asked += places
         if self.error is not None:
             raise self.error
-        return 0, self.ends[("clicks", "orders").index(topic)]
+        return {place: self.ends[("clicks", "orders").index(place[0])] for place in places}
 
     def _standings(self) -> list[Standing]:
         offsets = ("clicks", 3, self.at[0]), ("orders", 3, self.at[1])
@@ -146,9 +147,9 @@ def test_a_question_that_hangs_does_not_keep_the_watch_from_beating() -> None:
     async def go() -> None:
         world, go_on = _World(), asyncio.Event()
 
-        async def hang(_topic: str, _partition: int) -> tuple[int, int]:
+        async def hang(_: object) -> dict[tuple[str, int], int]:
             await go_on.wait()
-            return 0, 0
+            return {}
 
         watch = Watch(hang, lambda: [], ("clicks", 0), LIMIT, monotonic=lambda: world.now)
         task = asyncio.create_task(watch.run())

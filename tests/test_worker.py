@@ -64,10 +64,10 @@ def test_shards_stop_while_the_logs_and_the_sink_still_work(calls: list[str]) ->
 def test_a_worker_says_that_it_is_alive_and_not_ready_until_it_has_its_partitions(
     calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def ends(*_: Any) -> tuple[int, int]:
-        return 0, 0
+    async def ends(*_: Any) -> dict[tuple[str, int], int]:
+        return {}
 
-    monkeypatch.setattr(KafkaLog, "ends", ends)
+    monkeypatch.setattr(KafkaLog, "listed_ends", ends)
 
     def page(port: int, path: str) -> tuple[int, list[str]]:
         try:

@@ -44,11 +44,22 @@ def explain(invocation: Invocation, alert_id: str, no_kafka: bool, as_json: bool
 
     story = _story(settings, alert_id)
     found = None if no_kafka or story.batch is None else _found(settings, story)
+    trace = _trace(settings, story)
     if as_json:
-        print_json(document(story, found))
+        print_json(document(story, found, trace))
         return
-    for line in lines(story, found, settings.stream.currency):
+    for line in lines(story, found, settings.stream.currency, trace):
         click.echo(line)
+
+
+def _trace(settings: Settings, story: Story) -> str:
+    """The trace of its batch, if workers with these settings have sent one."""
+    from streams.telemetry.traces import is_sampled, trace_id
+
+    if story.batch is None or not settings.trace.endpoint:
+        return ""
+    trace = trace_id(settings.kafka.app_id, story.batch.shard, story.batch.seq)
+    return trace if is_sampled(trace, settings.trace.share) else ""
 
 
 def _story(settings: Settings, alert_id: str) -> Story:

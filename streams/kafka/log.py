@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -150,6 +150,18 @@ class KafkaLog:
             finally:
                 self._consumer.unsubscribe()
         return first, max(listed, mark or 0)
+
+    async def listed_ends(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The next offset of each (topic, partition), in one question: for who asks often, and may
+        be told an end that is a little too low. Raises BrokerUnavailable."""
+        tps = [TopicPartition(*place) for place in places]
+        try:  # beside a read: it needs no assignment
+            listed = await self._consumer.end_offsets(tps)
+        except (KafkaError, ValueError) as exc:
+            raise BrokerUnavailable(
+                f"Kafka did not give the ends of {len(tps)} partitions: {exc!r}. {_CHECK_BROKER}"
+            ) from exc
+        return {(tp.topic, tp.partition): end for tp, end in listed.items()}
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Records:
         if stop <= start:

@@ -95,7 +95,7 @@ def create_app(settings: Settings, failure: Failure) -> App:
             return []  # there were no examples yet, or another learner has them
         return [Standing("the learner", "running", ((names.examples, 0, at),))]
 
-    progress = Watch(log.ends, standings, (names.examples, 0), settings.health.stuck_seconds)
+    progress = Watch(log.listed_ends, standings, (names.examples, 0), settings.health.stuck_seconds)
     metrics.live.set_function(lambda: not progress.health().dead)
     metrics.ready.set_function(lambda: not progress.health().unready)
 

@@ -20,8 +20,8 @@ _CLOSED = {
 }
 
 
-def document(story: Story, found: Found | None) -> dict[str, Any]:
-    """Everything, of plain values; times in ISO 8601, UTC."""
+def document(story: Story, found: Found | None, trace: str = "") -> dict[str, Any]:
+    """Everything, of plain values; times in ISO 8601, UTC. `trace` is the batch's; '': none."""
     batch = story.batch
     body: dict[str, Any] = {
         "alert": asdict(story.alert),
@@ -29,6 +29,7 @@ def document(story: Story, found: Found | None) -> dict[str, Any]:
         "features": story.features,
         "score_before": None if story.score_before is None else asdict(story.score_before),
         "since": asdict(story.since),
+        "trace_id": trace or None,
         "journal": None,
         "records": None,
         "notes": [*story.notes, *(found.notes if found else ())],
@@ -58,8 +59,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def lines(story: Story, found: Found | None, currency: str) -> Iterator[str]:
-    """What to print, a heading before each part."""
+def lines(story: Story, found: Found | None, currency: str, trace: str = "") -> Iterator[str]:
+    """What to print, a heading before each part. `trace` is the batch's; '': none."""
     a = story.alert
     yield f"Alert {a.alert_id}: customer {a.user_id}, episode {a.episode} of {a.rule}"
     visible = (_utc(a.inserted_at) - _utc(a.event_produced_at)).total_seconds()
@@ -90,6 +91,8 @@ def lines(story: Story, found: Found | None, currency: str) -> Iterator[str]:
     yield "Where it comes from"
     yield f"  model      champion {a.champion_version}, learner version {a.learner_version}"
     yield from _batch(story, found)
+    if trace:
+        yield f"  trace      {trace}"
     yield ""
     yield "What happened since"
     yield from _since(story.since, currency)

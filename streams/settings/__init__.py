@@ -23,6 +23,7 @@ from streams.settings.sections import (
     PrivacySettings,
     Settings,
     StreamSettings,
+    TraceSettings,
     WebSettings,
 )
 
@@ -40,6 +41,7 @@ __all__ = [
     "SettingRow",
     "Settings",
     "StreamSettings",
+    "TraceSettings",
     "WebSettings",
     "allowed_of",
     "as_environ",

@@ -10,6 +10,7 @@ from streams.settings.reader import Rule, Secret
 __all__ = [
     "BROKERS",
     "CLUSTER",
+    "COLLECTOR",
     "CURRENCY",
     "HOST",
     "IDENTIFIER",
@@ -126,4 +127,8 @@ WEBHOOK: Final = Rule(
         isinstance(secret, Secret)
         and bool(re.fullmatch(r"(https?://[^\s/]+\S*)?", secret.reveal()))
     ),
+)
+COLLECTOR: Final = Rule(
+    "a URL that begins with http:// or https:// and holds no login, or nothing",
+    lambda text: bool(re.fullmatch(r"(https?://[^\s/@]+(/[^\s@]*)?)?", text)),
 )

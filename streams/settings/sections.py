@@ -31,6 +31,7 @@ __all__ = [
     "PrivacySettings",
     "Settings",
     "StreamSettings",
+    "TraceSettings",
     "TrainerSettings",
     "WebSettings",
 ]
@@ -320,6 +321,19 @@ class LagSettings:
 
 
 @dataclass(frozen=True)
+class TraceSettings:
+    """OpenTelemetry traces of batches, for a collector."""
+
+    endpoint: str = setting(
+        "",
+        "URL of an OpenTelemetry collector that takes OTLP over HTTP, such as "
+        "http://127.0.0.1:4318; empty: no traces",
+        rules.COLLECTOR,
+    )
+    share: float = setting(0.01, "share of all batches that are traced", rules.SHARE)
+
+
+@dataclass(frozen=True)
 class WebSettings:
     """What a process serves over HTTP."""
 
@@ -364,6 +378,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "health": HealthSettings,
         "privacy": PrivacySettings,
         "lag": LagSettings,
+        "trace": TraceSettings,
         "web": WebSettings,
         "log": LogSettings,
     }
@@ -386,6 +401,7 @@ class Settings:
     health: HealthSettings = field(default_factory=HealthSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     lag: LagSettings = field(default_factory=LagSettings)
+    trace: TraceSettings = field(default_factory=TraceSettings)
     web: WebSettings = field(default_factory=WebSettings)
     log: LogSettings = field(default_factory=LogSettings)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

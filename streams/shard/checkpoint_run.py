@@ -130,7 +130,10 @@ class CheckpointRun:
         await effects.flushed()
         nbytes = await self._store.complete(begun, purge=bool(erased))
         self._s.monitor.checkpoint_written(self._shard, nbytes)
+        started_ns = time.time_ns()
         await self._s.inputs.commit(self._shard, *reached)
+        if self._s.tracer is not None:
+            self._s.tracer.committed(self._shard, reached[0], started_ns, time.time_ns())
         (clicks, orders), _ = reached
         log.debug(
             "checkpoint counts, offsets are committed",

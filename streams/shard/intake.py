@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
+from collections import deque
 
 import numpy as np
 
@@ -43,6 +45,7 @@ class Intake:
         self._paused = [False, False]
         self._sought: dict[int, tuple[int, int]] = {}
         self._doubtful: set[int] = set()
+        self._fetched: tuple[deque[tuple[int, int]], deque[tuple[int, int]]] = (deque(), deque())
 
     @property
     def is_open(self) -> bool:
@@ -51,6 +54,8 @@ class Intake:
     def open(self, offsets: tuple[int, int]) -> None:
         """Take in records from these offsets on. Records that were taken in before are dropped."""
         self._inbox = Inbox(offsets)
+        for fetched in self._fetched:
+            fetched.clear()
 
     def close(self) -> None:
         """Take in nothing until `open`."""
@@ -98,6 +103,8 @@ class Intake:
             inbox.offer(source, between, stop, holes(between, start, stop))
         self._check_keys(source, batch.records)
         inbox.offer(source, batch.records, batch.stop, batch.skipped)
+        if self._s.tracer is not None:
+            self._fetched[source].append((batch.stop, time.time_ns()))
         self.balance()
         self._wake.set()
 
@@ -114,6 +121,17 @@ class Intake:
     def take(self, plan: Plan) -> tuple[Records, Records]:
         """The records of a plan's ranges; they wait no longer."""
         return self._open_inbox.take(plan)
+
+    def fetched_ns(self, plan: Plan) -> int | None:
+        """Since when the first of a plan's records have been here; None: it has none, or nobody
+        follows batches. Ask once per plan, in their order."""
+        since: list[int] = []
+        for fetched, start, stop in zip(self._fetched, plan.start, plan.stop, strict=True):
+            while fetched and fetched[0][0] <= start:
+                fetched.popleft()
+            if fetched and stop > start:
+                since.append(fetched[0][1])
+        return min(since, default=None)
 
     @property
     def waiting(self) -> int:

@@ -16,7 +16,7 @@ from streams.core.events.records import Records
 from streams.core.step import Outputs
 from streams.kafka.log import KeyValue
 from streams.shard.effects import Effects
-from streams.shard.services import Services
+from streams.shard.services import Services, StepTrace
 
 __all__ = ["Outgoing"]
 
@@ -32,14 +32,21 @@ class Outgoing:
         self._sent: asyncio.Future[None] | None = None
         self.effects = Effects()
 
-    def send(self, outputs: Outputs, records: Sequence[Records], *, replayed: bool) -> None:
+    def send(
+        self,
+        outputs: Outputs,
+        records: Sequence[Records],
+        *,
+        replayed: bool,
+        trace: StepTrace | None = None,
+    ) -> None:
         """Let the effects of a step on `records` leave; returns at once. `replayed`: an earlier
-        owner may have sent them before."""
+        owner may have sent them before. `trace` is told when they are stored."""
         if self._s.conceal is not None:
             outputs = self._s.conceal.outgoing(outputs)
         loop = asyncio.get_running_loop()
         submitted = self._s.sink.submit(outputs.tables, self._on_alerts(outputs))
-        submitted.add_done_callback(self._on_stored(records, replayed=replayed))
+        submitted.add_done_callback(self._on_stored(records, trace, replayed=replayed))
         stored = asyncio.wrap_future(submitted, loop=loop)
         stored.add_done_callback(_retrieve)
         self.effects.add(stored)
@@ -74,16 +81,18 @@ class Outgoing:
         return lambda: self._s.monitor.alert_readable((self._s.wall_ms() - produced_ms) / 1000)
 
     def _on_stored(
-        self, records: Sequence[Records], *, replayed: bool
+        self, records: Sequence[Records], trace: StepTrace | None, *, replayed: bool
     ) -> Callable[[Future[None]], None]:
         """Measures how old the records are once the rows are readable; called on the sink's thread,
         so that a busy event loop makes them no older."""
         sent, sent_ms = time.monotonic(), self._s.wall_ms()
-        ages = None
+        sent_ns, ages = time.time_ns(), None
         if self._s.clock == "wall":
             ages = Ages.of([each.timestamps_ms for each in records], sent_ms)
 
         def stored(rows: Future[None]) -> None:
+            if trace is not None:
+                trace.stored(sent_ns, time.time_ns(), failed=rows.exception() is not None)
             if rows.exception() is None:  # else the shard fails, and its next owner sends them
                 now = None if ages is None else ages.later(self._s.wall_ms() - sent_ms)
                 self._s.monitor.stored(time.monotonic() - sent, now, replayed=replayed)

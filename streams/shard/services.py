@@ -12,13 +12,22 @@ from schemas.messages import Erasure, LearnerSnapshot
 from schemas.topics import TopicNames
 from streams.core.ages import Ages
 from streams.core.config import CoreConfig, Scorer
-from streams.core.plan import Clock
+from streams.core.plan import Clock, Plan
 from streams.core.stages import Stage
 from streams.core.state.shard_state import Meta, ShardState
 from streams.core.step import Outputs
 from streams.kafka.log import Log
 
-__all__ = ["Conceal", "Erasures", "Inputs", "Monitor", "Services", "Sink"]
+__all__ = [
+    "Conceal",
+    "Erasures",
+    "Inputs",
+    "Monitor",
+    "Services",
+    "Sink",
+    "StepTrace",
+    "Tracer",
+]
 
 
 class Inputs(Protocol):
@@ -123,6 +132,33 @@ class Monitor(Protocol):
         ...
 
 
+class StepTrace(Protocol):
+    """The trace of one step. Times are Unix time in nanoseconds."""
+
+    def stage(self, name: str, start_ns: int, end_ns: int) -> None:
+        """A part of the step."""
+        ...
+
+    def stored(self, start_ns: int, end_ns: int, *, failed: bool) -> None:
+        """The end: ClickHouse has its rows, or did not take them. On any thread."""
+        ...
+
+
+class Tracer(Protocol):
+    """Follows batches, for whoever looks at one; must not raise or block.
+    `streams.telemetry.batch_tracer.BatchTracer` is the real one."""
+
+    def step(
+        self, shard: int, plan: Plan, fetched_ns: int, started_ns: int, *, replayed: bool
+    ) -> StepTrace | None:
+        """A step begins, of records that have been here since `fetched_ns`; None: not followed."""
+        ...
+
+    def committed(self, shard: int, offsets: tuple[int, int], start_ns: int, end_ns: int) -> None:
+        """The next offsets to read were committed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Services:
     """What all shards of a worker share."""
@@ -150,6 +186,7 @@ class Services:
     checkpoint_seconds: float
     conceal: Conceal | None = None
     """None: user ids stay."""
+    tracer: Tracer | None = None
     release_memory: Callable[[], object] = lambda: None
     """Hands unused memory back to the system. Takes tens of milliseconds."""
 

@@ -26,13 +26,12 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from streams import background
 from streams.core.events.records import RecordBatch, Records
 from streams.core.plan import Plan, next_plan
-from streams.core.stages import Stage
 from streams.core.step import Outputs, step
 from streams.shard import log_fields
 from streams.shard.checkpoint_run import CheckpointRun
@@ -41,7 +40,7 @@ from streams.shard.intake import Intake
 from streams.shard.journal import Journal
 from streams.shard.outgoing import Outgoing
 from streams.shard.recovery import Recovery, empty_state
-from streams.shard.services import Services
+from streams.shard.services import Services, StepTrace
 from streams.shard.stopwatch import Stopwatch
 
 __all__ = ["Shard"]
@@ -232,23 +231,30 @@ class Shard:
 
     async def _step(self, plan: Plan, records: Sequence[Records], *, journal: bool) -> None:
         """Steps 1 to 3 of the protocol; in a replay without 1, which is done."""
-        started = time.monotonic()
+        started, started_ns = time.monotonic(), time.time_ns()
+        trace = self._trace(plan, started_ns, replayed=not journal)
         loop = asyncio.get_running_loop()
         computed = loop.run_in_executor(self._s.compute, self._compute, plan, records)
         try:
             if journal:
                 await self._journal.append(plan)
                 self._s.monitor.journalled(time.monotonic() - started)
+                if trace is not None:
+                    trace.stage("journal", started_ns, time.time_ns())
         finally:
             # Even when fenced: the thread must be done with the state before anyone drops it.
-            outputs, stages = await computed
+            outputs, stopwatch = await computed
         clicks_ms, orders_ms = (
             new or old for new, old in zip(outputs.applied_ms, self._applied_ms, strict=True)
         )
         self._applied_ms = (clicks_ms, orders_ms)
-        self._outgoing.send(outputs, records, replayed=not journal)
+        if trace is not None:
+            at_ns = stopwatch.started_ns
+            for stage, spent in stopwatch.seconds.items():
+                trace.stage(stage, at_ns, at_ns := at_ns + int(spent * 1e9))
+        self._outgoing.send(outputs, records, replayed=not journal, trace=trace)
         seconds = time.monotonic() - started
-        self._s.monitor.stepped(self.number, outputs, self._state, seconds, stages)
+        self._s.monitor.stepped(self.number, outputs, self._state, seconds, stopwatch.seconds)
         if log.isEnabledFor(logging.DEBUG):
             fields = log_fields.of_step(
                 "step" if journal else "step_replayed", self.number, plan,
@@ -257,14 +263,17 @@ class Shard:
             )  # fmt: skip
             log.debug("step done", extra=fields)
 
-    def _compute(
-        self, plan: Plan, records: Sequence[Records]
-    ) -> tuple[Outputs, Mapping[Stage, float]]:
-        """In the thread of computing, since a replay may have to load its champion first; returns
-        also the seconds of each stage."""
+    def _trace(self, plan: Plan, started_ns: int, *, replayed: bool) -> StepTrace | None:
+        if self._s.tracer is None:
+            return None
+        fetched_ns = started_ns if replayed else self._intake.fetched_ns(plan) or started_ns
+        return self._s.tracer.step(self.number, plan, fetched_ns, started_ns, replayed=replayed)
+
+    def _compute(self, plan: Plan, records: Sequence[Records]) -> tuple[Outputs, Stopwatch]:
+        """In the thread of computing, since a replay may have to load its champion first."""
         scorer, stopwatch = self._s.scorer(plan.champion), Stopwatch()
         outputs = step(self._state, plan, records, self._s.config, scorer, stopwatch)
-        return outputs, stopwatch.seconds
+        return outputs, stopwatch
 
     async def _begin_checkpoint(self) -> None:
         """Step 4 of the protocol, if anything happened since the last one and that is done."""

@@ -14,6 +14,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[Stage, float] = {}
+        self.started_ns = time.time_ns()
         self._since = time.perf_counter()
 
     def __call__(self, stage: Stage) -> None:

@@ -55,6 +55,9 @@ class Metrics(LagMetrics):
         super().__init__()
 
         # Any process.
+        self.trace_spans = self._counter(
+            "trace_spans", "Spans for the collector of traces, by result: sent, dropped", "result"
+        )
         self.live = self._gauge("live", "1 if /healthz says ok: a restart would not help")
         self.ready = self._gauge("ready", "1 if /readyz says ok")
         self.faust_watchdogs = self._counter(

@@ -142,6 +142,25 @@ def test_a_range_that_the_log_does_not_have_is_a_state_error(system: Any) -> Non
     system.run(check)
 
 
+@pytest.mark.parametrize("broker", ["apache_kafka", "tansu"])
+def test_ends_of_several_partitions_are_listed_while_the_log_is_read(
+    request: pytest.FixtureRequest, broker: str
+) -> None:
+    async def check(log: Log, topic: str) -> None:
+        assert isinstance(log, KafkaLog)
+        for i in range(4):
+            await log.append(topic, 0, [(None, b"%d" % i)])
+        places = [(topic, 0), (topic, 1)]
+        found, whole = await asyncio.gather(log.listed_ends(places), log.read(topic, 0, 0, 4))
+        assert found == {(topic, 0): 4, (topic, 1): 0}
+        assert len(whole) == 4
+        async with log._reading:  # whoever reads does not keep it waiting
+            async with asyncio.timeout(60):
+                assert await log.listed_ends(places) == found
+
+    OnKafka(request.getfixturevalue(broker).bootstrap).run(check)
+
+
 def test_no_broker_is_a_broker_error_that_names_the_address() -> None:
     async def go() -> None:
         address = f"127.0.0.1:{free_port()}"

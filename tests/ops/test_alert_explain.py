@@ -21,6 +21,7 @@ from streams.ops.alert_records import find
 from streams.ops.alert_story import Ask, Story, UnknownAlert, story_of
 from streams.ops.alert_text import document, lines
 from streams.settings import Settings, override
+from streams.telemetry.traces import trace_id
 from tests.shard.oracle import Oracle
 from tests.shard.rig import SHARD, TOPICS, Rig, make_quick, script
 
@@ -206,6 +207,12 @@ def test_the_command_explains_from_clickhouse_though_kafka_is_away(
     body = json.loads(shown.output)
     assert (body["journal"], body["records"]) == (None, [])
     assert "Kafka was not looked at: No Kafka broker answers" in " ".join(body["notes"])
+    assert body["trace_id"] is None
+    traced = override(settings, trace_endpoint="http://127.0.0.1:4318", trace_share=1.0)
+    shown = cli("alert", "explain", alert_id, "--no-kafka", "--json", settings=traced)
+    body = json.loads(shown.output)
+    batch = body["batch"]
+    assert body["trace_id"] == trace_id(settings.kafka.app_id, batch["shard"], batch["seq"])
     shown = cli("alert", "explain", "nothing", settings=settings)
     assert shown.exit_code == 1
     assert "There is no alert 'nothing'" in shown.output

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -244,6 +245,7 @@ class Process:
         self.release_memory: Callable[[], object] = lambda: None
         self.failure: BaseException | None = None
         self.monitor = Silent()
+        self.tracer: Any = None
         self.position: list[int | None] = [None, None]
         self.paused = [False, False]
         self._topics = (TOPICS.clickstream, TOPICS.orders)
@@ -269,6 +271,7 @@ class Process:
             monitor=self.monitor,
             max_records=self.max_records,
             checkpoint_seconds=12.0,
+            tracer=self.tracer,
             release_memory=self.release_memory,
         )
 
@@ -415,7 +418,7 @@ def quick_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waits, and a clock that counts how often it was read."""
     ticks = iter(range(10**9))
-    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)), time_ns=time.time_ns)
     monkeypatch.setattr(shard_module, "time", clock)
     monkeypatch.setattr(recovery_module, "time", clock)
     monkeypatch.setattr(shard_module, "LINGER_SECONDS", 0.0)
