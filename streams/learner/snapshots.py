@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 _decoder = msgspec.msgpack.Decoder(LearnerSnapshot)
 
 RETRY_SECONDS = 1.0
+NEWEST = 64
+"""So many of the newest records are looked at first. A snapshot has up to 112 KB, and a broker
+keeps what was replaced until it compacts."""
 
 
 def newest_of(values: Iterable[bytes | None], topic: str) -> LearnerSnapshot | None:
@@ -42,15 +45,20 @@ def newest_of(values: Iterable[bytes | None], topic: str) -> LearnerSnapshot | N
 
 
 async def newest_snapshot(log: Log, topic: str) -> LearnerSnapshot | None:
-    """The newest snapshot in the topic now, or None."""
+    """The newest snapshot in the topic now that can be used, or None."""
     first, end = await log.ends(topic, 0)
-    records = await log.read(topic, 0, first, end)
-    return newest_of(records.values, topic)
+    while end > first:
+        start = max(first, end - NEWEST)
+        found = newest_of((await log.read(topic, 0, start, end)).values, topic)
+        if found is not None:
+            return found
+        end = start
+    return None
 
 
 class SnapshotFollower:
-    """Reads the topic as it grows; `newest` is the last good snapshot, without the state that
-    only the learner needs."""
+    """Reads the topic as it grows, from the last `NEWEST` records on; `newest` is the last good
+    snapshot, without the state that only the learner needs."""
 
     def __init__(self, where: KafkaAccess | Iterable[str], topic: str) -> None:
         self._access = KafkaAccess.of(where)
@@ -73,7 +81,9 @@ class SnapshotFollower:
     async def _follow(self, consumer: Any) -> None:
         tp = TopicPartition(self._topic, 0)
         consumer.assign([tp])
-        await consumer.seek_to_beginning(tp)
+        first = (await consumer.beginning_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        consumer.seek(tp, max(first, end - NEWEST))
         while True:
             got = await consumer.getmany(tp, timeout_ms=1000)
             newest = newest_of((r.value for r in got.get(tp, ())), self._topic)

@@ -181,6 +181,26 @@ def test_a_restart_goes_on_from_the_newest_snapshot(manifest: Manifest) -> None:
     asyncio.run(go())
 
 
+def test_a_restart_reports_no_change_again(manifest: Manifest) -> None:
+    async def go() -> None:
+        world = World(manifest)
+        await world.service.restore()
+        await world.service.take(batch(manifest, 1, 10))
+        await world.publish()
+        known = Drift("d1", 7, 5, 3, "loss", "log loss", "up", 0.1, 0.2, 30, "why", "v")
+        noticed = msgspec.structs.replace(world.published, version=11, drifts=[known])
+        await world.log.append(TOPIC, 0, [(b"newest", msgspec.msgpack.encode(noticed))])
+        other = LearnerService(world.log, TOPIC, manifest)
+        await other.restore()
+        assert other.new_drifts(noticed) == []
+        another = msgspec.structs.replace(known, drift_id="d2")
+        later = msgspec.structs.replace(noticed, drifts=[known, another])
+        assert other.new_drifts(later) == [another]
+        assert other.new_drifts(later) == []
+
+    asyncio.run(go())
+
+
 def test_a_champion_that_was_adopted_before_the_start_is_the_one_learned_on(
     manifest: Manifest,
 ) -> None:

@@ -17,8 +17,9 @@ from aiokafka.errors import KafkaConnectionError
 from schemas.messages import LearnerSnapshot
 from streams.kafka import clients
 from streams.learner import snapshots
-from streams.learner.snapshots import SnapshotFollower, newest_of
+from streams.learner.snapshots import NEWEST, SnapshotFollower, newest_of, newest_snapshot
 from tests.models.synthetic import snapshot
+from tests.shard.memory import MemoryLog
 
 TOPIC = "snapshots"
 
@@ -45,8 +46,11 @@ class _Consumer:
     """Of `AIOKafkaConsumer` what a follower uses. Each call of `getmany` gives the next entry of
     the script, or raises it; after the last one nothing comes any more."""
 
-    def __init__(self, script: Sequence[Sequence[bytes] | Exception]) -> None:
+    def __init__(
+        self, script: Sequence[Sequence[bytes] | Exception], ends: tuple[int, int] = (0, 0)
+    ) -> None:
         self._script = iter(script)
+        self._ends = ends
         self.calls: list[str] = []
         self.at_end = asyncio.Event()
 
@@ -60,8 +64,14 @@ class _Consumer:
         assert list(partitions) == [TopicPartition(TOPIC, 0)]
         self.calls.append("assign")
 
-    async def seek_to_beginning(self, *_: TopicPartition) -> None:
-        self.calls.append("seek_to_beginning")
+    async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, self._ends[0])
+
+    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, self._ends[1])
+
+    def seek(self, _: TopicPartition, offset: int) -> None:
+        self.calls.append(f"seek {offset}")
 
     async def getmany(
         self, partition: TopicPartition, timeout_ms: int
@@ -76,13 +86,21 @@ class _Consumer:
         return {partition: [SimpleNamespace(value=value) for value in entry or ()]}
 
 
+WAITS: list[float] = []
+
+
+async def waited(seconds: float) -> None:
+    WAITS.append(seconds)
+
+
 def followed(
     monkeypatch: pytest.MonkeyPatch, *consumers: _Consumer
 ) -> tuple[SnapshotFollower, Callable[[], Coroutine[Any, Any, None]]]:
     """A follower whose connections are these, and its run until the last one has no more."""
     made = iter(consumers)
     monkeypatch.setattr(clients, "async_consumer", lambda *_, **_options: next(made))
-    monkeypatch.setattr(snapshots, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("streams.learner.snapshots.asyncio.sleep", waited)
+    WAITS.clear()
     follower = SnapshotFollower(["nowhere:9092"], TOPIC)
 
     async def run() -> None:
@@ -112,7 +130,7 @@ def test_every_newer_snapshot_is_followed(monkeypatch: pytest.MonkeyPatch) -> No
     follower, run = followed(monkeypatch, one)
     asyncio.run(run())
     assert seen == [None, None, 2, 2, 3]
-    assert one.calls == ["start", "assign", "seek_to_beginning", "stop"]
+    assert one.calls == ["start", "assign", "seek 0", "stop"]
     assert follower.newest is not None
     assert (follower.newest.state, follower.newest.positions) == (b"", {})  # the learner's alone
     assert follower.newest.weights == good.weights
@@ -132,6 +150,37 @@ def test_a_follower_whose_connection_ends_makes_another(
     assert follower.newest.version == 2
     assert all(consumer.calls[-1] == "stop" for consumer in (one, two, three))
     assert caplog.text.count("trying again") == 2
+    assert WAITS == [snapshots.RETRY_SECONDS] * 2
+
+
+@pytest.mark.parametrize(
+    ("ends", "start"),
+    [((0, 0), 0), ((5, 9), 5), ((5, 5 + NEWEST), 5), ((5, 6 + NEWEST), 6), ((900, 1_000), 936)],
+)
+def test_a_follower_begins_with_the_newest_records(
+    monkeypatch: pytest.MonkeyPatch, ends: tuple[int, int], start: int
+) -> None:
+    """What was replaced and not compacted yet may be hundreds of megabytes."""
+    one = _Consumer([[]], ends)
+    _, run = followed(monkeypatch, one)
+    asyncio.run(run())
+    assert f"seek {start}" in one.calls
+
+
+@pytest.mark.parametrize("junk", [0, 3, NEWEST - 1, NEWEST, 5 * NEWEST])
+@pytest.mark.parametrize("before", [0, 1, 200])
+def test_the_newest_snapshot_is_found_from_the_end(before: int, junk: int) -> None:
+    good = snapshot("2026-11-22-0e71a107")
+    values = [packed(good, version=v) for v in range(1, before + 1)] + [b"junk"] * junk
+    log = MemoryLog()
+
+    async def go() -> LearnerSnapshot | None:
+        if values:
+            await log.append(TOPIC, 0, [(b"k", value) for value in values])
+        return await newest_snapshot(log, TOPIC)
+
+    found = asyncio.run(go())
+    assert (found.version if found else 0) == before
 
 
 def test_a_follower_ends_with_an_error_that_it_does_not_know(
