@@ -122,6 +122,9 @@ TABLES: Final[dict[str, Table]] = {
                 "horizon_days": "UInt16",
                 "shard": "UInt16",
                 "ordinal": "UInt64",
+                "lifetime_orders": "UInt32",
+                "p_churn": "Float32",
+                "spend_predicted": "Float32",
                 "churned": "UInt8",
                 "spend": "Float32",
                 "first_order_at": _TIME,  # 1970-01-01 when none came, or when it is not known

@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import BlendedScorer, Scores
+from models.blend import Scores
 from models.champion import Champion, Outlook
+from models.everyone import EveryoneScorer
 from models.learner import OnlineLearner
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Drift, Example, JournalledSnapshot, LearnerSnapshot
@@ -47,6 +48,9 @@ class _Unscored:
         self.horizon_days = horizon_days
         self.min_orders = min_orders
 
+    def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:
+        return np.zeros(len(orders), np.bool_)
+
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
         unknown = np.full(len(x), np.nan, np.float32)
         return Scores(unknown, unknown, unknown, unknown)
@@ -60,8 +64,8 @@ class _Unscored:
         return [[] for _ in x]
 
 
-class _Quiet(BlendedScorer):
-    """The blend as workers use it; rows and alerts are not what is measured, so they go without
+class _Quiet(EveryoneScorer):
+    """Scores as workers have them; rows and alerts are not what is measured, so they go without
     forecast and reasons."""
 
     def forecast(self, x: NDArray[np.float32]) -> Outlook:

@@ -208,6 +208,9 @@ class _Anyone:
         self.copying_seconds += time.process_time() - before
         return own
 
+    def covers(self, orders: Any) -> Any:
+        return self._scorer.covers(orders)
+
     def score(self, x: Any, learner: Any) -> Any:
         return self._scorer.score(self._cut(x), learner)
 

@@ -30,7 +30,7 @@ def client(server: ChdbServer) -> Iterator[Client]:
 VIEWS = {
     "alert_history", "challengers", "churn_alerts_live", "consumer_lag_live", "drift_alerts",
     "fast_producers", "ledger", "model_quality", "past_lives", "scores_live", "segment_flow",
-    "segment_members", "segment_sizes", "worker_clocks",
+    "quality_by_evidence", "segment_members", "segment_sizes", "worker_clocks",
 }  # fmt: skip
 FEEDS = {"latest_scores_feed", "lives_feed"}
 

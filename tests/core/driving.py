@@ -91,6 +91,11 @@ class SilenceScorer:
     champion_version: str = "fake-1"
     min_orders: int = 1
 
+    def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """As a champion without models of other bands."""
+        enough: NDArray[np.bool_] = orders >= max(1, self.min_orders)
+        return enough
+
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> FakeScores:
         silence, views = feature(x, "days_since_order"), feature(x, "view_24h")
         p = np.clip(silence / np.float32(60) - views * np.float32(0.1), 0, 1).astype(np.float32)
