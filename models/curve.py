@@ -240,7 +240,8 @@ def fit_event_base(
         quiet_by_r = -quiet * np.log(later / at.older) * c.r
         quiet_by_alpha = quiet * at.rate * (1.0 / at.older - 1.0 / later) * c.alpha
         wrong = -signs * (p[5] + slope * z)
-        by_z = -signs / (1.0 + np.exp(-wrong)) / len(signs)
+        with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
+            by_z = -signs / (1.0 + np.exp(-wrong)) / len(signs)
         by = (
             by_quiet * quiet_by_r + by_dead * at.by_r,
             by_quiet * quiet_by_alpha + by_dead * at.by_alpha,

@@ -55,6 +55,21 @@ class EveryoneScorer:
             p_churn[at] = p_champion[at] = p_learner[at] = p
         return Scores(p_churn, p_champion, p_learner, spend)
 
+    def spend_interval(
+        self,
+        orders: NDArray[np.integer],
+        p_churn: NDArray[np.float32],
+        spend: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """For users with so many orders and these scores, [k] each: between which amounts the spend
+        lies with a chance of 80 % (`models.interval`), float32 [k]; NaN where that is unknown."""
+        low, high = np.full((2, len(orders)), np.nan, np.float32)
+        band = band_of(orders, self.min_orders)
+        for name, interval in self.champion.manifest.spend_intervals.items():
+            at = np.flatnonzero(band == BANDS.index(name))
+            low[at], high[at] = interval.of(p_churn[at], spend[at])
+        return low, high
+
     def forecast(self, x: NDArray[np.float32]) -> Outlook:
         """Forecasts of the next order for rows `x` float32 [n, F]; NaN without these heads."""
         band = band_of_rows(x, self.min_orders)

@@ -93,6 +93,15 @@ class ExplainingScorer:
             )  # fmt: skip
         return scores
 
+    def spend_interval(
+        self,
+        orders: NDArray[np.integer],
+        p_churn: NDArray[np.float32],
+        spend: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `models.everyone.EveryoneScorer.spend_interval`."""
+        return self._everyone.spend_interval(orders, p_churn, spend)
+
     def forecast(self, x: NDArray[np.float32]) -> Outlook:
         """As `models.everyone.EveryoneScorer.forecast`."""
         return self._everyone.forecast(x)

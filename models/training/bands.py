@@ -10,22 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bands import BANDS, CUSTOMERS, FEW_ORDERS
+from models.baselines.metrics import log_loss
 from models.champion import OUTLOOK, OUTPUTS, band_output
+from models.interval import SpendInterval
 from models.training.binned import Binned
-from models.training.dataset import DAY_MS, Dataset, sees_clicks, split_by_time, spread
+from models.training.dataset import DAY_MS, Dataset, Split, sees_clicks, split_by_time, spread
 from models.training.export import Head
-from models.training.head import HIDDEN, HeadFit, Progress, parameters
+from models.training.head import HIDDEN, HeadFit, Progress, Rehearsal, parameters
+from models.training.interval_fit import fit_interval
 from models.training.pooling import WEIGHTS
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES
 
-__all__ = ["Banded", "fit_band"]
+__all__ = ["Banded", "fit_band", "interval_of"]
 
 _TREES: Final = 40
 _NEAR_ROWS: Final = 20_000
@@ -49,6 +53,7 @@ class Banded:
     metrics: dict[str, float]
     golden: NDArray[np.float32]
     """Some of its rows, float32 [k, F]."""
+    interval: SpendInterval | None = None
     trouble: str = ""
 
 
@@ -57,62 +62,121 @@ def fit_band(
     threads: int, progress: Progress,
 ) -> Banded:  # fmt: skip
     """The model of the band `name`, one of `models.bands.OTHERS`, from the rows where `band` int8
-    [n] says so. Never raises for rows that are too few or all alike."""
+    [n] says so. Never raises for rows that are too few or all alike.
+
+    When a history begins, customers of many years have ordered once, too. So for few orders there
+    is a second fit, to those who came later, and what predicts these better is taken.
+    """
     own, trouble = band == BANDS.index(name), ""
     choices = [own]
     if name == FEW_ORDERS:
-        choices.insert(0, own & _came_later(data, 2 * horizon_days))
+        choices.append(own & _came_later(data, 2 * horizon_days))
+    rehearsed = []
     for rows in choices:
         if (count := int(rows.sum())) < _LEAST_ROWS:
-            trouble = f"{count:,} rows, and {_LEAST_ROWS} are needed"
+            trouble = trouble or f"{count:,} rows, and {_LEAST_ROWS} are needed"
             continue
         try:
-            return _fit(name, data, band, rows, horizon_days, seed, threads, progress)
+            fits = _Fits(name, data, band, rows, horizon_days, seed, threads, progress)
+            rehearsed.append((fits, fits.rehearse()))
         except ArtifactError as error:
-            trouble = str(error)
-    return Banded(name, int(own.sum()), {}, {}, data.x[:0], trouble)
+            trouble = trouble or str(error)
+    if not rehearsed:
+        return Banded(name, int(own.sum()), {}, {}, data.x[:0], trouble=trouble)
+    held_back = np.logical_and.reduce([r[OUTPUTS[0]].held_back for _, r in rehearsed])
+    losses = [_loss(r[OUTPUTS[0]], held_back, data.churned) for _, r in rehearsed]
+    fits, rehearsals = rehearsed[int(np.argmin(losses))]
+    return fits.banded(rehearsals)
 
 
 def _came_later(data: Dataset, days: int) -> NDArray[np.bool_]:
-    """Rows of users whose first order came so many days after the earliest first order, bool [n].
-    When a history begins, also customers of many years have ordered once."""
+    """Rows of users who first ordered so many days after the earliest first order, bool [n]."""
     came_ms = data.as_of_ms - np.nan_to_num(data.x[:, _AGE].astype(np.float64)) * DAY_MS
     later: NDArray[np.bool_] = came_ms >= came_ms.min() + days * DAY_MS
     return later
 
 
-def _fit(
-    name: str, data: Dataset, band: NDArray[np.int8], own: NDArray[np.bool_], horizon_days: int,
-    seed: int, threads: int, progress: Progress,
-) -> Banded:  # fmt: skip
-    split = split_by_time(data, horizon_days, among=own)
-    near = _near(band) if name == FEW_ORDERS else np.zeros_like(own)
-    both = own | near
-    labels: Mapping[str, NDArray[Any]] = {OUTPUTS[0]: data.churned, OUTPUTS[1]: data.spend}
-    outlook = {head: data.more[head] for head in OUTLOOK if head in data.more}
-    binned = Binned(data, HIDDEN, parameters(int(both.sum()), horizon_days, seed, threads))
-    heads: dict[str, Head] = {}
-    metrics: dict[str, float] = {}
-    for wanted in (labels, outlook):
-        fits = [
+def _loss(rehearsal: Rehearsal, rows: NDArray[np.bool_], churned: NDArray[np.bool_]) -> float:
+    """Log loss on some of the rows that were held back."""
+    return log_loss(churned[rows], rehearsal.predicted[rows[rehearsal.held_back]])
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """The fits of one band to some rows, `own` bool [n]. Raises `ArtifactError` for too few."""
+
+    name: str
+    data: Dataset
+    band: NDArray[np.int8]
+    own: NDArray[np.bool_]
+    horizon_days: int
+    seed: int
+    threads: int
+    progress: Progress
+
+    @cached_property
+    def split(self) -> Split:
+        return split_by_time(self.data, self.horizon_days, among=self.own)
+
+    @cached_property
+    def near(self) -> NDArray[np.bool_]:
+        return _near(self.band) if self.name == FEW_ORDERS else np.zeros_like(self.own)
+
+    @cached_property
+    def binned(self) -> Binned:
+        rows = int((self.own | self.near).sum())
+        of = parameters(rows, self.horizon_days, self.seed, self.threads)
+        return Binned(self.data, HIDDEN, of)
+
+    def heads(self, labels: Mapping[str, NDArray[Any]]) -> list[HeadFit]:
+        clicks = sees_clicks(self.data.x, self.own)
+        weights = _CURVES if self.name == FEW_ORDERS else _NO_CURVE
+        return [
             HeadFit(
-                head, data, label.astype(np.float32), horizon_days, sees_clicks(data.x, own),
-                lambda what, done: progress(f"{name} {what}", done), own, near, _TREES,
-                _CURVES if name == FEW_ORDERS else _NO_CURVE,
+                head, self.data, label.astype(np.float32), self.horizon_days, clicks,
+                lambda what, done: self.progress(f"{self.name} {what}", done),
+                self.own, self.near, _TREES, weights,
             )
-            for head, label in wanted.items()
+            for head, label in labels.items()
         ]  # fmt: skip
+
+    @cached_property
+    def scoring(self) -> list[HeadFit]:
+        return self.heads(dict(zip(OUTPUTS, (self.data.churned, self.data.spend), strict=True)))
+
+    def rehearse(self) -> dict[str, Rehearsal]:
+        """Of the heads that score."""
+        return {fit.name: fit.rehearse(self.binned, self.split, None) for fit in self.scoring}
+
+    def banded(self, rehearsals: dict[str, Rehearsal]) -> Banded:
+        """Everything fitted; without an outlook if its labels, which are known later, are few."""
+        interval = interval_of(rehearsals, self.data.spend) if self.name == FEW_ORDERS else None
+        outlook = self.heads({h: self.data.more[h] for h in OUTLOOK if h in self.data.more})
+        fits, found = list(self.scoring), dict(rehearsals)
         try:
-            rehearsals = [fit.rehearse(binned, split, None) for fit in fits]
+            found |= {fit.name: fit.rehearse(self.binned, self.split, None) for fit in outlook}
+            fits += outlook
         except ArtifactError:
-            if wanted is labels:
-                raise
-            break  # no outlook: its labels are known later than the others
-        for fit, rehearsal in zip(fits, rehearsals, strict=True):
-            metrics |= {band_output(name, key): v for key, v in rehearsal.metrics.items()}
-            heads[band_output(name, fit.name)] = fit.fit(binned, rehearsal, None)
-    golden = data.x[spread(split.test, _GOLDEN_ROWS)]
-    return Banded(name, int(own.sum()), heads, metrics, golden)
+            found = dict(rehearsals)
+        metrics = {
+            band_output(self.name, key): value
+            for fit in fits
+            for key, value in found[fit.name].metrics.items()
+        }
+        heads = {
+            band_output(self.name, fit.name): fit.fit(self.binned, found[fit.name], None)
+            for fit in fits
+        }
+        golden = self.data.x[spread(self.split.test, _GOLDEN_ROWS)]
+        return Banded(self.name, int(self.own.sum()), heads, metrics, golden, interval)
+
+
+def interval_of(
+    rehearsals: Mapping[str, Rehearsal], spend: NDArray[np.float32]
+) -> SpendInterval | None:
+    """Of the two heads that score, from the rows held back; `spend` float32 [n]."""
+    churn, amount = (rehearsals[name] for name in OUTPUTS)
+    return fit_interval(churn.predicted, amount.predicted, spend[amount.held_back])
 
 
 def _near(band: NDArray[np.int8]) -> NDArray[np.bool_]:

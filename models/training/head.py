@@ -94,6 +94,10 @@ class Rehearsal:
     """On the test rows."""
     feature_groups: list[GroupGain]
     """The same; of customers' churn only."""
+    held_back: NDArray[np.bool_]
+    """The rows that neither trees nor curve were fitted to, bool [n]: of other times."""
+    predicted: NDArray[np.float64]
+    """For these, [their number]."""
 
 
 def parameters(rows: int, horizon_days: int, seed: int, threads: int) -> dict[str, Any]:
@@ -191,8 +195,9 @@ class HeadFit:
             raw, curve, label[tune], data.user[tune], spend=self.spend, clicks=self.clicks,
             weights=self.curve_weights,
         )  # fmt: skip
-        pooled = _pooled(booster, base, weight)
-        measured = self._measured(label[test], _by_parts(pooled.predict, data.x, test))
+        pooled, held_back = _pooled(booster, base, weight), tune | test
+        predicted = _by_parts(pooled.predict, data.x, held_back)
+        measured = self._measured(label[test], predicted[test[held_back]])
         measured[f"{self.name}_curve_weight"] = weight
         # More rows carry more trees.
         rows = int(self._with_near(self.known).sum())
@@ -201,7 +206,7 @@ class HeadFit:
         if self.name == OUTPUTS[0] and self.near is None:
             at, seed = spread(test, MOST_ROWS), binned.parameters["seed"]
             groups = group_gains(pooled.predict, pooled.used, data.x[at], label[at] > 0, seed)
-        return Rehearsal(trees, base, weight, measured, groups)
+        return Rehearsal(trees, base, weight, measured, groups, held_back, predicted)
 
     def _measured(
         self, label: NDArray[np.float32], predicted: NDArray[np.float64]

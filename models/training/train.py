@@ -28,9 +28,10 @@ from models.artifact import model_version, write_artifact
 from models.bands import BANDS, CUSTOMERS, OTHERS, band_of_rows
 from models.champion import CURVE, INPUT, MODEL_FILES, OUTPUTS
 from models.curve import EventBase
+from models.interval import SpendInterval
 from models.manifest import Eligibility, Golden, GroupGain, Manifest, ModelFile, TensorSpec
 from models.places import Place
-from models.training.bands import fit_band
+from models.training.bands import fit_band, interval_of
 from models.training.binned import Binned
 from models.training.comparison import compare, markdown
 from models.training.dataset import DAY_MS, Dataset, sees_clicks, split_by_time, spread, typical
@@ -138,6 +139,8 @@ def train(
     metrics = {name: v for some in measured for name, v in some.items() if math.isfinite(v)}
     rows = {name: int(getattr(split, name).sum()) for name in ("train", "tune", "test")}
     trees = {name: head.booster.current_iteration() for name, head in heads.items()}
+    intervals = {CUSTOMERS: interval_of(rehearsals, data.spend)}
+    intervals |= {other.band: other.interval for other in others}
     for other in others:
         heads |= other.heads
 
@@ -148,6 +151,7 @@ def train(
         files, data, own, np.concatenate(golden), heads,
         date=date, horizon_days=horizon_days, eligibility=eligibility, metrics=metrics,
         feature_groups=rehearsals[OUTPUTS[0]].feature_groups,
+        intervals={band: found for band, found in intervals.items() if found},
         training={
             "source": source, "seed": seed, "threads": threads,
             "season": season.words() if season else "",
@@ -196,6 +200,7 @@ def _describe(
     eligibility: Eligibility,
     metrics: dict[str, float],
     feature_groups: list[GroupGain],
+    intervals: dict[str, SpendInterval],
     training: dict[str, str | int | float],
 ) -> Manifest:
     gain = heads[OUTPUTS[0]].booster.feature_importance("gain").astype(np.float64)
@@ -225,6 +230,7 @@ def _describe(
         importances=importances,
         curve_features=base.reads() if isinstance(base, EventBase) else [],
         golden=_golden(golden, heads),
+        spend_intervals=intervals,
         feature_groups=feature_groups,
     )
 

@@ -6,11 +6,31 @@ ALTER TABLE examples
     ADD COLUMN IF NOT EXISTS p_churn Float32 DEFAULT nan COMMENT 'Probability, 0 to 1, at asked_at; NaN without a score, and before this was kept' CODEC(ZSTD(1)) AFTER lifetime_orders,
     ADD COLUMN IF NOT EXISTS spend_predicted Float32 DEFAULT nan COMMENT 'Expected spend at asked_at, in the shop''s currency; NaN as above' CODEC(ZSTD(1)) AFTER p_churn;
 
+ALTER TABLE score_history
+    ADD COLUMN IF NOT EXISTS spend_low Float32 DEFAULT nan COMMENT 'With a chance of 80 % the spend within horizon_days is at least this, in the shop''s currency; NaN is unknown' CODEC(ZSTD(1)) AFTER expected_spend,
+    ADD COLUMN IF NOT EXISTS spend_high Float32 DEFAULT nan COMMENT 'And at most this; NaN is unknown' CODEC(ZSTD(1)) AFTER spend_low;
+
+ALTER TABLE latest_scores
+    ADD COLUMN IF NOT EXISTS spend_low Float32 DEFAULT nan COMMENT 'With a chance of 80 % the spend within horizon_days is at least this, in the shop''s currency; NaN is unknown' AFTER expected_spend,
+    ADD COLUMN IF NOT EXISTS spend_high Float32 DEFAULT nan COMMENT 'And at most this; NaN is unknown' AFTER spend_low;
+
+-- Rows that a worker inserts between the two statements reach latest_scores with the user's next.
+DROP VIEW IF EXISTS latest_scores_feed;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS latest_scores_feed TO latest_scores AS
+SELECT
+    user_id, shard, seq, scored_at, p_churn, p_champion, p_learner, expected_spend, spend_low,
+    spend_high, p_buy_7d, p_buy_30d, next_order_at, horizon_days, champion_version, learner_version,
+    value_tier, lifecycle, at_risk, lifetime_orders, last_order_at
+FROM score_history;
+
 CREATE OR REPLACE VIEW scores_live
 (
     user_id          String COMMENT 'User id, or its pseudonym; one row each',
     p_churn          Nullable(Float32) COMMENT 'Probability, 0 to 1, of no order within horizon_days; NULL where status says so',
     expected_spend   Nullable(Float32) COMMENT 'Expected spend within horizon_days, in the shop''s currency; NULL where status says so',
+    spend_low        Nullable(Float32) COMMENT 'With a chance of 80 % the spend within horizon_days is at least this; NULL when unknown',
+    spend_high       Nullable(Float32) COMMENT 'And at most this; NULL when unknown',
     p_buy_7d         Nullable(Float32) COMMENT 'Probability, 0 to 1, of an order within 7 days, as of the last order or daily sweep; NULL when unknown',
     p_buy_30d        Nullable(Float32) COMMENT 'Probability, 0 to 1, of an order within 30 days; NULL when unknown',
     next_order_at    Nullable(DateTime64(3, 'UTC')) COMMENT 'When the next order is due, as likely before as after, UTC; NULL when unknown or over a year away',
@@ -36,6 +56,8 @@ SELECT
     user_id,
     if(isNaN(scores.p_churn), NULL, scores.p_churn) AS p_churn,
     if(isNaN(scores.expected_spend), NULL, scores.expected_spend) AS expected_spend,
+    if(isNaN(scores.spend_low), NULL, scores.spend_low) AS spend_low,
+    if(isNaN(scores.spend_high), NULL, scores.spend_high) AS spend_high,
     if(isNaN(scores.p_buy_7d), NULL, scores.p_buy_7d) AS p_buy_7d,
     if(isNaN(scores.p_buy_30d), NULL, scores.p_buy_30d) AS p_buy_30d,
     if(toUnixTimestamp64Milli(scores.next_order_at) = 0, NULL, scores.next_order_at) AS next_order_at,

@@ -211,7 +211,7 @@ def _about(
 
 _COLUMNS = {
     "event": ("auc", "average_precision", "lift_10", "log_loss", "brier", "ece"),
-    "value": ("normalized_gini", "spearman", "mae", "bias", "decile_mape"),
+    "value": ("normalized_gini", "spearman", "mae", "bias", "decile_mape", "coverage_80"),
 }
 
 

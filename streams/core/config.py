@@ -66,6 +66,16 @@ class Scorer(Protocol):
         the model has no number for has NaN in all of them."""
         ...
 
+    def spend_interval(
+        self,
+        orders: NDArray[np.integer],
+        p_churn: NDArray[np.float32],
+        spend: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Between which amounts k users with so many orders and these scores spend, with a chance
+        of 80 %: float32 [k] each, NaN where that is unknown."""
+        ...
+
     def forecast(self, x: NDArray[np.float32]) -> Forecast:
         """x: float32 [k, F]. It costs as much as `score`, so it is called rarely."""
         ...

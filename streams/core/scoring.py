@@ -164,6 +164,7 @@ def score_rows(
 ) -> TableRows:
     """`score_history` rows of the users in `rows` (int64 [k])."""
     c, k = state.columns, len(rows)
+    low, high = scorer.spend_interval(c.orders[rows], c.p_churn[rows], c.expected_spend[rows])
     return {
         "user_id": state.users.strings(rows),
         "shard": np.full(k, state.meta.shard, np.uint16),
@@ -173,6 +174,8 @@ def score_rows(
         "p_champion": c.p_champion[rows],
         "p_learner": c.p_learner[rows],
         "expected_spend": c.expected_spend[rows],
+        "spend_low": low,
+        "spend_high": high,
         "p_buy_7d": c.p_buy_7d[rows],
         "p_buy_30d": c.p_buy_30d[rows],
         "next_order_at": c.next_order_ms[rows],

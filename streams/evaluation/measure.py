@@ -76,6 +76,8 @@ class Task:
     user: NDArray[np.int64]
     cut_ms: NDArray[np.int64]
     scores: dict[str, NDArray[np.float64]]
+    interval: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    """Of value: the ends of the live score's 80 % interval."""
 
 
 def tasks(cuts: list[CutRows], protocol: Protocol) -> dict[str, Task]:
@@ -120,6 +122,7 @@ def _tasks(
                 method: np.concatenate([_score(c, method, name)[k] for c, k in rows])
                 for method in methods
             },
+            _interval(rows) if name == "value" else None,
         )
     return found
 
@@ -137,6 +140,16 @@ def _asked(rows: CutRows, visit: bool) -> NDArray[np.int64]:
     return np.flatnonzero(rows.scores["recency/churn"] <= VISIT_ACTIVE_DAYS)
 
 
+def _interval(
+    rows: Sequence[tuple[CutRows, NDArray[np.int64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    names = ("blend/spend_low", "blend/spend_high")
+    if not all(name in c.scores for c, _ in rows for name in names):
+        return None
+    low, high = (np.concatenate([c.scores[name][k] for c, k in rows]) for name in names)
+    return low.astype(np.float64), high.astype(np.float64)
+
+
 def _score(rows: CutRows, method: str, task: str) -> NDArray[np.float64]:
     if method == "blend" and f"blend/{task}" not in rows.scores:
         method = "champion"
@@ -150,12 +163,24 @@ def figures(found: dict[str, Task], seed: int = 7) -> dict[str, dict[str, dict[s
         result[task.key] = {
             method: (
                 value_figures(task.truth, p, money=method != "rfm")
+                | {"coverage_80": _coverage(task) if method == "blend" else None}
                 if name == "value"
                 else event_figures(task, p, method in PROBABILITIES[name], seed)
             )
             for method, p in task.scores.items()
         }
     return result
+
+
+def _coverage(task: Task) -> float | None:
+    """The share of rows whose spend lies in the live score's interval; None without one."""
+    if task.interval is None:
+        return None
+    low, high = task.interval
+    known, rounding = ~np.isnan(low), 1e-6  # scores are float32
+    y, low, high = task.truth[known], low[known], high[known]
+    inside = (y >= low * (1.0 - rounding)) & (y <= high * (1.0 + rounding))
+    return float(inside.mean()) if len(y) else None
 
 
 def event_figures(

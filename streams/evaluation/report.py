@@ -27,6 +27,7 @@ _HEADINGS: Final = {
     "log_loss": "log loss", "brier": "Brier", "ece": "ECE",
     "normalized_gini": "norm. Gini", "spearman": "Spearman", "mae": "MAE",
     "bias": "predicted / spent", "decile_mape": "decile MAPE",
+    "coverage_80": "in 80 % interval",
 }  # fmt: skip
 _QUESTIONS: Final = {
     "churn": "Who will not order within {h} days?",

@@ -234,8 +234,11 @@ def _add_scores(
     champion = shard.champion
     assert champion is not None  # noqa: S101  (it knows the band)
     live, outlook = shard.score(rows.x), champion.outlook(rows.x, band)
+    low, high = shard.spend_interval(rows.x, live)
     rows.scores.update(
         {
+            "blend/spend_low": low,
+            "blend/spend_high": high,
             "blend/churn": live.p_churn,
             "champion/churn": live.p_champion,
             "learner/churn": live.p_learner,

@@ -103,6 +103,15 @@ class SilenceScorer:
         learned = np.clip(p + shift, 0, 1).astype(np.float32)
         return FakeScores(learned, p, learned, feature(x, "revenue_90d") + np.float32(0))
 
+    def spend_interval(
+        self,
+        orders: NDArray[np.integer],
+        p_churn: NDArray[np.float32],
+        spend: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Half and double."""
+        return spend / np.float32(2), spend * np.float32(2)
+
     def forecast(self, x: NDArray[np.float32]) -> FakeForecast:
         """Orders come as far apart as the last one is away; nobody waits for over 100 days."""
         days = feature(x, "days_since_order").astype(np.float64)

@@ -65,6 +65,10 @@ def test_everybody_gets_a_number_and_nobody_without_two_orders_an_alert() -> Non
     }  # fmt: skip
     assert written["visitor"]["value_tier"] == "none"  # tiers are of customers
     assert written["one"]["value_tier"] != "none"
+    for row in written.values():  # the fake's interval
+        assert (row["spend_low"], row["spend_high"]) == (
+            row["expected_spend"] / 2, row["expected_spend"] * 2
+        )  # fmt: skip
     assert here.state.value_histogram.sum() == 2
 
 

@@ -147,6 +147,18 @@ def test_a_champion_of_before_knows_customers_only(alone: Champion) -> None:
         assert (np.isnan(values) == (orders < 2)).all()
 
 
+def test_intervals_are_of_customers_and_of_few_orders(everybody: Champion) -> None:
+    scorer, new = EveryoneScorer(everybody), others(1, 21)
+    scores = scorer.score(new.x, None)
+    orders = new.x[:, ORDERS].astype(np.int64)
+    low, high = scorer.spend_interval(orders, scores.p_churn, scores.spend)
+    assert low.dtype == high.dtype == np.float32
+    inside = (new.spend >= low * 0.999) & (new.spend <= high * 1.001)
+    assert abs(inside.mean() - 0.8) < 0.05
+    known = scorer.spend_interval(np.array([0, 2]), scores.p_churn[:2], scores.spend[:2])
+    assert np.isnan(known).tolist() == [[True, False], [True, False]]
+
+
 def test_bands_follow_the_orders_that_training_asked_for() -> None:
     orders = np.array([0, 1, 2, 3])
     assert band_of(orders, 3).tolist() == [0, 1, 1, 2]
