@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from models.bands import FEW_ORDERS, VISITORS
+from models.champion import band_output
 from models.manifest import Manifest
 
 __all__ = ["model_card"]
@@ -78,7 +80,7 @@ The median date of the next order follows from its probabilities within 7 and 30
 | metric | value |
 | --- | --- |
 {metrics}
-{compared}
+{compared}{_bands(manifest)}
 ## Features
 
 {len(manifest.features)}, computed by the code that scores live (hash
@@ -90,11 +92,50 @@ The median date of the next order follows from its probabilities within 7 and 30
 
 - It was trained on one shop. For another shop, train it on that shop's orders first.
 - {_season(training)}
-- Users with fewer than {eligible.min_orders} orders, or silent for longer than
-  {eligible.active_within_days} days, are outside the training data.
+- Users who have been silent for longer than {eligible.active_within_days} days are outside the
+  training data.
 - A probability is calibrated over many customers, not for each single one. Calibration was
   checked overall, not by group of people: no attribute of persons is among the features.
-- Spend is what was ordered; later returns are not taken off.
+- Spend is net of cancellations and returns within the horizon; later ones are not taken off.
+"""
+
+
+_BAND_METRICS = (
+    ("auc", "AUC of no order"),
+    ("ece", "calibration error"),
+    ("spend_gini", "spend normalised Gini"),
+    ("spend_bias", "spend predicted / actual"),
+)
+
+
+def _bands(manifest: Manifest) -> str:
+    """The models of users with few orders and of visitors; empty in a manifest of before."""
+    least = max(1, manifest.eligibility.min_orders)
+    lines = []
+    for band, who in (
+        (FEW_ORDERS, "One order" if least == 2 else f"1 to {least - 1} orders"),
+        (VISITORS, "Visitors, no order"),
+    ):
+        rows = manifest.training.get(f"rows_{band}")
+        if rows is None or (band == FEW_ORDERS and least < 2):
+            continue
+        figures = ", ".join(
+            f"{words} {manifest.metrics[name]:.3f}"
+            for name, words in ((band_output(band, m), words) for m, words in _BAND_METRICS)
+            if name in manifest.metrics
+        )
+        why = str(manifest.training.get(f"no_{band}", ""))
+        said = f"no model. {why[:1].upper()}{why[1:]}" if why else f"{rows} rows; {figures}"
+        lines.append(f"- {who}: {said}{'' if said.endswith('.') else '.'}")
+    if not lines:
+        return ""
+    listed = "\n".join(lines)
+    return f"""
+## Users with few orders, and visitors
+
+They have models of their own, with the same outputs. Measured on users and weeks held back:
+
+{listed}
 """
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from models.bands import CUSTOMERS, OTHERS
 from models.manifest import Manifest, TensorSpec
 from models.timing import next_order_days
 from schemas.errors import ArtifactError
@@ -35,6 +36,8 @@ __all__ = [
     "SCORES_FILE",
     "Champion",
     "Outlook",
+    "band_file",
+    "band_output",
 ]
 
 INPUT: Final = "x"
@@ -51,9 +54,29 @@ SCORES_FILE: Final = "scores.onnx"
 FORECAST_FILE: Final = "forecast.onnx"
 PARTIAL_FILE: Final = "partial.onnx"
 CURVE_FILE: Final = "curve.onnx"
-MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
+
+
+def band_file(band: str, file: str) -> str:
+    """The file of one of `models.bands.OTHERS` that does what `file` does for customers."""
+    return f"{band}_{file}"
+
+
+def band_output(band: str, output: str) -> str:
+    """An output of such a file, which does what `output` does for customers."""
+    return f"{band}_{output}"
+
+
+_OF_CUSTOMERS: Final = {
     SCORES_FILE: OUTPUTS, FORECAST_FILE: OUTLOOK, PARTIAL_FILE: (PARTIAL,), CURVE_FILE: (CURVE,)
-})  # fmt: skip
+}  # fmt: skip
+MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    _OF_CUSTOMERS
+    | {
+        band_file(band, file): tuple(band_output(band, output) for output in _OF_CUSTOMERS[file])
+        for band in OTHERS
+        for file in (SCORES_FILE, FORECAST_FILE)
+    }
+)
 """What each file of an artifact computes; all but the first may be missing.
 
 ONNX Runtime computes every output of a graph, also those that a run does not ask for, so what is
@@ -148,16 +171,19 @@ class Champion:
         return p_churn, spend
 
     def score_or_nan(
-        self, x: NDArray[np.float32]
+        self, x: NDArray[np.float32], band: str = CUSTOMERS
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """As `score`, but a row with an output that isn't a number has NaN in both, and that is no
-        error. Raises `ValueError`."""
+        error. By the model of another band, if it is one of `bands`. Raises `ValueError`."""
         features = len(self.manifest.features)
         if x.ndim != 2 or x.shape[1] != features or x.dtype != np.float32:
             raise ValueError(f"x must be float32 [n, {features}], got {x.dtype} {list(x.shape)}")
         if len(x) == 0:
             return np.empty(0, np.float32), np.empty(0, np.float32)
-        p_churn, spend = self._scores.run(list(OUTPUTS), self._input(x))
+        if band == CUSTOMERS:
+            p_churn, spend = self._scores.run(list(OUTPUTS), self._input(x))
+        else:
+            p_churn, spend = self.outputs(band_file(band, SCORES_FILE), x).values()
         # A sum is finite only if all of its terms are, and costs less than isfinite().all().
         if not np.isfinite(p_churn.sum(dtype=np.float64) + spend.sum(dtype=np.float64)):
             bad = ~(np.isfinite(p_churn) & np.isfinite(spend))
@@ -167,19 +193,28 @@ class Champion:
         return p_churn, spend
 
     @property
+    def bands(self) -> frozenset[str]:
+        """The bands of users that it has a model for (`models.bands`): customers, and others."""
+        others = (band for band in OTHERS if band_file(band, SCORES_FILE) in self.files)
+        return frozenset({CUSTOMERS, *others})
+
+    @property
     def has_outlook(self) -> bool:
         """Whether this artifact was trained for `outlook`; older ones were not."""
-        return FORECAST_FILE in self.files
+        return self.has_outlook_of(CUSTOMERS)
 
-    def outlook(self, x: NDArray[np.float32]) -> Outlook:
-        """Forecasts of the next order for rows `x` float32 [n, F] (NaN = unknown).
+    def has_outlook_of(self, band: str) -> bool:
+        """Whether it was trained for the `outlook` of a band."""
+        return _outlook_file(band) in self.files
+
+    def outlook(self, x: NDArray[np.float32], band: str = CUSTOMERS) -> Outlook:
+        """Forecasts of the next order for rows `x` float32 [n, F] (NaN = unknown) of one band.
 
         Costs about as much as `score`, which pays nothing for it. Raises `ArtifactError` if the
         artifact was trained without these heads.
         """
-        chances = self.outputs(FORECAST_FILE, x)
-        p7 = chances["p_buy_7d"]
-        p30 = np.maximum(p7, chances["p_buy_30d"])  # two heads, fitted apart: they may disagree
+        p7, p30 = self.outputs(_outlook_file(band), x).values()
+        p30 = np.maximum(p7, p30)  # two heads, fitted apart: they may disagree
         return Outlook(p7, p30, next_order_days(p7, p30))
 
     def p_partial(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -220,6 +255,10 @@ class Champion:
             [_spec(node) for node in session.get_inputs()],
             [_spec(node) for node in session.get_outputs()],
         )
+
+
+def _outlook_file(band: str) -> str:
+    return FORECAST_FILE if band == CUSTOMERS else band_file(band, FORECAST_FILE)
 
 
 def _spec(node: onnxruntime.NodeArg) -> TensorSpec:

@@ -2,8 +2,10 @@
 
 Enough data: a user gets a score only where the champion was trained on similar users.
 
-- A user needs as many orders as the champion's training required (`eligibility` in its manifest;
-  `USER_MIN_ORDERS` unless trained otherwise): two, so that there is one gap to compare silence to.
+- A customer needs as many orders as the champion's training required (`eligibility` in its
+  manifest; `USER_MIN_ORDERS` unless trained otherwise): two, so that there is one gap to compare
+  silence to. Users with fewer, and visitors, need a champion that has models of theirs
+  (`models.bands`).
 - A shop needs `SHOP_MIN_DAYS` since its first order. Before that every customer looks new, whatever
   the champion has learned elsewhere, and nobody could have been silent for a horizon.
 

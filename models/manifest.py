@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.interval import SpendInterval
 from schemas.features import columns_by_name
 
 __all__ = [
@@ -136,6 +137,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     curve_features: list[str]
     """What the curve in `p_churn` reads (`models.curve`); empty without a curve."""
     golden: Golden
+    spend_intervals: dict[str, SpendInterval] = {}
+    """By band (`models.bands`); without visitors', who mostly spend nothing."""
     feature_groups: list[GroupGain] = []
     """What each group of features gave on users and times that neither fitting nor tuning saw, the
     most first; groups that the model does not use are left out. Empty in models of before."""

@@ -28,8 +28,9 @@ from models.artifact import (
     default_artifact_path,
     load_artifact,
 )
-from models.blend import BlendedScorer, Scores
+from models.blend import Scores
 from models.champion import MODEL_FILES, Champion, Outlook
+from models.everyone import EveryoneScorer
 from models.explain import Explainer
 from models.places import LocalPlace, Place, at, place
 from schemas.errors import ArtifactError, ModelsUnavailable
@@ -65,20 +66,24 @@ def artifact_directory(named: str) -> Place:
 
 
 class ExplainingScorer:
-    """`streams.core.config.Scorer`: the blend, and reasons in words for alerts."""
+    """`streams.core.config.Scorer`: everybody's scores, and reasons in words for alerts."""
 
     def __init__(self, champion: Champion, currency: str) -> None:
         self.champion = champion
-        self._blend = BlendedScorer(champion)
+        self._everyone = EveryoneScorer(champion)
         self._explainer = Explainer(champion, currency)
         self.champion_version = champion.version
         self.horizon_days = champion.horizon_days
-        self.min_orders = self._blend.min_orders
+        self.min_orders = self._everyone.min_orders
         self._warned = False
 
+    def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """As `models.everyone.EveryoneScorer.covers`."""
+        return self._everyone.covers(orders)
+
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
-        """As `models.blend.BlendedScorer.score`; logs the first score that is not a number."""
-        scores = self._blend.score(x, learner)
+        """As `models.everyone.EveryoneScorer.score`; logs the first score that is not a number."""
+        scores = self._everyone.score(x, learner)
         if not self._warned and np.isnan(scores.p_churn).any():
             self._warned = True  # once; `tideline_scores_refused_total` goes on counting
             _log.error(
@@ -88,9 +93,18 @@ class ExplainingScorer:
             )  # fmt: skip
         return scores
 
+    def spend_interval(
+        self,
+        orders: NDArray[np.integer],
+        p_churn: NDArray[np.float32],
+        spend: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `models.everyone.EveryoneScorer.spend_interval`."""
+        return self._everyone.spend_interval(orders, p_churn, spend)
+
     def forecast(self, x: NDArray[np.float32]) -> Outlook:
-        """As `models.blend.BlendedScorer.forecast`."""
-        return self._blend.forecast(x)
+        """As `models.everyone.EveryoneScorer.forecast`."""
+        return self._everyone.forecast(x)
 
     def reasons(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> list[list[str]]:
         """What moved `p_churn` most in each row of `x` float32 [k, F], the strongest first."""

@@ -33,6 +33,8 @@ _SCORE_COLUMNS = {
     "p_champion": "Float32",
     "p_learner": "Float32",
     "expected_spend": "Float32",
+    "spend_low": "Float32",
+    "spend_high": "Float32",
     "p_buy_7d": "Float32",
     "p_buy_30d": "Float32",
     "next_order_at": _TIME,  # 1970-01-01 when it is unknown or over a year away
@@ -122,6 +124,9 @@ TABLES: Final[dict[str, Table]] = {
                 "horizon_days": "UInt16",
                 "shard": "UInt16",
                 "ordinal": "UInt64",
+                "lifetime_orders": "UInt32",
+                "p_churn": "Float32",
+                "spend_predicted": "Float32",
                 "churned": "UInt8",
                 "spend": "Float32",
                 "first_order_at": _TIME,  # 1970-01-01 when none came, or when it is not known

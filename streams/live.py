@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.bands import BANDS
 from models.training.dataset import Dataset
 from models.training.sample import StratifiedSample
 from streams.clickhouse.examples import Answers, Examples, answers, horizons, keys, matured
@@ -87,7 +88,7 @@ def read_live(
         _others(which, bounds), newest_ms,
     )  # fmt: skip
     found.label(0, more)
-    weeks = len({week for week, _ in sample.counts})
+    weeks = len({week // len(BANDS) for week, _ in sample.counts})
     return Live(found, sum(sample.counts.values()), weeks)
 
 

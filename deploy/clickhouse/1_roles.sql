@@ -59,6 +59,7 @@ GRANT SELECT ON tideline.segment_sizes TO tideline_campaign_ro;
 GRANT SELECT ON tideline.segment_flow TO tideline_campaign_ro;
 GRANT SELECT ON tideline.scores_live TO tideline_campaign_ro;
 GRANT SELECT ON tideline.model_quality TO tideline_campaign_ro;
+GRANT SELECT ON tideline.quality_by_evidence TO tideline_campaign_ro;
 GRANT SELECT ON tideline.drift_alerts TO tideline_campaign_ro;
 GRANT SELECT ON tideline.challengers TO tideline_campaign_ro;
 
@@ -73,6 +74,7 @@ GRANT SELECT ON tideline.batches TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag_live TO tideline_sre_ro;
 GRANT SELECT ON tideline.model_quality TO tideline_sre_ro;
+GRANT SELECT ON tideline.quality_by_evidence TO tideline_sre_ro;
 GRANT SELECT ON tideline.drift_alerts TO tideline_sre_ro;
 GRANT SELECT ON tideline.challengers TO tideline_sre_ro;
 GRANT SELECT ON tideline.schema_migrations TO tideline_sre_ro;

@@ -10,6 +10,7 @@ ALTER TABLE segment_members MODIFY SQL SECURITY DEFINER DEFINER = tideline_views
 ALTER TABLE segment_sizes MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE segment_flow MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE model_quality MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE quality_by_evidence MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE drift_alerts MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE challengers MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE recent_ledger MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;

@@ -66,6 +66,17 @@ class Dataset:
         if problem:
             raise ArtifactError(f"This can't be trained on: {problem}. Replay the events again.")
 
+    def joined(self, other: Dataset) -> Dataset:
+        """These rows and then others, which have the same labels."""
+        return Dataset(
+            np.concatenate([self.x, other.x]),
+            np.concatenate([self.churned, other.churned]),
+            np.concatenate([self.spend, other.spend]),
+            np.concatenate([self.as_of_ms, other.as_of_ms]),
+            np.concatenate([self.user, other.user]),
+            {name: np.concatenate([label, other.more[name]]) for name, label in self.more.items()},
+        )
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
         """The rows where `rows` bool [n] is true, or those at `rows` int64 [k]."""
         return Dataset(
@@ -127,17 +138,20 @@ def spread(rows: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
     return found
 
 
-def sees_clicks(x: NDArray[np.float32]) -> bool:
-    """Whether most rows x [n, F] are of customers who clicked in the last 90 days."""
-    clicked = (x[:, _CLICKED] > 0).any(axis=1)  # unknown is not above 0
-    return bool(clicked.mean() > _MOST)
+def sees_clicks(x: NDArray[np.float32], rows: NDArray[np.bool_] | None = None) -> bool:
+    """Whether most of the `rows` bool [n] (None: all) of x [n, F] are of users who clicked in the
+    last 90 days."""
+    clicked = np.asarray((x[:, _CLICKED] > 0).any(axis=1))  # unknown is not above 0
+    return bool((clicked if rows is None else clicked[rows]).mean() > _MOST)
 
 
-def typical(x: NDArray[np.float32]) -> Typical:
-    """Median, mean, standard deviation and liveliness of each column of `x` float32 [n, F]."""
+def typical(x: NDArray[np.float32], rows: NDArray[np.bool_] | None = None) -> Typical:
+    """Median, mean, standard deviation and liveliness of each column of the `rows` bool [n] (None:
+    all) of `x` float32 [n, F]."""
     median: list[float | None] = []
     mean, scale, varies = [], [], []
-    for column in x.T:
+    for whole in x.T:
+        column = whole if rows is None else whole[rows]
         known = column[~np.isnan(column)].astype(np.float64)
         middle = float(np.median(known)) if len(known) else 0.0
         spread = float(known.std()) if len(known) else 0.0

@@ -77,7 +77,8 @@ class Head:
         if self.link == "sigmoid":
             if isinstance(self.base, EventBase):
                 z = z + self.base.log_odds(x)
-            return np.clip(1.0 / (1.0 + np.exp(-z)), P_MIN, 1.0 - P_MIN)
+            with np.errstate(over="ignore"):  # rows that the curve was not made for
+                return np.clip(1.0 / (1.0 + np.exp(-z)), P_MIN, 1.0 - P_MIN)
         amount = np.exp(z) if self.link == "exp" else np.maximum(z, 0.0)
         return (
             amount + np.exp(self.base.log_mean(x)) if isinstance(self.base, SpendBase) else amount

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 
 from models.baselines.metrics import error_of_mean, tweedie_unit_deviance
 
-__all__ = ["curve_weight"]
+__all__ = ["WEIGHTS", "curve_weight"]
 
-_WEIGHTS: Final = tuple(i / 10 for i in range(10))
+WEIGHTS: Final = tuple(i / 10 for i in range(10))
 """Candidates for the curve's blend weight in a head. Never 1: reasons are read from the trees."""
 
 
@@ -23,6 +24,7 @@ def curve_weight(
     *,
     spend: bool,
     clicks: bool,
+    weights: Sequence[float] = WEIGHTS,
 ) -> float:
     """The curve's weight, by what it costs on some rows: log loss, or Tweedie deviance of `spend`.
     Scores of the trees and of the curve, [k] each, are log-odds, or logs of the mean.
@@ -34,15 +36,15 @@ def curve_weight(
     """
     if spend:
         trees, mean = np.exp(raw), np.exp(curve)
-        losses = [tweedie_unit_deviance(label, w * mean + (1.0 - w) * trees) for w in _WEIGHTS]
+        losses = [tweedie_unit_deviance(label, w * mean + (1.0 - w) * trees) for w in weights]
     else:
         signs = 2.0 * (label > 0) - 1.0
-        losses = [np.logaddexp(0.0, -signs * (w * curve + (1.0 - w) * raw)) for w in _WEIGHTS]
+        losses = [np.logaddexp(0.0, -signs * (w * curve + (1.0 - w) * raw)) for w in weights]
     best = int(np.argmin([loss.mean() for loss in losses]))
-    weight = _WEIGHTS[best]
+    weight = weights[best]
     if clicks:
         return weight
-    for w, loss in zip(_WEIGHTS[best + 1 :], losses[best + 1 :], strict=True):
+    for w, loss in zip(weights[best + 1 :], losses[best + 1 :], strict=True):
         costs = loss - losses[best]
         if float(costs.mean()) <= error_of_mean(costs, user):
             weight = w

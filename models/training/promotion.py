@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from models.bands import BANDS, CUSTOMERS, band_of_rows
 from models.baselines.metrics import log_loss, tweedie_deviance
 from models.champion import Champion
 from models.training.dataset import Dataset
@@ -36,10 +37,15 @@ class Verdict:
 
 
 def judge(champion: Champion, challenger: Champion, later: Dataset) -> Verdict:
-    """Compares both on `later`, whose labels became known after both were trained.
+    """Compares both on the rows of `later` that are of customers, as both know them. Their labels
+    became known after both were trained. Models of other bands come with the one that wins.
 
     Raises `ArtifactError` if either gives a score that is not a number.
     """
+    least = max(model.manifest.eligibility.min_orders for model in (champion, challenger))
+    customers = band_of_rows(later.x, least) == BANDS.index(CUSTOMERS)
+    if not customers.all():
+        later = later.take(customers)
     n = len(later.x)
     if n < MIN_ROWS or later.churned.all() or not later.churned.any():
         nothing = (float("nan"), float("nan"))

@@ -1,10 +1,11 @@
 """Which rows to train on if there are too many: the same ones in every run.
 
 Rows are drawn by hash, the lowest first, so neither their order nor the run matters. All weeks give
-equally many rows, or all that they have. Within a week each label gives its share, rounded to whole
-rows, and at least one: so a rare label stays. The week of a row does not depend on its label, and
-within a week all rows have the same chance. So a model fitted to the sample is calibrated without
-weights.
+equally many rows, or all that they have; a week counts for each band of users (`models.bands`) by
+itself, so that visitors don't displace customers. Within a week each label gives its share, rounded
+to whole rows, and at least one: so a rare label stays. The week of a row does not depend on its
+label, and within a week all rows have the same chance. So a model fitted to the sample is
+calibrated without weights.
 
 Rows are seen twice: first their hashes, weeks and labels, which say up to which hash each week and
 label is drawn; then, and only up to there, the rows with their features.
@@ -13,21 +14,37 @@ label is drawn; then, and only up to there, the rows with their features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WEEK_MS", "Bounds", "StratifiedSample", "Stratum", "chosen", "quotas", "sampled"]
+from models.bands import BANDS
+
+__all__ = [
+    "WEEK_MS",
+    "Bounds",
+    "StratifiedSample",
+    "Stratum",
+    "band_week",
+    "chosen",
+    "quotas",
+    "sampled",
+]
 
 WEEK_MS: Final = 7 * 86_400_000
 _EVERY: Final = 2**64 - 1
 
 Stratum = tuple[int, int]
-"""Week (since 1970) and label."""
+"""Week (since 1970), in numbers of `band_week`, and label."""
 
 Bounds = Mapping[Stratum, int]
 """The highest hash that is drawn of each stratum that gives any."""
+
+
+def band_week(week: NDArray[np.int64] | int, band: NDArray[Any] | int) -> NDArray[np.int64]:
+    """A number for each week and band: week times the number of bands, plus the band."""
+    return np.asarray(week, np.int64) * len(BANDS) + np.asarray(band, np.int64)
 
 
 class StratifiedSample:

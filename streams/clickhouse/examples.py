@@ -52,7 +52,7 @@ HORIZONS_QUERY: Final = (
 )
 Row = tuple[Any, ...]
 Bounds = Mapping[tuple[int, int], int]
-"""The highest hash that is drawn, by week (since 1970) and label."""
+"""The highest hash that is drawn, by week and band, and label."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,14 @@ class Examples:
     horizon_days: int
     after_ms: int = 0
     until_ms: int | None = None
+    min_orders: int = 2
+    """Of customers."""
+
+    @property
+    def week(self) -> str:
+        """SQL for the number of a row's week and band (`models.training.sample.band_week`)."""
+        band = f"(lifetime_orders >= 1) + (lifetime_orders >= {max(1, self.min_orders)})"
+        return f"(3 * {_WEEK} + {band})"
 
     @property
     def condition(self) -> str:
@@ -73,7 +81,7 @@ class Examples:
     def keys_query(self) -> str:
         """What `keys` asks for."""
         return (
-            f"{_WITH}SELECT {_ASKED}, {_DRAWN}, {_WEEK}, churned FROM examples FINAL "  # noqa: S608
+            f"{_WITH}SELECT {_ASKED}, {_DRAWN}, {self.week}, churned FROM examples FINAL "  # noqa: S608
             f"WHERE {self.condition} {_IN_ORDER}"
         )
 
@@ -98,7 +106,7 @@ class Examples:
         """SQL that is true up to the bound of the row's week and label."""
         strata = ", ".join(f"toInt64({2 * week + label})" for week, label in bounds)
         highest = ", ".join(f"toUInt64({bound})" for bound in bounds.values())
-        stratum = f"toInt64(2 * {_WEEK} + churned)"
+        stratum = f"toInt64(2 * {self.week} + churned)"
         # A stratum that gives nothing has the bound 0.
         bound = f"transform({stratum}, [{strata}], [{highest}], toUInt64(0))"
         return f"{self.condition} AND {_DRAWN} <= {bound}"
@@ -107,7 +115,7 @@ class Examples:
 @dataclass(frozen=True)
 class Keys:
     """k examples without their features: asked_ms int64 [k], drawn uint64 [k] (a mix of user and
-    time), week int64 [k] (since 1970), churned int64 [k]."""
+    time), week int64 [k] (and band, one number), churned int64 [k]."""
 
     asked_ms: NDArray[np.int64]
     drawn: NDArray[np.uint64]

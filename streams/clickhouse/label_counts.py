@@ -15,7 +15,8 @@ __all__ = ["LabelCounts", "read_label_counts"]
 # A label that became known at midnight belongs to the day before, which it completes.
 _DAYS: Final = (
     "SELECT intDiv(toUnixTimestamp64Milli(matured_at) - 1, 86400000) AS day, count() "
-    "FROM examples WHERE horizon_days = %(horizon_days)s GROUP BY day"
+    "FROM examples WHERE horizon_days = %(horizon_days)s "
+    "AND lifetime_orders >= %(min_orders)s GROUP BY day"
 )
 _SHARDS: Final = (
     "SELECT shard, toUnixTimestamp64Milli(max(matured_at)) "
@@ -41,12 +42,13 @@ class LabelCounts:
     drift_ms: int
 
 
-def read_label_counts(target: ClickHouseTarget, horizon_days: int) -> LabelCounts:
-    """What there is now. Raises SinkUnavailable, SinkRefused."""
+def read_label_counts(target: ClickHouseTarget, horizon_days: int, min_orders: int) -> LabelCounts:
+    """What there is now; `matured` of customers with so many orders when they were asked about.
+    Raises SinkUnavailable, SinkRefused."""
     client = connect(target)
 
     def rows(query: str) -> list[tuple[Any, ...]]:
-        return list(client.execute(query, {"horizon_days": horizon_days}))
+        return list(client.execute(query, {"horizon_days": horizon_days, "min_orders": min_orders}))
 
     try:
         return LabelCounts(

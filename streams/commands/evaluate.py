@@ -76,9 +76,10 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Measure the scores: replay orders, learn and score as live, compare with what came.
 
-    Everybody with two orders, the last one within three horizons, is scored at weekly cuts. Labels
+    Everybody with an order, the last one within three horizons, is scored at weekly cuts. Labels
     teach only once their horizon has passed; champions are trained, judged and promoted along the
     way. The last third of the history is the test. Beside it stand baselines on the same rows.
+    Figures are of customers with two orders or more; those with one are measured apart.
 
     Needs `pip install 'tideline[train]'`.
     """
@@ -88,7 +89,7 @@ def evaluate(
     from streams.evaluation.alerted import alerts_of
     from streams.evaluation.groups import by_group
     from streams.evaluation.history import read_history
-    from streams.evaluation.measure import figures, tasks
+    from streams.evaluation.measure import everybody, few_tasks, figures, tasks
     from streams.evaluation.protocol import longest_horizon_days, plan_protocol
     from streams.evaluation.rhythm import usual_gap_days
     from streams.evaluation.run import replay
@@ -128,6 +129,9 @@ def evaluate(
         progress("measure", 0.0)
         found = tasks(replayed.cuts, protocol)
         measured = figures(found, seed)
+        few = few_tasks(replayed.few, protocol)
+        of_few = figures(few, seed)
+        of_all = figures(everybody(replayed.cuts, replayed.few, protocol), seed)
         progress("measure", 1.0)
     about = _about(orders, dataset, history, protocol, replayed, time.monotonic() - started)
     about["history"] = source.summary()
@@ -138,12 +142,13 @@ def evaluate(
     if report is not None:
         from streams.evaluation.report import render
 
-        report.write_text(render(found, measured, about, alerts), encoding="utf-8")
+        page = render(found, measured, about, alerts, of_few)
+        report.write_text(page, encoding="utf-8")
         click.echo(f"Report: {report}", err=True)
     if as_json:
-        print_json({**measured, "about": about})
+        print_json({**measured, "all": of_all, "one_order": of_few, "about": about})
     else:
-        _print(measured, about, replayed.feature_groups)
+        _print(measured, of_few, about, replayed.feature_groups)
 
 
 def _source(orders: Path | None, options: dict[str, Any], *, quiet: bool) -> Source:
@@ -166,7 +171,7 @@ def _about(
 ) -> dict[str, Any]:  # fmt: skip
     from msgspec.structs import asdict
 
-    from streams.evaluation.measure import day, next_order_figures
+    from streams.evaluation.measure import day, next_order_figures, one_order_about
 
     weights = list(replayed.blend_weights.values())
     return {
@@ -181,6 +186,7 @@ def _about(
             "active_within_days": protocol.active_within_days,
         },
         "test_cuts": [day(c) for c in protocol.test_cuts],
+        "one_order": one_order_about(replayed.few, protocol),
         "champions": [
             {
                 "date": day(p.at_ms), "version": p.version, "rows": p.rows, "of_rows": p.of_rows,
@@ -205,7 +211,7 @@ def _about(
 
 _COLUMNS = {
     "event": ("auc", "average_precision", "lift_10", "log_loss", "brier", "ece"),
-    "value": ("normalized_gini", "spearman", "mae", "bias", "decile_mape"),
+    "value": ("normalized_gini", "spearman", "mae", "bias", "decile_mape", "coverage_80"),
 }
 
 
@@ -245,7 +251,7 @@ def _alert_rows(alerts: dict[str, Any]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
-def _print(measured: dict[str, Any], about: dict[str, Any], features: Sequence[GroupGain]) -> None:
+def _print_figures(measured: dict[str, Any], of_whom: str = "") -> None:
     for key, by_method in measured.items():
         columns = _COLUMNS["value" if key.startswith("value") else "event"]
         first = next(iter(by_method.values()))
@@ -256,8 +262,18 @@ def _print(measured: dict[str, Any], about: dict[str, Any], features: Sequence[G
             if "auc_low" in values and values["auc_low"] is not None:
                 cells[0] += f"  ({values['auc_low']:.3f} to {values['auc_high']:.3f})"
             rows.append((method, *cells))
-        print_table(("method", *columns), rows, title=f"{key}: {first['n']:,} rows{rate}")
+        print_table(("method", *columns), rows, title=f"{key}{of_whom}: {first['n']:,} rows{rate}")
         click.echo()
+
+
+def _print(
+    measured: dict[str, Any], of_few: dict[str, Any], about: dict[str, Any],
+    features: Sequence[GroupGain],
+) -> None:  # fmt: skip
+    _print_figures(measured)
+    _print_figures(of_few, ", customers with one order")
+    if not of_few:
+        click.echo(f"Customers with one order: {about['one_order']['why']}\n")
     print_table(_GROUPS, _group_rows(about["groups"]), title="the live scores by group")
     click.echo()
     print_table(_ALERTS, _alert_rows(about["alerts"]), title="what would have been alerted")

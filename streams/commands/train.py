@@ -152,6 +152,7 @@ def train(
              "trees": summary.trees, "metrics": summary.metrics,
              "top_features": dict(summary.top_features), "comparison": _json(summary),
              "feature_groups": [asdict(group) for group in summary.feature_groups],
+             "bands": summary.bands,
              "promoted": verdict is None or verdict.promote,
              "why": "" if verdict is None else verdict.why, **rows.as_dict()}
         )  # fmt: skip
@@ -251,6 +252,9 @@ def _report(summary: Summary, horizon_days: int) -> None:
         [(name, f"{share:.1%}") for name, share in summary.top_features],
     )
     print_groups(summary.feature_groups)
+    for band, trouble in summary.bands.items():
+        name = band.replace("_", " ")
+        click.echo(f"No model for {name}: {trouble}" if trouble else f"A model for {name}, too.")
     rows, trees = summary.rows, summary.trees
     click.echo(
         f"{rows['train']:,} rows trained, {rows['tune']:,} tuned, {rows['test']:,} tested; "

@@ -114,10 +114,11 @@ class OrderRows:
             spooled,
             survey,
             horizon_days=horizon_days,
-            min_orders=alerts.min_orders,
+            min_orders=1,  # who has fewer than customers makes a model of their own
             active_within_days=int(alerts.active_within_days),
             rules=rules,
             progress=progress,
+            customers_from=alerts.min_orders,
             name_of=name_of,
         )
         return OrderRows(rows, history, read, rhythm)
@@ -142,7 +143,7 @@ class OrderRows:
         sample = self.history.rows(most, until_ms=until_ms, into=into)
         if sample is None:
             raise SettingsError(
-                _nobody(self.history.horizon_days, self.history.min_orders)
+                _nobody(self.history.horizon_days)
                 if until_ms is None
                 else f"No label was known by {_day(until_ms)}: use a later --as-of, at least "
                 f"{self.history.horizon_days + 28} days after the first order."
@@ -246,7 +247,8 @@ class LiveRows:
         from streams.live import read_live
 
         target = clickhouse_target(self.settings)
-        which = Examples(target, self.horizon_days, after_ms, until_ms)
+        least = self.settings.alerts.min_orders
+        which = Examples(target, self.horizon_days, after_ms, until_ms, least)
         return read_live(which, self.rows, progress, others_come=self.orders is not None)
 
     def _too_few(self, found: int, needed: int, until_ms: int | None) -> str:
@@ -274,9 +276,9 @@ def _day(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}"
 
 
-def _nobody(horizon_days: int, min_orders: int) -> str:
+def _nobody(horizon_days: int) -> str:
     return (
-        f"Nobody had {min_orders} orders by any weekly cut that is {horizon_days} days before the "
+        f"Nobody had ordered by any weekly cut that is {horizon_days} days before the "
         "end, so there is nothing to learn from. Use a longer history, or a shorter "
         "--horizon-days; and if customers do come back, check which column --map names as user."
     )

@@ -35,12 +35,14 @@ _SILENCE, _MEAN_GAP = map(FEATURE_NAMES.index, ("days_since_order", "gap_mean_da
 
 
 def enough_data(
-    state: ShardState, rows: NDArray[np.int64], now_ms: int, config: CoreConfig
+    state: ShardState, rows: NDArray[np.int64], now_ms: int, config: CoreConfig, min_orders: int
 ) -> NDArray[np.bool_]:
-    """Which users (rows int64 [k]) have a score, and the history to act on it. bool [k]."""
+    """Which users (rows int64 [k]) have a score, and the history to act on it: the orders that
+    alerts ask for, and `min_orders`, from which on a champion knows customers. bool [k]."""
     c = state.columns
     recent = now_ms - c.recent_orders_ms[rows, 0] <= config.active_within_ms
-    fit: NDArray[np.bool_] = (c.orders[rows] >= config.min_orders) & recent
+    least = max(config.min_orders, min_orders)
+    fit: NDArray[np.bool_] = (c.orders[rows] >= least) & recent
     return fit & ~np.isnan(c.p_churn[rows])
 
 
@@ -81,7 +83,7 @@ def update_alerts(
     """
     c = state.columns
     p = c.p_churn[rows]
-    fit = enough_data(state, rows, now_ms, config)
+    fit = enough_data(state, rows, now_ms, config, max(1, scorer.min_orders))
     open_ = c.at_risk[rows]
     ordered = open_ & (c.orders[rows] > c.alert_orders[rows])
     fell = open_ & ~ordered & (p < config.alert_leave)

@@ -44,7 +44,8 @@ class Forecast(Protocol):
 
 
 class Scorer(Protocol):
-    """A champion, blended with a learner snapshot. `models.blend.BlendedScorer` is the real one."""
+    """A champion, blended with a learner snapshot. `models.registry.ExplainingScorer` is the real
+    one."""
 
     @property
     def champion_version(self) -> str: ...
@@ -52,12 +53,27 @@ class Scorer(Protocol):
     def horizon_days(self) -> int: ...
     @property
     def min_orders(self) -> int:
-        """Orders that a user needs before the champion's numbers mean anything."""
+        """Orders that a user needs to be like the customers that the champion learned from. Others
+        have no alerts, and the learner does not learn from them."""
+        ...
+
+    def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """For which users with so many orders, [k], it has a number: bool [k]."""
         ...
 
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
         """x: float32 [k, F]. Each row's scores depend on that row alone, bit for bit. A row that
         the model has no number for has NaN in all of them."""
+        ...
+
+    def spend_interval(
+        self,
+        orders: NDArray[np.integer],
+        p_churn: NDArray[np.float32],
+        spend: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Between which amounts k users with so many orders and these scores spend, with a chance
+        of 80 %: float32 [k] each, NaN where that is unknown."""
         ...
 
     def forecast(self, x: NDArray[np.float32]) -> Forecast:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.features import LISTED_FEATURE_NAMES
+from schemas.features import FEATURE_NAMES, LISTED_FEATURE_NAMES
 from streams.core.features import DAY_MS
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import TableRows
@@ -19,8 +19,10 @@ from streams.core.texts import TableRows
 __all__ = ["EXAMPLE_TABLE", "example_rows", "first_orders_ms"]
 
 EXAMPLE_TABLE: Final = "examples"
+_ORDERS: Final = FEATURE_NAMES.index("lifetime_orders")
 _AS_PREDICTED: Final = (
-    "user_id", "asked_at", "matured_at", "horizon_days", "shard", "ordinal", "churned", "spend"
+    "user_id", "asked_at", "matured_at", "horizon_days", "shard", "ordinal", "churned", "spend",
+    "p_churn", "spend_predicted",
 )  # fmt: skip
 
 
@@ -45,6 +47,7 @@ def example_rows(
     """`examples` rows of k questions: their rows of `matured_predictions`, first_order_ms int64
     [k], x float32 [k, F]."""
     return {name: predictions[name] for name in _AS_PREDICTED} | {
+        "lifetime_orders": x[:, _ORDERS].astype(np.uint32),
         "first_order_at": first_order_ms,
         "feature_names": [LISTED_FEATURE_NAMES] * len(x),
         "features": x,

@@ -9,18 +9,29 @@ H is the horizon of the champion that was asked, also if another champion has fo
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.features import PACKED_FEATURE_NAMES
+from schemas.features import FEATURE_NAMES, PACKED_FEATURE_NAMES
+from schemas.lives import first_of, life_of
 from schemas.messages import Example
+from streams.core.alerts import enough_data
+from streams.core.config import CoreConfig, Scorer
 from streams.core.examples import EXAMPLE_TABLE, example_rows, first_orders_ms
 from streams.core.features import DAY_MS
+from streams.core.hashing import mix
+from streams.core.scoring import is_young
 from streams.core.state.open_questions import OpenQuestions
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import TableRows
 
-__all__ = ["ask", "look_ahead", "mature"]
+__all__ = ["VISITORS_ASKED", "ask", "look_ahead", "mature", "worth_asking"]
+
+VISITORS_ASKED: Final = 4
+_ORDERS: Final = FEATURE_NAMES.index("lifetime_orders")
+_VISITOR_SALT: Final = np.uint64(0x76697369)  # "visi": the day of asking is set by the same hash
 
 
 def look_ahead(state: ShardState, horizon_days: int) -> None:
@@ -30,6 +41,30 @@ def look_ahead(state: ShardState, horizon_days: int) -> None:
         state.meta.horizon_days, state.meta.horizon_since = horizon_days, state.meta.seq
         state.will_change(np.arange(state.n))
         state.columns.question_period[: state.n] = -1
+
+
+def worth_asking(
+    state: ShardState, rows: NDArray[np.int64], now_ms: int, config: CoreConfig, scorer: Scorer
+) -> NDArray[np.bool_]:
+    """Whom of the users in `rows` (int64 [k]) to ask about, bool [k].
+
+    Customers, if an alert could be acted on. Who has ordered less often, and visitors, also if
+    there is no score: a model of theirs is made from these questions, so they are asked if answers
+    are kept. Visitors are many, and their answers mostly alike, so one in VISITORS_ASKED is asked,
+    by the hash of their id.
+    """
+    min_orders = max(1, scorer.min_orders)
+    fit = enough_data(state, rows, now_ms, config, min_orders)
+    if not config.keep_examples or is_young(state, now_ms, config):
+        return fit
+    c = state.columns
+    visitor = c.orders[rows] <= 0
+    ordered = now_ms - c.recent_orders_ms[rows, 0] <= config.active_within_ms
+    came = now_ms - c.last_activity_ms[rows] <= config.active_within_ms
+    drawn = mix(c.user_hash[rows], np.full(len(rows), _VISITOR_SALT)) % np.uint64(VISITORS_ASKED)
+    few = ~visitor & (c.orders[rows] < min_orders) & ordered
+    found: NDArray[np.bool_] = fit | few | (visitor & came & (drawn == 0))
+    return found
 
 
 def ask(
@@ -82,42 +117,54 @@ def ask(
 
 
 def mature(
-    state: ShardState, now_ms: int, *, keep: bool
+    state: ShardState, now_ms: int, config: CoreConfig, scorer: Scorer
 ) -> tuple[dict[str, TableRows], list[Example]]:
     """Answer every question whose horizon has passed: rows by table, and the examples for Kafka.
-    `keep`: whether there are rows of `examples`."""
-    parts: dict[str, list[TableRows]] = {"matured_predictions": []}
+
+    The learner, and who judges predictions by `matured_predictions`, get those about customers. The
+    others' are only kept, under the number before the first of the life.
+    """
+    parts: dict[str, list[TableRows]] = {}
     examples: list[Example] = []
     for horizon_days, questions in state.questions.take_due(now_ms):
-        at = questions.rows.astype(np.int64)
-        state.will_change(at)
-        found = _examples(state, horizon_days, questions)
-        users = [str(u) for u in state.users[at]]
-        predictions = _prediction_rows(found, users)
-        parts["matured_predictions"].append(predictions)
-        if keep:
-            first_ms = first_orders_ms(state, at, questions.asked_ms, horizon_days)
-            parts.setdefault(EXAMPLE_TABLE, []).append(
-                example_rows(predictions, first_ms, questions.x)
-            )
-        examples += found
-        state.columns.asked_ms[at] = 0
-    return {table: _joined(rows) for table, rows in parts.items() if rows}, examples
+        state.will_change(questions.rows.astype(np.int64))
+        orders = questions.x[:, _ORDERS]
+        customers = (orders >= max(1, scorer.min_orders)) & ~np.isnan(questions.scores[:, 0])
+        for numbered, where in (True, customers), (False, ~customers):
+            some = questions.at(np.flatnonzero(where))
+            at = some.rows.astype(np.int64)
+            found = _examples(state, horizon_days, some, numbered=numbered)
+            predictions = _prediction_rows(found, [str(u) for u in state.users[at]])
+            if config.keep_examples and len(some):
+                first_ms = first_orders_ms(state, at, some.asked_ms, horizon_days)
+                parts.setdefault(EXAMPLE_TABLE, []).append(
+                    example_rows(predictions, first_ms, some.x)
+                )
+            if numbered and len(some):
+                parts.setdefault("matured_predictions", []).append(predictions)
+                examples += found
+            state.columns.asked_ms[at] = 0
+    return {table: _joined(rows) for table, rows in parts.items()}, examples
 
 
-def _examples(state: ShardState, horizon_days: int, questions: OpenQuestions) -> list[Example]:
-    """Questions of one horizon, answered and numbered."""
+def _examples(
+    state: ShardState, horizon_days: int, questions: OpenQuestions, *, numbered: bool
+) -> list[Example]:
+    """Questions of one horizon, answered and, if they are to be, numbered."""
     c, at = state.columns, questions.rows.astype(np.int64)
     churned = (c.question_orders[at] == 0).tolist()
     spend = (c.question_cents[at] / 100.0).tolist()
     times, learners = questions.asked_ms.tolist(), questions.learner.tolist()
     champions = [state.meta.champions[i] for i in questions.champion.tolist()]
-    first = state.meta.examples + 1
-    state.meta.examples += len(questions)
+    first, step = state.meta.examples + 1, 1
+    if numbered:
+        state.meta.examples += len(questions)
+    else:
+        first, step = first_of(life_of(state.meta.seq)) - 1, 0
     return [
         Example(
             shard=state.meta.shard,
-            ordinal=first + i,
+            ordinal=first + step * i,
             asked_at_ms=times[i],
             matured_at_ms=times[i] + horizon_days * DAY_MS,
             horizon_days=horizon_days,

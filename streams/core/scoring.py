@@ -14,7 +14,14 @@ from streams.core.features import DAY_MS
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import Coded, TableRows
 
-__all__ = ["forecast_orders", "mark_written", "rows_to_write", "score_rows", "take_scores"]
+__all__ = [
+    "forecast_orders",
+    "is_young",
+    "mark_written",
+    "rows_to_write",
+    "score_rows",
+    "take_scores",
+]
 
 # A score row is written when something a reader would see has changed, and once a day at least.
 WRITE_P_CHANGE: Final = 0.02
@@ -25,9 +32,15 @@ FORECAST_AGE_SHARE: Final = 8
 """A forecast becomes no older than an eighth of the silence it was made after, for it changes about
 as fast as that grows: it is renewed every day for two weeks, and every other week in the end."""
 MINUTE_MS: Final = 60_000
-_NEVER: Final = np.iinfo(np.int32).max  # more orders than anybody has
 _BANDS: Final = 16  # of the churn probability; within each, by spend
 _MOST_SPEND: Final = np.float32(1e6)  # what is larger counts as this; more than a band is wide
+
+
+def is_young(state: ShardState, now_ms: int, config: CoreConfig) -> bool:
+    """Whether the shop's first order is not long enough ago for anybody to be scored."""
+    first_ms, least_ms = state.meta.first_order_ms, config.shop_min_ms
+    # An order may be dated slightly ahead of the clock.
+    return least_ms > 0 and (not first_ms or max(0, now_ms - first_ms) < least_ms)
 
 
 def take_scores(
@@ -39,10 +52,8 @@ def take_scores(
     scorer: Scorer,
     learner: LearnerSnapshot | None,
 ) -> NDArray[np.int64]:
-    """Score the users with enough history; the others get NaN, which reads "not enough data".
-
-    Enough is what the champion was trained on: a number of orders of the user, and a shop old
-    enough for its customers' silences to mean something.
+    """Score the users that the champion has a model for; the others get NaN, which reads "not
+    enough data". In a shop that is too young for silences to mean something, nobody is scored.
 
     Returns those of `rows` that the champion gave no number, int64 [k]: a model that fails for some
     must not stop the stream, whose journal would lead every replay to the same failure.
@@ -52,9 +63,8 @@ def take_scores(
     if len(customers):
         first = int(c.first_order_ms[rows[customers]].min())
         meta.first_order_ms = min(meta.first_order_ms or first, first)
-    # An order may be dated slightly ahead of the clock.
-    young = not meta.first_order_ms or max(0, now_ms - meta.first_order_ms) < config.shop_min_ms
-    fit = c.orders[rows] >= (_NEVER if young else max(1, scorer.min_orders))
+    young = is_young(state, now_ms, config)
+    fit = np.zeros(len(rows), np.bool_) if young else scorer.covers(c.orders[rows])
     scored = np.flatnonzero(fit)
     columns = (c.p_churn, c.p_champion, c.p_learner, c.expected_spend)
     refused = np.empty(0, np.int64)
@@ -105,7 +115,9 @@ def forecast_orders(
         wait_ms = np.where(np.isnan(days), 0.0, days * DAY_MS).astype(np.int64)
         c.next_order_ms[at] = np.where(np.isnan(days), 0, now_ms + wait_ms)
         c.forecast_after_orders[at] = c.orders[at]
-        silence_ms = np.maximum(0, now_ms - c.recent_orders_ms[at, 0])
+        # a visitor's forecast changes with visits, as a customer's does with orders
+        since_ms = np.where(c.orders[at] > 0, c.recent_orders_ms[at, 0], c.last_activity_ms[at])
+        silence_ms = np.maximum(0, now_ms - since_ms)
         # from the next sweep after this one it would be too old
         kept_ms = now_ms + silence_ms // FORECAST_AGE_SHARE - sweep_interval_ms
         c.forecast_kept_minute[at] = kept_ms // MINUTE_MS
@@ -128,9 +140,10 @@ def rows_to_write(
     c = state.columns
     p, spend = c.p_churn[rows], c.expected_spend[rows]
     with np.errstate(invalid="ignore"):
+        # A visitor's spend is small, and each click moves it by a part.
+        steady = np.abs(spend - c.written_spend[rows]) <= WRITE_SPEND_CHANGE * spend
         unchanged = (
-            (np.abs(p - c.written_p[rows]) < WRITE_P_CHANGE)
-            & (np.abs(spend - c.written_spend[rows]) <= WRITE_SPEND_CHANGE * spend)
+            (np.abs(p - c.written_p[rows]) < WRITE_P_CHANGE) & (steady | (c.orders[rows] == 0))
         ) | (np.isnan(p) & np.isnan(c.written_p[rows]) & (c.written_at_ms[rows] > 0))
     unchanged &= c.orders[rows] == c.written_orders[rows]
     unchanged &= now_ms - c.written_at_ms[rows] < WRITE_AFTER_MS
@@ -151,6 +164,7 @@ def score_rows(
 ) -> TableRows:
     """`score_history` rows of the users in `rows` (int64 [k])."""
     c, k = state.columns, len(rows)
+    low, high = scorer.spend_interval(c.orders[rows], c.p_churn[rows], c.expected_spend[rows])
     return {
         "user_id": state.users.strings(rows),
         "shard": np.full(k, state.meta.shard, np.uint16),
@@ -160,6 +174,8 @@ def score_rows(
         "p_champion": c.p_champion[rows],
         "p_learner": c.p_learner[rows],
         "expected_spend": c.expected_spend[rows],
+        "spend_low": low,
+        "spend_high": high,
         "p_buy_7d": c.p_buy_7d[rows],
         "p_buy_30d": c.p_buy_30d[rows],
         "next_order_at": c.next_order_ms[rows],

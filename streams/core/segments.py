@@ -58,7 +58,7 @@ def update_segments(
     c = state.columns
     orders = c.orders[rows]
     live = (orders > 0) & (now_ms - c.recent_orders_ms[rows, 0] < LIVE_MS)
-    scored = ~np.isnan(c.expected_spend[rows])
+    scored = ~np.isnan(c.expected_spend[rows]) & (orders > 0)  # tiers are of customers
     _count_values(state, rows, live & scored)
     if int(state.value_histogram.sum()) >= 2 * state.meta.tier_total:
         cut_tiers(state)  # a young shard: its first cuts mean little

@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas.lives import first_of, follows, life_of, position_of
 from schemas.messages import AlertMessage, DeadLetter, Example
-from streams.core.alerts import enough_data, update_alerts
+from streams.core.alerts import update_alerts
 from streams.core.apply import Applied, admit, apply, forget_some, set_back_watermark
 from streams.core.config import CoreConfig, Scorer
 from streams.core.dead_letters import dead_letter_rows, dead_letters
@@ -23,7 +23,7 @@ from streams.core.events.decode import decode, decode_ours
 from streams.core.events.events import Events
 from streams.core.events.records import SOURCES, Records
 from streams.core.features import features
-from streams.core.labels import ask, look_ahead, mature
+from streams.core.labels import ask, look_ahead, mature, worth_asking
 from streams.core.ledger import Counts, batch_row, counts_of
 from streams.core.plan import Plan
 from streams.core.samples import SAMPLE_TABLE, sample
@@ -110,7 +110,7 @@ def step(
     meta.offsets = list(plan.stop)
 
     # 2. questions whose horizon has passed become examples, before new questions are asked
-    matured, examples = mature(state, now_ms, keep=config.keep_examples)
+    matured, examples = mature(state, now_ms, config, scorer)
     done("apply")
 
     # 3. score the users whom events touched, and the slice of silent users whose turn it is
@@ -132,7 +132,7 @@ def step(
     moved = state.columns.segment_changes[touched] != changes_before
     if len(swept):
         at = np.searchsorted(touched, swept)
-        fit = enough_data(state, swept, now_ms, config)
+        fit = worth_asking(state, swept, now_ms, config, scorer)
         ask(state, swept, x[at], fit, now_ms, scorer.champion_version, learner_version)
 
     # 5. out

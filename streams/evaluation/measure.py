@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -29,7 +30,18 @@ from streams.evaluation.history import History
 from streams.evaluation.protocol import VISIT_ACTIVE_DAYS, VISIT_DAYS, Protocol
 from streams.evaluation.rows import CutRows
 
-__all__ = ["METHODS", "PROBABILITIES", "Task", "figures", "finite", "next_order_figures", "tasks"]
+__all__ = [
+    "METHODS",
+    "PROBABILITIES",
+    "Task",
+    "everybody",
+    "few_tasks",
+    "figures",
+    "finite",
+    "next_order_figures",
+    "one_order_about",
+    "tasks",
+]
 
 METHODS: Final = {
     "churn": ("blend", "champion", "learner", "bgnbd", "rfm", "gap", "recency"),
@@ -45,6 +57,8 @@ PROBABILITIES: Final = {
 }
 """The methods that claim to give probabilities; the others only rank."""
 
+_FOR_FEW: Final = {name: methods for name, methods in METHODS.items() if name != "partial"}
+"""Who has one order has no own mean to fall short of."""
 
 _TRUTH: Final = {
     "churn": "churned", "partial": "partial", "next_visit": "visited", "value": "spend"
@@ -62,16 +76,41 @@ class Task:
     user: NDArray[np.int64]
     cut_ms: NDArray[np.int64]
     scores: dict[str, NDArray[np.float64]]
+    interval: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    """Of value: the ends of the live score's 80 % interval."""
 
 
 def tasks(cuts: list[CutRows], protocol: Protocol) -> dict[str, Task]:
-    """The test rows of each task, by name."""
+    """The test rows of each task, by name. Raises KeyError for a test cut without scores."""
+    by_cut = {c.cut_ms: [c] for c in cuts if c.scores}
+    return _tasks(by_cut, protocol, METHODS)
+
+
+def few_tasks(few: list[CutRows], protocol: Protocol) -> dict[str, Task]:
+    """The same of those with fewer orders than customers, of the cuts at which a champion knew
+    them; empty if there is none."""
+    by_cut = {c.cut_ms: [c] for c in few if c.scores and len(c.user)}
+    return _tasks(by_cut, protocol, _FOR_FEW) if by_cut.keys() & {*protocol.test_cuts} else {}
+
+
+def everybody(cuts: list[CutRows], few: list[CutRows], protocol: Protocol) -> dict[str, Task]:
+    """The same of both together."""
+    by_cut = {c.cut_ms: [c] for c in cuts if c.scores}
+    for cut in few:
+        if cut.scores and len(cut.user):
+            by_cut[cut.cut_ms].append(cut)
+    return _tasks(by_cut, protocol, _FOR_FEW)
+
+
+def _tasks(
+    by_cut: dict[int, list[CutRows]], protocol: Protocol, asked: Mapping[str, Sequence[str]]
+) -> dict[str, Task]:
     horizon = protocol.horizon_days
-    by_cut = {c.cut_ms: c for c in cuts if c.scores}
     found = {}
-    for name, methods in METHODS.items():
+    for name, methods in asked.items():
         visit = name == "next_visit"
-        test = [by_cut[c] for c in (protocol.visit_cuts if visit else protocol.test_cuts)]
+        wanted = protocol.visit_cuts if visit else protocol.test_cuts
+        test = [part for c in wanted for part in _parts_of(by_cut, c, asked)]
         rows = [(c, _asked(c, visit)) for c in test]
         found[name] = Task(
             name,
@@ -83,8 +122,15 @@ def tasks(cuts: list[CutRows], protocol: Protocol) -> dict[str, Task]:
                 method: np.concatenate([_score(c, method, name)[k] for c, k in rows])
                 for method in methods
             },
+            _interval(rows) if name == "value" else None,
         )
     return found
+
+
+def _parts_of(
+    by_cut: dict[int, list[CutRows]], cut_ms: int, asked: Mapping[str, Sequence[str]]
+) -> list[CutRows]:
+    return by_cut[cut_ms] if asked is METHODS else by_cut.get(cut_ms, [])
 
 
 def _asked(rows: CutRows, visit: bool) -> NDArray[np.int64]:
@@ -92,6 +138,16 @@ def _asked(rows: CutRows, visit: bool) -> NDArray[np.int64]:
     if not visit:
         return np.arange(len(rows.user))
     return np.flatnonzero(rows.scores["recency/churn"] <= VISIT_ACTIVE_DAYS)
+
+
+def _interval(
+    rows: Sequence[tuple[CutRows, NDArray[np.int64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    names = ("blend/spend_low", "blend/spend_high")
+    if not all(name in c.scores for c, _ in rows for name in names):
+        return None
+    low, high = (np.concatenate([c.scores[name][k] for c, k in rows]) for name in names)
+    return low.astype(np.float64), high.astype(np.float64)
 
 
 def _score(rows: CutRows, method: str, task: str) -> NDArray[np.float64]:
@@ -107,12 +163,24 @@ def figures(found: dict[str, Task], seed: int = 7) -> dict[str, dict[str, dict[s
         result[task.key] = {
             method: (
                 value_figures(task.truth, p, money=method != "rfm")
+                | {"coverage_80": _coverage(task) if method == "blend" else None}
                 if name == "value"
                 else event_figures(task, p, method in PROBABILITIES[name], seed)
             )
             for method, p in task.scores.items()
         }
     return result
+
+
+def _coverage(task: Task) -> float | None:
+    """The share of rows whose spend lies in the live score's interval; None without one."""
+    if task.interval is None:
+        return None
+    low, high = task.interval
+    known, rounding = ~np.isnan(low), 1e-6  # scores are float32
+    y, low, high = task.truth[known], low[known], high[known]
+    inside = (y >= low * (1.0 - rounding)) & (y <= high * (1.0 + rounding))
+    return float(inside.mean()) if len(y) else None
 
 
 def event_figures(
@@ -153,6 +221,23 @@ def next_order_figures(cuts: list[CutRows], protocol: Protocol, history: History
         rows += int(known.sum())
         came += int((known & (next_ms > 0) & (next_ms <= due_ms)).sum())
     return {"n": rows, "ordered_by_then": round(came / rows, 4) if rows else None}
+
+
+def one_order_about(few: list[CutRows], protocol: Protocol) -> dict[str, Any]:
+    """How many rows of customers with one order there are at the test cuts, how many of these no
+    champion knew, and why there are no figures ('' if there are)."""
+    test = [cut for cut in few if cut.cut_ms in protocol.test_cuts]
+    rows = sum(len(cut.user) for cut in test)
+    unknown = sum(len(cut.user) for cut in test if not cut.scores)
+    why = ""
+    if not rows:
+        why = (
+            f"nobody with one order had ordered within {protocol.active_within_days} days of a "
+            "cut that tests."
+        )
+    elif unknown == rows:
+        why = "too few had matured for a model of theirs, so nothing is measured."
+    return {"rows": rows, "rows_unknown": unknown, "why": why}
 
 
 def value_figures(

@@ -27,6 +27,7 @@ _HEADINGS: Final = {
     "log_loss": "log loss", "brier": "Brier", "ece": "ECE",
     "normalized_gini": "norm. Gini", "spearman": "Spearman", "mae": "MAE",
     "bias": "predicted / spent", "decile_mape": "decile MAPE",
+    "coverage_80": "in 80 % interval",
 }  # fmt: skip
 _QUESTIONS: Final = {
     "churn": "Who will not order within {h} days?",
@@ -44,8 +45,9 @@ def render(
     measured: dict[str, Any],
     about: dict[str, Any],
     alerts: dict[str, Alerted],
+    one_order: dict[str, Any],
 ) -> str:
-    """The whole page. `measured` and `about` are what `--json` prints."""
+    """The whole page. `measured`, `about` and `one_order` are what `--json` prints."""
     sections = [_section(task, measured[task.key], about) for task in found.values()]
     title = f"How good the scores are: {about['orders_from']}"
     return (
@@ -53,7 +55,7 @@ def render(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_CSS}</style></head><body><main>"
         f"<h1>{html.escape(title)}</h1>{_intro(about)}{_tiles(found, measured)}"
-        f"{''.join(sections)}{by_group_section(about['groups'])}"
+        f"{''.join(sections)}{_one_order(one_order, about)}{by_group_section(about['groups'])}"
         f"{alert_section(alerts, about['horizon_days'])}{_champions(about)}</main></body></html>\n"
     )
 
@@ -105,6 +107,21 @@ def _section(task: Task, values: dict[str, Any], about: dict[str, Any]) -> str:
         f"{len(np.unique(task.user)):,} customers.{rate}</p>{_table(values)}"
         f'<div class="plots">{figures}</div></section>'
     )
+
+
+def _one_order(measured: dict[str, Any], about: dict[str, Any]) -> str:
+    """The figures of customers with one order, or why there are none."""
+    said = about["one_order"]["why"] or (
+        "They have no gap of their own to compare silence to, so less can be known of them: "
+        "their model is another one, and they get no alerts."
+    )
+    tables = "".join(
+        f"<h3>{html.escape(_QUESTIONS[key.rsplit('_', 1)[0]].format(h=about['horizon_days']))}</h3>"
+        f"<p>{next(iter(values.values()))['n']:,} rows.</p>{_table(values)}"
+        for key, values in measured.items()
+    )
+    said = said[0].upper() + said[1:]
+    return f"<section><h2>Customers with one order</h2><p>{html.escape(said)}</p>{tables}</section>"
 
 
 def _table(values: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import load_artifact
+from models.bands import BANDS, CUSTOMERS, FEW_ORDERS, band_of_rows
 from models.baselines.baselines import Baselines, fit_baselines
 from models.champion import Champion
 from models.manifest import Eligibility, GroupGain
@@ -66,6 +67,9 @@ class Replayed:
     """What a replay leaves: the cuts with all scores, and how the champions followed each other."""
 
     cuts: list[CutRows] = field(default_factory=list)
+    """Of customers, as the protocol asks for."""
+    few: list[CutRows] = field(default_factory=list)
+    """The same cuts, of those with fewer orders; without scores while no champion knows them."""
     promotions: list[Promotion] = field(default_factory=list)
     labels_learned: int = 0
     steps: int = 0
@@ -97,6 +101,7 @@ def replay(
     config = replace(
         config,
         sweep_interval_ms=DAY_MS,
+        keep_examples=False,  # training has its rows from the cuts
         min_orders=protocol.min_orders,
         active_within_ms=protocol.active_within_days * DAY_MS,
     )
@@ -117,17 +122,17 @@ def replay(
                     + trainer.trouble
                     + _refusals(shard)
                 )
-            rows = shard.eligible(protocol.min_orders, protocol.active_within_days)
+            rows = shard.eligible(1, protocol.active_within_days)
             user = np.array([number[u] for u in shard.state.users[rows]], np.int64)
-            found = cut_rows(history, cut, user, shard.features(rows), protocol.horizon_days)
-            if cut >= protocol.test_from and shard.champion is not None and baselines is not None:
-                found.scores.update(_scores(shard, shard.champion, found.x))
-                found.scores.update(
-                    baseline_scores(baselines, history, cut, user, protocol.horizon_days)
-                )
-                found = replace(found, champion_version=shard.champion.version)
+            x = shard.features(rows)
+            enough = band_of_rows(x, protocol.min_orders) == BANDS.index(CUSTOMERS)
+            for band, at, to in (CUSTOMERS, enough, done.cuts), (FEW_ORDERS, ~enough, done.few):
+                found = cut_rows(history, cut, user[at], x[at], protocol.horizon_days)
+                if cut >= protocol.test_from and baselines is not None and _knows(shard, band):
+                    _add_scores(found, shard, baselines, history, band)
+                to.append(found)
+            if cut >= protocol.test_from:
                 done.blend_weights[cut] = shard.learner.blend_weight if shard.learner else 0.0
-            done.cuts.append(found)
             progress("replay", (i + 1) / len(protocol.cuts))
     done.steps = shard.steps
     done.drifts = shard.drifts
@@ -167,12 +172,15 @@ class _Trainer:
         protocol = self._protocol
         horizon = protocol.horizon_days
         until = now_ms if shard.champion is None else now_ms - JUDGE_DAYS * DAY_MS
-        data = training_rows(done.cuts, until_ms=until, horizon_days=horizon, most=TRAINING_ROWS)
+        data, few = (
+            training_rows(cuts, until_ms=until, horizon_days=horizon, most=TRAINING_ROWS)
+            for cuts in (done.cuts, done.few)
+        )
         if data is None:
             return
         try:
             summary = train(
-                data,
+                data if few is None else data.joined(few),
                 root=self._root,
                 date=datetime.fromtimestamp(until / 1000, UTC).date().isoformat(),
                 horizon_days=horizon,
@@ -214,17 +222,33 @@ class _Trainer:
         return judge(champion, challenger, later)
 
 
-def _scores(
-    shard: ReplayedShard, champion: Champion, x: NDArray[np.float32]
-) -> dict[str, NDArray[np.floating]]:
-    live = shard.score(x)
-    outlook = champion.outlook(x)
-    return {
-        "blend/churn": live.p_churn,
-        "champion/churn": live.p_champion,
-        "learner/churn": live.p_learner,
-        "champion/value": live.spend,
-        "champion/partial": champion.p_partial(x),
-        "champion/next_visit": outlook.p_buy_7d,
-        "champion/next_order_days": outlook.next_order_days,
-    }
+def _knows(shard: ReplayedShard, band: str) -> bool:
+    champion = shard.champion
+    return champion is not None and band in champion.bands and champion.has_outlook_of(band)
+
+
+def _add_scores(
+    rows: CutRows, shard: ReplayedShard, baselines: Baselines, history: History, band: str
+) -> None:
+    """The scores of live, of a band that the champion knows, and those of the baselines."""
+    champion = shard.champion
+    assert champion is not None  # noqa: S101  (it knows the band)
+    live, outlook = shard.score(rows.x), champion.outlook(rows.x, band)
+    low, high = shard.spend_interval(rows.x, live)
+    rows.scores.update(
+        {
+            "blend/spend_low": low,
+            "blend/spend_high": high,
+            "blend/churn": live.p_churn,
+            "champion/churn": live.p_champion,
+            "learner/churn": live.p_learner,
+            "champion/value": live.spend,
+            "champion/next_visit": outlook.p_buy_7d,
+            "champion/next_order_days": outlook.next_order_days,
+        }
+    )
+    if band == CUSTOMERS:
+        rows.scores["champion/partial"] = champion.p_partial(rows.x)
+    rows.scores.update(
+        baseline_scores(baselines, history, rows.cut_ms, rows.user, champion.horizon_days)
+    )

@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import BlendedScorer, Scores
+from models.blend import Scores
 from models.champion import Champion, Outlook
+from models.everyone import EveryoneScorer
 from models.learner import OnlineLearner
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Drift, Example, JournalledSnapshot, LearnerSnapshot
@@ -30,6 +31,8 @@ from streams.core.step import step
 
 __all__ = ["ReplayedShard"]
 
+Floats32 = NDArray[np.float32]
+_ORDERS: Final = FEATURE_NAMES.index("lifetime_orders")
 _NOTHING: Final = Pending(np.empty(0, np.int64), np.empty(0, np.int64), caught_up=True)
 
 
@@ -47,9 +50,21 @@ class _Unscored:
         self.horizon_days = horizon_days
         self.min_orders = min_orders
 
+    def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:
+        return np.zeros(len(orders), np.bool_)
+
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> Scores:
         unknown = np.full(len(x), np.nan, np.float32)
         return Scores(unknown, unknown, unknown, unknown)
+
+    def spend_interval(
+        self,
+        orders: NDArray[np.integer],
+        p_churn: NDArray[np.float32],
+        spend: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        unknown = np.full(len(orders), np.nan, np.float32)
+        return unknown, unknown
 
     def forecast(self, x: NDArray[np.float32]) -> Outlook:
         return _no_forecast(len(x))
@@ -60,8 +75,8 @@ class _Unscored:
         return [[] for _ in x]
 
 
-class _Quiet(BlendedScorer):
-    """The blend as workers use it; rows and alerts are not what is measured, so they go without
+class _Quiet(EveryoneScorer):
+    """Scores as workers have them; rows and alerts are not what is measured, so they go without
     forecast and reasons."""
 
     def forecast(self, x: NDArray[np.float32]) -> Outlook:
@@ -192,6 +207,11 @@ class ReplayedShard:
     def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [k, F] as of now."""
         return features(self.state, rows, self.state.meta.clock_ms)
+
+    def spend_interval(self, x: NDArray[np.float32], scores: Scores) -> tuple[Floats32, Floats32]:
+        """Of these scores of the rows, as it would be written. Needs a champion."""
+        orders = x[:, _ORDERS].astype(np.int64)
+        return self._scorer.spend_interval(orders, scores.p_churn, scores.spend)
 
     def score(self, x: NDArray[np.float32]) -> Scores:
         """As the next step would, with the newest snapshot. Needs a champion."""

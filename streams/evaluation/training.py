@@ -18,9 +18,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bands import band_of
 from models.baselines.baselines import Purchases, fit_baselines
 from models.training.dataset import LATER_SHARE, Dataset
-from models.training.sample import WEEK_MS, StratifiedSample, chosen
+from models.training.sample import WEEK_MS, Bounds, StratifiedSample, band_week, chosen
 from schemas.errors import SettingsError
 from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply
@@ -70,6 +71,8 @@ class TrainingHistory:
     active_within_days: int
     rules: DecodeRules
     progress: Progress = lambda _what, _done: None
+    customers_from: int = 2
+    """Orders from which on users are customers (`models.bands`)."""
     name_of: Callable[[str], str] | None = None
     """What rows name customers by, where that is not their id: their pseudonym."""
 
@@ -106,7 +109,8 @@ class TrainingHistory:
                 user = group.numbers(state.rows_by_user.hashes[at])
                 truth = labels(group.history, cut_ms, user, self.horizon_days)
                 label, named = truth.churned.astype(np.int64), _drawn_at(names[user], cut_ms)
-                kept = np.flatnonzero(chosen(bounds, named, cut_ms // WEEK_MS, label))
+                band = band_of(state.columns.orders[at], self.customers_from)
+                kept = np.flatnonzero(_chosen(bounds, named, cut_ms, band, label))
                 x = features(state, at[kept], cut_ms)
                 if not self.survey.clicks:
                     x[:, CLICK_ONLY] = np.nan
@@ -170,9 +174,10 @@ class TrainingHistory:
         for number in range(len(self.spooled)):
             group = self.spooled.group(number)
             names = self._names(group)
-            for cut_ms, users in zip(cuts, self._due(group.history, cuts), strict=True):
+            due = self._due(group.history, cuts)
+            for cut_ms, (users, placed) in zip(cuts, due, strict=True):
                 after = group.history.orders(cut_ms, cut_ms + self.horizon_days * DAY_MS)
-                week = np.full(len(users), cut_ms // WEEK_MS)
+                week = band_week(cut_ms // WEEK_MS, band_of(placed, self.customers_from))
                 left = (after[users] == 0).astype(np.int64)
                 sample.add(_drawn_at(names[users], cut_ms), week, left)
             self.progress("count", (number + 1) / len(self.spooled))
@@ -184,8 +189,11 @@ class TrainingHistory:
             return group.user_hash
         return hashes([self.name_of(user) for user in group.history.users])
 
-    def _due(self, history: History, cuts: list[int]) -> Iterator[NDArray[np.int64]]:
-        """Who is eligible at each cut, int64 [k], as if no order had been cancelled."""
+    def _due(
+        self, history: History, cuts: list[int]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Who is eligible at each cut, int64 [k], and how many orders each has, int64 [k]: as if no
+        order had been cancelled."""
         placed = np.zeros(len(history.users), np.int64)
         last_ms = np.zeros(len(history.users), np.int64)
         done = 0
@@ -195,7 +203,8 @@ class TrainingHistory:
             last_ms[user] = history.ts_ms[done:stop]  # in time order: the last one stays
             done = stop
             recent = last_ms >= cut - self.active_within_days * DAY_MS
-            yield np.flatnonzero((placed >= self.min_orders) & recent)
+            users = np.flatnonzero((placed >= self.min_orders) & recent)
+            yield users, placed[users]
 
     def _eligible(self, state: ShardState, now_ms: int) -> NDArray[np.int64]:
         c, n = state.columns, state.n
@@ -233,6 +242,19 @@ def without_erased(
                 user = (record.key or b"").decode(errors="replace")
                 until[record.key] = forgotten_until(user)
         yield [record for record in block if record.timestamp_ms >= until[record.key]]
+
+
+def _chosen(
+    bounds: Bounds, drawn: NDArray[np.uint64], cut_ms: int, band: NDArray[np.int8],
+    label: NDArray[np.int64],
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Which rows of a cut are drawn, bool [k]."""
+    found = np.zeros(len(drawn), np.bool_)
+    for number in np.unique(band).tolist():
+        at = np.flatnonzero(band == number)
+        week = int(band_week(cut_ms // WEEK_MS, number))
+        found[at] = chosen(bounds, drawn[at], week, label[at])
+    return found
 
 
 def _drawn_at(names: NDArray[np.uint64], cut_ms: int) -> NDArray[np.uint64]:

@@ -74,6 +74,8 @@ FROM
     SELECT shard, life FROM segment_changes
     UNION DISTINCT
     SELECT shard, toUInt32(bitShiftRight(ordinal, 32)) AS life FROM matured_predictions
+    UNION DISTINCT
+    SELECT shard, toUInt32(bitShiftRight(ordinal, 32)) AS life FROM examples
 )
 WHERE (shard, life) NOT IN (SELECT shard, life FROM past_lives)
 """

@@ -63,7 +63,7 @@ class LiveLabels:
 
     def counts(self, horizon_days: int) -> LabelCounts:
         """Raises SinkUnavailable, SinkRefused."""
-        return read_label_counts(self.target, horizon_days)
+        return read_label_counts(self.target, horizon_days, self.eligibility.min_orders)
 
     def train(self, root: Place, current: Current, cut_ms: int, why: Why) -> str:
         """A challenger of what was known at the cut, complete in `root`; returns its version.
@@ -71,7 +71,11 @@ class LiveLabels:
         The same labels give the same version, so a training that was interrupted is repeated.
         Raises TooFew, SinkUnavailable, SinkRefused, ModelsUnavailable.
         """
-        live = read_live(Examples(self.target, current.horizon_days, until_ms=cut_ms), self.rows)
+        which = Examples(
+            self.target, current.horizon_days, until_ms=cut_ms,
+            min_orders=self.eligibility.min_orders,
+        )  # fmt: skip
+        live = read_live(which, self.rows)
         if live is None:
             raise TooFew("no label is known")
         data, without = learnable(live.data)
@@ -108,7 +112,10 @@ class LiveLabels:
         models = [load_artifact(root / version)
                   for version in (current.version, challenger.version)]  # fmt: skip
         later = read_live(
-            Examples(self.target, current.horizon_days, after_ms, until_ms), self.rows
+            Examples(
+                self.target, current.horizon_days, after_ms, until_ms, self.eligibility.min_orders
+            ),
+            self.rows,
         )
         if later is None:
             nothing = (float("nan"), float("nan"))

@@ -208,8 +208,14 @@ class _Anyone:
         self.copying_seconds += time.process_time() - before
         return own
 
+    def covers(self, orders: Any) -> Any:
+        return self._scorer.covers(orders)
+
     def score(self, x: Any, learner: Any) -> Any:
         return self._scorer.score(self._cut(x), learner)
+
+    def spend_interval(self, orders: Any, p_churn: Any, spend: Any) -> Any:
+        return self._scorer.spend_interval(orders, p_churn, spend)
 
     def forecast(self, x: Any) -> Any:
         return self._scorer.forecast(self._cut(x))

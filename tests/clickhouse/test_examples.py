@@ -10,7 +10,8 @@ import pytest
 from clickhouse_driver import Client
 from numpy.typing import NDArray
 
-from models.training.sample import WEEK_MS, StratifiedSample, sampled
+from models.bands import band_of
+from models.training.sample import WEEK_MS, StratifiedSample, band_week, sampled
 from schemas.errors import SinkRefused
 from schemas.features import FEATURE_NAMES, LISTED_FEATURE_NAMES
 from schemas.messages import Erasure
@@ -49,6 +50,9 @@ def table(n: int, seed: int = 0, **given: Any) -> Table:
         "horizon_days": np.full(n, HORIZON_DAYS, np.uint16),
         "shard": rng.integers(0, 4, n).astype(np.uint16),
         "ordinal": np.arange(1, n + 1).astype(np.uint64),
+        "lifetime_orders": rng.integers(0, 4, n).astype(np.uint32),
+        "p_churn": rng.random(n).astype(np.float32),
+        "spend_predicted": rng.random(n).astype(np.float32),
         "churned": churned.astype(np.uint8),
         "spend": np.where(churned, 0, rng.gamma(2.0, 9.0, n)).astype(np.float32),
         "first_order_at": first,
@@ -110,6 +114,7 @@ def test_the_rows_that_are_drawn_are_those_of_the_pure_sample(target: ClickHouse
     found = every(Examples(target, HORIZON_DAYS), 250)
     drawn = mix(hashes(rows["user_id"]), rows["asked_at"].view(np.uint64))
     week, label = rows["asked_at"] // WEEK_MS, rows["churned"].astype(np.int64)
+    week = band_week(week, band_of(rows["lifetime_orders"], 2))
     chosen = sampled(drawn, week, label, 250)
     order = by_key(rows)
     assert len(found.x) == 250 == chosen.sum()

@@ -289,7 +289,8 @@ def test_the_trainer_reads_labels_and_drift_and_writes_its_log(database: Path) -
     which, bounds = Examples(ClickHouseTarget(""), 28, until_ms=1), {(1, 0): 2}
     queries = [
         HORIZONS_QUERY, which.keys_query(), which.matured_query(bounds),
-        which.answers_query(bounds), *(query % {"horizon_days": 28} for query in COUNTS),
+        which.answers_query(bounds),
+        *(query % {"horizon_days": 28, "min_orders": 2} for query in COUNTS),
         row("trainer_log"),
     ]  # fmt: skip
     for answer in ask("tideline_trainer", database, *queries):

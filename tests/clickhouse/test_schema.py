@@ -29,8 +29,9 @@ def client(server: ChdbServer) -> Iterator[Client]:
 
 VIEWS = {
     "alert_history", "challengers", "churn_alerts_live", "consumer_lag_live", "drift_alerts",
-    "fast_producers", "ledger", "model_quality", "past_lives", "recent_ledger", "scores_live",
-    "segment_flow", "segment_members", "segment_sizes", "worker_clocks",
+    "fast_producers", "ledger", "model_quality", "past_lives", "quality_by_evidence",
+    "recent_ledger", "scores_live", "segment_flow", "segment_members", "segment_sizes",
+    "worker_clocks",
 }  # fmt: skip
 FEEDS = {"latest_scores_feed", "lives_feed"}
 

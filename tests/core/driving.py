@@ -91,12 +91,26 @@ class SilenceScorer:
     champion_version: str = "fake-1"
     min_orders: int = 1
 
+    def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """As a champion without models of other bands."""
+        enough: NDArray[np.bool_] = orders >= max(1, self.min_orders)
+        return enough
+
     def score(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> FakeScores:
         silence, views = feature(x, "days_since_order"), feature(x, "view_24h")
         p = np.clip(silence / np.float32(60) - views * np.float32(0.1), 0, 1).astype(np.float32)
         shift = np.float32(learner.intercept if learner else 0)
         learned = np.clip(p + shift, 0, 1).astype(np.float32)
         return FakeScores(learned, p, learned, feature(x, "revenue_90d") + np.float32(0))
+
+    def spend_interval(
+        self,
+        orders: NDArray[np.integer],
+        p_churn: NDArray[np.float32],
+        spend: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Half and double."""
+        return spend / np.float32(2), spend * np.float32(2)
 
     def forecast(self, x: NDArray[np.float32]) -> FakeForecast:
         """Orders come as far apart as the last one is away; nobody waits for over 100 days."""

@@ -43,7 +43,7 @@ def test_a_user_needs_the_orders_that_the_champion_was_trained_on() -> None:
     assert all(np.isnan(row[name]) for row in rows for name in SCORES)
     assert not here.rows("alerts")
     assert not here.rows("score_samples")
-    assert not here.state.questions
+    assert np.isnan(here.state.questions.by_horizon[28].everything().scores).all()
     assert here.column("value_tier", "u") == 0
     here.feed([], [order("u", T0 + 42 * DAY_MS)], clock_ms=T0 + 42 * DAY_MS)
     assert known(here, "u")

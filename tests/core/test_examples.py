@@ -41,7 +41,7 @@ def test_a_row_is_its_example_and_knows_the_first_order_or_says_that_it_does_not
     rate: float,
 ) -> None:
     driver, placed = run(3, rate)
-    rows = driver.rows("examples")
+    rows = [row for row in driver.rows("examples") if row["lifetime_orders"]]
     examples = [e for o in driver.outputs for e in o.examples]
     assert len(rows) == len(examples) > 10
     unknown = 0
@@ -50,6 +50,9 @@ def test_a_row_is_its_example_and_knows_the_first_order_or_says_that_it_does_not
         assert (row["shard"], row["ordinal"]) == (e.shard, e.ordinal)
         assert (row["horizon_days"], bool(row["churned"])) == (HORIZON_DAYS, e.churned)
         assert row["spend"] == np.float32(e.spend)
+        assert (row["p_churn"], row["spend_predicted"]) == (
+            np.float32(e.p_churn), np.float32(e.spend_predicted)
+        )  # fmt: skip
         assert row["features"].tobytes() == e.x
         assert row["feature_names"] == LISTED_FEATURE_NAMES
         times = placed[row["user_id"]]
@@ -68,7 +71,7 @@ def test_the_features_are_those_that_the_score_was_made_of() -> None:
     """The sample that `tideline skew` recomputes has the same bits, for every example."""
     driver, _ = run(5, 0.2)
     served = {(r["user_id"], r["scored_at"]): r["features"] for r in driver.rows("score_samples")}
-    rows = driver.rows("examples")
+    rows = [row for row in driver.rows("examples") if row["lifetime_orders"]]
     assert rows
     for row in rows:
         assert bits(row["features"]) == bits(served[row["user_id"], row["asked_at"]])

@@ -23,8 +23,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from models.baselines.metrics import auc, average_precision, log_loss, normalised_gini
-from models.training.train import _BINARY, _HIDDEN, _LEAF_WEEKLY_ROWS, _SHAPE, _SPEND, CHURN_TREES
-from models.training.train import SPEND_TREES as VALUE_TREES
+from models.training.head import _BINARY, _LEAF_WEEKLY_ROWS, _SHAPE, _SPEND, CHURN_TREES, HIDDEN
+from models.training.head import SPEND_TREES as VALUE_TREES
 from streams.core.features import DAY_MS
 from streams.evaluation.protocol import Protocol
 from streams.evaluation.rows import CLICK_ONLY, CutRows
@@ -162,7 +162,7 @@ class Rows:
     def of(cls, cuts: list[CutRows], tables: Tables) -> Rows:
         x = np.concatenate([cut.x for cut in cuts])
         x[:, CLICK_ONLY] = np.nan
-        x[:, _HIDDEN] = np.nan
+        x[:, HIDDEN] = np.nan
         known = [
             {name: value[cut.user] for name, value in tables.columns(cut.cut_ms).items()}
             for cut in cuts

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from streams.evaluation.history import History, read_history
 from streams.evaluation.measure import Task, tasks
 from streams.evaluation.protocol import Protocol, plan_protocol
 from streams.evaluation.rows import CutRows
-from streams.evaluation.run import replay
+from streams.evaluation.run import Replayed, replay
 from streams.history.read import read
 from streams.history.table import ReadOptions
 from streams.replay.records import Source
@@ -29,28 +30,47 @@ from streams.settings import Settings
 from streams.shard.config import core_config
 from tests.evaluation import shops
 
-__all__ = ["evaluated", "replayed"]
+__all__ = ["Whole", "evaluated", "evaluated_whole", "replayed"]
 
 SHOPS: Final = ("wholesale", "gifts", "cohort", "weekly")
 
 
-def evaluated(orders: shops.Orders, horizon: int = 28) -> tuple[History, Task, Task]:
-    """What `tideline evaluate` makes of these orders: they themselves, churn and value."""
+@dataclass(frozen=True)
+class Whole:
+    """Orders as `tideline evaluate` saw them, when it asked, and all that its replay left."""
+
+    history: History
+    protocol: Protocol
+    replayed: Replayed
+
+
+def evaluated_whole(orders: shops.Orders, horizon: int = 28) -> Whole:
+    """What `tideline evaluate` makes of these orders."""
     with tempfile.TemporaryDirectory() as directory:
         path = shops.write(Path(directory) / "orders.csv", orders)
         source = read(path, ReadOptions(), int(time.time() * 1000))
-        history, protocol, cuts = replayed(source, horizon)
-    found = tasks(cuts, protocol)
-    return history, found["churn"], found["value"]
+        return _replayed(source, horizon)
+
+
+def evaluated(orders: shops.Orders, horizon: int = 28) -> tuple[History, Task, Task]:
+    """What `tideline evaluate` makes of these orders: they themselves, churn and value."""
+    whole = evaluated_whole(orders, horizon)
+    found = tasks(whole.replayed.cuts, whole.protocol)
+    return whole.history, found["churn"], found["value"]
 
 
 def replayed(source: Source, horizon: int) -> tuple[History, Protocol, list[CutRows]]:
     """A source's orders, when they are asked about, and the rows and scores at each cut."""
+    whole = _replayed(source, horizon)
+    return whole.history, whole.protocol, whole.replayed.cuts
+
+
+def _replayed(source: Source, horizon: int) -> Whole:
     settings = Settings()
     config = core_config(settings)
     history = read_history(source, config.decode.currency, config.decode.rates)
     protocol = plan_protocol(history, horizon, settings.alerts.min_orders, None)
-    return history, protocol, replay(history, protocol, config, threads=1).cuts
+    return Whole(history, protocol, replay(history, protocol, config, threads=1))
 
 
 def _figures(churn: Task, value: Task) -> dict[str, float]:

@@ -20,7 +20,15 @@ VALUE = {"normalized_gini", "spearman", "mae", "bias", "decile_mape"}
 
 def test_the_json_has_the_agreed_shape(evaluated: Evaluated) -> None:
     found = evaluated.figures
-    assert set(found) == {"churn_14d", "partial_14d", "next_visit_7d", "value_14d", "about"}
+    tasks = {"churn_14d", "partial_14d", "next_visit_7d", "value_14d"}
+    assert set(found) == tasks | {"all", "one_order", "about"}
+    # Who has one order has no own mean to fall short of; here nobody had, which is said.
+    assert set(found["all"]) == tasks - {"partial_14d"}
+    assert found["one_order"] == {}
+    assert found["about"]["one_order"]["why"]
+    for task, methods in found["all"].items():
+        assert methods.keys() == found[task].keys()
+        assert all(of.keys() == found[task]["blend"].keys() for of in methods.values())
     assert set(found["churn_14d"]) >= {"blend", "champion", "learner", "bgnbd", "rfm", "recency"}
     for task in ("churn_14d", "partial_14d", "next_visit_7d"):
         for method, values in found[task].items():
@@ -32,9 +40,11 @@ def test_the_json_has_the_agreed_shape(evaluated: Evaluated) -> None:
 
 
 def test_every_method_is_judged_on_the_same_rows(evaluated: Evaluated) -> None:
-    for key, methods in evaluated.figures.items():
-        if key != "about":
-            assert len({values["n"] for values in methods.values()}) == 1, key
+    found = evaluated.figures
+    for whom in (found, found["all"], found["one_order"]):
+        for key, methods in whom.items():
+            if key not in ("about", "all", "one_order"):
+                assert len({values["n"] for values in methods.values()}) == 1, key
 
 
 def test_the_interval_holds_the_estimate(evaluated: Evaluated) -> None:

@@ -7,7 +7,8 @@ knows. What it can't do, and so is not tested on it:
 - insert deduplication tokens (2021): what is repeated is dropped by the table's key alone, which is
   the harder case of the two;
 - milliseconds (DateTime64, 2019): times are cut to seconds;
-- the views `ledger` and `recent_ledger` (window functions) and `model_quality`; all others are
+- the views `ledger` and `recent_ledger` (window functions), `model_quality` and
+  `quality_by_evidence`; all others are
   there, in the form that they were first released in.
 """
 
@@ -36,7 +37,7 @@ __all__ = [
     "prepare",
 ]
 
-NOT_THERE: Final = ("ledger", "recent_ledger", "model_quality")
+NOT_THERE: Final = ("ledger", "recent_ledger", "model_quality", "quality_by_evidence")
 """Views that this server can't have."""
 
 _CONFIG = """\

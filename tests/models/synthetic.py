@@ -24,9 +24,12 @@ def rows(n: int, seed: int = 0) -> NDArray[np.float32]:
     x[:, at("days_since_order")] = rng.exponential(20.0, n) / (0.3 + activity[:, 0])
     x[:, at("revenue_30d")] = x[:, at("orders_30d")] * rng.gamma(2.0, 10.0, n)
     x[:, at("support_1h")] = 0.0
+    x[:, at("lifetime_orders")] += 2.0  # customers
     for kind in CLICK_TYPES:
         x[np.arange(n) % 5 < 3, at(f"{kind}_90d")] = 0.0  # most rows are without clicks
+    orders = x[:, at("lifetime_orders")].copy()
     x[rng.random((n, F)) < 0.05] = np.nan
+    x[:, at("lifetime_orders")] = orders
     x[:, at("days_since_return")] = np.where(rng.random(n) < 0.8, np.nan, rng.exponential(30.0, n))
     return x
 

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.champion import CURVE_FILE, MODEL_FILES, SCORES_FILE
+from models.bands import OTHERS
+from models.champion import (
+    CURVE_FILE,
+    MODEL_FILES,
+    OUTLOOK,
+    OUTPUTS,
+    SCORES_FILE,
+    band_output,
+)
 from models.training import export
 from models.training.export import Head, export_files, export_graph, float32_not_above, require
 from schemas.errors import ArtifactError
@@ -94,6 +102,8 @@ def test_heads_compute_the_same_bits_in_files_of_their_own(
     chances = ("p_churn", "p_buy_7d", "p_buy_30d", "p_partial")
     heads = {name: Head(binary, "sigmoid", 0.5 + i) for i, name in enumerate(chances)}
     heads["spend"] = Head(tweedie, "exp")
+    for band in OTHERS:
+        heads |= {band_output(band, name): heads[name] for name in (*OUTPUTS, *OUTLOOK)}
     files = export_files(heads, x.shape[1])
     x = hostile(x, binary, tweedie)
     together = outputs_of(export_graph(heads, x.shape[1]), x)
