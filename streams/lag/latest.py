@@ -121,6 +121,7 @@ class Latest:
         for gauge, value in per_group.items():
             gauge.samples = self._per_group(value)
         metrics.consumer_group_status.samples = self._group_statuses
+        metrics.consumer_group_role.samples = self._roles
 
     def _groups(self) -> Iterable[GroupLag]:
         report = self.fresh()
@@ -163,6 +164,11 @@ class Latest:
         for group in self._groups():
             for status in GROUP_STATUSES:
                 yield (group.consumer_group, status), float(group.status == status)
+
+    def _roles(self) -> _Samples:
+        for group in self._groups():
+            if group.role:
+                yield (group.consumer_group, group.role), 1.0
 
     # JSON
 

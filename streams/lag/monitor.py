@@ -30,6 +30,7 @@ from streams.kafka.groups import (
     oldest_records,
 )
 from streams.lag.report import LagReport
+from streams.lag.status import Role
 from streams.lag.tracker import GroupWindow, LogWindow, Rules
 from streams.settings import Settings
 
@@ -75,6 +76,9 @@ class Watch:
         self, settings: Settings, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     ) -> None:
         self.ours = watched(settings)
+        self._roles: dict[str, Role] = {
+            settings.kafka.app_id: "worker", settings.topic_names.learner_group: "learner"
+        }  # fmt: skip
         self.now_ms = now_ms
         self.log = LogWindow()
         self._wanted = re.compile(settings.lag.groups)
@@ -86,7 +90,7 @@ class Watch:
 
     def window(self, group: str) -> GroupWindow:
         return self._windows.setdefault(
-            group, GroupWindow(group, self._rules, ours=group in self.ours)
+            group, GroupWindow(group, self._rules, role=self._roles.get(group, ""))
         )
 
     def keep(self, groups: list[str]) -> None:

@@ -18,9 +18,11 @@ from streams.lag.evaluator import GroupStatus, Rule, group_status
 from streams.lag.times import REASONS, Reason
 from streams.lag.trends import retention_ratio, seconds_to_close, seconds_to_loss
 
-__all__ = ["STATUSES", "Columns", "GroupLag", "PartitionLag", "Status"]
+__all__ = ["STATUSES", "Columns", "GroupLag", "PartitionLag", "Role", "Status"]
 
 Status = Rule | Literal["uncommitted", "pending", "unknown"]
+
+Role = Literal["worker", "learner", ""]
 
 STATUSES: Final[tuple[Status, ...]] = (
     "ok", "uncommitted", "pending", "warn", "unknown", "stop", "stall", "rewind",
@@ -99,11 +101,16 @@ class GroupLag:
     owners: tuple[str, ...]
     members: int | None = None
     """How many members the group has; None: not known."""
-    ours: bool = False
-    """Whether it is one of Tideline's own."""
+    role: Role = ""
+    """Which of Tideline's processes it belongs to; '': none, it is another's."""
     history_ms: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     history_records: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """The group's total lag at each of the last looks; negative: not known."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is one of Tideline's own."""
+        return bool(self.role)
 
     def _known(self) -> NDArray[np.int64]:
         lags = self.columns.lag[self.columns.subscribed]

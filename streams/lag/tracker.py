@@ -21,7 +21,7 @@ from streams.kafka.committed import Committed
 from streams.kafka.end_offsets import Partition
 from streams.kafka.groups import Membership
 from streams.lag.evaluator import Commit, evaluate
-from streams.lag.status import STATUSES, Columns, GroupLag, Status
+from streams.lag.status import STATUSES, Columns, GroupLag, Role, Status
 from streams.lag.times import REASONS, OffsetTimes, Reason
 from streams.lag.trends import hot_partitions, velocity
 
@@ -128,8 +128,8 @@ class LogWindow:
 class GroupWindow:
     """One consumer group over time. Memory: about 400 bytes per partition with 10 commits."""
 
-    def __init__(self, name: str, rules: Rules, *, ours: bool = False) -> None:
-        self._name, self._rules, self._ours = name, rules, ours
+    def __init__(self, name: str, rules: Rules, *, role: Role = "") -> None:
+        self._name, self._rules, self._role = name, rules, role
         self._places: tuple[Partition, ...] = ()
         n = rules.commits
         self._offset = np.zeros((0, n), np.int64)
@@ -209,7 +209,7 @@ class GroupWindow:
             ),
             tuple(membership.owners.get(p, "") if membership else "" for p in places),
             membership.members if membership else None,
-            self._ours,
+            self._role,
             self._looked_ms[-looks:].copy(),
             np.where((history >= 0).any(axis=0), np.maximum(history, 0).sum(axis=0), -1),
         )

@@ -6,11 +6,12 @@ from typing import Final
 
 from streams.telemetry.registry import Registry
 
-__all__ = ["GROUP_STATUSES", "LAG_STATUSES", "NO_SECONDS", "LagMetrics"]
+__all__ = ["GROUP_ROLES", "GROUP_STATUSES", "LAG_STATUSES", "NO_SECONDS", "LagMetrics"]
 
 LAG_STATUSES: Final = (
     "ok", "uncommitted", "pending", "warn", "unknown", "stop", "stall", "rewind",
 )  # fmt: skip
+GROUP_ROLES: Final = ("worker", "learner")
 GROUP_STATUSES: Final = ("ok", "uncommitted", "pending", "warn", "unknown", "error")
 NO_SECONDS: Final = ("uncommitted", "no_answer", "no_bracket", "expired")
 _LAG_LABELS: Final = ("consumer_group", "topic", "partition")
@@ -98,6 +99,13 @@ class LagMetrics(Registry):
             f"1 for a group's present status, else 0: {', '.join(GROUP_STATUSES)}",
             "consumer_group",
             "status",
+        )
+        self.consumer_group_role = self._sampled(
+            "consumer_group_role",
+            "1 for each of Tideline's own groups, by the process that it belongs to: "
+            f"{', '.join(GROUP_ROLES)}; no sample for the groups of others",
+            "consumer_group",
+            "role",
         )
         self.ledger_accepted_records = self._sampled(
             "ledger_accepted_records", "Records of the last hour by the view recent_ledger", "shard"

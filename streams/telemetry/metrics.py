@@ -13,6 +13,7 @@ from streams.core import step
 from streams.core.health import SHARES
 from streams.telemetry.faust_watchdogs import WATCHDOGS
 from streams.telemetry.lag_metrics import (
+    GROUP_ROLES,
     GROUP_STATUSES,
     LAG_STATUSES,
     NO_SECONDS,
@@ -22,6 +23,7 @@ from streams.telemetry.registry import LONG_SECONDS, SHORT_SECONDS
 
 __all__ = [
     "DRIFT_KINDS",
+    "GROUP_ROLES",
     "GROUP_STATUSES",
     "LAG_STATUSES",
     "MODELS",

@@ -122,6 +122,7 @@ def test_one_bad_answer_leaves_the_others(settings: Settings) -> None:
         report = poll(Refusing(admin), ends, watch)
         worker, learner = ours(report)
         assert (worker.status, learner.status) == ("uncommitted", "unknown")
+        assert (worker.role, learner.role) == ("worker", "learner")
         assert learner.partitions[0].log_end == 0
         assert report.problems == (
             f"committed offsets of {learner.consumer_group}: KafkaConnectionError",

@@ -10,7 +10,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
@@ -20,13 +20,19 @@ from streams.lag.incidents import Incident, Incidents, Notice
 from streams.lag.latest import Latest
 from streams.lag.report import LagReport, document
 from streams.lag.show import REMEDIES, explained, sparkline, watch_table
-from streams.lag.status import STATUSES
+from streams.lag.status import STATUSES, Role
 from streams.lag.times import REASONS
 from streams.lag.tracker import GroupWindow, LogWindow, Rules
 from streams.lag.webhook import Webhook, post
 from streams.settings import Secret, Settings, override
 from streams.telemetry.endpoint import serve
-from streams.telemetry.metrics import GROUP_STATUSES, LAG_STATUSES, NO_SECONDS, Metrics
+from streams.telemetry.metrics import (
+    GROUP_ROLES,
+    GROUP_STATUSES,
+    LAG_STATUSES,
+    NO_SECONDS,
+    Metrics,
+)
 
 if TYPE_CHECKING:
     from tests.local_broker import Cli
@@ -38,9 +44,9 @@ N = 3
 class Cluster:
     """One group, `shop`, looked at every 10 seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: Role = "") -> None:
         self.now_ms = 0
-        self.window, self.log = GroupWindow("shop", Rules(commits=N)), LogWindow()
+        self.window, self.log = GroupWindow("shop", Rules(commits=N), role=role), LogWindow()
 
     def look(
         self,
@@ -114,6 +120,20 @@ def test_metrics_show_the_newest_report_and_nothing_once_it_is_old() -> None:
     latest.publish(cluster.look({P0: 24, P1: 24}, 24, problems=("orders: odd",)))
     assert shown(metrics, "lag_monitor_up") == 0, "not every answer"
     assert shown(metrics, "consumer_group_status", consumer_group="shop", status="ok") == 1
+
+
+@pytest.mark.parametrize("role", get_args(Role))
+def test_metrics_tell_our_own_groups_from_those_of_others(role: Role) -> None:
+    assert set(GROUP_ROLES) == set(get_args(Role)) - {""}
+    cluster, metrics = Cluster(role), Metrics()
+    latest = Latest(10.0, lambda: cluster.now_ms)
+    latest.feed(metrics)
+    latest.publish(cluster.stalled())
+    roles = {
+        each: shown(metrics, "consumer_group_role", consumer_group="shop", role=each)
+        for each in GROUP_ROLES
+    }
+    assert roles == {each: 1 if each == role else None for each in GROUP_ROLES}
 
 
 def test_json_says_what_it_saw_and_when_it_is_blind() -> None:
