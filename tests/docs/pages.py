@@ -68,5 +68,9 @@ class Page:
 
 PAGES: Final = [
     Page(path.relative_to(ROOT).as_posix())
-    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+    for path in (
+        *sorted(ROOT.glob("*.md")),
+        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "deploy").rglob("*.md")),
+    )
 ]

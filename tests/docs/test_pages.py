@@ -90,10 +90,11 @@ def test_links_lead_somewhere(page: Page) -> None:
             assert heading in BY_NAME[path.relative_to(ROOT).as_posix()].anchors, target
 
 
-def test_the_index_links_every_page() -> None:
-    index = BY_NAME["docs/README.md"]
-    linked = {(index.path.parent / target).resolve() for target in index.links}
-    assert linked >= {page.path for page in PAGES if page is not index}
+def test_the_indexes_link_every_page() -> None:
+    """That of the pages, and that of the runbooks."""
+    indexes = [BY_NAME["docs/README.md"], BY_NAME["deploy/runbooks/README.md"]]
+    linked = {(index.path.parent / target).resolve() for index in indexes for target in index.links}
+    assert linked >= {page.path for page in PAGES if page is not indexes[0]}
 
 
 @each_page

@@ -39,7 +39,7 @@ LABELS = {
     "reason": "codes of dead letters", "dimension": "value_tier, lifecycle",
     "table": "schemas.tables", "error_type": "classes of errors", "version": "one at a time",
     "model": "MODELS", "kind": "DRIFT_KINDS", "decision": "promoted, rejected",
-    "result": "sent, failed", "watchdog": "WATCHDOGS",
+    "result": "sent, failed", "watchdog": "WATCHDOGS", "role": "GROUP_ROLES",
 }  # fmt: skip
 
 
