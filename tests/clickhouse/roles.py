@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from streams.clickhouse import migrations
 from streams.clickhouse.migrations import split_statements
 
 __all__ = [
@@ -31,9 +32,11 @@ __all__ = [
     "DEPLOY",
     "STORED_NOWHERE",
     "Grant",
+    "all_migrations",
     "as_role",
     "deployed",
     "grants",
+    "migrated",
     "profile_of",
     "up_to_storing",
 ]
@@ -143,6 +146,30 @@ def _user(name: str, profile: str, role: str) -> str:
 def as_role(role: str, database: Path, statements: Sequence[str]) -> list[Any]:
     """Run statements one after the other: rows of each, or ClickHouse's message as a str."""
     return _run(_users_xml(role), database, statements)
+
+
+def all_migrations() -> list[str]:
+    """What `tideline migrate` says to an empty ClickHouse."""
+    statements = ["CREATE DATABASE IF NOT EXISTS `tideline`", "USE tideline", migrations._RECORDS,
+                  "SELECT version, sha256 FROM schema_migrations FINAL"]  # fmt: skip
+    for migration in migrations.available():
+        statements += split_statements(migration.sql)
+        statements.append(
+            "INSERT INTO schema_migrations (version, name, sha256) VALUES "
+            f"({migration.version}, '{migration.name}', '{migration.sha256}')"
+        )
+    return statements
+
+
+def migrated(database: Path) -> Path:
+    """Makes the database by the migrator, with views as 3_views.sql leaves them."""
+    statements = all_migrations()
+    answers = as_role("tideline_migrator", database, statements)
+    answers += as_role(ADMIN, database, ["USE tideline", *deployed("3_views.sql")])
+    for statement, answer in zip([*statements, "USE tideline", *deployed("3_views.sql")], answers,
+                                 strict=True):  # fmt: skip
+        assert not isinstance(answer, str), f"{statement}\n{answer}"
+    return database
 
 
 def up_to_storing(database: Path, statements: Sequence[str]) -> list[Any]:

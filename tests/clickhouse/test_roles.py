@@ -23,9 +23,11 @@ from streams.privacy.erase_clickhouse import KEY_IDS_QUERY
 from tests.clickhouse.roles import (
     ADMIN,
     STORED_NOWHERE,
+    all_migrations,
     as_role,
     deployed,
     grants,
+    migrated,
     profile_of,
     up_to_storing,
 )
@@ -63,30 +65,10 @@ def row(table: str) -> str:
     return f"INSERT INTO {table} ({names}) VALUES ({', '.join(values)})"
 
 
-def all_migrations() -> list[str]:
-    """What `tideline migrate` says to an empty ClickHouse."""
-    statements = ["CREATE DATABASE IF NOT EXISTS `tideline`", "USE tideline", migrations._RECORDS,
-                  "SELECT version, sha256 FROM schema_migrations FINAL"]  # fmt: skip
-    for migration in migrations.available():
-        statements += migrations.split_statements(migration.sql)
-        statements.append(
-            "INSERT INTO schema_migrations (version, name, sha256) VALUES "
-            f"({migration.version}, '{migration.name}', '{migration.sha256}')"
-        )
-    return statements
-
-
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Migrated by the migrator, with views as 3_views.sql leaves them."""
-    path = tmp_path_factory.mktemp("roles") / "database"
-    for statement, answer in zip(
-        all_migrations(), as_role("tideline_migrator", path, all_migrations()), strict=True
-    ):
-        assert not isinstance(answer, str), f"{statement}\n{answer}"
-    for answer in as_role(ADMIN, path, ["USE tideline", *deployed("3_views.sql")]):
-        assert not isinstance(answer, str), answer
-    return path
+    return migrated(tmp_path_factory.mktemp("roles") / "database")
 
 
 def ask(role: str, database: Path, *statements: str) -> list[Any]:
