@@ -68,15 +68,20 @@ class Topic:
     stay as they are. Inputs are not so: their producers choose among all partitions."""
 
 
-def topics(names: TopicNames, partitions: int, *, keep_inputs: bool = False) -> tuple[Topic, ...]:
+def topics(
+    names: TopicNames, partitions: int, *, keep_inputs: bool = False, min_insync_replicas: int = 0
+) -> tuple[Topic, ...]:
     """All topics for `partitions` shards. The inputs and everything per shard are co-partitioned.
 
     `keep_inputs` keeps input records for ever. A replay of old data needs that: brokers count
     retention from a record's own timestamp, which is event time, and would delete it on arrival.
+    `min_insync_replicas`: on every topic; 0 leaves it to the broker.
     """
 
     def topic(name: str, count: int, why: str, *, is_state: bool = False, **config: str) -> Topic:
         settings = {key.replace("_", "."): value for key, value in config.items()}
+        if min_insync_replicas:
+            settings["min.insync.replicas"] = str(min_insync_replicas)
         return Topic(name, count, MappingProxyType(settings), why, is_state, name in of_shards)
 
     of_shards = (names.journal, names.checkpoints, names.alerts, names.dead_letters)

@@ -43,6 +43,7 @@ def wanted(settings: Settings) -> tuple[Topic, ...]:
         settings.topic_names,
         settings.kafka.partitions,
         keep_inputs=settings.stream.clock == "event",
+        min_insync_replicas=settings.kafka.min_insync_replicas,
     )
 
 
@@ -131,18 +132,24 @@ def _report(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
     kept, needs = config.get("retention.ms", "-1"), topic.config.get("retention.ms")
     if needs == "-1" and kept != "-1":
         return _wrong_config(topic, "retention.ms", kept, "-1")
+    insync = topic.config.get("min.insync.replicas", "1")
+    if int(has := config.get("min.insync.replicas", insync)) < int(insync):
+        return _wrong_config(topic, "min.insync.replicas", has, insync, is_kept=True)
     left = f"it has {partitions} partitions, of which {topic.partitions} are used" if spare else ""
     return TopicReport(topic, "ok", left)
 
 
-def _wrong_config(topic: Topic, key: str, has: str, needs: str) -> TopicReport:
+def _wrong_config(
+    topic: Topic, key: str, has: str, needs: str, *, is_kept: bool = False
+) -> TopicReport:
+    """`is_kept`: what the topic has is as it should be, so nothing need be deleted."""
     again = "run `tideline reset`" if topic.is_state else f"delete the topic and run `{_CREATE}`"
     return TopicReport(
         topic,
         "wrong",
         f"its {key} is {has}, needed is {needs}",
         f"Alter it with `kafka-configs --alter --entity-type topics --entity-name {topic.name} "
-        f"--add-config {key}={needs}`, or {again}",
+        f"--add-config {key}={needs}`" + ("" if is_kept else f", or {again}"),
     )
 
 

@@ -49,6 +49,13 @@ def across(settings: Settings) -> list[str]:
             "TIDELINE_WEB_PORT",
             f"another port than [web] port ({web.port})",
         )
+    if kafka.min_insync_replicas > kafka.replication_factor:
+        wrong(
+            "TIDELINE_KAFKA_MIN_INSYNC_REPLICAS",
+            "TIDELINE_KAFKA_REPLICATION_FACTOR",
+            f"at most [kafka] replication_factor ({kafka.min_insync_replicas} against "
+            f"{kafka.replication_factor})",
+        )
     problems += _kafka_security(kafka) + _clickhouse_tls(settings.clickhouse)
     return problems
 

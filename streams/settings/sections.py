@@ -69,6 +69,12 @@ class KafkaSettings:
     replication_factor: int = setting(
         1, "replicas of each topic that `tideline topics` creates", rules.between(1, 100)
     )
+    min_insync_replicas: int = setting(
+        0,
+        "replicas that must have a record before it counts as written, of each topic that "
+        "`tideline topics` creates: 2 of 3 lose nothing with a broker; 0: as the brokers have it",
+        rules.between(0, 100),
+    )
     session_timeout_seconds: float = setting(
         10.0,
         "seconds without a heartbeat after which a worker loses its partitions",

@@ -7,7 +7,7 @@ import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,12 +28,12 @@ def missing() -> str | None:
 
 
 class Prometheus(LocalServer):
-    """Scrapes `targets` (job -> ports on loopback) and evaluates the rules, each second."""
+    """Scrapes `targets` (process -> port on loopback) and evaluates the rules, each second."""
 
     name: ClassVar[str] = "Prometheus"
     ready_seconds: ClassVar[float] = 60.0
 
-    def __init__(self, directory: Path, targets: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, directory: Path, targets: Mapping[str, int]) -> None:
         super().__init__(directory)
         self._targets = targets
 
@@ -58,10 +58,10 @@ class Prometheus(LocalServer):
             "rule_files": [str(path) for path in RULES],
             "scrape_configs": [
                 {
-                    "job_name": job,
-                    "static_configs": [{"targets": [f"{self.host}:{port}" for port in ports]}],
+                    "job_name": f"tideline-{process}",
+                    "static_configs": [{"targets": [f"{self.host}:{port}"]}],
                 }
-                for job, ports in self._targets.items()
+                for process, port in self._targets.items()
             ],
         }
 

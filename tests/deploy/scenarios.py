@@ -23,11 +23,14 @@ _OTHER: Final = 'consumer_group="reports",topic="orders",partition="0"'
 _COUNTED: Final = 'tideline_record_visible_seconds_count{step="first"}'
 _VISIBLE: Final = 'tideline_record_visible_seconds_bucket{le="10.0",step="first"}'
 
+
+def _up(process: str) -> str:
+    """The series of a process' target."""
+    return f'up{{job="tideline-{process}",instance="{process}:9464"}}'
+
+
 _HEALTHY: Final[Mapping[str, str]] = {
-    **{
-        f'up{{job="{job}",instance="{job}:9464"}}': f"1x{_MINUTES}"
-        for job in ("tideline-worker", "tideline-learner", "tideline-lag", "tideline-trainer")
-    },
+    **{_up(process): f"1x{_MINUTES}" for process in ("worker", "learner", "lag", "trainer")},
     _COUNTED: f"0+100x{_MINUTES}",
     _VISIBLE: f"0+100x{_MINUTES}",
     'tideline_consumer_group_role{consumer_group="tideline",role="worker"}': f"1x{_MINUTES}",
@@ -191,13 +194,13 @@ SCENARIOS: Final = (
         {20: ["TidelineMonitorBlind", "TidelineProcessDown"]},
         {
             'tideline_lag_monitor_up{job="tideline-lag"}': "1x9 stale",
-            'up{job="tideline-lag",instance="tideline-lag:9464"}': f"1x9 0x{_MINUTES}",
+            _up("lag"): f"1x9 0x{_MINUTES}",
         },
     ),
     Scenario(
         "the only worker is gone",
         {20: ["TidelineNoWorker", "TidelineProcessDown"]},
-        {'up{job="tideline-worker",instance="tideline-worker:9464"}': f"1x9 0x{_MINUTES}"},
+        {_up("worker"): f"1x9 0x{_MINUTES}"},
     ),
     Scenario(
         "one of two workers is gone",
@@ -208,8 +211,8 @@ SCENARIOS: Final = (
         "Prometheus finds no worker, and no learner",
         {4: [], 6: ["TidelineNoWorker"], 20: ["TidelineNoWorker", "TidelineProcessMissing"]},
         {
-            'up{job="tideline-worker",instance="tideline-worker:9464"}': None,
-            'up{job="tideline-learner",instance="tideline-learner:9464"}': None,
+            _up("worker"): None,
+            _up("learner"): None,
         },
     ),
     # Workers

@@ -75,10 +75,7 @@ def test_rules_and_panels_work_on_what_processes_export_and_a_dead_worker_wakes_
         process(here, "trainer") as trainer,
         Prometheus(
             tmp_path / "prometheus",
-            {
-                "tideline-worker": [worker.metrics_port], "tideline-lag": [lag],
-                "tideline-learner": [learner], "tideline-trainer": [trainer],
-            },
+            {"worker": worker.metrics_port, "lag": lag, "learner": learner, "trainer": trainer},
         ) as prometheus,
     ):  # fmt: skip
         live_load(here, seconds=300, rate=100)

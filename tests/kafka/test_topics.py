@@ -45,6 +45,22 @@ def test_a_topic_is_judged(partitions: int | None, config: dict[str, str], expec
     assert bool(report.fix) == bool(expected)
 
 
+def test_fewer_replicas_in_sync_than_settings_say_are_refused_and_nothing_is_to_be_deleted() -> (
+    None
+):
+    durable = override(Settings(), kafka_replication_factor=3, kafka_min_insync_replicas=2)
+    assert {topic.config["min.insync.replicas"] for topic in wanted(durable)} == {"2"}
+    assert not any("min.insync.replicas" in topic.config for topic in wanted(Settings()))
+    orders = wanted(durable)[1]
+    report = _report(orders, 4, {"min.insync.replicas": "1"})
+    assert report.problem == "its min.insync.replicas is 1, needed is 2"
+    assert "--add-config min.insync.replicas=2" in report.fix
+    assert "delete" not in report.fix
+    for has in ({"min.insync.replicas": "2"}, {"min.insync.replicas": "3"}, {}):
+        assert _report(orders, 4, has).state == "ok"
+    assert _report(wanted(Settings())[1], 4, {"min.insync.replicas": "1"}).state == "ok"
+
+
 def test_input_retention_matters_only_for_replays() -> None:
     def judge(topic: Topic) -> str:
         return _report(topic, 4, {"retention.ms": "1000", "cleanup.policy": "delete"}).problem

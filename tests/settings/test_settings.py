@@ -122,6 +122,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     ("environ", "expected"),
     [
         ({"TIDELINE_ALERTS_LEAVE": "0.5"}, "less than [alerts] enter"),
+        ({"TIDELINE_KAFKA_MIN_INSYNC_REPLICAS": "2"}, "at most [kafka] replication_factor"),
         ({"TIDELINE_HEALTH_LATE_WARN_SHARE": "0.2"}, "at most [health] late_fail_share"),
         (
             {"TIDELINE_HEALTH_DEAD_LETTER_FAIL_SHARE": "0.001"},
