@@ -33,6 +33,8 @@ class ClickHouseTarget:
     """CA bundle (PEM) that signs the server's certificate; '': the system's."""
     connect_timeout_seconds: float = 5.0
     send_receive_timeout_seconds: float = 60.0
+    cluster: str = ""
+    """On whose servers tables are made, replicated; '': on this server alone, not replicated."""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}/{self.database}"
@@ -81,4 +83,5 @@ def clickhouse_target(settings: Settings) -> ClickHouseTarget:
         password=here.password.reveal(),
         secure=here.secure,
         ca_file=here.ca_file,
+        cluster=here.cluster,
     )

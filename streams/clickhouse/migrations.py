@@ -24,6 +24,7 @@ from clickhouse_driver.errors import ErrorCodes, ServerException
 from schemas.errors import SinkRefused
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.errors import sink_error
+from streams.clickhouse.replicated import on_cluster
 
 __all__ = ["Migration", "available", "migrate", "pending", "split_statements"]
 
@@ -39,6 +40,11 @@ ENGINE = ReplacingMergeTree
 ORDER BY version
 COMMENT 'Migrations that this database has had'
 """
+
+_WITH_ENGINE: Final = (
+    "SELECT name FROM system.tables WHERE database = %(database)s AND engine = %(engine)s "
+    "ORDER BY name"
+)
 
 _FILE_NAME: Final = re.compile(r"(\d{3})_(\w+)\.sql")
 
@@ -132,15 +138,17 @@ def migrate(
     doing = f"creating database {target.database}"
     try:
         with connect(target, database="") as client:
-            client.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(target.database)}")
+            create = f"CREATE DATABASE IF NOT EXISTS {_quoted(target.database)}"
+            client.execute(on_cluster(create, target.cluster))
         with connect(target) as client:
             doing = "reading schema_migrations"
-            client.execute(_RECORDS)
+            _refuse_half_replicated(client, target)
+            client.execute(on_cluster(_RECORDS.strip(), target.cluster))
             missing = _missing(files, _applied(client), target)
             for migration in missing:
                 doing = f"applying migration {migration}"
                 for statement in split_statements(migration.sql):
-                    client.execute(statement)
+                    client.execute(on_cluster(statement, target.cluster))
                 client.execute(
                     "INSERT INTO schema_migrations (version, name, sha256) VALUES",
                     [(migration.version, migration.name, migration.sha256)],
@@ -173,6 +181,23 @@ def pending(
         raise sink_error(exc, "reading schema_migrations", target) from exc
     except Exception as exc:
         raise sink_error(exc, "reading schema_migrations", target) from exc
+
+
+def _refuse_half_replicated(client: Client, target: ClickHouseTarget) -> None:
+    """All of a database's tables are replicated, or none is: the setting can't change that."""
+    engine = "ReplacingMergeTree" if target.cluster else "ReplicatedReplacingMergeTree"
+    others = client.execute(_WITH_ENGINE, {"database": target.database, "engine": engine})
+    if not others:
+        return
+    what, fix = (
+        ("not replicated", f"or unset TIDELINE_CLICKHOUSE_CLUSTER ({target.cluster})")
+        if target.cluster
+        else ("replicated", "or set TIDELINE_CLICKHOUSE_CLUSTER to their cluster")
+    )
+    raise SinkRefused(
+        f"{target} has tables that are {what}, {others[0][0]} for one. Choose another "
+        f"TIDELINE_CLICKHOUSE_DATABASE, {fix}."
+    )
 
 
 def _applied(client: Client) -> dict[int, str]:

@@ -10,6 +10,7 @@ from streams.settings.reader import Rule, Secret
 __all__ = [
     "BROKERS",
     "COLLECTOR",
+    "CLUSTER",
     "CURRENCY",
     "HOST",
     "IDENTIFIER",
@@ -100,6 +101,10 @@ HOST: Final = Rule(
 IDENTIFIER: Final = Rule(
     "letters, digits and '_', not starting with a digit",
     lambda text: bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text)),
+)
+CLUSTER: Final = Rule(
+    "letters, digits, '_' and '-', or nothing",
+    lambda text: bool(re.fullmatch(r"[A-Za-z0-9_-]*", text)),
 )
 PORT: Final = Rule("a port from 1 to 65535", lambda port: 1 <= port <= 65_535)
 LISTEN_PORT: Final = Rule("a port from 1 to 65535, or 0 for off", lambda port: 0 <= port <= 65_535)

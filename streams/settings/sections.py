@@ -129,6 +129,12 @@ class ClickHouseSettings:
     ca_file: str = setting(
         "", "CA bundle (PEM) that signs ClickHouse's certificate; empty: the system's"
     )
+    cluster: str = setting(
+        "",
+        "ClickHouse cluster on whose servers `tideline migrate` makes tables, replicated; empty: "
+        "on this server alone, not replicated",
+        rules.CLUSTER,
+    )
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,9 @@ def as_role(role: str, database: Path, statements: Sequence[str]) -> list[Any]:
 
 def all_migrations() -> list[str]:
     """What `tideline migrate` says to an empty ClickHouse."""
-    statements = ["CREATE DATABASE IF NOT EXISTS `tideline`", "USE tideline", migrations._RECORDS,
+    statements = ["CREATE DATABASE IF NOT EXISTS `tideline`", "USE tideline",
+                  migrations._WITH_ENGINE % {"database": "'tideline'", "engine": "'x'"},
+                  migrations._RECORDS,
                   "SELECT version, sha256 FROM schema_migrations FINAL"]  # fmt: skip
     for migration in migrations.available():
         statements += split_statements(migration.sql)
