@@ -17,11 +17,11 @@ LOCKED := requirements.lock deploy/requirements.lock deploy/objects.lock deploy/
 .DELETE_ON_ERROR:
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test cases shop faults soak mutants check format train bench docs lock audit clean
+.PHONY: help setup demo test cases shop faults lag-drill soak mutants check format train bench docs lock audit clean
 
 help: ## List the commands
 	@echo "Usage: make COMMAND [ARGS=\"...\"]   (arguments for the program behind it)"; echo
-	@sed -n 's/^\([a-z]*\):.*## /  \1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
+	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
 	  printf '%-10s  %s\n' "$$name" "$$what"; done
 
 setup: $(READY) ## Make .venv with everything in it (the others do it by themselves)
@@ -44,6 +44,9 @@ shop: $(READY) ## Play a shop's Monday on real Kafka, and recount it; ARGS="--cu
 # more of them disturb each other's recovery times.
 faults: $(READY) ## Break everything on purpose, and count what was lost; ARGS="--seed 7"
 	@$(BIN)/python -m pytest --faults -m "fault or full" -rs -n $(DRILLS_AT_ONCE) --dist worksteal $(ARGS)
+
+lag-drill: $(READY) ## Stop, kill, drown consumers and more: who notices within how many seconds
+	@$(BIN)/python -m tests.deploy.lag_drill $(ARGS)
 
 soak: $(READY) ## Load with random faults; MINUTES=30
 	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) $(ARGS)

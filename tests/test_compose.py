@@ -28,6 +28,7 @@ PARTS = {
     "trainer": ["trainer"],
 }  # fmt: skip
 SERVERS = {"kafka", "clickhouse"}
+WATCHERS = {"prometheus", "grafana"}
 ONE_SHOT = "init"
 SECRET = "/run/secrets/clickhouse_password"
 # Hosts and ports differ from the local stack; these name things and must not.
@@ -96,7 +97,7 @@ def image_environment() -> dict[str, str]:
 
 
 def test_the_services_are_the_parts_of_the_local_stack() -> None:
-    assert set(services()) == set(PARTS) | SERVERS | {ONE_SHOT}
+    assert set(services()) == set(PARTS) | SERVERS | WATCHERS | {ONE_SHOT}
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -160,7 +161,7 @@ def test_one_password_for_server_and_clients_in_a_file_that_can_be_named() -> No
     assert server["environment"]["CLICKHOUSE_USER"] == "shop"
     assert server["environment"]["CLICKHOUSE_PASSWORD_FILE"] == SECRET
     assert settings_of(found["worker"]).clickhouse.user == "shop"
-    for name in [*PARTS, ONE_SHOT, "clickhouse"]:
+    for name in [*PARTS, ONE_SHOT, "clickhouse", "grafana"]:
         assert found[name]["secrets"] == ["clickhouse_password"]
 
 
@@ -171,7 +172,7 @@ def test_no_environment_holds_a_password() -> None:
 
 
 def test_servers_can_t_gain_rights() -> None:
-    for name in SERVERS:
+    for name in SERVERS | WATCHERS:
         assert services()[name]["security_opt"] == ["no-new-privileges:true"], name
 
 
@@ -199,8 +200,8 @@ def test_the_broker_is_the_local_one_in_version_and_settings() -> None:
 
 
 def test_every_image_is_pinned() -> None:
-    for name in SERVERS:
-        assert re.fullmatch(r"[\w/.-]+:\d+\.\d+(\.\d+)*", services()[name]["image"]), name
+    for name in SERVERS | WATCHERS:
+        assert re.fullmatch(r"[\w/.-]+:v?\d+\.\d+(\.\d+)*", services()[name]["image"]), name
 
 
 def test_every_port_is_on_loopback() -> None:
@@ -209,9 +210,61 @@ def test_every_port_is_on_loopback() -> None:
             assert port.startswith("127.0.0.1:"), f"{name}: {port}"
 
 
-@pytest.mark.parametrize("name", sorted(SERVERS))
+@pytest.mark.parametrize("name", sorted(SERVERS | WATCHERS))
 def test_a_server_has_a_health_check(name: str) -> None:
     assert services()[name]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_every_service_has_limits() -> None:
+    for name, service in services().items():
+        assert re.fullmatch(r"\d+g", service["mem_limit"]), name
+        assert service["pids_limit"] > 0, name
+
+
+@pytest.mark.parametrize("name", sorted(WATCHERS))
+def test_watchers_run_without_rights_on_a_read_only_disk(name: str) -> None:
+    service = services()[name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["user"].split(":")[0] not in {"0", "root"}
+    own = [v for v in service["volumes"] if not v.endswith(":ro")]
+    assert [v.split(":")[0] for v in own] == [name], "what is ours it only reads"
+
+
+def test_prometheus_finds_each_part_by_its_name_and_port() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    found = set()
+    for job in config["scrape_configs"]:
+        for place in job.get("dns_sd_configs", []):
+            found |= {(job["job_name"], name, place["port"]) for name in place["names"]}
+        for place in job.get("static_configs", []):
+            for host, port in (target.split(":") for target in place["targets"]):
+                found.add((job["job_name"], host, int(port)))
+    parts = {
+        (f"tideline-{name}", name, settings_of(services()[name]).web.metrics_port) for name in PARTS
+    }
+    assert parts == {each for each in found if each[0] != "prometheus"}
+    assert services()["worker"]["scale"] == 2
+    mounted = services()["prometheus"]["volumes"][0].split(":")
+    assert (ROOT / mounted[0] / "prometheus.yml").exists()
+    assert f"--config.file={mounted[1]}/prometheus.yml" in services()["prometheus"]["command"]
+
+
+def test_grafana_s_sources_and_dashboards_are_where_it_looks() -> None:
+    grafana = services()["grafana"]
+    places = {v.split(":")[1]: ROOT / v.split(":")[0] for v in grafana["volumes"][:2]}
+    provisioning = places["/etc/grafana/provisioning"]
+    providers = yaml.safe_load((provisioning / "dashboards/tideline.yml").read_text())
+    (provider,) = providers["providers"]
+    assert list(places[provider["options"]["path"]].glob("*.json"))
+    text = (provisioning / "datasources/tideline.yml").read_text()
+    assert set(re.findall(r"\$__env\{(\w+)\}", text)) <= grafana["environment"].keys()
+    assert set(re.findall(r"\$__file\{([^}]+)\}", text)) == {SECRET}
+    for source in yaml.safe_load(text)["datasources"]:
+        host = source.get("url", "").removeprefix("http://") or "{host}:{port}".format(
+            **source["jsonData"]
+        )
+        assert host in {"prometheus:9090", "clickhouse:9000"}
 
 
 def test_parts_wait_for_init_and_init_for_healthy_servers() -> None:

@@ -25,6 +25,8 @@ class Alert:
     severity: str
     summary: str
     runbook: str
+    for_seconds: float
+    """How long the expression must hold until it fires."""
 
 
 @cache
@@ -46,10 +48,19 @@ def alerts() -> list[Alert]:
             rule["labels"]["severity"],
             rule["annotations"]["summary"],
             rule["annotations"]["runbook"],
+            _seconds(rule.get("for", "0s")),
         )
         for rule in _rules()
         if "alert" in rule
     ]
+
+
+def _seconds(duration: str) -> float:
+    """
+    >>> _seconds("15m")
+    900.0
+    """
+    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3_600}[duration[-1]]
 
 
 def records() -> dict[str, str]:

@@ -33,7 +33,7 @@ def test_make_alone_lists_every_command() -> None:
     assert shown.returncode == 0
     assert shown.stderr == ""
     (phony,) = re.findall(r"^\.PHONY: (.+)$", TEXT, re.MULTILINE)
-    listed = re.findall(r"^  ([a-z]+)  +\S", shown.stdout, re.MULTILINE)
+    listed = re.findall(r"^  ([a-z-]+)  +\S", shown.stdout, re.MULTILINE)
     assert sorted(listed) == sorted(phony.split())
 
 
