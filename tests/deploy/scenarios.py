@@ -52,6 +52,7 @@ _HEALTHY: Final[Mapping[str, str]] = {
     'tideline_shard_state{shard="0",state="recovering"}': f"0x{_MINUTES}",
     'tideline_shard_state{shard="0",state="suspended"}': f"0x{_MINUTES}",
     'tideline_partition_paused{topic="orders",partition="0"}': f"0x{_MINUTES}",
+    "tideline_sink_oldest_row_seconds": f"0.2x{_MINUTES}",
     'tideline_sink_retries_total{error_type="SinkUnavailable"}': f"0x{_MINUTES}",
     **{
         f'tideline_health_state{{shard="0",share="{share}"}}': f"0x{_MINUTES}"
@@ -227,9 +228,11 @@ SCENARIOS: Final = (
     Scenario("a shard has moved to another worker", {20: []}, {
         'tideline_shard_state{shard="0",state="stopped",instance="old"}': f"1x{_MINUTES}",
     }),
-    Scenario("ClickHouse is away", {20: ["TidelineSinkHoldsBack"]}, {
+    Scenario("ClickHouse is away", {10: [], 13: ["TidelineSinkHoldsBack"]}, {
         'tideline_partition_paused{topic="orders",partition="0"}': f"0x9 1x{_MINUTES}",
     }),
+    Scenario("ClickHouse is away, and little is to be written", {11: [], 15: [
+        "TidelineSinkHoldsBack"]}, {"tideline_sink_oldest_row_seconds": f"0.2x9 0+60x{_MINUTES}"}),
     Scenario("inserts are repeated, and go through", {40: ["TidelineSinkRetries"]}, {
         'tideline_sink_retries_total{error_type="SinkUnavailable"}': f"0+1x{_MINUTES}",
     }),
