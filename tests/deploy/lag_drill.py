@@ -36,8 +36,9 @@ from tests.deploy.files import ROOT, Alert, alerts
 from tests.deploy.prometheus import Prometheus, missing
 from tests.integration.world import Worker, World
 
-__all__ = ["DRILLS", "Drill", "Noticed", "Stage", "staged"]
+__all__ = ["DRILLS", "INCOMPLETE", "Drill", "Noticed", "Stage", "staged"]
 
+INCOMPLETE: Final = "incomplete"
 _PATIENCE_SECONDS: Final = 240.0
 _FIRES_WITHIN_SECONDS: Final = 60.0  # an alert that waits longer is only seen to begin
 _DISK_MIB: Final = 512
@@ -59,15 +60,18 @@ class Stage:
         return self.world.settings.kafka.app_id
 
     def statuses(self) -> set[str]:
-        """Of the group's partitions, as the monitor's JSON has them; none while it is blind."""
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(  # noqa: S310
-                f"{self.monitor}/v1/groups/{self.group}", timeout=5
-            ) as answer,
-        ):
-            return {each["status"] for each in json.load(answer)["partitions"]}
-        return set()
+        """Of the group's partitions, as the monitor's JSON has them, with `INCOMPLETE` if it lacks
+        an answer; none while it is blind."""
+        try:
+            partitions = self._ask(f"/v1/groups/{self.group}")["partitions"]
+            is_complete = self._ask("/v1/groups")["up"]
+        except OSError:
+            return set()
+        return {each["status"] for each in partitions} | (set() if is_complete else {INCOMPLETE})
+
+    def _ask(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.monitor}{path}", timeout=5) as answer:  # noqa: S310
+            return json.load(answer)
 
     def first_look(self, words: str) -> str:
         """What a command of a runbook prints here."""
@@ -79,9 +83,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Drill:
-    """name: what is done. break_it: does it. status: what a partition then has. metric: an
-    expression that has a sample then; GROUP stands for the group's name. alert: the rule. look: a
-    command of its runbook's first look, or a metric; shows: what the command then prints."""
+    """name: what is done. break_it: does it. status: what a partition then has, or `INCOMPLETE`.
+    metric: an expression that has a sample then; GROUP stands for the group's name. alert: the
+    rule. look: a command of its runbook's first look, or a metric; shows: what the command then
+    prints."""
 
     name: str
     break_it: Callable[[Stage], object]
@@ -173,7 +178,8 @@ DRILLS: Final = (
         _EXPLAIN, "rewind", {"lag_window_commits": 10},
     ),
     Drill(
-        "delete a topic", _delete_topic, "unknown", "tideline_lag_monitor_up == 0",
+        "delete a topic", _delete_topic, INCOMPLETE,
+        'tideline_lag_monitor_up{job="tideline-lag"} == 0',
         "TidelineMonitorBlind", "lag status", "could not tell",
     ),
     Drill(
