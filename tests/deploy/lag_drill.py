@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -286,6 +287,7 @@ def main(only: str, as_json: bool) -> None:
     why = kafka.available() or missing()
     if why is not None:
         raise click.ClickException(why)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # loads outlive their broker
     found: dict[str, Noticed] = {}
     failed = False
     with tempfile.TemporaryDirectory(prefix="tideline-lag-drill-") as scratch:
