@@ -70,6 +70,10 @@ class Stage:
             return set()
         return {each["status"] for each in partitions} | (set() if is_complete else {INCOMPLETE})
 
+    def alerts(self) -> set[str]:
+        """Those whose rule holds, whether they fire yet or wait."""
+        return self.prometheus.alerts() | self.prometheus.alerts("pending")
+
     def _ask(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.monitor}{path}", timeout=5) as answer:  # noqa: S310
             return json.load(answer)
@@ -239,6 +243,7 @@ def staged(drill: Drill, broker: ApacheKafka, directory: Path) -> Iterator[Stage
         stage = Stage(world, worker, prometheus, f"http://{LOOPBACK}:{port}", disk)
         world.wait("the group is well", lambda: stage.statuses() == {"ok"})
         world.wait("the metrics are there", lambda: prometheus.value("sum(up)") == 2)
+        world.wait("its alert is silent", lambda: drill.alert not in stage.alerts())
         yield stage
 
 
@@ -251,8 +256,7 @@ def measured(drill: Drill, stage: Stage) -> Noticed:
         "metric": lambda: bool(
             stage.prometheus.query(drill.metric.replace("GROUP", stage.group))
         ),
-        "rule": lambda: drill.alert
-        in stage.prometheus.alerts() | stage.prometheus.alerts("pending"),
+        "rule": lambda: drill.alert in stage.alerts(),
         "fires": lambda: drill.alert in stage.prometheus.alerts(),
         "first_look": lambda: _looks(drill, stage),
     }  # fmt: skip
