@@ -9,8 +9,8 @@ from streams.settings.reader import Rule, Secret
 
 __all__ = [
     "BROKERS",
-    "COLLECTOR",
     "CLUSTER",
+    "COLLECTOR",
     "CURRENCY",
     "HOST",
     "IDENTIFIER",
