@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from kafka.errors import NoError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 from rich.console import Console
 from rich.table import Table
@@ -146,7 +147,12 @@ def _rewind(stage: Stage) -> None:
         for number in range(kafka_settings.partitions)
     }
     with connect(kafka_settings.brokers) as admin:
-        admin.alter_group_offsets(stage.group, offsets)
+
+        def is_done() -> bool:
+            answers = admin.alter_group_offsets(stage.group, offsets)
+            return all(error is NoError for error in answers.values())
+
+        stage.world.wait("the group has no member, and lets its offsets be set", is_done)
 
 
 def _delete_topic(stage: Stage) -> None:
