@@ -249,6 +249,9 @@ def staged(drill: Drill, broker: ApacheKafka, directory: Path) -> Iterator[Stage
         stage = Stage(world, worker, prometheus, f"http://{LOOPBACK}:{port}", disk)
         world.wait("the group is well", lambda: stage.statuses() == {"ok"})
         world.wait("the metrics are there", lambda: prometheus.value("sum(up)") == 2)
+        # Before that a status is pending, whatever is done.
+        full = f'tideline_consumer_group_window_ratio{{consumer_group="{stage.group}"}}'
+        world.wait("the window of commits is full", lambda: prometheus.value(full) == 1)
         world.wait("its alert is silent", lambda: drill.alert not in stage.alerts())
         yield stage
 
