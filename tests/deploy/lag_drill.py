@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from kafka.errors import NoError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 from rich.console import Console
 from rich.table import Table
@@ -69,6 +70,10 @@ class Stage:
         except OSError:
             return set()
         return {each["status"] for each in partitions} | (set() if is_complete else {INCOMPLETE})
+
+    def alerts(self) -> set[str]:
+        """Those whose rule holds, whether they fire yet or wait."""
+        return self.prometheus.alerts() | self.prometheus.alerts("pending")
 
     def _ask(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.monitor}{path}", timeout=5) as answer:  # noqa: S310
@@ -142,7 +147,12 @@ def _rewind(stage: Stage) -> None:
         for number in range(kafka_settings.partitions)
     }
     with connect(kafka_settings.brokers) as admin:
-        admin.alter_group_offsets(stage.group, offsets)
+
+        def is_done() -> bool:
+            answers = admin.alter_group_offsets(stage.group, offsets)
+            return all(error is NoError for error in answers.values())
+
+        stage.world.wait("the group has no member, and lets its offsets be set", is_done)
 
 
 def _delete_topic(stage: Stage) -> None:
@@ -239,6 +249,10 @@ def staged(drill: Drill, broker: ApacheKafka, directory: Path) -> Iterator[Stage
         stage = Stage(world, worker, prometheus, f"http://{LOOPBACK}:{port}", disk)
         world.wait("the group is well", lambda: stage.statuses() == {"ok"})
         world.wait("the metrics are there", lambda: prometheus.value("sum(up)") == 2)
+        # Before that a status is pending, whatever is done.
+        full = f'tideline_consumer_group_window_ratio{{consumer_group="{stage.group}"}}'
+        world.wait("the window of commits is full", lambda: prometheus.value(full) == 1)
+        world.wait("its alert is silent", lambda: drill.alert not in stage.alerts())
         yield stage
 
 
@@ -251,8 +265,7 @@ def measured(drill: Drill, stage: Stage) -> Noticed:
         "metric": lambda: bool(
             stage.prometheus.query(drill.metric.replace("GROUP", stage.group))
         ),
-        "rule": lambda: drill.alert
-        in stage.prometheus.alerts() | stage.prometheus.alerts("pending"),
+        "rule": lambda: drill.alert in stage.alerts(),
         "fires": lambda: drill.alert in stage.prometheus.alerts(),
         "first_look": lambda: _looks(drill, stage),
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from models.artifact import CARD_FILE, default_artifact_path, load_artifact, versions
 from models.baselines.metrics import tweedie_deviance
+from models.manifest import Eligibility
 from models.places import Place
 from models.training.dataset import Dataset
 from models.training.promotion import MIN_ROWS, judge
@@ -101,6 +103,7 @@ class _Fixed:
 
     def __init__(self, p: float, spend: float) -> None:
         self._p, self._spend = p, spend
+        self.manifest = SimpleNamespace(eligibility=Eligibility(2, 84))
 
     def score(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.full(len(x), self._p), np.full(len(x), self._spend)
