@@ -126,12 +126,15 @@ class ChildProcess:
             raise LocalStackError(f"{self.name} is already started; stop it first.")
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._popen = _Spawner.of(os.getpid()).run(self._spawn)
+            popen = _Spawner.of(os.getpid()).run(self._spawn)
         except OSError as error:
             raise LocalStackError(
                 f"{self.name} can't be started: {error}. Check that {self._argv[0]} is executable."
             ) from error
-        self._finalizer = weakref.finalize(self, _end, self._popen)
+        except BaseException:  # Ctrl-C: nobody knows of the child yet
+            self.kill()
+            raise
+        self._finalizer = weakref.finalize(self, _end, popen)
 
     def wait_ready(self, probe: Callable[[], bool], timeout_seconds: float) -> None:
         """Return once `probe` is True.
@@ -183,7 +186,7 @@ class ChildProcess:
     def _spawn(self) -> subprocess.Popen[bytes]:
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *self._argv]
         with self.log_path.open("ab") as log:
-            return subprocess.Popen(
+            self._popen = subprocess.Popen(
                 launcher,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -191,6 +194,7 @@ class ChildProcess:
                 env={**os.environ, **self._env},
                 process_group=0,  # Ctrl-C reaches the parent, which stops us in order
             )
+            return self._popen
 
 
 def _end(popen: subprocess.Popen[bytes], timeout_seconds: float = _STOP_TIMEOUT_SECONDS) -> None:
@@ -217,7 +221,8 @@ class _Spawner:
         return _Spawner()
 
     def run(self, spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        result: queue.SimpleQueue[subprocess.Popen[bytes] | BaseException] = queue.SimpleQueue()
+        """Returns or raises once `spawn` has ended, also if the caller is interrupted meanwhile."""
+        result: queue.SimpleQueue[subprocess.Popen[bytes] | Exception] = queue.SimpleQueue()
 
         def job() -> None:
             try:
@@ -226,8 +231,12 @@ class _Spawner:
                 result.put(error)
 
         self._jobs.put(job)
-        answer = result.get()
-        if isinstance(answer, BaseException):
+        try:
+            answer = result.get()
+        except BaseException:
+            result.get()
+            raise
+        if isinstance(answer, Exception):
             raise answer
         return answer
 

@@ -124,11 +124,11 @@ class Exporter:
         for number in range(1, TRIES + 1):
             try:
                 self._send(body)
-            except OSError as error:
+            except Exception as error:  # whatever it is, the thread goes on
                 if not self._trouble:  # said once
                     self._trouble = True
                     _log.warning("the traces' collector did not take spans: %s", error)
-                if self._stopping or not getattr(error, "retry", True) or number == TRIES:
+                if self._stopping or not _may_pass(error) or number == TRIES:
                     self._counted("dropped", len(spans))
                     return
                 with self._changed:
@@ -137,3 +137,8 @@ class Exporter:
                 self._trouble = False
                 self._counted("sent", len(spans))
                 return
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another try may help."""
+    return isinstance(error, OSError) and bool(getattr(error, "retry", True))

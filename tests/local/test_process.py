@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,3 +99,45 @@ def test_the_stack_stops_its_broker_when_the_database_fails(tmp_path: Path) -> N
         stack.start()
     assert stack.broker.pid is None
     assert stack.clickhouse.pid is None
+
+
+class _Interrupted(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["before it is there", "once it is there"])
+def test_a_child_that_is_being_started_does_not_survive_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Ctrl-C reaches the main thread while it waits for the one that spawns. The child once lived
+    on, and made files in a directory that the demo had just removed."""
+    spawned = threading.Event()
+
+    class Results(queue.SimpleQueue[Any]):
+        interrupted = False
+
+        def get(self, *args: Any, **options: Any) -> Any:
+            if threading.current_thread() is threading.main_thread() and not Results.interrupted:
+                Results.interrupted = True
+                if moment == "once it is there":
+                    spawned.wait(60)
+                raise _Interrupted
+            return super().get(*args, **options)
+
+    class Spawned(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+            spawned.set()
+
+    made: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr("streams.local.process.queue.SimpleQueue", Results)
+    monkeypatch.setattr("streams.local.process.subprocess.Popen", Spawned)
+    child = ChildProcess(
+        "sleeper", [sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "log"
+    )
+    with pytest.raises(_Interrupted):
+        child.start()
+    (process,) = made
+    assert process.poll() is not None
+    assert child.pid is None

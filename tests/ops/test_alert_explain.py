@@ -204,13 +204,13 @@ def test_the_command_explains_from_clickhouse_though_kafka_is_away(
         assert f"\n{heading}\n" in shown.output
     shown = cli("alert", "explain", alert_id, "--json", settings=settings)
     assert shown.exit_code == 0, shown.output
-    body = json.loads(shown.output)
+    body = json.loads(shown.stdout)
     assert (body["journal"], body["records"]) == (None, [])
     assert "Kafka was not looked at: No Kafka broker answers" in " ".join(body["notes"])
     assert body["trace_id"] is None
     traced = override(settings, trace_endpoint="http://127.0.0.1:4318", trace_share=1.0)
     shown = cli("alert", "explain", alert_id, "--no-kafka", "--json", settings=traced)
-    body = json.loads(shown.output)
+    body = json.loads(shown.stdout)
     batch = body["batch"]
     assert body["trace_id"] == trace_id(settings.kafka.app_id, batch["shard"], batch["seq"])
     shown = cli("alert", "explain", "nothing", settings=settings)

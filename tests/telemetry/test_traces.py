@@ -225,6 +225,28 @@ def test_a_collector_that_is_away_costs_the_spans_and_no_memory(
     assert caplog.text.count("did not take spans") == 1
 
 
+def test_an_error_that_nobody_expects_costs_its_spans_and_not_the_thread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counted: list[tuple[str, int]] = []
+    answers = iter([ValueError("no JSON"), None])
+
+    def send(_: bytes) -> None:
+        error = next(answers)
+        if error is not None:
+            raise error
+
+    exporter = Exporter(send, {}, lambda result, n: counted.append((result, n)), 0.01)
+    exporter.start()
+    exporter.add(spans(2))
+    assert wait_until(lambda: len(counted) == 1, 60)
+    exporter.add(spans(3))
+    assert wait_until(lambda: len(counted) == 2, 60)
+    exporter.close()
+    assert counted == [("dropped", 2), ("sent", 3)]
+    assert "did not take spans: no JSON" in caplog.text
+
+
 def test_without_a_collector_there_is_no_tracer() -> None:
     assert batch_traces("", APP, 1.0, Metrics()) == (None, ())
     for wrong in ("127.0.0.1:4318", "http://user:secret@collector:4318", "ftp://collector"):
