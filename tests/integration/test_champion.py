@@ -69,6 +69,7 @@ def versions(world: World) -> set[str]:
     return {v for (v,) in world.sql("SELECT DISTINCT champion_version FROM score_history")}
 
 
+@pytest.mark.slow
 def test_a_promoted_champion_is_picked_up_and_a_crash_after_it_replays_exactly(
     world: Worlds, artifacts: Path
 ) -> None:

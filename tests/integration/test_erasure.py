@@ -105,6 +105,7 @@ def sent_by(here: World, user: str) -> int:
     )
 
 
+@pytest.mark.slow
 def test_a_person_is_erased_under_load_and_stays_out_after_crash_restart_and_rebuild(
     world: Worlds,
 ) -> None:
@@ -207,6 +208,7 @@ def forget_everything_derived(here: World) -> None:
         here.sql(f"TRUNCATE TABLE {table}")
 
 
+@pytest.mark.slow
 def test_an_interrupted_erasure_is_finished_by_the_next_run(world: Worlds) -> None:
     here = world()
     source = traffic(1_500, seed=33)
@@ -255,6 +257,7 @@ def test_an_interrupted_erasure_is_finished_by_the_next_run(world: Worlds) -> No
 KEY = "erasure-pseudonym-key-0123456789abcdef"
 
 
+@pytest.mark.slow
 def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
     here = world(
         privacy_pseudonym_key=KEY, alerts_enter=1e-9, alerts_leave=0.0, model_score_sample_share=0.5

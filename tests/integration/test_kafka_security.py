@@ -77,6 +77,7 @@ def tideline(here: World, *arguments: str, **changes: Any) -> subprocess.Complet
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_worker_and_all_its_helpers_run_over_tls_with_a_password(
     world: Worlds, secure: SecureKafka
 ) -> None:

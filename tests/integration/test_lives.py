@@ -27,6 +27,7 @@ def doctor(here: World, **changes: Any) -> dict[str, Finding]:
     return found
 
 
+@pytest.mark.slow
 def test_a_life_that_begins_again_shows_at_once_and_keeps_what_was(world: Worlds) -> None:
     here = world(kafka_partitions=2)
     names = here.settings.topic_names

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(600
 Worlds = Callable[..., World]
 
 
+@pytest.mark.slow
 def test_workers_follow_models_in_an_object_store(world: Worlds, tansu: Any) -> None:
     with serving() as s3:
         root, first = s3.bucket(f"bucket-{uuid.uuid4().hex}"), shipped_version()
