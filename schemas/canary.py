@@ -14,7 +14,7 @@ import msgspec
 __all__ = ["CANARY_KEYS", "Canary", "is_canary"]
 
 CANARY_KEYS: Final = b"tideline-canary-"
-"""What the keys of canaries begin with. No shop's user ids may."""
+"""What the keys of canaries begin with. A user id that does is no harm: its events are events."""
 
 
 class Canary(msgspec.Struct, frozen=True):
