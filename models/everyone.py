@@ -28,6 +28,7 @@ class EveryoneScorer:
         self.champion: Final = champion
         self.champion_version: Final = champion.version
         self.horizon_days: Final = champion.horizon_days
+        self.typical: Final = champion.manifest.typical.median_array()
         self._blend = BlendedScorer(champion)
         self.min_orders: Final = self._blend.min_orders
         self._known = np.array([band in champion.bands for band in BANDS])

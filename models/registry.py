@@ -75,6 +75,7 @@ class ExplainingScorer:
         self.champion_version = champion.version
         self.horizon_days = champion.horizon_days
         self.min_orders = self._everyone.min_orders
+        self.typical = self._everyone.typical
         self._warned = False
 
     def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:

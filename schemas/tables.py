@@ -200,6 +200,17 @@ TABLES: Final[dict[str, Table]] = {
             },
         ),
         Table(
+            "canaries",
+            {
+                "shard": "UInt16",
+                "offset": "UInt64",
+                "recorded_at": _TIME,  # the record's time in Kafka
+                "seq": "UInt64",
+                "champion_version": _LOW,
+                "p_churn": "Float32",  # of the champion's typical customer
+            },
+        ),
+        Table(
             "batches",
             {
                 "shard": "UInt16",
@@ -218,6 +229,7 @@ TABLES: Final[dict[str, Table]] = {
                 "users_scored": "UInt32",
                 "skipped_offsets": "UInt32",  # of transaction markers and aborted transactions
                 "inputs_since": "UInt64",  # the last batch on earlier input topics
+                "canaries": "UInt32",  # records of the lag monitor (`schemas.canary`)
             },
         ),
         Table(

@@ -37,13 +37,15 @@ GRANT INSERT ON tideline.model_drift TO tideline_writer;
 GRANT INSERT ON tideline.score_samples TO tideline_writer;
 GRANT INSERT ON tideline.dead_letters TO tideline_writer;
 GRANT INSERT ON tideline.consumer_lag TO tideline_writer;
+GRANT INSERT ON tideline.canaries TO tideline_writer;
 GRANT INSERT ON tideline.batches TO tideline_writer;
 -- for `tideline doctor`, which compares the ledger with the topics
 GRANT SELECT ON tideline.ledger TO tideline_writer;
 GRANT SELECT ON tideline.fast_producers TO tideline_writer;
 GRANT SELECT ON tideline.worker_clocks TO tideline_writer;
--- for the lag monitor, which watches the ledger
+-- for the lag monitor, which watches the ledger and its canaries
 GRANT SELECT ON tideline.recent_ledger TO tideline_writer;
+GRANT SELECT ON tideline.canaries TO tideline_writer;
 GRANT SELECT(version, sha256) ON tideline.schema_migrations TO tideline_writer;
 
 -- Marketing: who is about to leave, and what became of the alerts.
@@ -71,6 +73,7 @@ GRANT SELECT ON tideline.past_lives TO tideline_sre_ro;
 GRANT SELECT ON tideline.fast_producers TO tideline_sre_ro;
 GRANT SELECT ON tideline.worker_clocks TO tideline_sre_ro;
 GRANT SELECT ON tideline.batches TO tideline_sre_ro;
+GRANT SELECT ON tideline.canaries TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag TO tideline_sre_ro;
 GRANT SELECT ON tideline.consumer_lag_live TO tideline_sre_ro;
 GRANT SELECT ON tideline.model_quality TO tideline_sre_ro;

@@ -54,6 +54,7 @@ INSERT_ORDER: Final = (
     "score_samples",
     "dead_letters",
     "consumer_lag",
+    "canaries",
     "batches",
 )
 

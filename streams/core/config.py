@@ -57,6 +57,11 @@ class Scorer(Protocol):
         have no alerts, and the learner does not learn from them."""
         ...
 
+    @property
+    def typical(self) -> NDArray[np.float32]:
+        """The features of the champion's typical customer, float32 [F]."""
+        ...
+
     def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:
         """For which users with so many orders, [k], it has a number: bool [k]."""
         ...

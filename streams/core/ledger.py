@@ -22,7 +22,7 @@ __all__ = ["Counts", "batch_row", "counts_of"]
 @dataclass(frozen=True)
 class Counts:
     """The ledger of one step, in records:
-    accepted = scored + duplicates + late + dead_letters + erased."""
+    accepted = scored + duplicates + late + dead_letters + erased + canaries."""
 
     accepted: int
     scored: int
@@ -32,6 +32,8 @@ class Counts:
     erased: int
     """Sent by people before they were erased: read, and left out."""
     users_scored: int
+    canaries: int = 0
+    """Records of the lag monitor, which are no events (`streams.core.canaries`)."""
 
 
 def counts_of(
@@ -42,10 +44,11 @@ def counts_of(
     admitted: Sequence[Applied],
     counted: Sequence[Counted],
     users_scored: int,
+    canaries: int,
 ) -> Counts:
     """Count a step's records, from one item of each for each source: the records, what was decoded,
     events of erased people (bool [n], or None), rejects that become dead letters, what `admit`
-    decided, and what `apply` counted."""
+    decided, and what `apply` counted. Canaries are in `records` alone."""
     erased_events = sum(int(mask.sum()) for mask in excluded if mask is not None)
     dead_letters = sum(map(len, rejects))
     return Counts(
@@ -56,6 +59,7 @@ def counts_of(
         dead_letters=dead_letters,
         erased=erased_events + sum(len(events.rejects) for events in decoded) - dead_letters,
         users_scored=users_scored,
+        canaries=canaries,
     )
 
 
@@ -78,5 +82,6 @@ def batch_row(state: ShardState, plan: Plan, counts: Counts) -> TableRows:
         "users_scored": np.uint32(counts.users_scored),
         "skipped_offsets": np.uint32(sum(plan.skipped)),
         "inputs_since": np.uint64(state.meta.inputs_since),
+        "canaries": np.uint32(counts.canaries),
     }
     return {name: np.array([value]) for name, value in row.items()}

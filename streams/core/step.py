@@ -7,21 +7,23 @@ for bit, on the same build. No IO, no clock, no randomness.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.lives import first_of, follows, life_of, position_of
 from schemas.messages import AlertMessage, DeadLetter, Example
 from streams.core.alerts import update_alerts
 from streams.core.apply import Applied, admit, apply, forget_some, set_back_watermark
+from streams.core.canaries import NONE, canary_rows, newest_ms, set_apart, times_of_events
 from streams.core.config import CoreConfig, Scorer
 from streams.core.dead_letters import dead_letter_rows, dead_letters
 from streams.core.drift import drift_rows
 from streams.core.erasure import erase, exclude_erased_events, exclude_erased_rejects
 from streams.core.events.decode import decode, decode_ours
 from streams.core.events.events import Events
-from streams.core.events.records import SOURCES, Records
+from streams.core.events.records import CLICKSTREAM, ORDERS, SOURCES, Records
 from streams.core.features import features
 from streams.core.labels import ask, look_ahead, mature, worth_asking
 from streams.core.ledger import Counts, batch_row, counts_of
@@ -55,7 +57,8 @@ class Outputs:
     """Records that can't be used, and the late ones (reason `late`)."""
     counts: Counts
     produced_ms: int
-    """The newest timestamp of the step's records; the step's clock if it has none."""
+    """The newest timestamp of the step's records, canaries aside; the step's clock if it has none.
+    """
     refused: int = 0
     """Users that the champion gave no number; they keep the score that they had."""
     clock_leads_ms: tuple[int, int] = (0, 0)
@@ -65,6 +68,8 @@ class Outputs:
     """How far the watermark was beyond what is plausible, before this step set it back."""
     applied_ms: tuple[int, int] = (0, 0)
     """The timestamp of the last record, by source; 0: there was none."""
+    canaries: NDArray[np.int64] = field(default_factory=lambda: NONE)
+    """Which of the clickstream's records are no events but canaries: positions, int64 [k]."""
 
 
 def step(
@@ -97,7 +102,7 @@ def step(
 
     # 1. events in: decode, refuse, drop duplicates, set late ones aside
     watermark_lead_ms = set_back_watermark(state, plan.clock_ms, config.decode.max_future_ms)
-    decoded = [_decoded(state, plan, records[s], s, config) for s in SOURCES]
+    decoded, canaries = _decoded(state, plan, records, config)
     excluded = [exclude_erased_events(state, decoded[s], records[s], s) for s in SOURCES]
     rejects = [exclude_erased_rejects(state, decoded[s].rejects, records[s], s) for s in SOURCES]
     done("decode")
@@ -123,7 +128,7 @@ def step(
 
     # 4. decide
     learner_version = learner.version if learner else 0
-    produced_ms = max((int(r.timestamps_ms.max()) for r in records if len(r)), default=now_ms)
+    produced_ms = newest_ms(times_of_events(records, canaries), now_ms)
     alert_rows, alerts = update_alerts(
         state, touched, x, now_ms, produced_ms, config, scorer, learner
     )
@@ -145,7 +150,9 @@ def step(
             state, records[s], decoded[s], rejects[s], admitted[s], config.topics[s]
         )
     ]
-    counts = counts_of(records, decoded, excluded, rejects, admitted, counted, len(touched))
+    counts = counts_of(
+        records, decoded, excluded, rejects, admitted, counted, len(touched), len(canaries)
+    )
     tables = {
         "score_history": score_rows(state, written, now_ms, scorer, learner_version),
         "segment_changes": changes,
@@ -162,6 +169,7 @@ def step(
             scorer,
             learner_version,
         ),
+        "canaries": canary_rows(state, records[CLICKSTREAM], canaries, scorer, learner),
         "batches": batch_row(state, plan, counts),
     }
     tables = {name: table for name, table in tables.items() if len(next(iter(table.values())))}
@@ -173,19 +181,25 @@ def step(
     done("decide")
     return Outputs(
         tables, alerts, examples, dead, counts, produced_ms, len(refused),
-        (leads_ms[0], leads_ms[1]), watermark_lead_ms, (last_ms[0], last_ms[1]),
+        (leads_ms[0], leads_ms[1]), watermark_lead_ms, (last_ms[0], last_ms[1]), canaries,
     )  # fmt: skip
 
 
 def _decoded(
-    state: ShardState, plan: Plan, records: Records, source: int, config: CoreConfig
-) -> Events:
-    rules, clock_ms = config.decode, plan.clock_ms
-    if config.partitioner is None:
-        return decode(records, source, rules, clock_ms)
-    # Also where a shard refuses misplaced records: the journal may hold a step that another setting
-    # took, and its replay must set aside what was set aside then.
-    return decode_ours(records, source, rules, clock_ms, state.meta.shard, config.partitioner)
+    state: ShardState, plan: Plan, records: Sequence[Records], config: CoreConfig
+) -> tuple[list[Events], NDArray[np.int64]]:
+    """The events of both sources; and which records of the clickstream are canaries."""
+
+    def of(source: int) -> Events:
+        rules, clock_ms, own = config.decode, plan.clock_ms, records[source]
+        if config.partitioner is None:
+            return decode(own, source, rules, clock_ms)
+        # Also where a shard refuses misplaced records: the journal may hold a step that another
+        # setting took, and its replay must set aside what was set aside then.
+        return decode_ours(own, source, rules, clock_ms, state.meta.shard, config.partitioner)
+
+    clicks, canaries = set_apart(of(CLICKSTREAM))
+    return [clicks, of(ORDERS)], canaries
 
 
 def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:

@@ -49,6 +49,7 @@ class _Unscored:
     def __init__(self, horizon_days: int, min_orders: int) -> None:
         self.horizon_days = horizon_days
         self.min_orders = min_orders
+        self.typical = np.full(len(FEATURE_NAMES), np.nan, np.float32)
 
     def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:
         return np.zeros(len(orders), np.bool_)

@@ -12,6 +12,8 @@ from streams.clickhouse.blocks import Block
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
 from streams.clickhouse.errors import sink_error
 from streams.clickhouse.insert import insert_block
+from streams.lag.canary import CanaryWatch
+from streams.lag.canary_run import canary_parts
 from streams.lag.incidents import Incidents
 from streams.lag.latest import Latest
 from streams.lag.ledger import LedgerWatch, RecentLedger
@@ -45,12 +47,19 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
         interval_seconds, lambda: time.time_ns() // 1_000_000, settings.health.stuck_seconds
     )
     latest.feed(metrics)
+    canaries = CanaryWatch(lambda: time.time_ns() // 1_000_000)
+    canaries.feed(metrics)
     url = settings.lag.webhook_url
     webhook = Webhook(post(url), lambda result: metrics.lag_monitor_webhooks.labels(result).inc())
 
     def parts(failed: Failed) -> Sequence[Part]:
         return (
-            *endpoint(metrics, settings.web.metrics_host, settings.web.metrics_port, latest.page),
+            *endpoint(
+                metrics,
+                settings.web.metrics_host,
+                settings.web.metrics_port,
+                lambda path: canaries.page(path) or latest.page(path),
+            ),
             Part("table", stop=at_once(table.close)),
             *(
                 [thread_part("lag webhook", webhook.run, webhook.stop, failed)]
@@ -58,6 +67,7 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
                 else []
             ),
             *([_books(settings, metrics, failed)] if settings.lag.ledger_interval_seconds else []),
+            *canary_parts(settings, metrics, canaries, failed),
             _polls(settings, interval_seconds, latest, table, webhook, failed),
         )
 

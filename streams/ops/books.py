@@ -17,8 +17,8 @@ __all__ = ["LEDGER_QUERY", "Books", "Place", "against_log", "balance", "shares"]
 
 LEDGER_QUERY = (
     "SELECT shard, balanced, first_batch, unbalanced_batches, missing_batches, offset_gaps, "
-    "offset_overlaps, clickstream_next, orders_next, accepted, late, dead_letters, "
-    "accepted_recently, late_recently, dead_recently FROM ledger ORDER BY shard"
+    "offset_overlaps, clickstream_next, orders_next, accepted - canaries, late, dead_letters, "
+    "accepted_recently - canaries_recently, late_recently, dead_recently FROM ledger ORDER BY shard"
 )
 
 

@@ -56,6 +56,12 @@ def across(settings: Settings) -> list[str]:
             f"at most [kafka] replication_factor ({kafka.min_insync_replicas} against "
             f"{kafka.replication_factor})",
         )
+    if settings.lag.canary_interval_seconds and stream.clock == "event":
+        wrong(
+            "TIDELINE_LAG_CANARY_INTERVAL_SECONDS",
+            "TIDELINE_STREAM_CLOCK",
+            "0 while [stream] clock is event: a canary comes at the system's time",
+        )
     problems += _kafka_security(kafka) + _clickhouse_tls(settings.clickhouse)
     return problems
 

@@ -318,6 +318,12 @@ class LagSettings:
         "seconds between two looks of the lag monitor at the ledger of the last hour; 0: off",
         rules.NOT_NEGATIVE,
     )
+    canary_interval_seconds: float = setting(
+        0.0,
+        "seconds between two canaries that the lag monitor sends to each partition of the "
+        "clickstream, and looks for in ClickHouse; 0: none",
+        rules.between(0, 30),
+    )
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,12 @@ from concurrent.futures import Future
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from streams import background
 from streams.core.ages import Ages
+from streams.core.canaries import times_of_events
 from streams.core.events.records import Records
 from streams.core.step import Outputs
 from streams.kafka.log import KeyValue
@@ -46,7 +49,9 @@ class Outgoing:
             outputs = self._s.conceal.outgoing(outputs)
         loop = asyncio.get_running_loop()
         submitted = self._s.sink.submit(outputs.tables, self._on_alerts(outputs))
-        submitted.add_done_callback(self._on_stored(records, trace, replayed=replayed))
+        submitted.add_done_callback(
+            self._on_stored(records, outputs.canaries, trace, replayed=replayed)
+        )
         stored = asyncio.wrap_future(submitted, loop=loop)
         stored.add_done_callback(_retrieve)
         self.effects.add(stored)
@@ -81,14 +86,19 @@ class Outgoing:
         return lambda: self._s.monitor.alert_readable((self._s.wall_ms() - produced_ms) / 1000)
 
     def _on_stored(
-        self, records: Sequence[Records], trace: StepTrace | None, *, replayed: bool
+        self,
+        records: Sequence[Records],
+        canaries: NDArray[np.int64],
+        trace: StepTrace | None,
+        *,
+        replayed: bool,
     ) -> Callable[[Future[None]], None]:
-        """Measures how old the records are once the rows are readable; called on the sink's thread,
-        so that a busy event loop makes them no older."""
+        """Measures how old the records are, but for `canaries`, once the rows are readable; called
+        on the sink's thread, so that a busy event loop makes them no older."""
         sent, sent_ms = time.monotonic(), self._s.wall_ms()
         sent_ns, ages = time.time_ns(), None
         if self._s.clock == "wall":
-            ages = Ages.of([each.timestamps_ms for each in records], sent_ms)
+            ages = Ages.of(times_of_events(records, canaries), sent_ms)
 
         def stored(rows: Future[None]) -> None:
             if trace is not None:

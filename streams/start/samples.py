@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from schemas.events import ClickEvent, OrderEvent
+from streams.core.canaries import set_apart
 from streams.core.config import CoreConfig
 from streams.core.events.decode import decode, decode_ours
 from streams.core.events.records import CLICKSTREAM, Records
@@ -48,12 +49,13 @@ def live(
     for (name, partition), some in records.items():
         if name != topic:
             continue
-        count += len(some)
         events = (
             decode(some, source, config.decode, clock_ms)
             if config.partitioner is None
             else decode_ours(some, source, config.decode, clock_ms, partition, config.partitioner)
         )
+        events, canaries = set_apart(events)
+        count += len(some) - len(canaries)
         for reject in events.rejects:
             refused[reject.reason] += 1
             at = f"{topic}/{partition}/{some.offsets[reject.position]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from streams.telemetry.registry import Registry
+from streams.telemetry.registry import LONG_SECONDS, Registry
 
 __all__ = ["GROUP_ROLES", "GROUP_STATUSES", "LAG_STATUSES", "NO_SECONDS", "LagMetrics"]
 
@@ -128,6 +128,24 @@ class LagMetrics(Registry):
         self.ledger_checked_timestamp_seconds = self._sampled(
             "ledger_checked_timestamp_seconds",
             "Unix time at which the lag monitor last read recent_ledger",
+        )
+        self.canary_seconds = self._histogram(
+            "canary_seconds",
+            "Time from a canary's sending until its row is readable in ClickHouse, in seconds; the "
+            "lag monitor looks once a second",
+            buckets=LONG_SECONDS,
+        )
+        self.canary_age_seconds = self._sampled(
+            "canary_age_seconds",
+            "Seconds since the newest canary was sent whose row is readable; no sample before the "
+            "first was sent",
+            "partition",
+        )
+        self.canaries_sent = self._counter("canaries_sent", "Canaries that Kafka has taken")
+        self.canary_errors = self._counter(
+            "canary_errors",
+            "Failures to send a canary or to look for it, by error; lost: given up after an hour",
+            "error_type",
         )
         self.lag_monitor_up = self._gauge(
             "lag_monitor_up", "1 if the last poll is recent and got every answer, else 0"

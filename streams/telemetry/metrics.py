@@ -36,7 +36,7 @@ __all__ = [
     "Metrics",
 ]
 
-OUTCOMES: Final = ("scored", "duplicate", "late", "dead_letter", "erased")
+OUTCOMES: Final = ("scored", "duplicate", "late", "dead_letter", "erased", "canary")
 STAGES: Final = (*STEP_STAGES, "journal", "send")
 RECORD_STEPS: Final = ("first", "replayed")
 SHARD_STATES: Final = ("recovering", "running", "suspended", "stopped")
@@ -70,7 +70,7 @@ class Metrics(LagMetrics):
             self.faust_watchdogs.labels(watchdog)
 
         # Input and its outcome: accepted = scored + duplicate + late + dead_letter
-        # + erased.
+        # + erased + canary.
         self.records_accepted = self._counter(
             "records_accepted", "Records taken from the input topics", "shard"
         )
@@ -93,8 +93,8 @@ class Metrics(LagMetrics):
         self.record_visible_seconds = self._tallied(
             "record_visible_seconds",
             "Time from an input record's timestamp in Kafka until ClickHouse has all rows of its "
-            "batch, in seconds, once per record; replayed: by a recovery, which sends rows again "
-            "that ClickHouse may have had",
+            "batch, in seconds, once per record that is no canary; replayed: by a recovery, which "
+            "sends rows again that ClickHouse may have had",
             "step",
             RECORD_STEPS,
         )

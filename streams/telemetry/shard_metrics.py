@@ -59,13 +59,14 @@ class MetricsMonitor:
             ("late", counts.late),
             ("dead_letter", counts.dead_letters),
             ("erased", counts.erased),
+            ("canary", counts.canaries),
         ):
             m.events.labels(label, outcome).inc(count)
         reasons = Counter(letter.reason for letter in outputs.dead_letters)
         self._judge(
             shard,
             Figures(
-                counts.accepted, counts.late, counts.dead_letters,
+                counts.accepted - counts.canaries, counts.late, counts.dead_letters,
                 reasons["wrong_partition"], reasons["future_timestamp"],
             ),
         )  # fmt: skip

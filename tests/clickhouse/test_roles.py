@@ -200,7 +200,7 @@ def test_the_writer_inserts_all_and_reads_nothing_that_names_a_user(database: Pa
         "tideline_writer", database, "SELECT version, sha256 FROM schema_migrations FINAL"
     )
     assert len(rows) == len(migrations.available())
-    without_users = {"ledger", "recent_ledger", "fast_producers", "worker_clocks"}
+    without_users = {"ledger", "recent_ledger", "fast_producers", "worker_clocks", "canaries"}
     for name in without_users:
         assert not refused(ask("tideline_writer", database, f"SELECT * FROM {name}")[0])
     forbidden = [f"SELECT * FROM {name}" for name in sorted((OWN | VIEWS) - without_users)]

@@ -91,6 +91,11 @@ class SilenceScorer:
     champion_version: str = "fake-1"
     min_orders: int = 1
 
+    @property
+    def typical(self) -> NDArray[np.float32]:
+        """Silent for half as long as makes p 1."""
+        return np.array([30.0 * (name == "days_since_order") for name in FEATURE_NAMES], np.float32)
+
     def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:
         """As a champion without models of other bands."""
         enough: NDArray[np.bool_] = orders >= max(1, self.min_orders)

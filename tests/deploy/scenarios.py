@@ -63,6 +63,10 @@ _HEALTHY: Final[Mapping[str, str]] = {
         for what in ("unaccounted_records", "doubled_records", "missing_batches")
     },
     "tideline_ledger_checked_timestamp_seconds": f"0+60x{_MINUTES}",
+    'tideline_canary_age_seconds{partition="0"}': f"3x{_MINUTES}",
+    'tideline_canary_age_seconds{partition="1"}': f"3x{_MINUTES}",
+    'tideline_canaries_sent_total{job="tideline-lag"}': f"0+24x{_MINUTES}",
+    'tideline_canaries_sent_total{job="tideline-worker"}': f"0x{_MINUTES}",
     "tideline_watermarks_set_back_total": f"0x{_MINUTES}",
     "tideline_worker_clock_lead_seconds": f"0.01x{_MINUTES}",
     "tideline_scores_refused_total": f"0x{_MINUTES}",
@@ -235,6 +239,21 @@ SCENARIOS: Final = (
         "TidelineSinkHoldsBack"]}, {"tideline_sink_oldest_row_seconds": f"0.2x9 0+60x{_MINUTES}"}),
     Scenario("inserts are repeated, and go through", {40: ["TidelineSinkRetries"]}, {
         'tideline_sink_retries_total{error_type="SinkUnavailable"}': f"0+1x{_MINUTES}",
+    }),
+    Scenario("canaries do not arrive", {12: [], 14: ["TidelineCanaryLost"], 40: []}, {
+        'tideline_canary_age_seconds{partition="1"}': f"3x9 30+60x19 3x{_MINUTES}",
+    }),
+    Scenario("canaries are late for a minute", {12: [], 20: []}, {
+        'tideline_canary_age_seconds{partition="1"}': f"3x9 70x1 3x{_MINUTES}",
+    }),
+    Scenario("canaries can't be sent any more", {20: []}, {
+        'tideline_canary_age_seconds{partition="0"}': f"3+60x{_MINUTES}",
+        'tideline_canaries_sent_total{job="tideline-lag"}': f"24x{_MINUTES}",
+    }),
+    Scenario("there are no canaries", {20: []}, {
+        'tideline_canary_age_seconds{partition="0"}': None,
+        'tideline_canary_age_seconds{partition="1"}': None,
+        'tideline_canaries_sent_total{job="tideline-lag"}': f"0x{_MINUTES}",
     }),
     # Truth
     *(

@@ -97,7 +97,7 @@ def test_only_what_somebody_can_mend_at_night_wakes_somebody() -> None:
     assert paging == {
         "TidelineFreshnessBurnsFast", "TidelineFreshnessBurns", "TidelineConsumerStopped",
         "TidelineConsumerStalled", "TidelineDataLossNear", "TidelineMonitorBlind",
-        "TidelineNoWorker",
+        "TidelineNoWorker", "TidelineCanaryLost",
     }  # fmt: skip
 
 

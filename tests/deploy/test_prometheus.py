@@ -64,6 +64,7 @@ def test_rules_and_panels_work_on_what_processes_export_and_a_dead_worker_wakes_
         stream_clock="wall",
         stream_checkpoint_interval_seconds=1.0,
         lag_window_commits=3,
+        lag_canary_interval_seconds=1.0,
         model_artifact=str(tmp_path / "models"),
     )
     assert here.command("models", "init").exit_code == 0
@@ -89,7 +90,12 @@ def test_rules_and_panels_work_on_what_processes_export_and_a_dead_worker_wakes_
         assert 0 <= error <= 1
         assert "TidelineWatchdog" in prometheus.alerts()
         seen = prometheus.alerts() | prometheus.alerts("pending")
-        quiet = {"TidelineConsumerStopped", "TidelineTrainerBlind", "TidelineProcessMissing"}
+        quiet = {
+            "TidelineConsumerStopped",
+            "TidelineCanaryLost",
+            "TidelineTrainerBlind",
+            "TidelineProcessMissing",
+        }
         assert not quiet & seen
 
         panels = [query for query in queries("prometheus") if query.panel not in MAY_BE_EMPTY]
@@ -98,4 +104,8 @@ def test_rules_and_panels_work_on_what_processes_export_and_a_dead_worker_wakes_
 
         worker.kill()
         here.wait("somebody is woken", lambda: "TidelineConsumerStopped" in prometheus.alerts())
+        here.wait(
+            "its canaries are missed",
+            lambda: "TidelineCanaryLost" in prometheus.alerts() | prometheus.alerts("pending"),
+        )
         assert prometheus.value("tideline:lag_ok:bool") == 0

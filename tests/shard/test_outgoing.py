@@ -25,13 +25,14 @@ class _Alert(msgspec.Struct):
     user_id: str = "ann"
 
 
-def _outputs(*produced_ms: int, user: str = "ann") -> Any:
+def _outputs(*produced_ms: int, user: str = "ann", canaries: Sequence[int] = ()) -> Any:
     return SimpleNamespace(
         alerts=[_Alert(user) for _ in produced_ms],
         dead_letters=[],
         examples=[],
         tables={},
         produced_ms=max(produced_ms, default=0),
+        canaries=np.array(canaries, np.int64),
     )
 
 
@@ -62,14 +63,19 @@ class _Around:
         self.stored.append((seconds, ages, replayed))
 
     def send(
-        self, *produced_ms: int, written_ms: Sequence[int] = (), replayed: bool = False
+        self,
+        *produced_ms: int,
+        written_ms: Sequence[int] = (),
+        canaries: Sequence[int] = (),
+        replayed: bool = False,
     ) -> None:
         async def go() -> None:
             outgoing = Outgoing(0, self.services)
             n = len(written_ms)
             at = np.array(written_ms, np.int64)
             records = [Records.of(np.arange(n), at, [b"k"] * n, [b"v"] * n), Records.empty()]
-            outgoing.send(_outputs(*produced_ms), records, replayed=replayed)
+            outputs = _outputs(*produced_ms, canaries=canaries)
+            outgoing.send(outputs, records, replayed=replayed)
 
         asyncio.run(go())
 
@@ -103,6 +109,15 @@ def test_records_are_visible_when_clickhouse_has_the_rows_of_their_step() -> Non
     assert ages is not None
     assert (ages.ages_ms.tolist(), ages.counts.tolist()) == ([9_100, 9_500], [2, 1])
     assert replayed
+
+
+def test_canaries_count_for_no_freshness() -> None:
+    around = _Around("wall")
+    around.send(written_ms=[61_000, 61_400, 50_000], canaries=[0, 2])
+    around.rows.set_result(None)
+    ((_, ages, _),) = around.stored
+    assert ages is not None
+    assert (ages.ages_ms.tolist(), ages.counts.tolist()) == ([100], [1])
 
 
 def test_rows_that_clickhouse_did_not_take_make_nothing_visible() -> None:
@@ -149,7 +164,7 @@ def test_a_steps_messages_wait_for_those_of_the_step_before() -> None:
         around = _Around("wall", log)
         outgoing = Outgoing(0, around.services)
         for user in ("ann", "bob", "cat"):
-            outgoing.send(_outputs(1, user=user), [], replayed=False)
+            outgoing.send(_outputs(1, user=user), [Records.empty()] * 2, replayed=False)
         await turns(20)
         assert held.begun == 1
         assert _alerts_of(log) == []
@@ -169,7 +184,7 @@ def test_messages_behind_some_that_could_not_be_sent_are_not_sent() -> None:
         around.rows.set_result(None)
         outgoing = Outgoing(0, around.services)
         for user in ("ann", "bob"):
-            outgoing.send(_outputs(1, user=user), [], replayed=False)
+            outgoing.send(_outputs(1, user=user), [Records.empty()] * 2, replayed=False)
         held.go_on.set()
         with pytest.raises(BrokerUnavailable):
             await outgoing.effects.flushed()

@@ -15,6 +15,8 @@ Reasons (the codes that dead letters carry):
     unknown_currency     an order in a currency that no rate is set for
     wrong_partition      the key belongs to another partition, and so to another shard
                          (`streams.core.partitioning`)
+
+A canary (`schemas.canary`) is a reject too, with the reason `CANARY`; it becomes no dead letter.
 """
 
 from __future__ import annotations

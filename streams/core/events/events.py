@@ -13,6 +13,7 @@ from schemas.events import CLICK_TYPES, ORDER_TYPES
 from streams.core.texts import Texts
 
 __all__ = [
+    "CANARY",
     "EARLIEST_MS",
     "KIND_OF_CLICK",
     "KIND_OF_ORDER",
@@ -26,6 +27,9 @@ __all__ = [
     "merged",
 ]
 
+CANARY: Final = "canary"
+"""The reason of a reject that is a canary (`schemas.canary`) and no dead letter: the step sets it
+apart."""
 EARLIEST_MS: Final = 631_152_000_000
 """1990-01-01. Old order histories are trained on and judged; seconds or 0 taken for milliseconds
 are 1970, and are caught."""

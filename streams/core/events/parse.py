@@ -14,8 +14,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.canary import is_canary
 from schemas.events import EVENT_VERSION, MAX_EVENT_BYTES, ClickEvent, OrderEvent
 from streams.core.events.events import (
+    CANARY,
     EARLIEST_MS,
     KIND_OF_CLICK,
     KIND_OF_ORDER,
@@ -87,7 +89,11 @@ def _documents(
                 events.append(decoder.decode(value))
                 positions.append(i)
             except msgspec.ValidationError as why:
-                rejects.append(Reject(i, *_classify(value, why)))
+                # No canary is an event, so that events don't pay for the question.
+                if decoder is _click_decoder and is_canary(key, value):
+                    rejects.append(Reject(i, CANARY, ""))
+                else:
+                    rejects.append(Reject(i, *_classify(value, why)))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
                 rejects.append(Reject(i, "invalid_json", str(why)))
     return events, _int64(positions)
