@@ -46,7 +46,7 @@ def canary_keys(partitioner: str, partitions: int) -> list[bytes]:
     """The first key that belongs to each of the partitions, in their order.
 
     >>> canary_keys("murmur2", 2)
-    [b'tideline-canary-1', b'tideline-canary-0']
+    [b'tideline-canary-0', b'tideline-canary-2']
     """
     place, found = HASHES[partitioner], dict[int, bytes]()
     for number in itertools.count():
