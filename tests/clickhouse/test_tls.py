@@ -25,7 +25,7 @@ pytestmark = [
     ),
 ]
 
-PASSWORD = "canary-clickhouse-password"
+PASSWORD = "sesame-clickhouse-password"
 PLAIN: list[int] = []  # the same server's port without TLS
 _CONFIG = """<?xml version="1.0"?>
 <yandex>
@@ -113,8 +113,8 @@ def test_another_authority_is_refused_for_good_and_the_setting_named(
 
 def test_a_wrong_password_names_the_settings_and_not_itself(target: ClickHouseTarget) -> None:
     with pytest.raises(SinkRefused, match="TIDELINE_CLICKHOUSE_PASSWORD") as refused:
-        ask(replace(target, password="canary-wrong"))
-    assert "canary" not in str(refused.value)
+        ask(replace(target, password="sesame-wrong"))
+    assert "sesame" not in str(refused.value)
 
 
 def test_tls_to_a_port_without_it_names_the_port(target: ClickHouseTarget) -> None:

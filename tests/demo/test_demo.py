@@ -41,7 +41,7 @@ class Run:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("TIDELINE_")}
         # As on a machine that is set up for a cluster, with a secret in a file.
         secret = directory / "secret"
-        secret.write_text("canary")
+        secret.write_text("sesame")
         environ["TIDELINE_KAFKA_CLIENT_KEY_PASSWORD_FILE"] = str(secret)
         self._out, self._err = directory / "out", directory / "err"
         with self._out.open("wb") as out, self._err.open("wb") as err:

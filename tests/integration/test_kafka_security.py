@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.skipif(available() is not None, reason=str(available())),
 ]
 
-PASSWORD = "canary-kafka-password"
+PASSWORD = "sesame-kafka-password"
 Worlds = Callable[..., World]
 
 
@@ -132,7 +132,7 @@ def test_a_refused_client_names_the_setting(
     good = {"kafka_broker_url": secure.broker.bootstrap, **secure.login}
     stranger = Authority(tmp_path / "stranger")
     for changes, named in (
-        ({"kafka_password": "canary-wrong-password"}, "TIDELINE_KAFKA_PASSWORD"),
+        ({"kafka_password": "sesame-wrong-password"}, "TIDELINE_KAFKA_PASSWORD"),
         ({"kafka_username": "nobody"}, "TIDELINE_KAFKA_USERNAME"),
         ({"kafka_ca_file": stranger.file}, "TIDELINE_KAFKA_CA_FILE"),
     ):
@@ -142,7 +142,7 @@ def test_a_refused_client_names_the_setting(
         assert named in done.output.replace("\n", ""), done.output
         assert "Traceback" not in done.output
         assert PASSWORD not in done.output
-        assert "canary-wrong-password" not in done.output
+        assert "sesame-wrong-password" not in done.output
 
 
 def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:

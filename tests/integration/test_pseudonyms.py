@@ -23,12 +23,12 @@ from tests.integration.world import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(900)]
 
-KEY = "canary-pseudonym-key-0123456789abcdef"
-CANARY = "canary@example.org+"
+KEY = "sesame-pseudonym-key-0123456789abcdef"
+SESAME = "sesame@example.org+"
 USERS = 60
 
 
-class Canaries:
+class Marked:
     """A small shop whose users have names that can't be overlooked, in bad records too."""
 
     expected_records = None
@@ -43,7 +43,7 @@ class Canaries:
         return {}
 
     def __iter__(self) -> Iterator[Block]:
-        name = CANARY.encode()
+        name = SESAME.encode()
         for block in self.shop:
             yield [
                 record._replace(
@@ -91,7 +91,7 @@ def test_no_user_id_in_logs_or_metrics_and_with_a_key_nowhere_outside(
         alerts_enter=1e-9, alerts_leave=0.0,
     )  # fmt: skip
     worker = here.worker()
-    canaries = Canaries()
+    canaries = Marked()
     sent = here.produce(canaries).records
     here.wait("the shards run", lambda: bool(worker.shards))
     for which in (signal.SIGUSR1, signal.SIGUSR2):  # "where are you?", amid work
@@ -108,19 +108,19 @@ def test_no_user_id_in_logs_or_metrics_and_with_a_key_nowhere_outside(
     assert "ready in" in worker.log
     assert worker.log.count("Current thread") >= 2
     for text in (metrics, worker.log):
-        assert "canary" not in text, re.findall(r".*canary.*", text)[:3]
+        assert "sesame" not in text, re.findall(r".*sesame.*", text)[:3]
 
     messages = alerts(here)
     assert len(messages) > 10
     users = {user for (user,) in here.sql("SELECT DISTINCT user_id FROM score_history")}
-    named = {f"{CANARY}u{n}" for n in range(USERS)}
+    named = {f"{SESAME}u{n}" for n in range(USERS)}
     if not key:
         assert users == named
         return
     known = Pseudonyms(Secret(KEY))
     assert users == {known.user(name) for name in named}
     for where in (everything(here), str(messages)):
-        assert "canary" not in where
+        assert "sesame" not in where
         assert known.key_id in where
     # people are still distinguished, and both ways out agree
     rows = here.sql("SELECT alert_id, user_id FROM alerts FINAL WHERE version = 1")

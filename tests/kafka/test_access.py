@@ -15,7 +15,7 @@ from streams.settings import Secret, Settings, override
 from tests.certificates import Authority
 
 BROKER = ("localhost:9093",)
-KEY_PASSWORD = "canary-key"
+KEY_PASSWORD = "sesame-key"
 
 
 @pytest.fixture(scope="module")

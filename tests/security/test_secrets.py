@@ -26,24 +26,24 @@ from streams.settings import SECTIONS, Secret, Settings, describe, load
 from streams.settings.reader import env_name
 from streams.telemetry.logs import configure
 
-CANARY = "canary-secret-0123456789abcdefghij"
+SESAME = "sesame-secret-0123456789abcdefghij"
 FIELDS = [
     (table, item) for table, section in SECTIONS.items() for item in dataclasses.fields(section)
 ]
 SECRETS = [(table, item.name) for table, item in FIELDS if isinstance(item.default, Secret)]
 
 
-def canary(table: str, name: str) -> str:
+def sesame(table: str, name: str) -> str:
     """A value of this secret that no other has."""
-    marked = f"{CANARY}-{table}-{name}"
+    marked = f"{SESAME}-{table}-{name}"
     return f"https://127.0.0.1/{marked}" if name.endswith("_url") else marked
 
 
 @pytest.fixture
 def environ() -> dict[str, str]:
-    """Every secret set, each to a canary of its own; nobody answers anywhere."""
+    """Every secret set, each to a marked one of its own; nobody answers anywhere."""
     return {
-        **{env_name(*secret): canary(*secret) for secret in SECRETS},
+        **{env_name(*secret): sesame(*secret) for secret in SECRETS},
         "TIDELINE_KAFKA_SECURITY": "sasl_ssl",
         "TIDELINE_KAFKA_USERNAME": "shop",
         "TIDELINE_KAFKA_BROKER_URL": f"127.0.0.1:{free_port()}",
@@ -72,7 +72,7 @@ def shown(settings: Settings) -> list[Any]:
 def test_no_object_shows_a_secret(environ: dict[str, str]) -> None:
     for thing in shown(load(environ)):
         text = f"{thing!r} {thing!s} {json.dumps(thing, default=str)}"
-        assert "canary" not in text, type(thing)
+        assert "sesame" not in text, type(thing)
 
 
 def _fail(thing: Any) -> None:
@@ -96,12 +96,12 @@ def test_no_traceback_or_log_line_shows_a_secret(environ: dict[str, str]) -> Non
                     traceback.walk_tb(inner), capture_locals=True
                 )
                 assert "thing" in (frames[0].locals or {})
-                assert "canary" not in "".join(frames.format())
+                assert "sesame" not in "".join(frames.format())
     finally:
         root.handlers[:], level = before
         root.setLevel(level)
     assert len(out.getvalue().splitlines()) == len(shown(settings))
-    assert "canary" not in out.getvalue()
+    assert "sesame" not in out.getvalue()
 
 
 @pytest.mark.parametrize(("table", "name"), SECRETS)
@@ -113,9 +113,9 @@ def test_a_secret_can_come_from_a_file(
     file = tmp_path / "secret"
     file.write_text(environ.pop(env) + "\n")
     settings = load(environ | {f"{env}_FILE": str(file)})
-    assert getattr(getattr(settings, table), name).reveal() == canary(table, name)
+    assert getattr(getattr(settings, table), name).reveal() == sesame(table, name)
     assert settings.origins[env] == f"file {file}"
-    assert "canary" not in repr(settings) + repr(describe(settings))
+    assert "sesame" not in repr(settings) + repr(describe(settings))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_no_command_shows_a_secret(arguments: list[str], environ: dict[str, str]
     )  # fmt: skip
     printed = done.stdout + done.stderr
     assert printed
-    assert "canary" not in printed
+    assert "sesame" not in printed
     if "settings" in arguments:
         assert printed.count("********") == len(SECRETS)
     elif "--debug" in arguments and "doctor" not in arguments:
@@ -144,7 +144,7 @@ def test_no_command_shows_a_secret(arguments: list[str], environ: dict[str, str]
 
 def test_no_wrong_setting_shows_a_secret(environ: dict[str, str]) -> None:
     wrong = {"TIDELINE_KAFKA_PARTITIONS": "x", "TIDELINE_KAFKA_SECURITY": "plaintext",
-             "TIDELINE_PRIVACY_PSEUDONYM_KEY": "canary"}  # fmt: skip
+             "TIDELINE_PRIVACY_PSEUDONYM_KEY": "sesame"}  # fmt: skip
     done = CliRunner().invoke(tideline, ["settings"], env=environ | wrong, prog_name="tideline")
     assert done.exit_code == 2
     for name in (
@@ -152,4 +152,4 @@ def test_no_wrong_setting_shows_a_secret(environ: dict[str, str]) -> None:
         "TIDELINE_PRIVACY_PSEUDONYM_KEY: got (secret)",
     ):
         assert name in done.output
-    assert "canary" not in done.output
+    assert "sesame" not in done.output

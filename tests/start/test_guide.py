@@ -231,9 +231,9 @@ def guarded(tmp_path: Path) -> Iterator[OldClickHouse]:
         # It looks every two seconds whether the file is of another second than before: one that was
         # written in the second of its start must be written again.
         stop = time.monotonic() + 60.0
-        while not (let_in(server, "canary-right") and not let_in(server, "canary-wrong")):
+        while not (let_in(server, "sesame-right") and not let_in(server, "sesame-wrong")):
             assert time.monotonic() < stop
-            server.configure_user(password="canary-right")
+            server.configure_user(password="sesame-right")
             time.sleep(3.0)
         yield server
 
@@ -253,18 +253,18 @@ def test_wrong_password_is_asked_for_again_and_never_shown_or_kept(
     args = [*someone.all, "--clickhouse-host", guarded.host, "--clickhouse-user", "default",
             "--no-history", "--dry-run"]  # fmt: skip
     args[args.index("--clickhouse-port") + 1] = str(guarded.port)
-    right = ["", "", "", "", "canary-right", "", "environment", "EUR", "y"]
-    done = someone.run("2", "", "canary-wrong", *right, args=args)
+    right = ["", "", "", "", "sesame-right", "", "environment", "EUR", "y"]
+    done = someone.run("2", "", "sesame-wrong", *right, args=args)
     assert done.exit_code == 0, done.output
     assert "fail  clickhouse" in done.output
-    assert "canary" not in done.output
+    assert "sesame" not in done.output
     assert list(someone.target.parent.iterdir()) == [], "--dry-run"
-    kept = someone.run("2", "", "canary-right", "file", args=[a for a in args if a != "--dry-run"])
+    kept = someone.run("2", "", "sesame-right", "file", args=[a for a in args if a != "--dry-run"])
     assert kept.exit_code == 130, kept.output
     secret = someone.target.parent / "tideline.clickhouse-password"
-    assert secret.read_text() == "canary-right\n"
+    assert secret.read_text() == "sesame-right\n"
     assert secret.stat().st_mode & 0o777 == 0o600
-    assert "canary" not in someone.draft.read_text() + kept.output
+    assert "sesame" not in someone.draft.read_text() + kept.output
     later = someone.run("EUR", "y", args=args)
     assert later.exit_code == 0, later.output
     assert "Its password" not in later.output, "it is read from its file"
@@ -276,25 +276,25 @@ def test_a_password_from_the_environment_is_neither_asked_for_nor_written(
     answers = someone.answers
     del answers["password"]
     done = someone.run(*answers.values(), args=someone.names,
-                       TIDELINE_CLICKHOUSE_PASSWORD="canary-env")  # fmt: skip
+                       TIDELINE_CLICKHOUSE_PASSWORD="sesame-env")  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert "canary-env" not in done.output + someone.target.read_text()
+    assert "sesame-env" not in done.output + someone.target.read_text()
     assert "  TIDELINE_CLICKHOUSE_PASSWORD\n" in done.output
 
 
 @pytest.mark.parametrize("keep", ["toml", "environment"])
 def test_typed_password_is_kept_in_the_chosen_place(someone: Newcomer, keep: str) -> None:
     answers = [*someone.answers.values()]
-    answers[8:9] = ["canary-typed", keep]  # the local ClickHouse takes any
+    answers[8:9] = ["sesame-typed", keep]  # the local ClickHouse takes any
     done = someone.run(*answers, args=someone.names)
     assert done.exit_code == 0, done.output
-    assert "canary-typed" not in done.output
+    assert "sesame-typed" not in done.output
     mode = someone.target.stat().st_mode & 0o777
     if keep == "toml":
-        assert someone.written()["clickhouse"]["password"] == "canary-typed"
+        assert someone.written()["clickhouse"]["password"] == "sesame-typed"
         assert mode == 0o600
     else:
-        assert "canary-typed" not in someone.target.read_text()
+        assert "sesame-typed" not in someone.target.read_text()
         assert "  TIDELINE_CLICKHOUSE_PASSWORD\n" in done.output
     assert [p.name for p in someone.target.parent.iterdir()] == ["tideline.toml"]
 

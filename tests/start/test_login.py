@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(available() is not None, reason=str(available())),
 ]
-PASSWORD = "canary-kafka-password"
+PASSWORD = "sesame-kafka-password"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_security_is_asked_for_if_the_listener_needs_it(
     target = tmp_path / "tideline.toml"
     answers = [
         secure.bootstrap,  # in plain text, which it does not answer to
-        "", "", str(authority.file), "", "shop", "canary-wrong",
+        "", "", str(authority.file), "", "shop", "sesame-wrong",
         "", "", "", "", "", PASSWORD,
     ]  # fmt: skip
     done = CliRunner().invoke(
@@ -53,7 +53,7 @@ def test_security_is_asked_for_if_the_listener_needs_it(
     assert "[sasl_ssl]" in said, "it speaks TLS"
     assert "refuses the login of user shop" in said
     assert f"{secure.bootstrap} answers" in said
-    assert "canary" not in done.output + draft_of(target).read_text()
+    assert "sesame" not in done.output + draft_of(target).read_text()
     assert 'security = "sasl_ssl"' in draft_of(target).read_text()
     assert not secret_file(target, "kafka.password").exists(), "where to keep it comes later"
 

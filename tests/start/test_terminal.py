@@ -128,7 +128,7 @@ def test_nothing_is_wider_than_the_terminal_and_a_password_is_not_shown(
         ("ClickHouse host", "127.0.0.1"),
         ("Port of its native protocol", "1"),
         ("ClickHouse user", ""),
-        ("Its password", "canary-typed"),
+        ("Its password", "sesame-typed"),
         ("Database for Tideline's tables", ""),
     ):
         here.until(question)
@@ -139,7 +139,7 @@ def test_nothing_is_wider_than_the_terminal_and_a_password_is_not_shown(
     here.until("ClickHouse host")
     assert here.interrupt() == 130
     seen += here.screen
-    assert "canary" not in seen + draft_of(target).read_text()
+    assert "sesame" not in seen + draft_of(target).read_text()
     # a prompt may be, with what is typed; nor can a path be broken
     said = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in seen.replace("\r", "").split("\n")]
     wide = [line for line in said if len(line) > 80 and "]: " not in line and "/" not in line]
