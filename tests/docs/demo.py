@@ -27,7 +27,7 @@ def view_lines(seen: dict[str, Any]) -> list[str]:
     """What an 80-column terminal shows for the recorded figures, from the rates to the ledger."""
     loss = seen["log_loss"]
     learner = LearnerSnapshot(
-        version=seen["labels"], champion_version="", features=[],
+        version=seen["version"], champion_version="", features=[],
         labels=seen["labels"], blend_weight=seen["blend_weight"], intercept=0.0, logit_weight=1.0,
         weights=[], mean=[], scale=[], log_loss_learner=loss["learner"],
         log_loss_champion=loss["champion"], log_loss_blend=loss["blend"],
