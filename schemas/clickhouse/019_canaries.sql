@@ -135,7 +135,7 @@ SETTINGS join_use_nulls = 0;
 -- The ledger of the last hour, for whoever looks every minute: `ledger` goes through every batch since the
 -- state was started, which is millions a month. A batch that a recovery wrote again is here once, and only
 -- one column of the older batches is read.
-CREATE OR REPLACE VIEW recent_ledger
+CREATE VIEW IF NOT EXISTS recent_ledger
 (
     shard               UInt16 COMMENT 'Kafka partition',
     batches             UInt64 COMMENT 'Batches that arrived here within the last hour',
