@@ -12,6 +12,7 @@ from schemas.features import columns_by_name
 
 __all__ = [
     "AlertMessage",
+    "AudienceChange",
     "DeadLetter",
     "Drift",
     "Erasure",
@@ -152,6 +153,29 @@ class AlertMessage(msgspec.Struct, frozen=True):
     action: str
     arm: str
     """`treat`, or `holdout`: contact nobody in the holdout, so that uplift can be measured."""
+
+
+class AudienceChange(msgspec.Struct, frozen=True):
+    """A person entered or left an audience (JSON, keyed by user). Nobody who is held out is in one.
+
+    Delivered at least once; of one person and audience in order of `number`."""
+
+    change_id: str
+    """The same whenever it is delivered again: an idempotency key."""
+    audience: str
+    segment: str
+    user_id: str
+    change: str
+    """`entered` or `left`."""
+    number: int
+    """Counts this person's changes of this audience, from 1."""
+    at: str
+    definitions: str
+    """Version of the definitions in force."""
+    p_churn: float | None = None
+    expected_spend: float | None = None
+    value_tier: str = ""
+    lifecycle: str = ""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
