@@ -11,6 +11,7 @@
         ├── SettingsError       a setting is wrong or missing (all problems in one message)
         ├── SinkRefused         ClickHouse understood and said no: schema or rights
         ├── StateError          a checkpoint or journal can't be read, or contradicts itself
+        ├── DefinitionsError    a file of segments, or an expression in it, is wrong
         ├── ArtifactError       a model artifact is missing, altered or made for other features
         └── LocalStackError     a local broker or database did not start
 
@@ -23,6 +24,7 @@ __all__ = [
     "ArtifactError",
     "BrokerUnavailable",
     "ClockWrong",
+    "DefinitionsError",
     "FatalError",
     "LocalStackError",
     "ModelsUnavailable",
@@ -78,6 +80,13 @@ class SinkRefused(FatalError):
 
 class StateError(FatalError):
     """Recovery met state that it can't trust. The message names the topic and offset."""
+
+
+class DefinitionsError(FatalError):
+    """Segments, audiences or rules can't be used; the message lists every problem, with its place.
+
+    What was in force before stays in force.
+    """
 
 
 class ArtifactError(FatalError):

@@ -25,6 +25,7 @@ RULES: dict[str, set[str]] = {
     "streams.stopping": set(),
     "streams.process": {"streams.background", "streams.stopping"},
     "streams.kernels": {"schemas"},
+    "streams.rules": {"schemas"},
     "streams.settings": {"schemas"},
     "streams.core": {"schemas", "streams.kernels"},
     "streams.kafka": {
@@ -119,6 +120,7 @@ OUTSIDE: dict[str, set[str]] = {
     "streams.stopping": set(),
     "streams.process": set(),
     "streams.kernels": {"llvmlite", "msgspec", "numba", "numpy"},
+    "streams.rules": {"numpy"},
     "streams.core": {"cramjam", "msgspec", "numpy", "xxhash"},
 }
 MODELS_NEVER = {"faust", "kafka", "aiokafka", "clickhouse_driver", "chdb"}

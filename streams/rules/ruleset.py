@@ -1,0 +1,136 @@
+"""A set of rules that was checked: evaluated over columns, in the order in which they depend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from streams.rules.catalogue import Kind
+from streams.rules.check import Shown
+from streams.rules.evaluate import Flags, Floats, Machine, Quantities
+from streams.rules.explain import OneUser, explained
+from streams.rules.program import Instruction, Op, closure_of
+
+__all__ = ["Evaluation", "Outcome", "RuleSet"]
+
+_TIMED: Final = (Op.LESS, Op.AT_MOST)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one rule says of k users."""
+
+    true: Flags
+    """bool [k]: known to be true."""
+    known: Flags
+    """bool [k]; false: something that decides it is unknown."""
+    flips_in_days: Floats
+    """float64 [k], at least 0; inf: never. By time alone the rule says the same before then, and
+    may say something else then or right after: evaluate it again at the next millisecond."""
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """Rules that were checked. Evaluate them in `order`, and update flags between them."""
+
+    instructions: tuple[Instruction, ...]
+    rules: Mapping[str, int]
+    """Name -> the instruction of its truth."""
+    numbers: Mapping[str, tuple[int, Kind]]
+    """`value.NAME` of the file, and each name in `rank(...)` -> its instruction and kind."""
+    shown: Mapping[str, tuple[Shown, ...]]
+    """Name of a rule -> its comparisons, in the order of its text."""
+    order: tuple[str, ...]
+    """All rules; those that define a segment or dimension come before those that refer to it."""
+    currency: str
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every quantity, choice and flag that rules, values and ranks need, sorted."""
+        return self._asked(Op.NUMBER, Op.FLAG, Op.CODE_IN)
+
+    @cached_property
+    def ranks(self) -> tuple[str, ...]:
+        """Every name in `rank(...)`, sorted. `Evaluation.number` computes what is ranked."""
+        return self._asked(Op.RANK)
+
+    @cached_property
+    def longest_days(self) -> float:
+        """The longest literal duration in a comparison with elapsed time; 0.0 without one.
+
+        A limit that is no literal (`days_since_order > 2 * gap_mean_days`) is not in it.
+        """
+        timed = [n for n in self._used() if self._is_timed(n)]
+        within = [self.instructions[n] for number in timed for n in self.closure(number)]
+        return max((abs(float(str(i.payload))) for i in within if i.days), default=0.0)
+
+    def closure(self, number: int) -> tuple[int, ...]:
+        """What an instruction needs, itself last."""
+        return closure_of(self.instructions, [number])
+
+    def cost_ns(self, name: str) -> float:
+        """Roughly, nanoseconds per user of one rule alone."""
+        return sum(self.instructions[n].cost_ns for n in self.closure(self.rules[name]))
+
+    def begin(self, quantities: Quantities) -> Evaluation:
+        """An evaluation whose rules share what they have in common."""
+        return Evaluation(self, quantities)
+
+    def evaluate(self, quantities: Quantities) -> dict[str, Outcome]:
+        """All rules, with the flags and choices that `quantities` has at the start."""
+        evaluation = self.begin(quantities)
+        return {name: evaluation.outcome(name) for name in self.order}
+
+    def evaluate_one(self, name: str, quantities: Quantities) -> Outcome:
+        """One rule by itself. Of several, `begin` asks for each column once."""
+        return self.begin(quantities).outcome(name)
+
+    def explain(self, name: str, quantities: Quantities, row: int) -> list[str]:
+        """Lines: each comparison of a rule, whether it held for one user, and what it saw."""
+        machine = Machine(self.instructions, OneUser(quantities, row))
+        return explained(name, self.rules[name], self.shown[name], machine, self.currency)
+
+    def _used(self) -> tuple[int, ...]:
+        roots = [*self.rules.values(), *(number for number, _ in self.numbers.values())]
+        return closure_of(self.instructions, roots)
+
+    def _asked(self, *ops: Op) -> tuple[str, ...]:
+        found = [self.instructions[n].payload for n in self._used()
+                 if self.instructions[n].op in ops]  # fmt: skip
+        return tuple(sorted({p[0] if isinstance(p, tuple) else str(p) for p in found}))
+
+    def _is_timed(self, number: int) -> bool:
+        return self.instructions[number].op in _TIMED and self.instructions[number].moves
+
+
+class Evaluation:
+    """Rules over the columns of some users.
+
+    A column is asked for when the first rule needs it: keep to `RuleSet.order`, and the flags of a
+    segment are asked for after the rules that define it.
+    """
+
+    def __init__(self, rules: RuleSet, quantities: Quantities) -> None:
+        self._rules = rules
+        self._size = quantities.size
+        self._machine = Machine(rules.instructions, quantities)
+
+    def outcome(self, name: str) -> Outcome:
+        """One rule by its name."""
+        number = self._rules.rules[name]
+        self._machine.compute(self._rules.closure(number))
+        truth = self._machine.truth(number)
+        never = np.broadcast_to(np.float64(np.inf), (self._size,))
+        until = never if truth.until is None else np.broadcast_to(truth.until, (self._size,))
+        return Outcome(truth.true, truth.true | truth.false, until)
+
+    def number(self, name: str) -> Floats:
+        """float64 [k] of `value.NAME`, or of a name in `RuleSet.ranks`; NaN is unknown."""
+        number, _ = self._rules.numbers[name]
+        self._machine.compute(self._rules.closure(number))
+        value = np.asarray(self._machine.numbers(number).value, np.float64)
+        return np.broadcast_to(value, (self._size,))
