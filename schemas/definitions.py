@@ -12,9 +12,11 @@ from typing import Final
 import msgspec
 
 __all__ = [
-    "MAX_HOLDS",
+    "ALERTS",
+    "MAX_AUDIENCES",
     "MAX_RANKS",
     "MAX_SEGMENTS",
+    "STANDARD",
     "Audience",
     "Case",
     "Definitions",
@@ -23,10 +25,11 @@ __all__ = [
     "SegmentDefinition",
 ]
 
-MAX_SEGMENTS: Final = 64
-"""A user's memberships are the bits of one number."""
-MAX_HOLDS: Final = 8
-"""Segments with `hold`: for each of them every user has a time since when it has been true."""
+ALERTS: Final = "alerts"
+"""What an audience names as its segment to have the customers in an open churn alert."""
+MAX_SEGMENTS: Final = 32
+MAX_AUDIENCES: Final = 16
+"""A user's memberships are bits, and there are twice as many (`streams.core.state.slots`)."""
 MAX_RANKS: Final = 16
 """Different quantities in `rank(...)`: for each of them a shard keeps two histograms."""
 
@@ -41,7 +44,7 @@ class Expected(msgspec.Struct, frozen=True):
 
 
 class SegmentDefinition(msgspec.Struct, frozen=True):
-    """One segment. Its place in `Definitions.segments` is the number of its bit."""
+    """One segment: who is in it, and who answers for it."""
 
     name: str
     when: str
@@ -116,3 +119,29 @@ class Definitions(msgspec.Struct, frozen=True):
     applied_at_ms: int = 0
     applied_by: str = ""
     note: str = ""
+
+
+STANDARD: Final = Definitions(
+    number=0,
+    version="standard",
+    value_tier=(
+        Case("high", "orders > 0 and rank(expected_spend) >= 90%"),
+        Case("medium", "orders > 0 and rank(expected_spend) >= 60%"),
+        Case("low", "orders > 0 and known(expected_spend)"),
+        Case("none", "true"),
+    ),
+    lifecycle=(
+        Case("visitor", "orders == 0"),
+        Case("lapsed", "order_age >= 90d"),
+        Case("at_risk", "alert_open"),
+        Case("new", "orders == 1"),
+        Case("active", "true"),
+    ),
+    policy=(
+        PolicyRow('value_tier == "high"', "call or personal offer"),
+        PolicyRow('value_tier == "medium"', "win-back coupon"),
+        PolicyRow("true", "reminder e-mail"),
+    ),
+)
+"""What ships, and is in force until a shop applies definitions of its own.
+`streams/campaigns/standard.yaml` says the same, for people."""

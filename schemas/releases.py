@@ -14,7 +14,7 @@ from schemas.errors import StateError
 __all__ = ["LEVEL", "RELEASE", "refuse_later"]
 
 RELEASE: Final = "0.1.0"
-LEVEL: Final = 1
+LEVEL: Final = 2
 """Higher than the last release's if this one keeps more or other things in journals and checkpoints
 (`tests/upgrades` notices). Releases of the same level can replace each other in both directions."""
 

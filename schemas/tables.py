@@ -88,12 +88,30 @@ TABLES: Final[dict[str, Table]] = {
                 "change_id": "String",
                 "user_id": "String",
                 "shard": "UInt16",
-                "dimension": _LOW,  # value_tier | lifecycle
+                "dimension": _LOW,  # value_tier | lifecycle | name of a segment of the shop's own
                 "from_segment": _LOW,  # '' for a new user
                 "to_segment": _LOW,
                 "changed_at": _TIME,
                 "why": _LOW,
                 "life": "UInt32",  # of the shard (`schemas.lives`)
+                "number": "UInt32",  # counts the user's moves in it
+            },
+        ),
+        Table(
+            "campaign_sums",
+            {
+                "audience": _LOW,
+                "salt": _LOW,
+                "arm": _LOW,  # treat | holdout | global_holdout
+                "shard": "UInt16",
+                "seq": "UInt64",
+                "as_of": _TIME,
+                "horizon_days": "Float64",
+                **dict.fromkeys(
+                    ("exposed", "answered", "buyers", "orders", "y_cents", "x_cents"), "Int64"
+                ),
+                **dict.fromkeys(("y_squared", "x_squared", "x_times_y"), "Float64"),
+                "life": "UInt32",
             },
         ),
         Table(

@@ -33,6 +33,7 @@ class TopicNames:
     orders: str
     app: str
 
+    definitions = _Own()
     journal = _Own()
     checkpoints = _Own()
     alerts = _Own()
@@ -40,6 +41,7 @@ class TopicNames:
     erasures = _Own()
     examples = _Own()
     learner = _Own()
+    audiences = _Own()
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -113,6 +115,7 @@ def topics(
             segment_ms=str(10 * 60 * 1000),
             min_cleanable_dirty_ratio="0.2",
         ),
+        topic(names.definitions, 1, "segments and audiences as applied", retention_ms=forever),
         topic(names.alerts, partitions, "churn alerts out, keyed by user", retention_ms=week),
         topic(names.dead_letters, partitions, "records that could not be used", retention_ms=week),
         topic(names.erasures, 1, "who was erased, as salted hashes", cleanup_policy="compact"),

@@ -164,6 +164,7 @@ async def offline_services(settings: Settings) -> AsyncIterator[Services]:
             wall_ms=wall_clock_ms,
             inputs=_GroupOffsets(settings),
             learner=lambda: None,
+            definitions=lambda: None,
             erasures=ErasureBoard(log, names.erasures),
             monitor=_NoMetrics(),
             max_records=settings.stream.max_batch_records,

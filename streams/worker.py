@@ -11,6 +11,7 @@ from faust.types import TP
 
 from models.registry import ScorerStore, Switch, artifact_place, watch
 from streams.agents import define_agents
+from streams.campaigns.published import DefinitionsFollower
 from streams.clickhouse.client import clickhouse_target
 from streams.clickhouse.sink import ClickHouseSink
 from streams.core.events.records import SOURCES
@@ -106,6 +107,9 @@ def create_app(settings: Settings, failure: Failure) -> App:
     scorers = ScorerStore(artifact_place(settings.model.artifact), settings.stream.currency)
     metrics.champion_info.labels(scorers.current.champion_version).set(1)
     follower = SnapshotFollower(kafka_access(settings), names.learner)
+    definitions = DefinitionsFollower(
+        kafka_access(settings), names.definitions, settings.stream.currency
+    )
     erasures = ErasureBoard(log, names.erasures)
     compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
@@ -135,6 +139,7 @@ def create_app(settings: Settings, failure: Failure) -> App:
             wall_ms=clock.trusted_ms if settings.stream.clock == "wall" else wall_clock_ms,
             inputs=FaustInputs(app, sources, metrics),
             learner=lambda: follower.newest,
+            definitions=lambda: definitions.newest,
             erasures=erasures,
             monitor=monitor,
             tracer=tracer,
@@ -164,6 +169,7 @@ def create_app(settings: Settings, failure: Failure) -> App:
             *tracing,
             Part("sink", at_once(sink.start), in_thread(sink.close)),
             background_part("learner snapshots", follower.run, failure),
+            background_part("definitions", definitions.run, failure),
             background_part("champions", lambda: watch(scorers, switched), failure),
             background_part("erasures", erasures.run, failure),
             background_part("progress", progress.run, failure),

@@ -18,19 +18,20 @@ from schemas.features import FEATURE_NAMES
 from schemas.lives import life_of
 from schemas.messages import AlertMessage, LearnerSnapshot
 from schemas.segments import LIFECYCLE, VALUE_TIERS
+from streams.core.audiences import held_everywhere
 from streams.core.config import CoreConfig, Scorer
 from streams.core.erasure import erased_namesakes
 from streams.core.features import DAY_MS
 from streams.core.hashing import stable_id, stable_share
+from streams.core.quantities import UserQuantities
+from streams.core.rulebook import Rulebook
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import TableRows
 from streams.core.times import iso_utc
 
-__all__ = ["ACTIONS", "RULE", "enough_data", "overdue", "update_alerts"]
+__all__ = ["RULE", "enough_data", "overdue", "update_alerts"]
 
 RULE: Final = "churn"
-ACTIONS: Final = {"high": "call or personal offer", "medium": "win-back coupon"}
-DEFAULT_ACTION: Final = "reminder e-mail"
 _SILENCE, _MEAN_GAP = map(FEATURE_NAMES.index, ("days_since_order", "gap_mean_days"))
 
 
@@ -76,6 +77,7 @@ def update_alerts(
     config: CoreConfig,
     scorer: Scorer,
     learner: LearnerSnapshot | None,
+    book: Rulebook,
 ) -> tuple[TableRows, list[AlertMessage]]:
     """Open and close alerts of the scored users in `rows` (int64 [k], features x float32 [k, F]).
 
@@ -113,13 +115,16 @@ def update_alerts(
         kept[opened] = score[opened]
 
     changed = np.concatenate([closed, opened])
+    at = np.concatenate([closing, opening])
+    held = held_everywhere(c.user_hash[changed], book.definitions)
+    actions = book.actions(UserQuantities(state, changed, x[at], now_ms)) if len(at) else []
     is_open = np.arange(len(changed)) >= len(closed)
     reasons: list[list[str]] = [[] for _ in closed]
     if len(opened):
         reasons += [list(r) for r in scorer.reasons(x[opening], learner)]
     return _describe(
-        state, changed, is_open, list(why), reasons, now_ms, produced_ms, config, scorer,
-        learner.version if learner else 0,
+        state, changed, is_open, list(why), reasons, actions, held, now_ms, produced_ms,
+        config, scorer, learner.version if learner else 0,
     )  # fmt: skip
 
 
@@ -129,6 +134,8 @@ def _describe(
     is_open: NDArray[np.bool_],
     why: list[str],
     reasons: list[list[str]],
+    actions: list[str],
+    held: NDArray[np.bool_],
     now_ms: int,
     produced_ms: int,
     config: CoreConfig,
@@ -145,9 +152,11 @@ def _describe(
         stable_id(u, RULE, e, *((life,) if life else ()), *erased_namesakes(state, u))
         for u, e in zip(users, episodes, strict=True)
     ]
-    arms = ["holdout" if stable_share("arm", u) < config.holdout_share else "treat" for u in users]
+    arms = [
+        "holdout" if out or stable_share("arm", u) < config.holdout_share else "treat"
+        for u, out in zip(users, held.tolist(), strict=True)
+    ]
     tiers = [VALUE_TIERS[t] for t in c.value_tier[rows]]
-    actions = [ACTIONS.get(t, DEFAULT_ACTION) for t in tiers]
     priority = c.alert_p[rows] * np.nan_to_num(c.alert_spend[rows])
     states = np.where(is_open, "open", "closed").tolist()
     table: TableRows = {

@@ -7,6 +7,9 @@ orders are not weeks behind clicks. Record timestamps decide, as the log has the
 Clocks. `event`: the clock is the newest event time; a step never crosses a sweep boundary, and
 when every record before it is in, the sweep runs at exactly that time. `wall`: the clock is given;
 a sweep is spread evenly over its interval.
+
+Timers. Users for whom a condition on elapsed time changes are looked at when that time has come, by
+either clock, and not only when the sweep comes to them.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.definitions import Definitions
 from schemas.lives import first_of, life_beginning
 from schemas.messages import Erasure, JournalledSnapshot, LearnerSnapshot
 from streams.core.state.shard_state import Meta
+from streams.core.state.slots import enough_room
 
 __all__ = ["SWEEP_SLICE_ROWS", "Clock", "Pending", "Plan", "in_runs", "next_plan"]
 
@@ -57,6 +62,10 @@ class Plan(msgspec.Struct, frozen=True):
     """How many records the ranges have; None in plans of builds that did not say."""
     skipped: tuple[int, int] = (0, 0)
     """How many of the ranges' offsets transaction markers and aborted transactions take."""
+    wake_rows: int = 0
+    """How many users at most are looked at because a time of theirs has come."""
+    definitions: Definitions | None = None
+    """Definitions that take effect with this step; None: no change."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,7 @@ def next_plan(
     users: int,
     champion: str = "",
     learner: LearnerSnapshot | None = None,
+    definitions: Definitions | None = None,
     erase: tuple[Erasure, ...] = (),
 ) -> Plan | None:
     """The next step, or None when there is nothing to do yet. Pure; `wall_ms` is given.
@@ -104,7 +114,8 @@ def next_plan(
     moved to other topics takes a step at once, so that the ledger has its new offsets.
 
     `champion` is the version in use, `learner` the newest snapshot: it is part of the plan if the
-    shard has an older one, or none. People to `erase` get a step even if no record waits.
+    shard has an older one, or none. People to `erase` get a step even if no record waits, and so do
+    newer `definitions` than the shard's, once it has a state.
     """
     wall_ms = max(wall_ms, meta.clock_ms)  # a clock that was set back stands still for us
     reached = _reached(pending)
@@ -115,13 +126,23 @@ def next_plan(
     counts = _cut(pending, bound, max_records)
     sweep_rows = _wall_sweep(meta, wall_ms, sweep_interval_ms, users) if clock == "wall" else 0
     clock_ms = wall_ms if clock == "wall" else 0
+    until_ms = wall_ms if clock == "wall" else reached
+    wake_rows = SWEEP_SLICE_ROWS if 0 < meta.rules_due_ms <= until_ms else 0
+    taken = _takeable(definitions, meta)
     start = (meta.offsets[0], meta.offsets[1])
     stop = tuple(p.behind(n, first) for p, n, first in zip(pending, counts, start, strict=True))
     if not any(counts):
         if sweep_due:
             clock_ms = meta.next_sweep_ms
             sweep_rows = min(SWEEP_SLICE_ROWS, users - meta.sweep_row)
-        elif not sweep_rows and not erase and stop == start and not _moved(meta):
+        elif (
+            not sweep_rows
+            and not (clock == "wall" and wake_rows)
+            and not erase
+            and (taken is None or not meta.seq)
+            and stop == start
+            and not _moved(meta)
+        ):
             return None
     skipped = [p.skipped_before(end) for p, end in zip(pending, stop, strict=True)]
     return Plan(
@@ -135,6 +156,8 @@ def next_plan(
         erase=erase,
         records=counts,
         skipped=(skipped[0], skipped[1]),
+        wake_rows=wake_rows,
+        definitions=taken,
     )
 
 
@@ -161,6 +184,18 @@ def _newer(
     if learner is None or (current is not None and current.version >= learner.version):
         return None
     return JournalledSnapshot.of(learner)
+
+
+def _takeable(newest: Definitions | None, meta: Meta) -> Definitions | None:
+    """The newest definitions, unless the shard has them or later ones already, or must first free
+    bits of what has ended."""
+    current = meta.definitions
+    if newest is None or not enough_room(meta.segment_slots, meta.audience_slots, newest):
+        return None
+    if current is None:
+        return newest
+    later = (newest.number, newest.applied_at_ms) > (current.number, current.applied_at_ms)
+    return newest if later else None
 
 
 _FOREVER: Final = 2**62

@@ -1,13 +1,14 @@
-"""Which segment a user is in now, and the rows that say it changed.
+"""Which value tier and lifecycle stage a user is in now, and the rows that say what changed.
 
-Value tiers are quantiles of expected spend among the shard's live customers, read off a histogram
-with log-spaced bins (4.4 % wide). Users are spread over shards by hash, so each shard's quantiles
-estimate the shop's. The cuts move only when a sweep ends, so that nobody changes tier because a
-neighbour was scored.
+Both are the shop's own definitions: the first case whose condition is true applies. Ranks of
+expected spend are read off a histogram with log-spaced bins (4.4 % wide) of the shard's live
+customers. Users are spread over shards by hash, so each shard's ranks estimate the shop's. They
+move only when a sweep ends, so that nobody changes tier because a neighbour was scored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -16,117 +17,117 @@ from numpy.typing import NDArray
 from schemas.lives import life_of
 from schemas.segments import DIMENSIONS, LIFECYCLE, VALUE_TIERS
 from streams.core.features import DAY_MS
-from streams.core.state.shard_state import VALUE_BINS, ShardState
+from streams.core.memberships import Membership
+from streams.core.quantities import UserQuantities, value_bin
+from streams.core.state.ranks import rank_bin
+from streams.core.state.shard_state import ShardState
 from streams.core.texts import TableRows
 
-__all__ = ["HIGH_SHARE", "LIVE_MS", "MEDIUM_SHARE", "cut_tiers", "update_segments"]
+__all__ = [
+    "ABSENT",
+    "MEMBER",
+    "count_ranks",
+    "count_values",
+    "cut_tiers",
+    "membership_rows",
+    "segment_rows",
+    "update_dimension",
+]
 
-LIVE_MS: Final = 90 * DAY_MS
-HIGH_SHARE: Final = 0.10
-MEDIUM_SHARE: Final = 0.40  # the next 30 % below the high ones
-_BINS_PER_OCTAVE: Final = 16
-_VISITOR, _NEW, _ACTIVE, _AT_RISK, _LAPSED = range(len(LIFECYCLE))
-_NONE, _LOW, _MEDIUM, _HIGH = range(len(VALUE_TIERS))
-_TIER_NAMES: Final = np.array(VALUE_TIERS, object)
-_LIFECYCLE_NAMES: Final = np.array(LIFECYCLE, object)
+_NONE: Final = VALUE_TIERS.index("none")
+_NAMES: Final = {name: np.array(names, object) for name, names in DIMENSIONS.items()}
+_OTHERS: Final = {"value_tier": "none", "lifecycle": "active"}  # for whom no case is true
+MEMBER, ABSENT = "in", "out"
+"""What `segment_changes` calls the two states of a segment of the shop's own."""
+_MOVED: Final = {MEMBER: "its conditions are met", ABSENT: "its conditions are not met any more"}
+_ENDED: Final = "the segment is not defined any more"
 
 
-def value_bin(spend: NDArray[np.float32]) -> NDArray[np.int16]:
-    """The histogram bin of an expected spend (currency units >= 0).
-
-    >>> value_bin(np.array([0.0, 1.0, 1e12], np.float32)).tolist()
-    [0, 16, 511]
-    """
-    bins = np.floor(np.log2(1.0 + np.nan_to_num(spend.astype(np.float64))) * _BINS_PER_OCTAVE)
-    clipped: NDArray[np.int16] = np.minimum(bins, VALUE_BINS - 1).astype(np.int16)
-    return clipped
+def live(
+    state: ShardState, rows: NDArray[np.int64], now_ms: int, lapsed_after_ms: int
+) -> NDArray[np.bool_]:
+    """Which users (rows int64 [k]) are live customers: they have ordered, and not too long ago."""
+    c = state.columns
+    recent: NDArray[np.bool_] = now_ms - c.recent_orders_ms[rows, 0] < lapsed_after_ms
+    return recent & (c.orders[rows] > 0)
 
 
 def cut_tiers(state: ShardState) -> None:
-    """Set the cuts so that at most 10 % are above the high one and 40 % above the medium one."""
+    """Let ranks of expected spend be those among the live customers of now, if there are any."""
     total = int(state.value_histogram.sum())
     if total:
-        above = total - np.cumsum(state.value_histogram)  # live customers above each bin
-        cuts = [int(np.argmax(above <= share * total)) for share in (MEDIUM_SHARE, HIGH_SHARE)]
-        state.meta.tier_cuts, state.meta.tier_total = cuts, total
+        state.values_in_force, state.meta.tier_total = state.value_histogram.copy(), total
 
 
-def update_segments(
-    state: ShardState, rows: NDArray[np.int64], now_ms: int, shard: int
-) -> TableRows:
-    """Bring both dimensions of the users in `rows` up to date; returns `segment_changes` rows."""
+def count_values(
+    state: ShardState, rows: NDArray[np.int64], now_ms: int, lapsed_after_ms: int
+) -> None:
+    """Count the expected spend of the users in `rows` (int64 [k]), if they are live customers."""
     c = state.columns
-    orders = c.orders[rows]
-    live = (orders > 0) & (now_ms - c.recent_orders_ms[rows, 0] < LIVE_MS)
-    scored = ~np.isnan(c.expected_spend[rows]) & (orders > 0)  # tiers are of customers
-    _count_values(state, rows, live & scored)
-    if int(state.value_histogram.sum()) >= 2 * state.meta.tier_total:
-        cut_tiers(state)  # a young shard: its first cuts mean little
-    medium, high = state.meta.tier_cuts
-    bins = c.value_bin[rows]
-    tier = np.full(len(rows), _LOW, np.int8)
-    tier[bins > medium] = _MEDIUM
-    tier[bins > high] = _HIGH
-    tier[~scored] = _NONE
-    lifecycle = np.full(len(rows), _ACTIVE, np.int8)
-    lifecycle[orders == 1] = _NEW
-    lifecycle[c.at_risk[rows]] = _AT_RISK
-    lifecycle[~live] = _LAPSED
-    lifecycle[orders == 0] = _VISITOR
-    changes = [
-        _change(state, rows, c.value_tier, tier, "value_tier", _TIER_NAMES),
-        _change(state, rows, c.lifecycle, lifecycle, "lifecycle", _LIFECYCLE_NAMES),
-    ]
-    table: TableRows = {
-        name: np.concatenate([change[name] for change in changes]) for name in changes[0]
-    }
-    changed = len(table["user_id"])
-    table["shard"] = np.full(changed, shard, np.uint16)
-    table["changed_at"] = np.full(changed, now_ms, np.int64)
-    table["life"] = np.full(changed, life_of(state.meta.seq), np.uint32)
-    return table
-
-
-def _count_values(state: ShardState, rows: NDArray[np.int64], counted: NDArray[np.bool_]) -> None:
-    c = state.columns
+    customers = live(state, rows, now_ms, lapsed_after_ms)
+    counted = customers & ~np.isnan(c.expected_spend[rows])
     before = c.value_bin[rows]
     after = np.where(counted, value_bin(c.expected_spend[rows]), np.int16(-1)).astype(np.int16)
     moved = before != after
     np.subtract.at(state.value_histogram, before[moved & (before >= 0)].astype(np.int64), 1)
     np.add.at(state.value_histogram, after[moved & (after >= 0)].astype(np.int64), 1)
     c.value_bin[rows] = after
+    if int(state.value_histogram.sum()) >= 2 * state.meta.tier_total:
+        cut_tiers(state)  # a young shard: its first ranks mean little
 
 
-def _change(
+def count_ranks(
+    state: ShardState,
+    q: UserQuantities,
+    rows: NDArray[np.int64],
+    swept: NDArray[np.bool_],
+    now_ms: int,
+    lapsed_after_ms: int,
+) -> None:
+    """Count the quantities whose ranks are asked for, of the `swept` (bool [k]) live customers
+    among `rows` (int64 [k])."""
+    if not state.ranks.counting or not swept.any():
+        return
+    chosen = swept & live(state, rows, now_ms, lapsed_after_ms)
+    for name in state.ranks.counting:
+        state.ranks.count(name, rank_bin(q.number(name)[chosen]))
+
+
+def update_dimension(
     state: ShardState,
     rows: NDArray[np.int64],
-    column: NDArray[np.int8],
-    new: NDArray[np.int8],
     dimension: str,
-    names: NDArray[np.object_],
+    cases: Sequence[tuple[str, NDArray[np.bool_]]],
+    lapsed_after_ms: int,
 ) -> TableRows:
+    """Bring the tier or stage of the users in `rows` (int64 [k], distinct) up to date, by cases and
+    for whom each is true (bool [k]); what changed, as a part of `segment_changes` rows."""
+    column = getattr(state.columns, dimension)
+    new = _first_true(cases, DIMENSIONS[dimension], _OTHERS[dimension], len(rows))
     changed = np.flatnonzero(column[rows] != new)
     at = rows[changed]
     before, after = column[at], new[changed]
     column[at] = after
-    state.columns.segment_changes[at] += 1
-    users = state.users[at]
-    counts = state.columns.segment_changes[at].tolist()
-    life = life_of(state.meta.seq)
-    # Deterministic and unique: the user's n-th change of segment in this life of the shard.
-    suffix = f"@{life}" if life else ""
-    ids = [f"{user}/{count}{suffix}" for user, count in zip(users, counts, strict=True)]
-    return {
-        "change_id": np.array(ids, object),
-        "user_id": users,
-        "dimension": np.full(len(at), dimension, object),
-        "from_segment": names[before],
-        "to_segment": names[after],
-        "why": _why(dimension, before, after),
-    }
+    names = _NAMES[dimension]
+    why = _why(dimension, before, after, lapsed_after_ms)
+    return _rows(state, at, dimension, names[before], names[after], why)
 
 
-def _why(dimension: str, before: NDArray[np.int8], after: NDArray[np.int8]) -> NDArray[np.object_]:
+def _first_true(
+    cases: Sequence[tuple[str, NDArray[np.bool_]]], names: Sequence[str], other: str, k: int
+) -> NDArray[np.int8]:
+    """The place in `names` of the first case that is true for each of k users, int8 [k]."""
+    codes = np.full(k, names.index(other), np.int8)
+    free = np.ones(k, np.bool_)
+    for name, true in cases:
+        codes[free & true] = names.index(name)
+        free &= ~true
+    return codes
+
+
+def _why(
+    dimension: str, before: NDArray[np.int8], after: NDArray[np.int8], lapsed_after_ms: int
+) -> NDArray[np.object_]:
     if dimension == "value_tier":
         return np.select(
             [before == _NONE, after == _NONE],
@@ -134,13 +135,70 @@ def _why(dimension: str, before: NDArray[np.int8], after: NDArray[np.int8]) -> N
             "expected spend moved",
         ).astype(object)
     words = {
-        _VISITOR: "no order yet",
-        _NEW: "first order",
-        _ACTIVE: "orders as expected",
-        _AT_RISK: "churn alert opened",
-        _LAPSED: "no order for 90 days",
+        "visitor": "no order yet",
+        "new": "first order",
+        "active": "orders as expected",
+        "at_risk": "churn alert opened",
+        "lapsed": f"no order for {lapsed_after_ms / DAY_MS:g} days",
     }
-    return np.array([words[int(code)] for code in after], object)
+    return np.array([words[LIFECYCLE[code]] for code in after.tolist()], object)
 
 
-assert tuple(DIMENSIONS) == ("value_tier", "lifecycle")  # noqa: S101  (named above)
+def membership_rows(
+    state: ShardState, rows: NDArray[np.int64], changes: Sequence[Membership]
+) -> list[TableRows]:
+    """Parts of `segment_changes` rows: who of `rows` (int64 [k]) entered and left segments of the
+    shop's own. Such a segment is a dimension with two states."""
+    parts = []
+    for each in changes:
+        for moved, before, after in (
+            (each.entered, ABSENT, MEMBER),
+            (each.left, MEMBER, ABSENT),
+        ):
+            at = rows[moved]
+            if not len(at):
+                continue
+            why = _ENDED if each.slot.ended else _MOVED[after]
+            parts.append(_rows(state, at, each.slot.name, before, after, why))
+    return parts
+
+
+def _rows(
+    state: ShardState,
+    rows: NDArray[np.int64],
+    dimension: str,
+    before: NDArray[np.object_] | str,
+    after: NDArray[np.object_] | str,
+    why: NDArray[np.object_] | str,
+) -> TableRows:
+    """Parts of `segment_changes` rows of the users in `rows`, counted for each."""
+    state.columns.segment_changes[rows] += 1
+    users = state.users[rows]
+    counts = state.columns.segment_changes[rows].tolist()
+    life = life_of(state.meta.seq)
+    # Deterministic and unique: the user's n-th change of segment in this life of the shard.
+    suffix = f"@{life}" if life else ""
+    ids = [f"{user}/{count}{suffix}" for user, count in zip(users, counts, strict=True)]
+
+    def column(value: NDArray[np.object_] | str) -> NDArray[np.object_]:
+        return np.full(len(rows), value, object) if isinstance(value, str) else value
+
+    return {
+        "change_id": np.array(ids, object),
+        "user_id": users,
+        "dimension": column(dimension),
+        "from_segment": column(before),
+        "to_segment": column(after),
+        "why": column(why),
+        "number": np.array(counts, np.uint32),
+    }
+
+
+def segment_rows(state: ShardState, parts: Sequence[TableRows], now_ms: int) -> TableRows:
+    """`segment_changes` rows of these parts."""
+    table: TableRows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    changed = len(table["user_id"])
+    table["shard"] = np.full(changed, state.meta.shard, np.uint16)
+    table["changed_at"] = np.full(changed, now_ms, np.int64)
+    table["life"] = np.full(changed, life_of(state.meta.seq), np.uint32)
+    return table

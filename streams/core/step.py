@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.lives import first_of, follows, life_of, position_of
-from schemas.messages import AlertMessage, DeadLetter, Example
+from schemas.messages import AlertMessage, AudienceChange, DeadLetter, Example
 from streams.core.alerts import update_alerts
 from streams.core.apply import Applied, admit, apply, forget_some, set_back_watermark
 from streams.core.canaries import NONE, canary_rows, newest_ms, set_apart, times_of_events
@@ -22,12 +22,14 @@ from streams.core.dead_letters import dead_letter_rows, dead_letters
 from streams.core.drift import drift_rows
 from streams.core.erasure import erase, exclude_erased_events, exclude_erased_rejects
 from streams.core.events.decode import decode, decode_ours
-from streams.core.events.events import Events
+from streams.core.events.events import Events, Reject
 from streams.core.events.records import CLICKSTREAM, ORDERS, SOURCES, Records
 from streams.core.features import features
 from streams.core.labels import ask, look_ahead, mature, worth_asking
 from streams.core.ledger import Counts, batch_row, counts_of
+from streams.core.memberships import wake
 from streams.core.plan import Plan
+from streams.core.rulebook import Rulebook, rulebook_of
 from streams.core.samples import SAMPLE_TABLE, sample
 from streams.core.scoring import (
     forecast_orders,
@@ -36,8 +38,8 @@ from streams.core.scoring import (
     score_rows,
     take_scores,
 )
-from streams.core.segments import update_segments
 from streams.core.stages import Stage
+from streams.core.standing import take_definitions, update_standing
 from streams.core.state.shard_state import ShardState
 from streams.core.sweep import end_slice, next_sweep_ms, take_slice
 from streams.core.texts import TableRows
@@ -70,6 +72,8 @@ class Outputs:
     """The timestamp of the last record, by source; 0: there was none."""
     canaries: NDArray[np.int64] = field(default_factory=lambda: NONE)
     """Which of the clickstream's records are no events but canaries: positions, int64 [k]."""
+    audiences: list[AudienceChange] = field(default_factory=list)
+    """Who entered or left a feed; nobody in it is held out."""
 
 
 def step(
@@ -118,9 +122,13 @@ def step(
     matured, examples = mature(state, now_ms, config, scorer)
     done("apply")
 
-    # 3. score the users whom events touched, and the slice of silent users whose turn it is
+    # 3. score the users whom events touched, those whose time has come, and the slice of silent
+    #    users whose turn it is
+    book = _rules_in_force(state, plan, now_ms, config.decode.currency)
     swept = take_slice(state, plan.sweep_rows)
-    touched = np.sort(state.grouped(np.concatenate([*(each.rows for each in counted), swept]))[0])
+    woken = wake(state, plan.wake_rows, now_ms)
+    rows = np.concatenate([*(each.rows for each in counted), swept, woken])
+    touched = np.sort(state.grouped(rows)[0])
     x = features(state, touched, now_ms)
     refused = take_scores(state, touched, x, now_ms, config, scorer, learner)
     forecast_orders(state, touched, x, swept, now_ms, config.sweep_interval_ms, scorer)
@@ -130,18 +138,16 @@ def step(
     learner_version = learner.version if learner else 0
     produced_ms = newest_ms(times_of_events(records, canaries), now_ms)
     alert_rows, alerts = update_alerts(
-        state, touched, x, now_ms, produced_ms, config, scorer, learner
+        state, touched, x, now_ms, produced_ms, config, scorer, learner, book
     )
-    changes_before = state.columns.segment_changes[touched]
-    changes = update_segments(state, touched, now_ms, meta.shard)
-    moved = state.columns.segment_changes[touched] != changes_before
+    standing = update_standing(state, touched, x, swept, now_ms, book)
     if len(swept):
         at = np.searchsorted(touched, swept)
         fit = worth_asking(state, swept, now_ms, config, scorer)
         ask(state, swept, x[at], fit, now_ms, scorer.champion_version, learner_version)
 
     # 5. out
-    written = rows_to_write(state, touched, now_ms, moved)
+    written = rows_to_write(state, touched, now_ms, standing.moved)
     answered = ~np.isin(touched, refused) if len(refused) else slice(None)
     dead = [
         letter
@@ -155,7 +161,7 @@ def step(
     )
     tables = {
         "score_history": score_rows(state, written, now_ms, scorer, learner_version),
-        "segment_changes": changes,
+        **standing.tables,
         "alerts": alert_rows,
         **matured,
         "model_drift": drift_rows(meta.shard, known, learner),
@@ -176,13 +182,30 @@ def step(
     mark_written(state, written, now_ms)
     if plan.sweep_rows:
         end_slice(state, swept, now_ms, config)
-    leads_ms = [max((reject.ahead_ms for reject in of_source), default=0) for of_source in rejects]
-    last_ms = [int(records[s].timestamps_ms[-1]) if len(records[s]) else 0 for s in SOURCES]
     done("decide")
     return Outputs(
         tables, alerts, examples, dead, counts, produced_ms, len(refused),
-        (leads_ms[0], leads_ms[1]), watermark_lead_ms, (last_ms[0], last_ms[1]), canaries,
+        _leads_ms(rejects), watermark_lead_ms, _last_ms(records), canaries, standing.messages,
     )  # fmt: skip
+
+
+def _rules_in_force(state: ShardState, plan: Plan, now_ms: int, currency: str) -> Rulebook:
+    """The rules by which this step decides, taken over with it if they are new."""
+    if plan.definitions is not None:
+        take_definitions(state, plan.definitions, now_ms, currency)
+    return rulebook_of(state.meta.definitions, currency)
+
+
+def _leads_ms(rejects: Sequence[Sequence[Reject]]) -> tuple[int, int]:
+    """By how much the most future-dated record of each source was ahead."""
+    clicks, orders = (max((r.ahead_ms for r in of), default=0) for of in rejects)
+    return clicks, orders
+
+
+def _last_ms(records: Sequence[Records]) -> tuple[int, int]:
+    """The timestamp of the last record of each source; 0: there was none."""
+    clicks, orders = (int(r.timestamps_ms[-1]) if len(r) else 0 for r in records)
+    return clicks, orders
 
 
 def _decoded(

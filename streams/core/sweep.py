@@ -16,7 +16,8 @@ from schemas.features import WINDOWS
 from streams.core.apply import forget
 from streams.core.config import CoreConfig
 from streams.core.features import DAY_MS
-from streams.core.segments import LIVE_MS, cut_tiers
+from streams.core.segments import cut_tiers
+from streams.core.standing import end_rules_sweep
 from streams.core.state.shard_state import ShardState
 
 __all__ = ["end_slice", "next_sweep_ms", "restart_sweep", "take_slice"]
@@ -52,6 +53,7 @@ def end_slice(state: ShardState, rows: NDArray[np.int64], now_ms: int, config: C
         meta.sweep_started_ms = now_ms
         meta.next_sweep_ms = next_sweep_ms(now_ms, config.sweep_interval_ms)
         cut_tiers(state)
+        end_rules_sweep(state)
         forget(state, config.lateness_ms)
         state.trim()  # not after each slice: the next one may need the room again
 
@@ -65,6 +67,7 @@ def restart_sweep(state: ShardState, config: CoreConfig) -> None:
         rows = turn[state.rows_by_user.named(turn)]
         state.park(rows[_long_silent(state, rows, meta.clock_ms, config)])
     meta.sweep_row, meta.sweep_parked, meta.sweep_started_ms = 0, state.parked.entries, 0
+    state.ranks.start_sweep()
     state.trim()
 
 
@@ -76,11 +79,13 @@ def next_sweep_ms(now_ms: int, interval_ms: int) -> int:
 def _long_silent(
     state: ShardState, rows: NDArray[np.int64], now_ms: int, config: CoreConfig
 ) -> NDArray[np.bool_]:
-    """Who has nothing in a window and no open question, and nothing to expect from silence: an
-    alert closes when its customer isn't `active_within_ms` any more."""
+    """Who has nothing in a window and no open question, and nothing to expect from silence before
+    the sweep comes again: an alert closes when its customer isn't `active_within_ms` any more."""
     c = state.columns
     # a day more: the oldest tile of a window begins before it
-    least_ms = max(_LONGEST_WINDOW_MS, LIVE_MS, config.lateness_ms, config.active_within_ms)
+    least_ms = max(_LONGEST_WINDOW_MS, config.lateness_ms, config.active_within_ms)
     silent = now_ms - c.last_activity_ms[rows] > least_ms + DAY_MS
-    free: NDArray[np.bool_] = silent & (c.asked_ms[rows] == 0)
+    due_ms = c.rules_due_ms[rows]
+    soon = (due_ms > 0) & (due_ms <= now_ms + 2 * config.sweep_interval_ms)
+    free: NDArray[np.bool_] = silent & (c.asked_ms[rows] == 0) & ~soon
     return free

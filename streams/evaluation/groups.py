@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from models.baselines.metrics import auc, bias, expected_calibration_error, log_loss
 from schemas.features import FEATURE_NAMES
-from streams.core.segments import HIGH_SHARE, MEDIUM_SHARE
 from streams.evaluation.measure import Task, finite
 from streams.evaluation.protocol import Protocol
 from streams.evaluation.rows import CutRows
@@ -20,6 +19,9 @@ _ORDERS: Final = FEATURE_NAMES.index("lifetime_orders")
 ORDERS_FROM: Final = (1, 2, 3, 6, 21)
 """Groups of customers by orders so far begin here."""
 _TIERS: Final = ("high", "medium", "low")
+_ABOVE: Final = (0.10, 0.40)
+"""The share of customers in the highest tier, and in the two highest, as they ship
+(`schemas.definitions.STANDARD`)."""
 
 
 def by_group(
@@ -60,7 +62,7 @@ def _tiers(value: Task) -> NDArray[np.int64]:
     for cut in np.unique(value.cut_ms):
         at = np.flatnonzero(value.cut_ms == cut)
         place = np.argsort(np.argsort(-value.scores["blend"][at], kind="stable"))
-        tier[at] = np.searchsorted((HIGH_SHARE, MEDIUM_SHARE), (place + 0.5) / len(at))
+        tier[at] = np.searchsorted(_ABOVE, (place + 0.5) / len(at))
     return tier
 
 

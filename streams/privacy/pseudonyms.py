@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from schemas.messages import AlertMessage
+from schemas.messages import AlertMessage, AudienceChange
 from streams.core.step import Outputs
 from streams.core.texts import Coded
 from streams.settings import Secret, Settings
@@ -86,6 +86,7 @@ class Pseudonyms:
             outputs,
             tables={name: self._table(table) for name, table in outputs.tables.items()},
             alerts=[self._alert(alert) for alert in outputs.alerts],
+            audiences=[self._audience(change) for change in outputs.audiences],
         )
 
     def _table(self, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +105,11 @@ class Pseudonyms:
     def _alert(self, alert: AlertMessage) -> AlertMessage:
         return msgspec.structs.replace(
             alert, alert_id=self._ways["row"](alert.alert_id), user_id=self.user(alert.user_id)
+        )
+
+    def _audience(self, change: AudienceChange) -> AudienceChange:
+        return msgspec.structs.replace(
+            change, change_id=self._ways["row"](change.change_id), user_id=self.user(change.user_id)
         )
 
 

@@ -90,6 +90,7 @@ _OTHERS: Final = (
     Quantity("value_tier", Kind.CHOICE, "value tier", values=VALUE_TIERS),
     Quantity("lifecycle", Kind.CHOICE, "lifecycle stage", values=LIFECYCLE),
     Quantity("alert_open", Kind.FLAG, "in an open churn alert"),
+    Quantity("order_age", Kind.DURATION, "time since the last order that was not cancelled", 1),
     Quantity("alert_age", Kind.DURATION, "time since the open churn alert began", 1),
     Quantity(
         "value_at_stake",

@@ -71,9 +71,13 @@ class Outgoing:
             (a.user_id.encode(), msgspec.json.encode(a)) for a in outputs.alerts
         ]
         dead: list[KeyValue] = [(d.key, msgspec.json.encode(d)) for d in outputs.dead_letters]
+        audiences: list[KeyValue] = [
+            (a.user_id.encode(), msgspec.json.encode(a)) for a in outputs.audiences
+        ]
         examples: list[KeyValue] = [(None, msgspec.msgpack.encode(e)) for e in outputs.examples]
         return [
             (topics.alerts, shard, alerts),
+            (topics.audiences, shard, audiences),
             (topics.dead_letters, shard, dead),
             (topics.examples, 0, examples),
         ]

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from schemas.definitions import Definitions
 from schemas.messages import Erasure, LearnerSnapshot
 from schemas.topics import TopicNames
 from streams.core.ages import Ages
@@ -180,6 +181,8 @@ class Services:
     inputs: Inputs
     learner: Callable[[], LearnerSnapshot | None]
     """The newest snapshot seen."""
+    definitions: Callable[[], Definitions | None]
+    """The newest definitions seen that compile."""
     erasures: Erasures
     monitor: Monitor
     max_records: int

@@ -226,6 +226,7 @@ class Shard:
             users=self._state.sweep_places,
             champion=self._s.scorer("").champion_version,
             learner=self._s.learner(),
+            definitions=self._s.definitions(),
             erase=self._s.erasures.due(self.number, meta, clock, wall_ms),
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from numpy.typing import NDArray
 
+from schemas.definitions import Definitions, SegmentDefinition
 from schemas.features import FEATURE_NAMES
 from schemas.messages import JournalledSnapshot, LearnerSnapshot
 from streams.core.config import CoreConfig
@@ -185,11 +186,12 @@ class Driver:
         sweep_rows: int = 0,
         at_ms: int | None = None,
         learner: JournalledSnapshot | None = None,
+        **plan: Any,
     ) -> Outputs:
         """One step of these events. `at_ms` is the records' timestamp, else each event's own."""
         rows = [[record(e, at_ms) for e in events] for events in (clicks, orders)]
         return self.feed_rows(
-            rows[0], rows[1], clock_ms=clock_ms, sweep_rows=sweep_rows, learner=learner
+            rows[0], rows[1], clock_ms=clock_ms, sweep_rows=sweep_rows, learner=learner, **plan
         )
 
     def feed_rows(
@@ -200,6 +202,7 @@ class Driver:
         clock_ms: int = 0,
         sweep_rows: int = 0,
         learner: JournalledSnapshot | None = None,
+        **more: Any,
     ) -> Outputs:
         start = tuple(self.state.meta.offsets)
         records = to_records(clicks, start[0]), to_records(orders, start[1])
@@ -210,6 +213,7 @@ class Driver:
             clock_ms=clock_ms,
             sweep_rows=sweep_rows,
             learner=learner,
+            **more,
         )
         return self.run(plan, records)
 
@@ -222,6 +226,17 @@ class Driver:
     def sweep(self, clock_ms: int) -> Outputs:
         """Every user, at this time."""
         return self.feed(clock_ms=clock_ms, sweep_rows=max(1, self.state.sweep_places))
+
+    def define(self, *segments: SegmentDefinition, clock_ms: int, **more: Any) -> Outputs:
+        """Take these definitions, and look at every user by them, at this time."""
+        number = self.state.meta.rules_taken + 1
+        new = Definitions(number, f"v{number}", segments, **more)
+        self.feed(clock_ms=clock_ms, definitions=new)
+        return self.sweep(clock_ms)
+
+    def wake(self, clock_ms: int) -> Outputs:
+        """The users whose time has come by then."""
+        return self.feed(clock_ms=clock_ms, wake_rows=1_000)
 
     def open_questions(self) -> list[OpenQuestions]:
         """The open label questions, a part for each horizon."""
@@ -281,6 +296,7 @@ def run_log(
     fetched: Callable[[], int] = lambda: FOREVER,
     max_records: int = 1_000,
     max_steps: int = 20_000,
+    definitions: Callable[[], Definitions | None] = lambda: None,
     check: Callable[[Meta, tuple[Pending, Pending], Plan | None], None] = lambda *_: None,
 ) -> None:
     """The engine's loop without the engine: plans and steps until the log is processed.
@@ -307,6 +323,7 @@ def run_log(
             sweep_interval_ms=driver.config.sweep_interval_ms,
             max_records=max_records,
             users=driver.state.sweep_places,
+            definitions=definitions(),
         )
         check(meta, (waiting[0], waiting[1]), plan)
         if plan is None:

@@ -16,8 +16,9 @@ from aiokafka.errors import KafkaConnectionError
 
 from schemas.messages import LearnerSnapshot
 from streams.kafka import clients
-from streams.learner import snapshots
-from streams.learner.snapshots import NEWEST, SnapshotFollower, newest_of, newest_snapshot
+from streams.kafka import follower as following
+from streams.kafka.follower import NEWEST
+from streams.learner.snapshots import SnapshotFollower, newest_of, newest_snapshot
 from tests.models.synthetic import snapshot
 from tests.shard.memory import MemoryLog
 
@@ -99,7 +100,7 @@ def followed(
     """A follower whose connections are these, and its run until the last one has no more."""
     made = iter(consumers)
     monkeypatch.setattr(clients, "async_consumer", lambda *_, **_options: next(made))
-    monkeypatch.setattr("streams.learner.snapshots.asyncio.sleep", waited)
+    monkeypatch.setattr("streams.kafka.follower.asyncio.sleep", waited)
     WAITS.clear()
     follower = SnapshotFollower(["nowhere:9092"], TOPIC)
 
@@ -150,7 +151,7 @@ def test_a_follower_whose_connection_ends_makes_another(
     assert follower.newest.version == 2
     assert all(consumer.calls[-1] == "stop" for consumer in (one, two, three))
     assert caplog.text.count("trying again") == 2
-    assert WAITS == [snapshots.RETRY_SECONDS] * 2
+    assert WAITS == [following.RETRY_SECONDS] * 2
 
 
 @pytest.mark.parametrize(

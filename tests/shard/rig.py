@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from schemas.definitions import Definitions
 from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
 from schemas.topics import TopicNames
@@ -246,6 +247,7 @@ class Process:
         self.failure: BaseException | None = None
         self.monitor = Silent()
         self.tracer: Any = None
+        self.definitions: Definitions | None = None
         self.position: list[int | None] = [None, None]
         self.paused = [False, False]
         self._topics = (TOPICS.clickstream, TOPICS.orders)
@@ -267,6 +269,7 @@ class Process:
             wall_ms=lambda: self.rig.wall_ms,
             inputs=self,
             learner=self._learner,
+            definitions=lambda: self.definitions,
             erasures=self.board,
             monitor=self.monitor,
             max_records=self.max_records,

@@ -35,7 +35,7 @@ class Columns:
     Later releases read checkpoints by name, too. So a column whose meaning changes gets another
     name, and a new one begins with its value in `_FILL`.
 
-    A user's numbers lie side by side, since a step that touches a user touches most of them: nine
+    A user's numbers lie side by side, since a step that touches a user touches most of them: ten
     lines of the cache, where columns apart would take one each. Each column is a view, not
     contiguous.
     """
@@ -85,6 +85,13 @@ class Columns:
         "alert_champion": ("f4", 0),
         "alert_learner": ("f4", 0),
         "alert_spend": ("f4", 0),
+        # the shop's own segments and audiences; bits are numbered by `streams.core.state.slots`
+        "segments": ("u8", 0),  # of which ones a member
+        "rules_due_ms": ("i8", 0),  # when time alone may next change a segment
+        "audiences": ("u4", 0),  # in which ones, whatever the arm
+        "feeds": ("u4", 0),  # in which ones' feeds, so not held out
+        "audience_changes": ("i4", 0),
+        "exposures": ("i2", 0),  # campaigns whose effect on this user is being counted
         # the open label question
         "asked_ms": ("i8", 0),
         "due_ms": ("i8", 0),  # asked_ms + the horizon that was asked about
@@ -143,6 +150,12 @@ class Columns:
     alert_champion: NDArray[np.float32]
     alert_learner: NDArray[np.float32]
     alert_spend: NDArray[np.float32]
+    segments: NDArray[np.uint64]
+    rules_due_ms: NDArray[np.int64]
+    audiences: NDArray[np.uint32]
+    feeds: NDArray[np.uint32]
+    audience_changes: NDArray[np.int32]
+    exposures: NDArray[np.int16]
     asked_ms: NDArray[np.int64]
     due_ms: NDArray[np.int64]
     question_orders: NDArray[np.int32]

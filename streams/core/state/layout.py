@@ -108,6 +108,8 @@ def in_own_layout(arrays: Arrays, meta: Meta) -> Arrays:
 def translate(arrays: Arrays, old: Layout, new: Layout, meta: Meta) -> Arrays:
     """Convert arrays from any layout into any other, as `in_own_layout`."""
     found = dict(arrays)
+    if "rules_due_ms" not in old.row.numbers:
+        found |= _before_segments(arrays)
     rebin = old.value_bins != new.value_bins
     if old.row != new.row or rebin:
 
@@ -121,7 +123,8 @@ def translate(arrays: Arrays, old: Layout, new: Layout, meta: Meta) -> Arrays:
                 found[name] = relaid(number, data.tobytes(), old.row.nbytes, convert)
     if rebin:  # every user is counted again with the next score
         found["histogram"] = np.zeros(new.value_bins, np.int64)
-        meta.tier_cuts, meta.tier_total = [-1, -1], 0
+        found["histogram_in_force"] = np.zeros(new.value_bins, np.int64)
+        meta.tier_total = 0
     if old.order != new.order:
         words = _records(arrays["orders/words"].view(np.uint8), old.order)
         found["orders/words"] = _converted(words, old.order, new.order).reshape(-1).view(np.int64)
@@ -136,6 +139,18 @@ def translate(arrays: Arrays, old: Layout, new: Layout, meta: Meta) -> Arrays:
         _check_windows(old, new)
         for kind in ("counts", "money"):
             _translate_sums(found, kind, old, new, meta)
+    return found
+
+
+def _before_segments(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """What a checkpoint lacks that is older than segments of the shop's own: nobody is in one. The
+    tiers' cuts are not read: ranks in force are those of now."""
+    found: dict[str, NDArray[Any]] = {"histogram_in_force": arrays["histogram"]}
+    for name in ("holds", "exposures"):
+        found[f"{name}/keys"] = np.empty(0, np.uint64)
+        found[f"{name}/values"] = np.empty(0, np.int32)
+        found[f"{name}/progress"] = np.empty(0, np.int64)
+    found["exposures/words"] = np.empty(0, np.int64)
     return found
 
 

@@ -13,14 +13,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.definitions import Definitions
 from schemas.features import COUNT_MEASURES, MONEY_MEASURES
 from schemas.messages import Erasure, JournalledSnapshot
 from streams.core.state.columns import LEAST_ROWS, ROW, Columns
 from streams.core.state.copy_on_write import PageGuard, RowGuard
 from streams.core.state.directory import UserDirectory
+from streams.core.state.exposures import EXPOSURE, forget_exposures
 from streams.core.state.known_orders import ORDER, forget_orders
 from streams.core.state.open_questions import Questions
 from streams.core.state.parked import Parked
+from streams.core.state.ranks import Ranks
+from streams.core.state.slots import AudienceSlot, Campaign, SegmentSlot
 from streams.core.state.u64map import U64Map
 from streams.core.state.windows import WindowSums
 from streams.core.texts import Strings, Texts
@@ -35,7 +39,7 @@ STATE_FORMAT: Final = 9
 Raise it only if the way of reading changes, and keep reading the earlier formats. Formats up to 8
 are older than the first release."""
 
-ROWS_PAGE_BITS: Final = 9  # 276 KiB
+ROWS_PAGE_BITS: Final = 9  # 292 KiB
 USERS_PAGE_BITS: Final = 10
 _SPARSE: Final = 4  # times as much room as rows is given back
 VALUE_BINS: Final = 512  # log-spaced bins of expected spend, for the value tiers' quantiles
@@ -99,10 +103,18 @@ class Meta(msgspec.Struct):
     """The learner snapshot in use."""
     champions: list[str] = msgspec.field(default_factory=list)
     """Versions of the champions that asked questions."""
-    tier_cuts: list[int] = msgspec.field(default_factory=lambda: [-1, -1])
-    """Value bins above which a customer is medium and high; -1 until first computed."""
     tier_total: int = 0
-    """Live customers when the cuts were computed."""
+    """Live customers when `ShardState.values_in_force` was taken."""
+    definitions: Definitions | None = None
+    """The owners' definitions in force; None: what ships."""
+    rules_taken: int = 0
+    """Counts the definitions that this shard has taken."""
+    segment_slots: list[SegmentSlot | None] = []
+    """Whose the bits of the column `segments` are."""
+    audience_slots: list[AudienceSlot | None] = []
+    campaigns: list[Campaign] = []
+    rules_due_ms: int = 0
+    """No user's `rules_due_ms` is earlier; 0: nobody has one."""
     partitions: int = 0
     """Number of partitions of the input topics, if keys are checked against it; 0: not known."""
     inputs_since: int = 0
@@ -148,9 +160,13 @@ class ShardState:
         self.seen_ids = U64Map()  # event id hash -> event day
         self.pairs = U64Map()  # (user, item | category | session) -> newest 5-minute tile
         self.known_orders = U64Map(ORDER)  # (user, order id) -> day of its newest event
+        self.holds = U64Map()  # (user, segment) -> since when its condition is true
+        self.exposures = U64Map(EXPOSURE)  # (user, campaign) -> day on which its horizon ends
         self.features = features
         self.questions = Questions(features)
-        self.value_histogram = np.zeros(VALUE_BINS, np.int64)
+        self.value_histogram = np.zeros(VALUE_BINS, np.int64)  # of live customers, now
+        self.values_in_force = np.zeros(VALUE_BINS, np.int64)  # as of the end of a sweep
+        self.ranks = Ranks()
         self.rows_guard = RowGuard(ROWS_PAGE_BITS, self.columns.pack)
         self.users_guard = PageGuard(USERS_PAGE_BITS)
         self._marks = np.zeros(LEAST_ROWS, np.int32)  # room for `grouped`
@@ -274,6 +290,7 @@ class ShardState:
         self.money.drop_row(row)
         self.questions.drop(row)
         forget_orders(self.known_orders, user_hash)
+        forget_exposures(self.exposures, user_hash)
 
     @property
     def nbytes(self) -> int:
@@ -288,6 +305,8 @@ class ShardState:
             + self.seen_ids.nbytes
             + self.pairs.nbytes
             + self.known_orders.nbytes
+            + self.holds.nbytes
+            + self.exposures.nbytes
             + self.questions.nbytes
         )
 

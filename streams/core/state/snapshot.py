@@ -39,6 +39,7 @@ def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Sou
             ROW.itemsize << rows.bits,
         ),
         "histogram": Source.constant(state.value_histogram.copy(), changed=True),
+        "histogram_in_force": Source.constant(state.values_in_force.copy(), changed=True),
         "forgotten": Source.constant(state.rows_by_user.forgotten, changed=True),
     }
     sources["layout"] = Source.constant(LAYOUT)
@@ -50,6 +51,8 @@ def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Sou
     for part, array in state.questions.export().items():
         loose = part.split("/")[1] in ("head", "open")
         sources[f"questions/{part}"] = Source.constant(array, changed=loose)
+    for part, array in state.ranks.export().items():
+        sources[f"ranks/{part}"] = Source.constant(array, changed=True)
     for part, array in state.parked.export().items():
         sources[f"parked/{part}"] = Source.constant(array, changed=part == "gone")
     for kind, sums in (("counts", state.counts), ("money", state.money)):
@@ -69,7 +72,13 @@ def thaw(state: ShardState) -> None:
 
 def _maps(state: ShardState) -> dict[str, U64Map]:
     """The state's maps, by the names that their arrays have in a checkpoint."""
-    return {"ids": state.seen_ids, "pairs": state.pairs, "orders": state.known_orders}
+    return {
+        "ids": state.seen_ids,
+        "pairs": state.pairs,
+        "orders": state.known_orders,
+        "holds": state.holds,
+        "exposures": state.exposures,
+    }
 
 
 def _guarded(table: U64Map, part: MapPart, everything: bool) -> Source:
@@ -160,6 +169,8 @@ def load(meta: bytes, arrays: Mapping[str, NDArray[Any]], features: int) -> Shar
         logs = _under(arrays, f"{name}/")
         _load_logs(sums, decoded.clock_ms, state.columns.capacity, logs, from_ms)
     state.value_histogram = arrays["histogram"].copy()
+    state.values_in_force = arrays["histogram_in_force"].copy()
+    state.ranks.load(_under(arrays, "ranks/"))
     return state
 
 
@@ -205,6 +216,8 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
     arrays["parked/users"] = np.frombuffer(in_order, np.uint8)
     arrays["forgotten"] = np.array([len(state.rows_by_user.forgotten)])
     arrays["histogram"] = state.value_histogram.copy()
+    arrays["histogram_in_force"] = state.values_in_force.copy()
+    arrays |= {f"ranks/{name}": array for name, array in state.ranks.export().items()}
     for name, table in _maps(state).items():
         kept = table.kept
         by_key = np.argsort(table.keys[kept])

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from streams.core.partitioning import Partitioner
 from streams.core.state.columns import ROW
 from streams.core.state.shard_state import VALUE_BINS, Meta, ShardState
+from streams.core.state.slots import Campaign
 from streams.core.texts import Strings
 
 __all__ = ["split", "strays"]
@@ -53,11 +54,16 @@ def split(state: ShardState, shard: int, to: Partitioner, offsets: tuple[int, in
     child.questions = state.questions.part(place)
     bins = child.columns.value_bin[: len(rows)]
     child.value_histogram = np.bincount(bins[bins >= 0], minlength=VALUE_BINS)
+    child.values_in_force = state.values_in_force.copy()
+    child.ranks.load(state.ranks.export())
+    child.ranks.divide(to.partitions // before)  # counted customers are of all successors
     waiting = _park(state, child, to)
     child.seen_ids = state.seen_ids.part(state.seen_ids.kept)
     child.pairs = state.pairs.part(state.pairs.kept)
     ours = np.concatenate([child.columns.user_hash[: len(rows)], child.parked.hashes()])
     child.known_orders = state.known_orders.part(np.isin(state.known_orders.records["owner"], ours))
+    child.holds = state.holds.part(state.holds.kept)
+    child.exposures = state.exposures.part(np.isin(state.exposures.records["owner"], ours))
     child.meta = _meta(state, child, to, offsets)
     _go_on_sweeping(state, child, rows, waiting)
     return child
@@ -128,6 +134,10 @@ def _meta(state: ShardState, child: ShardState, to: Partitioner, offsets: tuple[
     # `stop` is an offset of the old topics: records of an erased person before it are left out. The
     # copier leaves them out of the new topics, so `stop` is 0 there. Each shard reports under its
     # own number, and finds that report if its state is made from the topics again.
+    if meta.shard != state.meta.shard:  # one successor goes on with the sums, or they would double
+        meta.campaigns = [
+            Campaign(each.audience, each.salt, each.horizon_ms) for each in meta.campaigns
+        ]
     meta.erased = [
         msgspec.structs.replace(each, shard=meta.shard, stop=(0, 0)) for each in meta.erased
     ]

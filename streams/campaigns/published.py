@@ -1,0 +1,66 @@
+"""Definitions as they are applied: the topic that has all of them, and who follows its newest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import msgspec
+
+from schemas.definitions import Definitions
+from schemas.errors import StateError
+from streams.core.rulebook import rulebook_of
+from streams.kafka.access import KafkaAccess
+from streams.kafka.follower import Follower
+from streams.kafka.log import Log
+from streams.rules import RulesError
+
+__all__ = ["DefinitionsFollower", "all_published", "publish"]
+
+_log = logging.getLogger(__name__)
+_decoder = msgspec.json.Decoder(Definitions)
+
+
+class DefinitionsFollower(Follower[Definitions]):
+    """Follows the newest definitions that compile here; others leave the old ones in force, with a
+    warning."""
+
+    def __init__(self, where: KafkaAccess | Iterable[str], topic: str, currency: str) -> None:
+        super().__init__(where, topic, "definitions", self._newest_of)
+        self._currency = currency
+        self.refused: str = ""
+        """Why the newest in the topic are not in force; empty: they are."""
+
+    def _newest_of(self, values: Iterable[bytes | None], topic: str) -> Definitions | None:
+        for value in reversed(list(values)):
+            try:
+                found = _decoder.decode(value or b"")
+                rulebook_of(found, self._currency)
+            except (msgspec.DecodeError, RulesError) as exc:
+                self.refused = str(exc)
+                _log.warning("%s: the old definitions stay in force: %s", topic, exc)
+            else:
+                self.refused = ""
+                return found
+        return None
+
+
+async def all_published(log: Log, topic: str) -> list[Definitions]:
+    """Everything that was applied, the oldest first.
+
+    Raises BrokerUnavailable, and StateError for a record that is no definitions.
+    """
+    first, end = await log.ends(topic, 0)
+    values = (await log.read(topic, 0, first, end)).values if end > first else ()
+    try:
+        return [_decoder.decode(value or b"") for value in values]
+    except msgspec.DecodeError as exc:
+        raise StateError(
+            f"{topic} has a record that is no definitions: {exc}. A later release may have written "
+            "it: use that one."
+        ) from exc
+
+
+async def publish(log: Log, topic: str, definitions: Definitions) -> None:
+    """Let these be in force. Raises BrokerUnavailable."""
+    await log.append(topic, 0, [(None, msgspec.json.encode(definitions))])

@@ -1,0 +1,129 @@
+"""Where users stand by the owners' definitions: tiers, stages, segments, audiences, and what
+followed. And how a shard takes new definitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.definitions import Definitions
+from schemas.messages import AudienceChange
+from schemas.segments import DIMENSIONS
+from streams.core.audiences import update_audiences
+from streams.core.memberships import (
+    NO_TIME,
+    is_member,
+    leave_ended,
+    note,
+    set_due,
+    update_membership,
+)
+from streams.core.quantities import UserQuantities
+from streams.core.responses import answer_exposures, expose, sum_rows
+from streams.core.rulebook import Rulebook, rulebook_of
+from streams.core.segments import (
+    count_ranks,
+    count_values,
+    membership_rows,
+    segment_rows,
+    update_dimension,
+)
+from streams.core.state.shard_state import ShardState
+from streams.core.state.slots import free_ended, seat_audiences, seat_segments
+from streams.core.texts import TableRows
+from streams.rules import Outcome
+from streams.rules.compile import defined_by
+
+__all__ = ["Standing", "end_rules_sweep", "take_definitions", "update_standing"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a step changed."""
+
+    tables: dict[str, TableRows]
+    messages: list[AudienceChange]
+    moved: NDArray[np.bool_]
+    """Which of the k users changed tier, stage or a segment, bool [k]."""
+
+
+def take_definitions(state: ShardState, new: Definitions, now_ms: int, currency: str) -> None:
+    """Let these definitions be in force, and a sweep look at everybody by them."""
+    meta = state.meta
+    meta.definitions = new
+    meta.rules_taken += 1
+    names = [each.name for each in new.segments]
+    meta.segment_slots = seat_segments(meta.segment_slots, names, meta.rules_taken)
+    meta.audience_slots = seat_audiences(meta.audience_slots, new.audiences)
+    state.ranks.keep(rulebook_of(new, currency).ranks)
+    state.ranks.start_sweep()
+    meta.sweep_row, meta.sweep_parked = 0, state.parked.entries
+    meta.sweep_started_ms = 0  # by a wall clock: a slice with every step until it is done
+    meta.next_sweep_ms = now_ms + 1  # by the event clock: at once
+
+
+def end_rules_sweep(state: ShardState) -> None:
+    """Everybody has been looked at: bits of what has ended are free, counted ranks in force."""
+    meta = state.meta
+    meta.segment_slots = free_ended(meta.segment_slots)
+    meta.audience_slots = free_ended(meta.audience_slots)
+    state.ranks.end_sweep()
+
+
+def update_standing(
+    state: ShardState,
+    rows: NDArray[np.int64],
+    x: NDArray[np.float32],
+    swept: NDArray[np.int64],
+    now_ms: int,
+    book: Rulebook,
+) -> Standing:
+    """Bring the users in `rows` (int64 [k], ascending; features x float32 [k, F]) up to date, after
+    their scores and alerts. `swept` are those of them whose turn in the sweep it is."""
+    q = UserQuantities(state, rows, x, now_ms)
+    lapsed_after_ms, moves = book.definitions.lapsed_after_ms, state.columns.segment_changes[rows]
+    count_values(state, rows, now_ms, lapsed_after_ms)
+    parts, due_ms = _apply_rules(state, rows, q, book, now_ms)
+    count_ranks(state, q, rows, np.isin(rows, swept), now_ms, lapsed_after_ms)
+    assignments, audience_rows, messages = update_audiences(state, rows, book.definitions, now_ms)
+    salts = answer_exposures(state, rows, now_ms, due_ms)
+    salts |= expose(state, rows, x, assignments, now_ms, due_ms)
+    set_due(state, rows, due_ms)
+    tables = {"segment_changes": segment_rows(state, parts, now_ms)}
+    if audience_rows is not None:
+        tables["audience_changes"] = audience_rows
+    if (sums := sum_rows(state, salts, now_ms)) is not None:
+        tables["campaign_sums"] = sums
+    return Standing(tables, messages, state.columns.segment_changes[rows] != moves)
+
+
+def _apply_rules(
+    state: ShardState, rows: NDArray[np.int64], q: UserQuantities, book: Rulebook, now_ms: int
+) -> tuple[list[TableRows], NDArray[np.int64]]:
+    """Tiers, stages and segments, each after those that its rules name. Parts of
+    `segment_changes` rows, and for each user when time alone may next change one of them."""
+    due_ms = np.full(len(rows), NO_TIME, np.int64)
+    bits = {slot.name: i for i, slot in enumerate(state.meta.segment_slots) if slot is not None}
+    evaluation, outcomes = book.rules.begin(q), dict[str, Outcome]()
+    parts: list[TableRows] = []
+    for rule in book.order:
+        outcomes[rule] = evaluation.outcome(rule)
+        note(due_ms, outcomes[rule].flips_in_days, now_ms)
+        if book.last_of[defined_by(rule)] != rule:
+            continue
+        name, _, _ = rule.partition(".")
+        if name in DIMENSIONS:
+            cases = [(case, outcomes[f"{name}.{case}"].true) for case in book.cases[name]]
+            lapsed_after_ms = book.definitions.lapsed_after_ms
+            parts.append(update_dimension(state, rows, name, cases, lapsed_after_ms))
+        else:
+            change = update_membership(
+                state, rows, bits[name], outcomes[name], outcomes.get(f"{name}.leave"),
+                now_ms, book.segments[name].hold_ms, due_ms,
+            )  # fmt: skip
+            parts += membership_rows(state, rows, [change])
+            q.flags[f"segment.{name}"] = is_member(state, rows, bits[name])
+    parts += membership_rows(state, rows, leave_ended(state, rows))
+    return parts, due_ms
