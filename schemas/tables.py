@@ -115,6 +115,27 @@ TABLES: Final[dict[str, Table]] = {
             },
         ),
         Table(
+            "audience_changes",
+            {
+                "change_id": "String",
+                "user_id": "String",
+                "shard": "UInt16",
+                "audience": _LOW,
+                "segment": _LOW,
+                "change": _LOW,  # entered | left
+                "number": "UInt32",  # counts the user's changes of this audience, from 1
+                "arm": _LOW,  # treat | holdout | global_holdout
+                "salt": "String",
+                "changed_at": _TIME,
+                "definitions": "String",
+                "p_churn": "Float32",  # NaN when unknown, as the next one
+                "expected_spend": "Float32",
+                "value_tier": _LOW,
+                "lifecycle": _LOW,
+                "life": "UInt32",  # of the shard (`schemas.lives`)
+            },
+        ),
+        Table(
             "matured_predictions",
             {
                 "shard": "UInt16",
@@ -275,6 +296,7 @@ PERSONAL: Final[dict[str, tuple[str, ...]]] = {
     "latest_scores": ("user_id",),
     "alerts": ("user_id",),
     "segment_changes": ("user_id",),
+    "audience_changes": ("user_id",),
     "matured_predictions": ("user_id",),
     "examples": ("user_id",),
     "score_samples": ("user_id",),

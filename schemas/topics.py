@@ -33,7 +33,6 @@ class TopicNames:
     orders: str
     app: str
 
-    definitions = _Own()
     journal = _Own()
     checkpoints = _Own()
     alerts = _Own()
@@ -42,6 +41,8 @@ class TopicNames:
     examples = _Own()
     learner = _Own()
     audiences = _Own()
+    undelivered = _Own()
+    definitions = _Own()
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -53,6 +54,10 @@ class TopicNames:
     def learner_group(self) -> str:
         """The learner's consumer group, named like the topic it writes; the workers' is `app`."""
         return self.learner
+
+    def delivery_group(self, destination: str) -> str:
+        """The consumer group that delivers to one destination: each has its own offsets."""
+        return f"{self.app}-deliver-{destination}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,9 @@ def topics(
             settings["min.insync.replicas"] = str(min_insync_replicas)
         return Topic(name, count, MappingProxyType(settings), why, is_state, name in of_shards)
 
-    of_shards = (names.journal, names.checkpoints, names.alerts, names.dead_letters)
+    of_shards = (
+        names.journal, names.checkpoints, names.alerts, names.dead_letters, names.audiences,
+    )  # fmt: skip
     week, quarter, forever = str(7 * _DAY_MS), str(90 * _DAY_MS), "-1"
     clicks_kept, orders_kept = (forever, forever) if keep_inputs else (week, quarter)
     return (
@@ -115,7 +122,6 @@ def topics(
             segment_ms=str(10 * 60 * 1000),
             min_cleanable_dirty_ratio="0.2",
         ),
-        topic(names.definitions, 1, "segments and audiences as applied", retention_ms=forever),
         topic(names.alerts, partitions, "churn alerts out, keyed by user", retention_ms=week),
         topic(names.dead_letters, partitions, "records that could not be used", retention_ms=week),
         topic(names.erasures, 1, "who was erased, as salted hashes", cleanup_policy="compact"),
@@ -129,4 +135,17 @@ def topics(
             segment_bytes=str(64 * 1024 * 1024),
             segment_ms=str(60 * 60 * 1000),
         ),
+        topic(
+            names.audiences,
+            partitions,
+            "who entered and left audiences, keyed by user",
+            retention_ms=week,
+        ),
+        topic(
+            names.undelivered,
+            1,
+            "changes that a destination refused, with the reason",
+            retention_ms=week,
+        ),
+        topic(names.definitions, 1, "segments and audiences as applied", retention_ms=forever),
     )

@@ -27,7 +27,7 @@ RULES: dict[str, set[str]] = {
     "streams.kernels": {"schemas"},
     "streams.rules": {"schemas"},
     "streams.settings": {"schemas"},
-    "streams.core": {"schemas", "streams.kernels"},
+    "streams.core": {"schemas", "streams.kernels", "streams.rules"},
     "streams.kafka": {
         "schemas", "streams.background", "streams.core", "streams.kernels", "streams.settings",
     },
@@ -74,8 +74,12 @@ RULES: dict[str, set[str]] = {
         "schemas", "models", "streams.clickhouse", "streams.core", "streams.kafka",
         "streams.settings", "streams.shard",
     },
+    "streams.campaigns": {
+        "schemas", "streams.core", "streams.kafka", "streams.rules",
+    },
     "streams.worker": {
-        "schemas", "models", "streams.agents", "streams.clickhouse", "streams.core",
+        "schemas", "models", "streams.agents", "streams.campaigns", "streams.clickhouse",
+        "streams.core",
         "streams.faust_app", "streams.kafka", "streams.learner", "streams.memory",
         "streams.privacy", "streams.process", "streams.settings", "streams.shard",
         "streams.stopping", "streams.telemetry", "streams.watch",

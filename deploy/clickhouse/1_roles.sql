@@ -30,6 +30,8 @@ GRANT INSERT ON tideline.ended_lives TO tideline_migrator;
 CREATE ROLE IF NOT EXISTS tideline_writer;
 GRANT INSERT ON tideline.score_history TO tideline_writer;
 GRANT INSERT ON tideline.segment_changes TO tideline_writer;
+GRANT INSERT ON tideline.audience_changes TO tideline_writer;
+GRANT INSERT ON tideline.campaign_sums TO tideline_writer;
 GRANT INSERT ON tideline.alerts TO tideline_writer;
 GRANT INSERT ON tideline.matured_predictions TO tideline_writer;
 GRANT INSERT ON tideline.examples TO tideline_writer;
@@ -54,11 +56,14 @@ GRANT SELECT ON tideline.churn_alerts_live TO tideline_marketing_ro;
 GRANT SELECT ON tideline.alert_history TO tideline_marketing_ro;
 GRANT SELECT ON tideline.scores_live TO tideline_marketing_ro;
 
--- Campaigns: who is in which segment.
+-- Campaigns: who is in which segment, and in which audience; `tideline audience` reads the latter.
 CREATE ROLE IF NOT EXISTS tideline_campaign_ro;
 GRANT SELECT ON tideline.segment_members TO tideline_campaign_ro;
 GRANT SELECT ON tideline.segment_sizes TO tideline_campaign_ro;
 GRANT SELECT ON tideline.segment_flow TO tideline_campaign_ro;
+GRANT SELECT ON tideline.audience_members TO tideline_campaign_ro;
+GRANT SELECT ON tideline.audience_arms TO tideline_campaign_ro;
+GRANT SELECT ON tideline.campaign_results TO tideline_campaign_ro;
 GRANT SELECT ON tideline.scores_live TO tideline_campaign_ro;
 GRANT SELECT ON tideline.model_quality TO tideline_campaign_ro;
 GRANT SELECT ON tideline.quality_by_evidence TO tideline_campaign_ro;
@@ -108,6 +113,7 @@ GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_history 
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.latest_scores TO tideline_eraser;
 GRANT SELECT(user_id, shard, raised_at), ALTER DELETE ON tideline.alerts TO tideline_eraser;
 GRANT SELECT(user_id, shard, changed_at), ALTER DELETE ON tideline.segment_changes TO tideline_eraser;
+GRANT SELECT(user_id, shard, changed_at), ALTER DELETE ON tideline.audience_changes TO tideline_eraser;
 GRANT SELECT(user_id, shard, asked_at), ALTER DELETE ON tideline.matured_predictions TO tideline_eraser;
 GRANT SELECT(user_id, shard, asked_at), ALTER DELETE ON tideline.examples TO tideline_eraser;
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_samples TO tideline_eraser;

@@ -46,6 +46,8 @@ _log = logging.getLogger(__name__)
 INSERT_ORDER: Final = (
     "score_history",
     "segment_changes",
+    "audience_changes",
+    "campaign_sums",
     "alerts",
     "matured_predictions",
     "examples",

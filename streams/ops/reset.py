@@ -73,6 +73,10 @@ FROM
     UNION DISTINCT
     SELECT shard, life FROM segment_changes
     UNION DISTINCT
+    SELECT shard, life FROM audience_changes
+    UNION DISTINCT
+    SELECT shard, life FROM campaign_sums
+    UNION DISTINCT
     SELECT shard, toUInt32(bitShiftRight(ordinal, 32)) AS life FROM matured_predictions
     UNION DISTINCT
     SELECT shard, toUInt32(bitShiftRight(ordinal, 32)) AS life FROM examples

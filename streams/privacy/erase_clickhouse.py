@@ -46,6 +46,7 @@ _TIME: Final = {
     "latest_scores": "scored_at",
     "alerts": "raised_at",
     "segment_changes": "changed_at",
+    "audience_changes": "changed_at",
     "matured_predictions": "asked_at",
     "examples": "asked_at",
     "score_samples": "scored_at",

@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(600)]
 LEVELS = [migration.version for migration in available()]
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # tables drop what is old
 ROWS = 4
-ONE_LIFE = {"life": 0, "state": "open", "version": 1}
-"""The first life of each shard, and alerts that are open."""
+ONE_LIFE = {"life": 0, "state": "open", "version": 1, "change": "entered", "arm": "treat"}
+"""The first life of each shard, alerts that are open, and people who are in audiences."""
 _tokens = itertools.count(1)
 Columns = dict[str, dict[str, str]]
 
@@ -104,6 +104,8 @@ def test_migrate_brings_a_filled_database_of_any_level_up_to_date_without_loss(
         assert {row[0] for row in shown["ledger"]} == {0, 1}
     if "segment_changes" in by:
         assert shown["segment_members"]
+    if "audience_changes" in by:
+        assert len(shown["audience_members"]) == ROWS
 
 
 @pytest.mark.parametrize("level", LEVELS[:-1])

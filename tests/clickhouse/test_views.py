@@ -128,6 +128,52 @@ def test_segment_flow_counts_moves_by_day(client: Client, put: Put) -> None:
     assert rows == [(day, "", "none", 1, 1), (day, "low", "high", 3, 2)]
 
 
+def changed(user: str, number: int, change: str = "entered", **values: Any) -> dict[str, Any]:
+    return {
+        "change_id": f"{user}-{number}-{values.get('audience', 'save_now')}", "user_id": user,
+        "audience": "save_now", "segment": "leaving", "number": number, "change": change,
+        "arm": "treat", "changed_at": NOON + number, "p_churn": 0.5, "expected_spend": 2.0,
+        **values,
+    }  # fmt: skip
+
+
+def test_audience_members_are_those_who_entered_last_and_are_not_held_out(
+    client: Client, put: Put
+) -> None:
+    put(
+        "audience_changes",
+        changed("ann", 1), changed("ann", 2, "left"), changed("ann", 3, p_churn=float("nan")),
+        changed("bob", 1), changed("bob", 2, "left"),
+        changed("cid", 1, arm="holdout"), changed("dan", 1, arm="global_holdout"),
+        changed("eve", 1), changed("eve", 1, audience="win_back"),
+    )  # fmt: skip
+    put("audience_changes", changed("bob", 1))  # replayed after it left
+    rows = client.execute(
+        "SELECT audience, user_id, entered_at, number, p_churn, segment FROM audience_members "
+        "ORDER BY audience, user_id"
+    )
+    assert rows == [
+        ("save_now", "ann", at(NOON + 3), 3, None, "leaving"),
+        ("save_now", "eve", at(NOON + 1), 1, 0.5, "leaving"),
+        ("win_back", "eve", at(NOON + 1), 1, 0.5, "leaving"),
+    ]
+
+
+def test_audience_arms_count_who_is_in_now_also_nobody(client: Client, put: Put) -> None:
+    put(
+        "audience_changes",
+        changed("ann", 1), changed("bob", 1, expected_spend=float("nan")),
+        changed("cid", 1, arm="holdout"), changed("cid", 2, "left", arm="holdout"),
+        changed("dan", 1, arm="global_holdout"),
+    )  # fmt: skip
+    rows = client.execute("SELECT audience, arm, users, expected_spend FROM audience_arms")
+    assert rows == [
+        ("save_now", "global_holdout", 1, 2.0),
+        ("save_now", "holdout", 0, 0.0),
+        ("save_now", "treat", 2, 2.0),
+    ]
+
+
 def test_model_quality_judges_champion_learner_and_blend(client: Client, put: Put) -> None:
     put(
         "matured_predictions",
@@ -400,6 +446,10 @@ def test_ended_life_leaves_every_view_before_the_next_one_begins(
     put("alerts", raised("a", shard=3, life=life), raised("b", shard=5, life=life))
     put("segment_changes", moved("ann", "high", 9, shard=3, life=life),
         moved("cid", "high", 9, shard=6, life=life))  # fmt: skip
+    put("audience_changes", changed("ann", 1, shard=3, life=life),
+        changed("dan", 1, shard=9, life=life))  # fmt: skip
+    put("campaign_sums", {"salt": "s/1", "arm": "treat", "shard": 3, "life": life},
+        {"salt": "s/1", "arm": "treat", "shard": 10, "life": life})  # fmt: skip
     put("matured_predictions",
         {"ordinal": numbered(life, 1), "shard": 3, "matured_at": NOON},
         {"ordinal": numbered(life, 1), "shard": 7, "matured_at": NOON})  # fmt: skip
@@ -427,7 +477,7 @@ def test_ended_life_leaves_every_view_before_the_next_one_begins(
         assert ended == [("started_over",)]
         past = client.execute("SELECT shard, life FROM past_lives WHERE life = %(life)s ORDER BY 1",
                               {"life": life})  # fmt: skip
-        assert past == [(shard, life) for shard in (3, 4, 5, 6, 7, 8)]
+        assert past == [(shard, life) for shard in (3, 4, 5, 6, 7, 8, 9, 10)]
     ((ended_at,),) = client.execute(
         "SELECT DISTINCT ended_at FROM past_lives WHERE life = %(life)s", {"life": life}
     )
@@ -547,3 +597,51 @@ def test_challengers_shows_what_became_of_each_model(client: Client, put: Put) -
     )  # fmt: skip
     assert lost[3:6] == (None, None, None)
     assert lost[8:] == (0, None, None, None, None, "it lacks p_buy_7d")
+
+
+# -- segments of the shop's own, and campaigns
+
+
+def test_members_of_a_segment_are_those_whose_last_move_was_into_it(
+    client: Client, put: Put
+) -> None:
+    def move(user: str, number: int, into: str, life: int = 0, minute: int = 0) -> dict[str, Any]:
+        return {
+            "change_id": f"{user}/{number}@{life}", "user_id": user, "dimension": "vip",
+            "from_segment": "", "to_segment": into, "number": number, "life": life,
+            "changed_at": at(minute),
+        }  # fmt: skip
+
+    put("score_history", scored("ann", 1, expected_spend=7.0), scored("bob", 1))
+    # all at one time: the clock of a batch may stand still
+    put("segment_changes", move("ann", 9, "in"), move("ann", 10, "out"), move("ann", 11, "in"),
+        move("bob", 2, "in"), move("bob", 3, "out"), move("cid", 1, "in"))  # fmt: skip
+    put("segment_changes", move("bob", 2, "in"))  # replayed
+    query = "SELECT user_id, expected_spend FROM segment_members WHERE dimension = 'vip' ORDER BY 1"
+    assert client.execute(query) == [("ann", 7.0), ("cid", 0.0)]
+    sizes = "SELECT segment, users, expected_spend FROM segment_sizes WHERE dimension = 'vip'"
+    assert client.execute(sizes) == [("in", 2, 7.0)]
+    put("segment_changes", move("ann", 12, "out"), move("cid", 2, "out"))
+    assert client.execute(query) == []
+    assert client.execute(sizes) == [("in", 0, 0.0)]  # an empty segment is told, not left out
+
+
+def test_campaign_results_add_up_the_newest_sums_of_every_shard(client: Client, put: Put) -> None:
+    def sums(shard: int, seq: int, arm: str, answered: int, buyers: int) -> dict[str, Any]:
+        return {
+            "audience": "spring", "salt": "spring/1", "arm": arm, "shard": shard, "seq": seq,
+            "horizon_days": 28.0, "exposed": 10, "answered": answered, "buyers": buyers,
+            "orders": buyers, "y_cents": 100 * buyers, "x_cents": 50 * answered,
+        }  # fmt: skip
+
+    put("campaign_sums", sums(0, 1, "treat", 2, 1), sums(0, 2, "treat", 4, 2),
+        sums(1, 9, "treat", 4, 4), sums(0, 2, "holdout", 0, 0))  # fmt: skip
+    put("campaign_sums", sums(0, 1, "treat", 2, 1))  # replayed after the newer ones
+    query = (
+        "SELECT arm, exposed, answered, buyers, buyer_share, spend_mean, spend_before "
+        "FROM campaign_results"
+    )
+    holdout, treat = client.execute(query)
+    assert treat == ("treat", 20, 8, 6, 0.75, 0.75, 0.5)
+    assert holdout[:4] == ("holdout", 10, 0, 0)
+    assert np.isnan(holdout[4:]).all()

@@ -301,7 +301,7 @@ CONDITIONS = (
 
 
 def some_definitions(rng: np.random.Generator, number: int) -> Definitions:
-    segments = []
+    segments: list[SegmentDefinition] = []
     for i in rng.permutation(5)[: rng.integers(1, 5)].tolist():
         when = CONDITIONS[rng.integers(len(CONDITIONS))]
         if when == "segment.s0" and (i == 0 or not any(s.name == "s0" for s in segments)):
@@ -325,7 +325,7 @@ def test_a_checkpoint_anywhere_changes_nothing(seed: int) -> None:
         users = [f"u{n}" for n in rng.integers(0, 12, rng.integers(0, 6)).tolist()]
         clicks = [click(user, now_ms + n) for n, user in enumerate(users)]
         orders = [order(user, now_ms, float(rng.integers(1, 500))) for user in users[:2]]
-        plan = {
+        plan: dict[str, Any] = {
             "clock_ms": now_ms,
             "sweep_rows": int(rng.choice([0, 0, 4, 100])),
             "wake_rows": int(rng.choice([0, 3, 100])),

@@ -59,6 +59,10 @@ _COMPARED: Mapping[str, Mapping[str, str]] = {
         "change_id": "", "user_id": "", "dimension": "", "from_segment": "", "to_segment": "",
         "changed_at": "ms", "life": "",
     },
+    "audience_changes": {
+        "change_id": "", "user_id": "", "audience": "", "change": "", "number": "", "arm": "",
+        "changed_at": "ms", "life": "",
+    },
     "alerts": {
         "alert_id": "", "version": "", "user_id": "", "arm": "", "raised_at": "ms",
         "closed_why": "", "p_churn": "float", "life": "",
@@ -123,6 +127,7 @@ def compare_views(sql: Sql, verdict: Verdict, without: Iterable[str] = ()) -> No
         ("alert_history", "alert_id"),
         ("scores_live", "user_id"),
         ("segment_members", "dimension, user_id"),
+        ("audience_members", "audience, user_id"),
         ("ledger", "shard"),
     ):
         if view not in without:

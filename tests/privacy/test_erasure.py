@@ -121,7 +121,8 @@ def test_a_crash_at_every_call_never_brings_a_reported_person_back(stride: int) 
         whole = Erasing(rig, "first", calls, FETCH_ALL)
         await whole.run()
         points = reports = 0
-        for n in range(whole.asked_at_call - 2, calls.calls + 1, stride):
+        # Backwards: the few calls after the report are the last ones.
+        for n in range(calls.calls, whole.asked_at_call - 3, -stride):
             rig, crash = loaded(), CrashAt(n)
             try:
                 await process(rig, "first", crash).run()
@@ -153,7 +154,7 @@ def test_a_crash_at_every_call_never_brings_a_reported_person_back(stride: int) 
                      for t, rows in rig.sink.rows.items() if t != "dead_letters"}  # fmt: skip
             assert found == wanted, crash.where
         assert points > ENOUGH_POINTS // stride
-        assert ENOUGH_POINTS // 4 // stride < reports < points
+        assert ENOUGH_POINTS // 4 // stride <= reports < points
 
     asyncio.run(go())
 

@@ -45,6 +45,7 @@ def test_another_key_has_another_id_and_other_pseudonyms() -> None:
 def test_every_column_that_could_name_somebody_is_concealed() -> None:
     # means over customers, models, words of them, and the lag monitor's records
     about_nobody = {"model_drift", "trainer_log", "canaries"}
+    of_everybody = {"salt", "definitions"}  # a campaign's, and a version
     suspects = {
         name
         for table in TABLES.values()
@@ -52,7 +53,7 @@ def test_every_column_that_could_name_somebody_is_concealed() -> None:
         for name, kind in table.columns.items()
         if name.endswith("_id") or "user_id" in name or kind == "String"
     }
-    assert suspects <= set(CONCEALED), suspects - set(CONCEALED)
+    assert suspects - of_everybody <= set(CONCEALED), suspects - set(CONCEALED)
 
 
 def outputs(users: Any) -> Outputs:

@@ -36,7 +36,7 @@ def test_names_are_those_that_clusters_have() -> None:
     """Another name would be an empty topic beside the one with the data."""
     assert NAMES.own == (
         "app-journal", "app-checkpoints", "app-alerts", "app-dead-letters", "app-erasures",
-        "app-examples", "app-learner",
+        "app-examples", "app-learner", "app-audiences", "app-undelivered", "app-definitions",
     )  # fmt: skip
     assert NAMES.learner_group == "app-learner"
 

@@ -25,6 +25,8 @@ SORTING_KEYS: Mapping[str, tuple[str, ...]] = {
     "score_history": ("user_id", "scored_at", "seq"),
     "alerts": ("alert_id", "version"),
     "segment_changes": ("user_id", "dimension", "changed_at", "change_id"),
+    "audience_changes": ("audience", "user_id", "number", "changed_at", "change_id"),
+    "campaign_sums": ("salt", "arm", "shard", "life"),
     "matured_predictions": ("shard", "ordinal"),
     "examples": ("asked_at", "user_id", "ordinal"),
     "model_drift": ("detected_at", "drift_id"),

@@ -30,6 +30,7 @@ def _outputs(*produced_ms: int, user: str = "ann", canaries: Sequence[int] = ())
         alerts=[_Alert(user) for _ in produced_ms],
         dead_letters=[],
         examples=[],
+        audiences=[],
         tables={},
         produced_ms=max(produced_ms, default=0),
         canaries=np.array(canaries, np.int64),
