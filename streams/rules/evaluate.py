@@ -12,7 +12,7 @@ long as one of its false sides does, so what another side does meanwhile needs n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, cast
 
@@ -254,6 +254,11 @@ class Machine:
     def numbers(self, number: int) -> Numbers:
         """A number that was computed."""
         return cast(Numbers, self._done[number])
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Drop what was computed and nothing needs any more."""
+        for number in numbers:
+            del self._done[number]
 
     def _computed(self, instruction: Instruction) -> Numbers | Truth:
         op, size = instruction.op, self.quantities.size

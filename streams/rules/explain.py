@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streams.rules.catalogue import CATALOGUE, Kind
 from streams.rules.check import Operand, Shown
-from streams.rules.evaluate import Flags, Floats, Machine, Quantities
+from streams.rules.evaluate import Machine
 from streams.rules.program import closure_of
 
-__all__ = ["OneUser", "explained", "in_words"]
+__all__ = ["explained", "in_words"]
 
 _STEPS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000))
-
-
-class OneUser:
-    """The columns of one row of others."""
-
-    size = 1
-
-    def __init__(self, quantities: Quantities, row: int) -> None:
-        self._of, self._row = quantities, slice(row, row + 1)
-
-    def number(self, name: str) -> Floats:
-        """float64 [1]."""
-        return self._of.number(name)[self._row]
-
-    def code(self, name: str) -> NDArray[np.integer[Any]]:
-        """Integers [1]."""
-        return self._of.code(name)[self._row]
-
-    def flag(self, name: str) -> Flags:
-        """bool [1]."""
-        return self._of.flag(name)[self._row]
-
-    def rank(self, name: str) -> Floats:
-        """float64 [1]."""
-        return self._of.rank(name)[self._row]
 
 
 def in_words(value: float, kind: Kind, currency: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -12,11 +13,15 @@ import numpy as np
 from streams.rules.catalogue import Kind
 from streams.rules.check import Shown
 from streams.rules.evaluate import Flags, Floats, Machine, Quantities
-from streams.rules.explain import OneUser, explained
+from streams.rules.explain import explained
+from streams.rules.parts import Columns, Part
 from streams.rules.program import Instruction, Op, closure_of
 
 __all__ = ["Evaluation", "Outcome", "RuleSet"]
 
+BLOCK_ROWS: Final = 65_536
+"""So many users are computed at once, in memory that is used again for the next ones. Five
+comparisons over a million users took 30 ms so, 58 ms at once, and 37 ms in blocks of a quarter."""
 _TIMED: Final = (Op.LESS, Op.AT_MOST)
 
 
@@ -65,16 +70,24 @@ class RuleSet:
         A limit that is no literal (`days_since_order > 2 * gap_mean_days`) is not in it.
         """
         timed = [n for n in self._used() if self._is_timed(n)]
-        within = [self.instructions[n] for number in timed for n in self.closure(number)]
+        within = [self.instructions[n] for n in closure_of(self.instructions, timed)]
         return max((abs(float(str(i.payload))) for i in within if i.days), default=0.0)
 
-    def closure(self, number: int) -> tuple[int, ...]:
-        """What an instruction needs, itself last."""
-        return closure_of(self.instructions, [number])
+    @cached_property
+    def closures(self) -> Mapping[int, tuple[int, ...]]:
+        """What each rule, value and rank needs, itself last, by its instruction."""
+        roots = [*self.rules.values(), *(number for number, _ in self.numbers.values())]
+        return {root: closure_of(self.instructions, [root]) for root in roots}
+
+    @cached_property
+    def shared(self) -> frozenset[int]:
+        """The instructions that more than one of them needs."""
+        needed = Counter(number for closure in self.closures.values() for number in closure)
+        return frozenset(number for number, times in needed.items() if times > 1)
 
     def cost_ns(self, name: str) -> float:
         """Roughly, nanoseconds per user of one rule alone."""
-        return sum(self.instructions[n].cost_ns for n in self.closure(self.rules[name]))
+        return sum(self.instructions[n].cost_ns for n in self.closures[self.rules[name]])
 
     def begin(self, quantities: Quantities) -> Evaluation:
         """An evaluation whose rules share what they have in common."""
@@ -91,12 +104,11 @@ class RuleSet:
 
     def explain(self, name: str, quantities: Quantities, row: int) -> list[str]:
         """Lines: each comparison of a rule, whether it held for one user, and what it saw."""
-        machine = Machine(self.instructions, OneUser(quantities, row))
+        machine = Machine(self.instructions, Part(Columns(quantities), row, row + 1))
         return explained(name, self.rules[name], self.shown[name], machine, self.currency)
 
     def _used(self) -> tuple[int, ...]:
-        roots = [*self.rules.values(), *(number for number, _ in self.numbers.values())]
-        return closure_of(self.instructions, roots)
+        return closure_of(self.instructions, self.closures)
 
     def _asked(self, *ops: Op) -> tuple[str, ...]:
         found = [self.instructions[n].payload for n in self._used()
@@ -111,26 +123,46 @@ class Evaluation:
     """Rules over the columns of some users.
 
     A column is asked for when the first rule needs it: keep to `RuleSet.order`, and the flags of a
-    segment are asked for after the rules that define it.
+    segment are asked for after the rules that define it. What several rules need is kept.
     """
 
     def __init__(self, rules: RuleSet, quantities: Quantities) -> None:
         self._rules = rules
         self._size = quantities.size
-        self._machine = Machine(rules.instructions, quantities)
+        columns = Columns(quantities)
+        self._blocks = [
+            slice(start, min(start + BLOCK_ROWS, self._size))
+            for start in range(0, max(self._size, 1), BLOCK_ROWS)
+        ]
+        parts = [Part(columns, block.start, block.stop) for block in self._blocks]
+        self._machines = [Machine(rules.instructions, part) for part in parts]
 
     def outcome(self, name: str) -> Outcome:
         """One rule by its name."""
         number = self._rules.rules[name]
-        self._machine.compute(self._rules.closure(number))
-        truth = self._machine.truth(number)
-        never = np.broadcast_to(np.float64(np.inf), (self._size,))
-        until = never if truth.until is None else np.broadcast_to(truth.until, (self._size,))
-        return Outcome(truth.true, truth.true | truth.false, until)
+        true, known = (np.empty(self._size, np.bool_) for _ in range(2))
+        flips = np.full(self._size, np.inf)
+        for block, machine in self._computed(number):
+            truth = machine.truth(number)
+            true[block] = truth.true
+            np.logical_or(truth.true, truth.false, out=known[block])
+            if truth.until is not None:
+                flips[block] = truth.until
+        return Outcome(true, known, flips)
 
     def number(self, name: str) -> Floats:
         """float64 [k] of `value.NAME`, or of a name in `RuleSet.ranks`; NaN is unknown."""
         number, _ = self._rules.numbers[name]
-        self._machine.compute(self._rules.closure(number))
-        value = np.asarray(self._machine.numbers(number).value, np.float64)
-        return np.broadcast_to(value, (self._size,))
+        found = np.empty(self._size, np.float64)
+        for block, machine in self._computed(number):
+            found[block] = machine.numbers(number).value
+        return found
+
+    def _computed(self, number: int) -> Iterator[tuple[slice, Machine]]:
+        """Each block's machine, which has computed an instruction; it forgets afterwards."""
+        closure = self._rules.closures[number]
+        once = [n for n in closure if n not in self._rules.shared]
+        for block, machine in zip(self._blocks, self._machines, strict=True):
+            machine.compute(closure)
+            yield block, machine
+            machine.forget(once)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from streams.rules import RulesError, RuleSet, compile_rules
+from streams.rules import RulesError, RuleSet, compile_rules, ruleset
 from streams.rules.parse import parsed
 from tests.rules import oracle
 from tests.rules.columns import Columns
@@ -151,6 +151,20 @@ def test_a_set_of_rules_asks_for_each_column_once() -> None:
     found = rules(**texts).evaluate(columns)
     assert [bool(found[f"r{i}"].true[0]) for i in range(9)] == [True] * 5 + [False] * 4
     assert columns.asked == {"p_churn": 1, "value_tier": 1, "alert_open": 1}
+
+
+@given(conditions(), st.lists(users(), min_size=5, max_size=5))
+@settings(max_examples=30, deadline=None)
+def test_users_are_computed_in_blocks_and_nobody_is_lost(
+    text: str, drawn: list[dict[str, Any]]
+) -> None:
+    rule, columns = compiled(text), of(drawn)
+    at_once = rule.evaluate(columns)["it"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ruleset, "BLOCK_ROWS", 2)
+        in_blocks = rule.evaluate(columns)["it"]
+    for whole, parts in zip(vars(at_once).values(), vars(in_blocks).values(), strict=True):
+        np.testing.assert_array_equal(whole, parts)
 
 
 def test_no_users_have_no_outcomes() -> None:
