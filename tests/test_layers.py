@@ -32,6 +32,7 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.background", "streams.core", "streams.kernels", "streams.settings",
     },
     "streams.clickhouse": {"schemas", "streams.core", "streams.settings"},
+    "streams.campaigns": {"schemas", "streams.rules"},
     "streams.telemetry": {"schemas", "streams.core", "streams.process"},
     "streams.faust_app": {
         "streams.background", "streams.kafka", "streams.process", "streams.settings",

@@ -16,6 +16,8 @@ from streams.rules.tree import Call, Chain, Literal, Name, Negative, Node
 
 __all__ = ["Amounts", "Scope", "Typed", "a_kind", "example_of"]
 
+MAX_FAULTS: Final = 20
+"""Of one expression, so that a file of nothing but mistakes is told soon."""
 _NUMERIC: Final = (Kind.COUNT, Kind.NUMBER, Kind.MONEY, Kind.DURATION, Kind.SHARE)
 _EXAMPLES: Final = {
     Kind.NUMBER: "a number such as `3`",
@@ -92,7 +94,8 @@ class Amounts(ABC):
 
     def fail(self, at: Node | Typed, what: str, fix: str) -> None:
         """Note a fault at a part of the text."""
-        self.faults.append(Fault(at.start, at.end, what, fix))
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append(Fault(at.start, at.end, what, fix))
 
     def source(self, at: Node | Typed) -> str:
         """The text of a part, on one line and without comments."""
@@ -120,6 +123,8 @@ class Amounts(ABC):
 
     def _meant(self, name: str) -> str:
         stem, dot, rest = name.partition(".")
+        if len(self.faults) == MAX_FAULTS:
+            return ""  # it is not shown, and looking for what is similar takes time
         if name in LEFT_OUT:
             return f"it is left out, because {LEFT_OUT[name]}"
         if name in self.scope.segments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 from schemas.errors import DefinitionsError
 
@@ -76,7 +76,10 @@ def similar(name: str, known: Iterable[str]) -> str:
     >>> similar("p_chrun", ["p_churn", "orders"])
     'did you mean `p_churn`?'
     """
-    near = get_close_matches(name[:60], list(known), n=3, cutoff=0.6)
+    sought = name[:60]
+    near = get_close_matches(sought, list(known), n=3, cutoff=0.6)
     if not near:
         return ""
-    return f"did you mean {' or '.join(f'`{n}`' for n in near)}?"
+    closeness = [SequenceMatcher(None, one, sought).ratio() for one in near]
+    best = [one for one, ratio in zip(near, closeness, strict=True) if ratio > closeness[0] - 0.05]
+    return f"did you mean {' or '.join(f'`{one}`' for one in best)}?"

@@ -1,0 +1,19 @@
+"""The file in which a shop's owners define segments, tiers, audiences and policy.
+
+`document` reads it (`nodes` the YAML, `fields` what each value must be, `places` how an error shows
+its line), `salts` keeps holdouts apart, and `differences` says what a new file changes.
+"""
+
+from streams.campaigns.differences import Difference, differences
+from streams.campaigns.document import content_version, read_definitions, standard
+from streams.campaigns.places import DocumentError, FileProblem
+
+__all__ = [
+    "Difference",
+    "DocumentError",
+    "FileProblem",
+    "content_version",
+    "differences",
+    "read_definitions",
+    "standard",
+]
