@@ -128,7 +128,6 @@ STANDARD: Final = Definitions(
         Case("high", "orders > 0 and rank(expected_spend) >= 90%"),
         Case("medium", "orders > 0 and rank(expected_spend) >= 60%"),
         Case("low", "orders > 0 and known(expected_spend)"),
-        Case("none", "true"),
     ),
     lifecycle=(
         Case("visitor", "orders == 0"),

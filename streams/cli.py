@@ -76,6 +76,9 @@ COMMANDS: Final[dict[str, _Command]] = {
         "streams.commands.evaluate", "evaluate", "Measure the scores on an order history."
     ),
     "dlq": _Command("streams.commands.dlq", "dlq", "Show dead letters, and replay them."),
+    "segments": _Command(
+        "streams.commands.segments", "segments", "Define segments and audiences, and see who is in."
+    ),
     "alert": _Command(
         "streams.commands.alert", "alert", "Explain an alert: why, by what, and what became of it."
     ),

@@ -32,7 +32,6 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.background", "streams.core", "streams.kernels", "streams.settings",
     },
     "streams.clickhouse": {"schemas", "streams.core", "streams.settings"},
-    "streams.campaigns": {"schemas", "streams.rules"},
     "streams.telemetry": {"schemas", "streams.core", "streams.process"},
     "streams.faust_app": {
         "streams.background", "streams.kafka", "streams.process", "streams.settings",
@@ -76,7 +75,7 @@ RULES: dict[str, set[str]] = {
         "streams.settings", "streams.shard",
     },
     "streams.campaigns": {
-        "schemas", "streams.core", "streams.kafka", "streams.rules",
+        "schemas", "streams.core", "streams.kafka", "streams.rules", "streams.shard",
     },
     "streams.worker": {
         "schemas", "models", "streams.agents", "streams.campaigns", "streams.clickhouse",
@@ -107,7 +106,8 @@ RULES: dict[str, set[str]] = {
         "streams.history", "streams.kafka", "streams.ops", "streams.settings", "streams.shard",
     },
     "streams.commands": {
-        "schemas", "models", "streams.backfill", "streams.clickhouse", "streams.demo",
+        "schemas", "models", "streams.backfill", "streams.campaigns", "streams.clickhouse",
+        "streams.core", "streams.demo",
         "streams.evaluation", "streams.history", "streams.kafka", "streams.lag", "streams.learner",
         "streams.live", "streams.local", "streams.memory", "streams.offline", "streams.ops",
         "streams.privacy", "streams.repartition", "streams.replay", "streams.settings",

@@ -5,7 +5,7 @@ its line), `salts` keeps holdouts apart, and `differences` says what a new file 
 """
 
 from streams.campaigns.differences import Difference, differences
-from streams.campaigns.document import content_version, read_definitions, standard
+from streams.campaigns.document import content_version, read_definitions, standard_file
 from streams.campaigns.places import DocumentError, FileProblem
 
 __all__ = [
@@ -15,5 +15,5 @@ __all__ = [
     "content_version",
     "differences",
     "read_definitions",
-    "standard",
+    "standard_file",
 ]

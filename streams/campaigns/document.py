@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib.resources import files
 from typing import Final
 
 import msgspec
 
 from schemas.definitions import (
-    MAX_HOLDS,
     MAX_RANKS,
     MAX_SEGMENTS,
+    STANDARD,
     Case,
     Definitions,
     Expected,
@@ -34,7 +33,7 @@ from streams.campaigns.salts import Salts
 from streams.rules import RulesError, compile_rules
 from streams.rules.problems import Fault, quoted
 
-__all__ = ["content_version", "read_definitions", "standard"]
+__all__ = ["content_version", "read_definitions", "standard_file"]
 
 _TOP: Final = (
     "version", "segments", "values", "tiers", "lifecycle", "lapsed_after", "audiences", "policy",
@@ -44,7 +43,6 @@ _SEGMENT: Final = ("title", "owner", "when", "leave", "hold", "expect", *AUDIENC
 _TIERS: Final = tuple(name for name in VALUE_TIERS if name != "none")
 _OF_A_LOW: Final = "orders > 0 and known(expected_spend)"
 _ALWAYS: Final = "true"
-_LAPSED_MS: Final = 90 * 86_400_000
 
 
 def content_version(definitions: Definitions) -> str:
@@ -55,12 +53,9 @@ def content_version(definitions: Definitions) -> str:
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
 
 
-@lru_cache(maxsize=1)
-def standard() -> Definitions:
-    """What is in force where a shop has applied nothing: number 0, from `standard.yaml`."""
-    file = files("streams.campaigns").joinpath("standard.yaml")
-    read = read_definitions(file.read_bytes(), file=file.name, currency="USD")
-    return msgspec.structs.replace(read, number=0)
+def standard_file() -> bytes:
+    """What ships, as a file: what a shop's own begins with."""
+    return files("streams.campaigns").joinpath("standard.yaml").read_bytes()
 
 
 def read_definitions(
@@ -122,7 +117,9 @@ class _Reading:
             values=tuple(values.items()),
             value_tier=tiers,
             lifecycle=lifecycle,
-            lapsed_after_ms=fields.optional_ms(top, "lapsed_after", least_ms=1, instead=_LAPSED_MS),
+            lapsed_after_ms=fields.optional_ms(
+                top, "lapsed_after", least_ms=1, instead=STANDARD.lapsed_after_ms
+            ),
             audiences=self.audiences.salted(names),
             policy=tuple(policy),
             global_holdout_share=share,
@@ -159,10 +156,6 @@ class _Reading:
                 break
             if record and any(name in record for name in AUDIENCE_KEYS):
                 self.audiences.add(key, record, key.value)
-        held = [segment for segment in found if segment.hold_ms]
-        if len(held) > MAX_HOLDS:
-            self.fields.fail(node, f"{len(held)} segments have `hold`, and {MAX_HOLDS} may",
-                             "delete some")  # fmt: skip
         return found
 
     def _segment(self, key: Scalar, record: dict[str, Node] | None, what: str) -> SegmentDefinition:
@@ -201,7 +194,7 @@ class _Reading:
     def _cases(self, node: Node | None, dimension: str, names: Sequence[str]) -> tuple[Case, ...]:
         """The cases of a dimension; standard ones where the file has none."""
         if node is None:
-            return tuple(getattr(standard(), dimension))
+            return tuple(getattr(STANDARD, dimension))
         key = "tiers" if dimension == "value_tier" else dimension
         found = self.fields.record(node, f"`{key}`", names) or {}
         cases = [

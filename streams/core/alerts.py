@@ -117,7 +117,9 @@ def update_alerts(
     changed = np.concatenate([closed, opened])
     at = np.concatenate([closing, opening])
     held = held_everywhere(c.user_hash[changed], book.definitions)
-    actions = book.actions(UserQuantities(state, changed, x[at], now_ms)) if len(at) else []
+    actions: list[str] = []
+    if len(at):
+        actions = book.actions(UserQuantities(state, changed, x[at], now_ms, book.rules))
     is_open = np.arange(len(changed)) >= len(closed)
     reasons: list[list[str]] = [[] for _ in closed]
     if len(opened):

@@ -11,6 +11,7 @@ from schemas.features import FEATURE_NAMES, RECENCY_KINDS
 from streams.core.features import DAY_MS
 from streams.core.state.ranks import rank_bin, share_below
 from streams.core.state.shard_state import VALUE_BINS, ShardState
+from streams.rules import RuleSet
 
 __all__ = ["VALUE_RANK", "UserQuantities", "value_bin"]
 
@@ -48,9 +49,15 @@ class UserQuantities:
     """
 
     def __init__(
-        self, state: ShardState, rows: NDArray[np.int64], x: NDArray[np.float32], now_ms: int
+        self,
+        state: ShardState,
+        rows: NDArray[np.int64],
+        x: NDArray[np.float32],
+        now_ms: int,
+        rules: RuleSet,
     ) -> None:
         self._state, self._rows, self._x, self._now_ms = state, rows, x, now_ms
+        self._rules = rules
         self.flags: dict[str, NDArray[np.bool_]] = {"alert_open": state.columns.at_risk[rows]}
 
     @property
@@ -101,4 +108,9 @@ class UserQuantities:
             spend = self._state.columns.expected_spend[self._rows]
             bins = np.where(np.isnan(spend), -1, value_bin(spend))
             return share_below(self._state.values_in_force, bins)
-        return self._state.ranks.share_below(name, rank_bin(self.number(name)))
+        return self._state.ranks.share_below(name, rank_bin(self.ranked(name)))
+
+    def ranked(self, name: str) -> NDArray[np.float64]:
+        """The number that is ranked under a name, float64 [k]: of the catalogue, with a formula or
+        not, or `value.NAME` of the shop's own."""
+        return self._rules.begin(self).number(name)

@@ -5,41 +5,31 @@ from __future__ import annotations
 from functools import cached_property, lru_cache
 from typing import Final
 
+import msgspec
 import numpy as np
 
-from schemas.definitions import STANDARD, Case, Definitions, SegmentDefinition
+from schemas.definitions import STANDARD, Definitions, SegmentDefinition
 from schemas.segments import DIMENSIONS
 from streams.core.quantities import VALUE_RANK
-from streams.rules import Quantities, RuleSet, compile_rules
+from streams.rules import Quantities, RuleSet
 from streams.rules.compile import defined_by
+from streams.rules.definitions import rules_of
 
-__all__ = ["POLICY", "Rulebook", "rulebook_of", "rules_of"]
+__all__ = ["POLICY", "Rulebook", "rulebook_of"]
 
 POLICY: Final = "policy"
 NO_ACTION: Final = "nothing"
 _POLICY: Final = defined_by(POLICY)
 
 
-def cases_of(definitions: Definitions, dimension: str) -> tuple[Case, ...]:
-    """The cases of `value_tier` or `lifecycle`; what ships where there are none."""
-    cases: tuple[Case, ...] = getattr(definitions, dimension) or getattr(STANDARD, dimension)
-    return cases
-
-
-def rules_of(definitions: Definitions) -> dict[str, str]:
-    """Every condition by the name of its rule: `NAME` and `NAME.leave` of a segment,
-    `value_tier.NAME` and `lifecycle.NAME` of a case, `policy.N` of the N-th row, from 0."""
-    rules: dict[str, str] = {}
-    for dimension in DIMENSIONS:
-        cases = cases_of(definitions, dimension)
-        rules |= {f"{dimension}.{case.name}": case.when for case in cases}
-    for each in definitions.segments:
-        rules[each.name] = each.when
-        if each.leave:
-            rules[f"{each.name}.leave"] = each.leave
-    for i, row in enumerate(definitions.policy or STANDARD.policy):
-        rules[f"{POLICY}.{i}"] = row.when
-    return rules
+def _whole(definitions: Definitions) -> Definitions:
+    """The same with what ships for tiers, stages and policy that are not defined."""
+    shipped = {
+        name: getattr(STANDARD, name)
+        for name in (*DIMENSIONS, "policy")
+        if not getattr(definitions, name)
+    }
+    return msgspec.structs.replace(definitions, **shipped)
 
 
 class Rulebook:
@@ -47,19 +37,18 @@ class Rulebook:
 
     def __init__(self, definitions: Definitions, currency: str) -> None:
         self.definitions = definitions
-        self.rules: RuleSet = compile_rules(
-            rules_of(definitions),
-            dict(definitions.values),
-            [each.name for each in definitions.segments],
-            currency,
-        )
+        whole = _whole(definitions)
+        self.rules: RuleSet = rules_of(whole, currency)
         self.segments: dict[str, SegmentDefinition] = {s.name: s for s in definitions.segments}
         self.cases = {
-            dimension: [case.name for case in cases_of(definitions, dimension)]
+            dimension: [
+                (case.name, f"{dimension}.{at}")
+                for at, case in enumerate(getattr(whole, dimension))
+            ]
             for dimension in DIMENSIONS
         }
-        """The names of a dimension, in the order in which they are tried."""
-        self.policy = definitions.policy or STANDARD.policy
+        """Name and rule of each case of a dimension, in the order in which they are tried."""
+        self.policy = whole.policy
         self.order = tuple(rule for rule in self.rules.order if defined_by(rule) != _POLICY)
         """Rules of tiers, stages and segments, in the order in which they depend."""
 

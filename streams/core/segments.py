@@ -90,7 +90,7 @@ def count_ranks(
         return
     chosen = swept & live(state, rows, now_ms, lapsed_after_ms)
     for name in state.ranks.counting:
-        state.ranks.count(name, rank_bin(q.number(name)[chosen]))
+        state.ranks.count(name, rank_bin(q.ranked(name)[chosen]))
 
 
 def update_dimension(

@@ -82,7 +82,7 @@ def update_standing(
 ) -> Standing:
     """Bring the users in `rows` (int64 [k], ascending; features x float32 [k, F]) up to date, after
     their scores and alerts. `swept` are those of them whose turn in the sweep it is."""
-    q = UserQuantities(state, rows, x, now_ms)
+    q = UserQuantities(state, rows, x, now_ms, book.rules)
     lapsed_after_ms, moves = book.definitions.lapsed_after_ms, state.columns.segment_changes[rows]
     count_values(state, rows, now_ms, lapsed_after_ms)
     parts, due_ms = _apply_rules(state, rows, q, book, now_ms)
@@ -115,7 +115,7 @@ def _apply_rules(
             continue
         name, _, _ = rule.partition(".")
         if name in DIMENSIONS:
-            cases = [(case, outcomes[f"{name}.{case}"].true) for case in book.cases[name]]
+            cases = [(case, outcomes[at].true) for case, at in book.cases[name]]
             lapsed_after_ms = book.definitions.lapsed_after_ms
             parts.append(update_dimension(state, rows, name, cases, lapsed_after_ms))
         else:

@@ -51,7 +51,7 @@ class Quantities(Protocol):
         """bool [k] of `alert_open` or of `segment.NAME`."""
 
     def rank(self, name: str) -> Floats:
-        """float64 [k]: the share of the shop's live customers who have no more of it."""
+        """float64 [k]: the share of the shop's live customers who have less of it."""
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,16 @@ class RuleSet:
         needed = Counter(number for closure in self.closures.values() for number in closure)
         return frozenset(number for number, times in needed.items() if times > 1)
 
+    def names_of(self, name: str) -> frozenset[str]:
+        """Every quantity, choice, flag and `rank(NAME)` that one rule needs."""
+        asked = (Op.NUMBER, Op.FLAG, Op.CODE_IN, Op.RANK)
+        found = [self.instructions[n] for n in self.closures[self.rules[name]]]
+        return frozenset(
+            f"rank({i.payload})" if i.op is Op.RANK
+            else str(i.payload[0] if isinstance(i.payload, tuple) else i.payload)
+            for i in found if i.op in asked
+        )  # fmt: skip
+
     def cost_ns(self, name: str) -> float:
         """Roughly, nanoseconds per user of one rule alone."""
         return sum(self.instructions[n].cost_ns for n in self.closures[self.rules[name]])

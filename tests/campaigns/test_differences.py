@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from streams.campaigns import Difference, differences, read_definitions, standard
+from schemas.definitions import STANDARD
+from streams.campaigns import Difference, differences, read_definitions
 
 WHOLE = (Path(__file__).parent / "whole.yaml").read_text()
 
@@ -23,8 +24,8 @@ def changed(*edits: tuple[str, str]) -> list[Difference]:
 
 def test_the_same_content_has_no_differences() -> None:
     assert changed() == []
-    stamped = msgspec.structs.replace(standard(), number=9, applied_by="me", applied_at_ms=3)
-    assert differences(standard(), stamped) == []
+    stamped = msgspec.structs.replace(STANDARD, number=9, applied_by="me", applied_at_ms=3)
+    assert differences(STANDARD, stamped) == []
 
 
 def test_fields_that_change_are_told_with_before_and_after() -> None:

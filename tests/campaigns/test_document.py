@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.definitions import (
-    MAX_HOLDS,
     MAX_RANKS,
     MAX_SEGMENTS,
+    STANDARD,
     Audience,
     Case,
     Definitions,
@@ -21,7 +21,7 @@ from schemas.definitions import (
     PolicyRow,
     SegmentDefinition,
 )
-from streams.campaigns import DocumentError, read_definitions, standard
+from streams.campaigns import DocumentError, read_definitions
 from streams.rules import CATALOGUE
 from streams.rules.definitions import rules_of
 
@@ -120,7 +120,7 @@ def test_salts_are_kept_and_never_used_again() -> None:
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
 def test_a_bad_file_is_told_with_the_line_and_what_to_do(path: Path) -> None:
     before = msgspec.structs.replace(
-        standard(), number=1, audiences=(Audience("xmas", "big", "last_year"),)
+        STANDARD, number=1, audiences=(Audience("xmas", "big", "last_year"),)
     )
     with pytest.raises(DocumentError) as caught:
         read_definitions(path.read_bytes(), file=path.name, currency="EUR", earlier=[before])
@@ -162,9 +162,6 @@ def test_each_bad_file_has_its_words_and_no_words_are_left_over() -> None:
         ("version: 1\n#" + "x" * 262_144, "262,156 bytes, and 262,144 are allowed"),
         ("version: 1\nsegments:\n" + "".join(f"  s{i}: {{when: alert_open}}\n" for i in range(65)),
          f"there are more than {MAX_SEGMENTS} segments"),
-        ("version: 1\nsegments:\n"
-         + "".join(f"  s{i}: {{when: alert_open, hold: 1m}}\n" for i in range(9)),
-         f"9 segments have `hold`, and {MAX_HOLDS} may"),
         ("version: 1\nsegments:\n"
          + "".join(f"  s{i}: {{when: rank({name}) > 1%}}\n"
                    for i, name in enumerate(n for n in CATALOGUE if n.endswith("_7d"))),
@@ -225,8 +222,8 @@ def test_any_bytes_are_taken_or_told(content: bytes) -> None:
 
 
 def test_what_ships_is_in_force_in_every_currency() -> None:
-    found = standard()
-    assert (found.number, found.segments, found.audiences, found.policy) == (0, (), (), ())
+    found = STANDARD
+    assert (found.number, found.segments, found.audiences) == (0, (), ())
     assert found.lapsed_after_ms == 90 * DAY_MS
     assert rules_of(found, "JPY").ranks == ("expected_spend",)
     plain = read("version: 1")
