@@ -108,7 +108,7 @@ class _Reading:
         lifecycle = self._cases(top.get("lifecycle"), "lifecycle", LIFECYCLE)
         if "audiences" in top:
             self.audiences.read(top["audiences"])
-        policy = self._policy(top["policy"]) if "policy" in top else []
+        policy = self._policy(top["policy"]) if "policy" in top else list(STANDARD.policy)
         share = self.audiences.share_of_all(top)
         found = Definitions(
             number=self.number,

@@ -19,18 +19,21 @@ from schemas.definitions import SegmentDefinition
 from schemas.features import FEATURE_NAMES
 from schemas.segments import DIMENSIONS
 from streams.core.features import DAY_MS, features
-from streams.core.quantities import UserQuantities
+from streams.core.quantities import VALUE_RANK, UserQuantities, value_bin
 from streams.core.rulebook import Rulebook
+from streams.core.segments import count_ranks, first_true
+from streams.core.state.ranks import rank_bin, share_below
 from streams.core.state.shard_state import ShardState
 from streams.rules import RuleSet
+from streams.rules.compile import defined_by
 
 __all__ = ["MAX_EXAMPLES", "Explained", "Preview", "SegmentPreview", "explain", "preview"]
 
 MAX_EXAMPLES: Final = 5
 _CHUNK: Final = 20_000  # users at a time: their features take 13 MB
-_AS_ASKED: Final = frozenset(FEATURE_NAMES) | {"p_churn", "expected_spend", "orders"}
+_ALIKE: Final = {"orders": "lifetime_orders", "order_age": "days_since_order"}
+_AS_ASKED: Final = {*FEATURE_NAMES, "p_churn", "expected_spend", *_ALIKE}
 """Names whose values are kept with a label question."""
-_ALIKE: Final = {"orders": "lifetime_orders"}
 
 
 @dataclass
@@ -45,12 +48,33 @@ class SegmentPreview:
     overlap: Counter[str] = field(default_factory=Counter)
     """Members that other segments of the new definitions have as well."""
     examples: list[Explained] = field(default_factory=list)
-    past: dict[int, float] = field(default_factory=dict)
-    """Day (since 1970 UTC) -> estimated members among customers who are asked about."""
-    past_asked: dict[int, int] = field(default_factory=dict)
-    """Day -> customers asked on it, who are the sample."""
+    past: dict[int, PastDay] = field(default_factory=dict)
+    """By day (since 1970 UTC)."""
     past_unknown: str = ""
     """The name for which there are no past values; empty: there are for all."""
+
+
+@dataclass
+class PastDay:
+    """What the label questions of one day say of a segment."""
+
+    asked: int = 0
+    """Customers asked about, who are a sample."""
+    members: int = 0
+    """Those of them for whom the condition was true."""
+    weight: float = 0.0
+    """So many customers each of them stands for."""
+
+    @property
+    def estimate(self) -> float:
+        """Members among all who are asked about in turn."""
+        return self.members * self.weight
+
+    @property
+    def error(self) -> float:
+        """Half of the 95 % interval of the estimate, as of a Poisson count; if nobody was a member,
+        its upper end (the rule of three: Hanley and Lippman-Hand, JAMA 1983)."""
+        return self.weight * (1.96 * float(np.sqrt(self.members)) if self.members else 3.0)
 
 
 @dataclass(frozen=True)
@@ -83,6 +107,7 @@ def preview(state: ShardState, book: Rulebook, into: Preview) -> None:
     bits = {slot.name: i for i, slot in enumerate(state.meta.segment_slots) if slot is not None}
     everybody = np.flatnonzero(state.rows_by_user.named(np.arange(state.n)))
     into.users += len(everybody)
+    _rank(state, everybody, book, now_ms)
     for first in range(0, len(everybody), _CHUNK):
         rows = everybody[first : first + _CHUNK]
         q = UserQuantities(state, rows, features(state, rows, now_ms), now_ms, book.rules)
@@ -104,6 +129,18 @@ def preview(state: ShardState, book: Rulebook, into: Preview) -> None:
                 for i in shown.tolist()
             ]
     _add_past(state, book, into)
+
+
+def _rank(state: ShardState, everybody: NDArray[np.int64], book: Rulebook, now_ms: int) -> None:
+    """Let ranks be those of now: the sweep that counts them would come with the definitions."""
+    state.ranks.keep(book.ranks)
+    state.ranks.start_sweep()
+    for first in range(0, len(everybody) if book.ranks else 0, _CHUNK):
+        rows = everybody[first : first + _CHUNK]
+        q = UserQuantities(state, rows, features(state, rows, now_ms), now_ms, book.rules)
+        every = np.ones(len(rows), np.bool_)
+        count_ranks(state, q, rows, every, now_ms, book.definitions.lapsed_after_ms)
+    state.ranks.end_sweep()
 
 
 @dataclass(frozen=True)
@@ -172,10 +209,15 @@ def _members(
 
 
 class _Asked:
-    """Quantities as they were when users were asked about; see `streams.rules.Quantities`."""
+    """Quantities as they were when users were asked about; see `streams.rules.Quantities`. Ranks
+    are among the customers of now."""
 
-    def __init__(self, state: ShardState, x: NDArray[np.float32], scores: NDArray[Any]) -> None:
-        self._state, self._x, self._scores = state, x, scores
+    def __init__(
+        self, state: ShardState, x: NDArray[np.float32], scores: NDArray[Any], rules: RuleSet
+    ) -> None:
+        self._state, self._x, self._scores, self._rules = state, x, scores, rules
+        self.flags: dict[str, NDArray[np.bool_]] = {}
+        self.codes: dict[str, NDArray[np.int8]] = {}
 
     @property
     def size(self) -> int:
@@ -190,41 +232,70 @@ class _Asked:
         return self._x[:, column].astype(np.float64)
 
     def code(self, name: str) -> NDArray[np.integer[Any]]:
-        raise KeyError(name)
+        return self.codes[name]
 
     def flag(self, name: str) -> NDArray[np.bool_]:
-        raise KeyError(name)
+        return self.flags[name]
 
     def rank(self, name: str) -> NDArray[np.float64]:
-        raise KeyError(name)
+        numbers = self._rules.begin(self).number(name)
+        if name == VALUE_RANK:
+            bins = np.where(np.isnan(numbers), -1, value_bin(numbers.astype(np.float32)))
+            return share_below(self._state.values_in_force, bins)
+        return self._state.ranks.share_below(name, rank_bin(numbers))
 
 
 def _add_past(state: ShardState, book: Rulebook, into: Preview) -> None:
-    for name in (each.name for each in book.definitions.segments):
-        found = into.segments[name]
-        found.past_unknown = _not_kept(book.rules, name)
-        if found.past_unknown:
-            continue
-        for horizon_days, queue in state.questions.by_horizon.items():
-            questions = queue.everything()
-            if not len(questions.rows):
-                continue
-            asked = _Asked(state, questions.x, questions.scores)
-            true = book.rules.begin(asked).outcome(name).true
+    unknown = _not_kept(book)
+    for name, found in into.segments.items():
+        found.past_unknown = unknown.get(f"segment.{name}", "")
+    for horizon_days, queue in state.questions.by_horizon.items():
+        questions = queue.everything()
+        if len(questions.rows):
+            q = _Asked(state, questions.x, questions.scores, book.rules)
             day = questions.asked_ms // DAY_MS
-            for each in np.unique(day).tolist():
-                at = day == each
-                found.past_asked[each] = found.past_asked.get(each, 0) + int(at.sum())
-                members = float(true[at].sum()) * horizon_days
-                found.past[each] = found.past.get(each, 0.0) + members
+            for name, member in _members_then(book, q, unknown).items():
+                found = into.segments[name]
+                for each in np.unique(day).tolist():
+                    sample = found.past.setdefault(each, PastDay())
+                    sample.asked += int((day == each).sum())
+                    sample.members += int(member[day == each].sum())
+                    sample.weight = float(horizon_days)
 
 
-def _not_kept(rules: RuleSet, name: str) -> str:
-    """The first name in a rule whose past values are not kept."""
-    for asked in sorted(rules.names_of(name)):
-        if asked not in _AS_ASKED:
-            return asked
-    return ""
+def _members_then(
+    book: Rulebook, q: _Asked, unknown: Mapping[str, str]
+) -> dict[str, NDArray[np.bool_]]:
+    """Whose `when` was true when they were asked about, of the segments that can be told."""
+    evaluation = book.rules.begin(q)
+    members: dict[str, NDArray[np.bool_]] = {}
+    for rule in book.order:
+        thing = defined_by(rule)
+        if book.last_of[thing] != rule or unknown.get(thing):
+            continue
+        if thing in DIMENSIONS:
+            cases = [(name, evaluation.outcome(at).true) for name, at in book.cases[thing]]
+            q.codes[thing] = first_true(cases, thing, q.size)
+        else:
+            name = rule.partition(".")[0]
+            members[name] = q.flags[thing] = evaluation.outcome(name).true
+    return members
+
+
+def _not_kept(book: Rulebook) -> dict[str, str]:
+    """What is defined -> the first name that it needs whose past values are not kept."""
+    unknown: dict[str, str] = {}
+    for rule in book.order:
+        thing = defined_by(rule)
+        for name in sorted(book.rules.names_of(rule)):
+            of = name.removeprefix("rank(").removesuffix(")")
+            if of in DIMENSIONS or of.startswith("segment."):
+                reason = unknown.get(of, "")
+            else:
+                reason = "" if of in _AS_ASKED or of in book.rules.numbers else of
+            if reason:
+                unknown.setdefault(thing, reason)
+    return unknown
 
 
 def cost_ns(book: Rulebook, segment: SegmentDefinition) -> float:

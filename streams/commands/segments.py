@@ -23,8 +23,7 @@ from streams.commands.support import (
 
 if TYPE_CHECKING:
     from schemas.definitions import Definitions
-    from streams.campaigns.differences import Difference
-    from streams.campaigns.preview import Preview, SegmentPreview
+    from streams.campaigns.preview import Preview
     from streams.core.rulebook import Rulebook
     from streams.kafka.log import KafkaLog
     from streams.settings import Settings
@@ -33,7 +32,6 @@ __all__ = ["segments"]
 
 _T = TypeVar("_T")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_DAYS_SHOWN = 7
 
 
 @click.group()
@@ -95,12 +93,36 @@ def plan(invocation: Invocation, file: Path, no_sizes: bool, as_json: bool) -> N
 
     new, old, sizes = _with_log(settings, go)
     from streams.campaigns import differences
+    from streams.campaigns.plan_text import difference_lines, plan_document
 
-    found = differences(old, new)
+    found, book = differences(old, new), _book(new, settings)
     if as_json:
-        print_json(_plan_document(new, old, found, sizes, settings.stream.currency))
+        print_json(plan_document(new, old, found, book, sizes))
         return
-    _print_plan(new, old, found, sizes, settings)
+    in_force = f"number {old.number}" if old.number else "what ships"
+    click.echo(
+        f"{'Against' if found else 'No difference from'} {in_force}, which is in force"
+        f"{':' if found else '.'}"
+    )
+    for line in difference_lines(found):
+        click.echo(line)
+    if sizes is not None:
+        _print_sizes(book, sizes)
+
+
+def _print_sizes(book: Rulebook, sizes: Preview) -> None:
+    from streams.campaigns.plan_text import HEADINGS, segment_lines, size_rows
+    from streams.core.times import iso_utc
+
+    if not sizes.users:
+        click.echo("\nNo shard has a checkpoint yet, so there are no sizes.")
+        return
+    click.echo(f"\n{sizes.users:,} users, as of {iso_utc(sizes.as_of_ms)}:")
+    print_table(HEADINGS, size_rows(book, sizes))
+    for name, of in sizes.segments.items():
+        click.echo()
+        for line in segment_lines(name, of):
+            click.echo(line)
 
 
 @segments.command(name="apply")
@@ -117,6 +139,7 @@ def apply_(invocation: Invocation, file: Path, note: str, yes: bool, as_json: bo
     """
     settings = invocation.settings
     from streams.campaigns import differences
+    from streams.campaigns.plan_text import difference_lines
     from streams.campaigns.published import publish
 
     async def go(log: KafkaLog) -> tuple[Definitions, Definitions, bool]:
@@ -127,7 +150,8 @@ def apply_(invocation: Invocation, file: Path, note: str, yes: bool, as_json: bo
         if not found:
             return new, old, False
         if not as_json:
-            _print_differences(found)
+            for line in difference_lines(found):
+            click.echo(line)
         if not yes and not click.confirm("Put this into force?", err=True):
             raise click.Abort
         new = msgspec.structs.replace(
@@ -308,154 +332,3 @@ def _counts(found: Definitions) -> dict[str, int]:
         "audiences": len(found.audiences),
         "values": len(found.values),
     }
-
-
-# -- output
-
-
-def _print_differences(found: list[Difference]) -> None:
-    signs = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
-    for each in found:
-        sign, color = signs[each.change]
-        click.secho(f"{sign} {each.kind} {each.name}", fg=color)
-        for name, (before, after) in each.fields.items():
-            if each.change == "changed":
-                click.echo(f"    {name}: {_shown(name, before)} -> {_shown(name, after)}")
-            else:
-                value = after if each.change == "added" else before
-                if value not in ("", None, 0, 0.0):
-                    click.echo(f"    {name}: {_shown(name, value)}")
-
-
-def _shown(name: str, value: Any) -> str:
-    if value is None or value == "":
-        return "none"
-    if name.endswith("_ms"):
-        return _duration(int(value))
-    if name.endswith("_share"):
-        return f"{value:.4g}"
-    return str(value)
-
-
-def _duration(ms: int) -> str:
-    """Milliseconds as the file has them.
-
-    >>> _duration(5_400_000), _duration(0)
-    ('1h30m', '0')
-    """
-    found, seconds = "", ms // 1000
-    for unit, of in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
-        if seconds >= of:
-            found += f"{seconds // of}{unit}"
-            seconds %= of
-    return found or "0"
-
-
-def _print_plan(
-    new: Definitions,
-    old: Definitions,
-    found: list[Difference],
-    sizes: Preview | None,
-    settings: Settings,
-) -> None:
-    from streams.core.times import iso_utc
-
-    name = "what ships" if not old.number else f"number {old.number}"
-    if not found:
-        click.echo(f"No difference from {name}, which is in force.")
-    else:
-        click.echo(f"Against {name}, which is in force:")
-        _print_differences(found)
-    if sizes is None:
-        return
-    if not sizes.users:
-        click.echo("\nNo shard has a checkpoint yet, so there are no sizes.")
-        return
-    from streams.campaigns.preview import cost_ns
-
-    book = _book(new, settings)
-    click.echo(f"\n{sizes.users:,} users, as of {iso_utc(sizes.as_of_ms)}:")
-    print_table(
-        ("SEGMENT", "NOW", "THEN", "ENTER", "LEAVE", "EXPECTED", "ALSO IN", "NS PER USER"),
-        [
-            (
-                each.name, f"{of.size_in_force:,}", f"{of.size:,}", f"+{of.enters:,}",
-                f"-{of.leaves:,}", _expected(each.expect.size, of.size), _overlap(of),
-                f"{cost_ns(book, each):.0f}",
-            )
-            for each in new.segments
-            for of in (sizes.segments[each.name],)
-        ],
-    )  # fmt: skip
-    for each in new.segments:
-        _print_segment(each.name, sizes.segments[each.name])
-
-
-def _expected(expected: tuple[int, int] | None, size: int) -> str:
-    if expected is None:
-        return "-"
-    low, high = expected
-    outside = "" if low <= size <= high else "  OUTSIDE"
-    return f"{low:,}..{high:,}{outside}"
-
-
-def _overlap(of: SegmentPreview) -> str:
-    if not of.size:
-        return "-"
-    shares = [(n / of.size, name) for name, n in of.overlap.most_common(3) if n]
-    return ", ".join(f"{name} {share:.0%}" for share, name in shares) or "-"
-
-
-def _print_segment(name: str, of: SegmentPreview) -> None:
-    from streams.core.times import iso_utc
-
-    click.echo(f"\n{name}")
-    if of.past_unknown:
-        click.echo(f"  past days: not known, as past values of {of.past_unknown} are not kept")
-    elif of.past:
-        days = sorted(of.past)[-_DAYS_SHOWN:]
-        told = ", ".join(f"{iso_utc(day * 86_400_000)[5:10]} {of.past[day]:,.0f}" for day in days)
-        click.echo(f"  past days, of customers asked about, estimated: {told}")
-    for example_ in of.examples:
-        click.echo(f"  {example_.user}")
-        for line in example_.lines:
-            click.echo(f"    {line}")
-
-
-def _plan_document(
-    new: Definitions,
-    old: Definitions,
-    found: list[Difference],
-    sizes: Preview | None,
-    currency: str,
-) -> dict[str, Any]:
-    from streams.campaigns.preview import cost_ns
-    from streams.core.rulebook import rulebook_of
-    from streams.core.times import iso_utc
-
-    document: dict[str, Any] = {
-        "in_force": old.number,
-        "version": new.version,
-        "differences": [
-            {"kind": d.kind, "name": d.name, "change": d.change,
-             "fields": {name: list(both) for name, both in d.fields.items()}}
-            for d in found
-        ],
-    }  # fmt: skip
-    if sizes is None:
-        return document
-    book = rulebook_of(new, currency)
-    document["users"] = sizes.users
-    document["as_of"] = iso_utc(sizes.as_of_ms)
-    document["segments"] = {
-        each.name: {
-            "size_in_force": of.size_in_force, "size": of.size, "enters": of.enters,
-            "leaves": of.leaves, "overlap": dict(of.overlap), "ns_per_user": cost_ns(book, each),
-            "past": {iso_utc(day * 86_400_000)[:10]: n for day, n in sorted(of.past.items())},
-            "past_unknown": of.past_unknown,
-            "examples": [{"user": e.user, "conditions": e.lines} for e in of.examples],
-        }
-        for each in new.segments
-        for of in (sizes.segments[each.name],)
-    }  # fmt: skip
-    return document

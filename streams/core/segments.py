@@ -29,6 +29,7 @@ __all__ = [
     "count_ranks",
     "count_values",
     "cut_tiers",
+    "first_true",
     "membership_rows",
     "segment_rows",
     "update_dimension",
@@ -103,7 +104,7 @@ def update_dimension(
     """Bring the tier or stage of the users in `rows` (int64 [k], distinct) up to date, by cases and
     for whom each is true (bool [k]); what changed, as a part of `segment_changes` rows."""
     column = getattr(state.columns, dimension)
-    new = _first_true(cases, DIMENSIONS[dimension], _OTHERS[dimension], len(rows))
+    new = first_true(cases, dimension, len(rows))
     changed = np.flatnonzero(column[rows] != new)
     at = rows[changed]
     before, after = column[at], new[changed]
@@ -113,11 +114,13 @@ def update_dimension(
     return _rows(state, at, dimension, names[before], names[after], why)
 
 
-def _first_true(
-    cases: Sequence[tuple[str, NDArray[np.bool_]]], names: Sequence[str], other: str, k: int
+def first_true(
+    cases: Sequence[tuple[str, NDArray[np.bool_]]], dimension: str, k: int
 ) -> NDArray[np.int8]:
-    """The place in `names` of the first case that is true for each of k users, int8 [k]."""
-    codes = np.full(k, names.index(other), np.int8)
+    """The place in `DIMENSIONS[dimension]` of the first case that is true for each of k users (bool
+    [k] each), int8 [k]; `none` and `active` for whom no case is."""
+    names = DIMENSIONS[dimension]
+    codes = np.full(k, names.index(_OTHERS[dimension]), np.int8)
     free = np.ones(k, np.bool_)
     for name, true in cases:
         codes[free & true] = names.index(name)
