@@ -14,12 +14,15 @@ from types import TracebackType
 from typing import Any, Final
 
 from kafka import TopicPartition
+from kafka.errors import LeaderNotAvailableError
 
 from streams.kafka import clients
 from streams.kafka.access import KafkaAccess
 
 __all__ = ["EndOffsets", "Partition"]
 
+_PORTION: Final = 100  # partitions in one question at least; the answers are large, as objects
+_PORTIONS: Final = 10  # questions at most: each is a round trip
 _ANY: Final = 1_000_000  # records at a time: a partition that has some answers once they are taken
 
 Partition = tuple[str, int]
@@ -50,30 +53,41 @@ class EndOffsets:
 
     def of(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """The end offset of each partition; all must exist."""
-        asked = [TopicPartition(*partition) for partition in partitions]
-        if not asked:
-            return {}
-        self._consumer.assign(asked)
-        listed = self._consumer.end_offsets(asked, timeout_ms=int(self._timeout_seconds * 1000))
-        for partition in asked:
-            self._consumer.seek(partition, listed[partition])
-        unanswered = set(asked)
-        deadline = time.monotonic() + self._timeout_seconds
-        while unanswered and time.monotonic() < deadline:
-            self._consumer.poll(timeout_ms=20, max_records=_ANY)
-            unanswered = {tp for tp in unanswered if self._consumer.highwater(tp) is None}
-        ends = {tp: max(listed[tp], self._consumer.highwater(tp) or 0) for tp in asked}
-        self._consumer.unsubscribe()  # drops the watermarks, so that the next call fetches new ones
-        return {(tp.topic, tp.partition): end for tp, end in ends.items()}
+        found: dict[Partition, int] = {}
+        portions = _portions(partitions)
+        for asked in portions:
+            self._consumer.assign(asked)
+            listed = self._list(self._consumer.end_offsets, asked)
+            for partition in asked:
+                self._consumer.seek(partition, listed[partition])
+            unanswered = set(asked)
+            deadline = time.monotonic() + self._timeout_seconds / len(portions)
+            while unanswered and time.monotonic() < deadline:
+                self._consumer.poll(timeout_ms=20, max_records=_ANY)
+                unanswered = {tp for tp in unanswered if self._consumer.highwater(tp) is None}
+            for tp in asked:
+                found[tp.topic, tp.partition] = max(listed[tp], self._consumer.highwater(tp) or 0)
+            self._consumer.unsubscribe()  # drops the watermarks: the next call fetches new ones
+        return found
 
     def beginnings_of(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """The first offset of each partition that the log still holds; all must exist."""
-        asked = [TopicPartition(*partition) for partition in partitions]
-        if not asked:
-            return {}
-        timeout_ms = int(self._timeout_seconds * 1000)
-        found = self._consumer.beginning_offsets(asked, timeout_ms=timeout_ms)
-        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+        found: dict[Partition, int] = {}
+        for asked in _portions(partitions):
+            self._consumer.assign(asked)  # else the leaders of other topics only may be known
+            for tp, offset in self._list(self._consumer.beginning_offsets, asked).items():
+                found[tp.topic, tp.partition] = offset
+            self._consumer.unsubscribe()
+        return found
+
+    def _list(self, question: Any, asked: list[TopicPartition]) -> dict[TopicPartition, int]:
+        try:
+            found: dict[TopicPartition, int] = question(
+                asked, timeout_ms=int(self._timeout_seconds * 1000)
+            )
+        except KeyError as error:  # kafka-python's way to say so
+            raise LeaderNotAvailableError(f"no leader is known for {error.args[0]}") from error
+        return found
 
     def nothing_between(self, partition: Partition, start: int, end: int) -> bool:
         """Whether there is no record in [start, end): only markers of transactions, what was
@@ -109,3 +123,10 @@ class EndOffsets:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _portions(partitions: Collection[Partition]) -> list[list[TopicPartition]]:
+    """The partitions in at most `_PORTIONS` lists, sorted, so that a topic is in few of them."""
+    asked = [TopicPartition(*partition) for partition in sorted(partitions)]
+    size = max(_PORTION, -(-len(asked) // _PORTIONS))
+    return [asked[start : start + size] for start in range(0, len(asked), size)]

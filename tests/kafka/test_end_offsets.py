@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 from kafka.admin import NewTopic
+from kafka.errors import LeaderNotAvailableError
 
 from streams.kafka import clients, end_offsets
 from streams.kafka.access import KafkaAccess
@@ -137,6 +138,42 @@ def test_nobody_is_asked_about_nothing(made: Any) -> None:
     reader = EndOffsets(["a:1"])
     assert reader.of([]) == reader.beginnings_of([]) == {}
     assert consumer.waits_ms == []
+
+
+@pytest.mark.parametrize(
+    ("partitions", "questions"), [(100, 1), (101, 2), (1_000, 10), (5_000, 10)]
+)
+def test_many_partitions_are_asked_for_in_few_questions(
+    made: Any, partitions: int, questions: int
+) -> None:
+    consumer = made(list(range(partitions)), {p: (1, p + 2) for p in range(partitions)})
+    places = {("orders", p) for p in range(partitions)}
+    reader = EndOffsets(["a:1"])
+    assert reader.of(places) == {("orders", p): p + 2 for p in range(partitions)}
+    assert reader.beginnings_of(places) == {("orders", p): p + 3 for p in range(partitions)}
+    assert len(consumer.waits_ms) == 2 * questions
+    assert consumer.assigned == []
+
+
+def test_watermarks_that_do_not_come_are_waited_for_once_in_all(made: Any) -> None:
+    consumer = made([7] * 1_000, {})
+    start = consumer._clock.seconds
+    assert set(EndOffsets(["a:1"], 2.0).of([("orders", p) for p in range(1_000)]).values()) == {7}
+    assert 2.0 <= consumer._clock.seconds - start < 2.5
+
+
+def test_a_partition_without_a_leader_is_an_error_of_kafka(made: Any) -> None:
+    """kafka-python raises KeyError, which would end a monitor that watches other partitions."""
+    consumer = made([], {})
+
+    def unknown(places: list[TopicPartition], timeout_ms: int) -> dict[Any, int]:
+        raise KeyError(places[0])
+
+    consumer.end_offsets = consumer.beginning_offsets = unknown
+    reader = EndOffsets(["a:1"])
+    for question in (reader.of, reader.beginnings_of):
+        with pytest.raises(LeaderNotAvailableError, match="orders"):
+            question(PLACES)
 
 
 # -- transactions, on a real broker
