@@ -7,12 +7,19 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from schemas.tables import TABLES
 from streams.lag.status import STATUSES, GroupLag
+from streams.lag.trends import retention_ratio
 
 __all__ = ["LagReport", "document", "group_document", "table_columns"]
 
 _OK: Final = STATUSES.index("ok")
+_NUMBERS: Final = (
+    "partition", "committed", "log_end", "lag_records", "lag_seconds", "records_per_second",
+    "retention_ratio", "subscribed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,38 +74,40 @@ def document(
     }
 
 
-def table_columns(report: LagReport, *, everything: bool = True) -> dict[str, list[Any]]:
-    """The `consumer_lag` table's columns; -1 and NaN where there is no number.
+def table_columns(report: LagReport, *, everything: bool = True) -> dict[str, Any]:
+    """The `consumer_lag` table's columns, lists of words and arrays of numbers, all of one length;
+    -1 and NaN where there is no number. Made of arrays: of tens of thousands of partitions, objects
+    would be the largest thing that the monitor holds.
 
     everything: also the partitions of other groups than ours that have nothing to catch up on.
     """
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            "observed_at", "consumer_group", "topic", "partition", "committed", "log_end",
-            "lag_records", "lag_seconds", "records_per_second", "retention_ratio", "status",
-            "subscribed",
-        )
-    }  # fmt: skip
+    words: dict[str, list[str]] = {"consumer_group": [], "topic": [], "status": []}
+    numbers: dict[str, list[NDArray[Any]]] = {name: [np.zeros(0, np.int64)] for name in _NUMBERS}
     for group in report.groups:
         c = group.columns
         quiet = (c.lag == 0) & (c.status == _OK) & (not (everything or group.ours))
-        rows = np.flatnonzero(~quiet).tolist()
-        shown = [group.row(index) for index in rows]
-        columns["observed_at"] += [report.observed_at_ms] * len(rows)
-        columns["consumer_group"] += [group.consumer_group] * len(rows)
-        for name in ("topic", "partition", "status"):
-            columns[name] += [getattr(each, name) for each in shown]
-        for name in ("committed", "log_end", "lag_records"):
-            columns[name] += [_or(getattr(each, name), -1) for each in shown]
-        for name in ("lag_seconds", "records_per_second", "retention_ratio"):
-            columns[name] += [_or(getattr(each, name), float("nan")) for each in shown]
-        columns["subscribed"] += [int(each.subscribed) for each in shown]
-    return columns
-
-
-def _or(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value
+        rows = np.flatnonzero(~quiet)
+        names = [group.names[row] for row in rows.tolist()]
+        words["consumer_group"] += [group.consumer_group] * len(rows)
+        words["topic"] += [topic for topic, _ in names]
+        words["status"] += [STATUSES[code] for code in c.status[rows].tolist()]
+        numbers["partition"].append(np.array([number for _, number in names], np.int64))
+        for name, column in (
+            ("committed", c.committed), ("log_end", c.log_end), ("lag_records", c.lag)
+        ):  # fmt: skip
+            numbers[name].append(np.maximum(column[rows], -1))
+        unread = retention_ratio(c.committed[rows], c.log_start[rows], c.log_end[rows])
+        for name, found in (
+            ("lag_seconds", c.lag_seconds[rows]),
+            ("records_per_second", c.velocity[rows]),
+            ("retention_ratio", unread),
+        ):
+            numbers[name].append(np.where(np.isfinite(found), found, np.nan))
+        numbers["subscribed"].append(c.subscribed[rows])
+    columns: dict[str, Any] = {name: np.concatenate(parts) for name, parts in numbers.items()}
+    columns["observed_at"] = np.full(len(columns["partition"]), report.observed_at_ms, np.int64)
+    columns |= words
+    return {name: columns[name] for name in TABLES["consumer_lag"].columns}
 
 
 def _rounded(value: Any) -> Any:

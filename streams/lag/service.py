@@ -13,14 +13,13 @@ from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, conne
 from streams.clickhouse.errors import sink_error
 from streams.clickhouse.insert import insert_block
 from streams.lag.canary import CanaryWatch
-from streams.lag.canary_run import canary_parts
 from streams.lag.incidents import Incidents
 from streams.lag.latest import Latest
 from streams.lag.ledger import LedgerWatch, RecentLedger
 from streams.lag.monitor import reports
 from streams.lag.report import LagReport, table_columns
 from streams.lag.webhook import Webhook, post
-from streams.memory import release_memory
+from streams.memory import release_memory, share_one_arena
 from streams.process import Failed, Part, at_once, run_parts, thread_part
 from streams.settings import Settings
 from streams.stopping import StopRequests
@@ -41,6 +40,7 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
 
     A look that can't be written is logged and dropped: lag is a gauge, and old values are useless.
     """
+    share_one_arena()
     metrics = Metrics()
     table = _Table(settings)
     latest = Latest(
@@ -67,7 +67,7 @@ def run(settings: Settings, interval_seconds: float, requests: StopRequests) -> 
                 else []
             ),
             *([_books(settings, metrics, failed)] if settings.lag.ledger_interval_seconds else []),
-            *canary_parts(settings, metrics, canaries, failed),
+            *_canaries(settings, metrics, canaries, failed),
             _polls(settings, interval_seconds, latest, table, webhook, failed),
         )
 
@@ -111,6 +111,17 @@ def _polls(
     return thread_part("lag polls", look, stopping.set, failed)
 
 
+def _canaries(
+    settings: Settings, metrics: Metrics, canaries: CanaryWatch, failed: Failed
+) -> Sequence[Part]:
+    """None if the interval is 0; then nothing of theirs is imported, which saves memory."""
+    if not settings.lag.canary_interval_seconds:
+        return ()
+    from streams.lag.canary_run import canary_parts  # noqa: PLC0415
+
+    return canary_parts(settings, metrics, canaries, failed)
+
+
 def _books(settings: Settings, metrics: Metrics, failed: Failed) -> Part:
     """The looks at the ledger, in a thread of their own: ClickHouse may be slow or away."""
     stopping = threading.Event()
@@ -139,7 +150,7 @@ class _Table:
         now = time.monotonic()
         everything = now - self._everything_at >= EVERYTHING_SECONDS
         columns = table_columns(report, everything=everything)
-        if not columns["partition"]:
+        if not len(columns["partition"]):
             return
         block = Block(TABLES["consumer_lag"], [columns])
         try:

@@ -7,13 +7,14 @@ A number that is not known is None, or NaN, never 0 or -1: a group that has not 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.kafka.end_offsets import Partition
+from streams.lag.compact import shared
 from streams.lag.evaluator import GroupStatus, Rule, group_status
 from streams.lag.times import REASONS, Reason
 from streams.lag.trends import retention_ratio, seconds_to_close, seconds_to_loss
@@ -84,6 +85,15 @@ class Columns:
     window_ratio: NDArray[np.float64]
     hot: NDArray[np.bool_]
     subscribed: NDArray[np.bool_]
+
+    def sharing(self, before: Columns | None) -> Columns:
+        """The same, with the arrays of the look before where they have the same bits: both looks
+        are held at once, and most columns of most groups stand still. No array may be changed in
+        place."""
+        if before is None:
+            return self
+        names = [each.name for each in fields(self)]
+        return Columns(*(shared(getattr(self, name), getattr(before, name)) for name in names))
 
 
 @dataclass(frozen=True)
