@@ -20,6 +20,8 @@ __all__ = [
     "Example",
     "LearnerSnapshot",
     "ReplayedLetter",
+    "Resent",
+    "Undelivered",
 ]
 
 
@@ -201,6 +203,32 @@ class ReplayedLetter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replayed: str
     """Where the record came from: topic/partition/offset."""
     replayed_at_ms: int
+
+
+class Undelivered(msgspec.Struct, frozen=True):
+    """A change of an audience that a destination refused, or that could not be read (JSON)."""
+
+    destination: str
+    reason: str
+    """A short code such as `http_400`; see `streams/deliver/changes.py` and docs/audiences.md."""
+    detail: str
+    """What the destination said, cut off."""
+    topic: str
+    partition: int
+    offset: int
+    recorded_at_ms: int
+    """When it was refused."""
+    key: bytes | None
+    payload: bytes | None
+    """The record's value, as it was (base64 in JSON)."""
+
+
+class Resent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A note among the undelivered changes: this one has been sent again (JSON)."""
+
+    resent: str
+    """Which: destination/topic/partition/offset."""
+    resent_at_ms: int
 
 
 class ErasureRequest(msgspec.Struct, frozen=True, tag="request"):

@@ -61,6 +61,15 @@ COMMANDS: Final[dict[str, _Command]] = {
     "lag": _Command(
         "streams.commands.lag", "lag", "Show how far behind the consumers are.", serves=True
     ),
+    "deliver": _Command(
+        "streams.commands.deliver",
+        "deliver",
+        "Bring changes of audiences to other systems.",
+        serves=True,
+    ),
+    "audience": _Command(
+        "streams.commands.audience", "audience", "Show who is in an audience, or write a file."
+    ),
     "topics": _Command(
         "streams.commands.topics", "topics", "Check Kafka's topics, or create them."
     ),

@@ -12,6 +12,7 @@ import yaml
 
 from schemas.topics import topics
 from streams.cli import COMMANDS
+from streams.deliver.destinations import read_destinations
 from streams.kafka.topics import wanted
 from streams.local import kafka as local_kafka
 from streams.settings import Settings, load
@@ -25,7 +26,7 @@ IMAGE_LOCKS = [ROOT / "deploy" / name for name in ("requirements.lock", "objects
 # service -> the CLI command that is the same part of the local stack
 PARTS = {
     "worker": ["worker"], "learner": ["learner"], "lag": ["lag", "--serve"],
-    "trainer": ["trainer"],
+    "trainer": ["trainer"], "deliver": ["deliver"],
 }  # fmt: skip
 SERVERS = {"kafka", "clickhouse"}
 WATCHERS = {"prometheus", "grafana"}
@@ -129,6 +130,7 @@ def test_settings_name_what_the_defaults_name(name: str) -> None:
 def test_all_parts_have_the_same_settings() -> None:
     environments = {name: services()[name]["environment"] for name in [*PARTS, ONE_SHOT]}
     environments["lag"].pop("TIDELINE_LAG_CANARY_INTERVAL_SECONDS")  # others send none
+    environments["deliver"].pop("TIDELINE_DELIVER_DESTINATIONS_FILE")  # nor anything to others
     assert all(environment == environments["worker"] for environment in environments.values())
 
 
@@ -293,10 +295,23 @@ def test_models_are_where_the_settings_look_and_only_those_who_must_can_write_th
         service = services()[name]
         where = settings_of(service).model.artifact
         mode = "" if name in {"trainer", ONE_SHOT} else ":ro"
-        assert service["volumes"] == [f"models:{where}{mode}"]
+        assert service["volumes"][0] == f"models:{where}{mode}"
     made = [rest for word, rest in stages()[-1] if word == "RUN" and "/models" in rest]
     assert len(made) == 1, "a new volume takes the owner from the image"
     assert "--owner=10001" in made[0]
+
+
+def test_who_delivers_runs_only_if_asked_and_finds_its_file() -> None:
+    service = services()["deliver"]
+    assert service["profiles"] == ["deliver"]
+    assert not any("profiles" in services()[name] for name in set(PARTS) - {"deliver"})
+    here, there, mode = service["volumes"][1].split(":")
+    file = service["environment"]["TIDELINE_DELIVER_DESTINATIONS_FILE"]
+    assert (mode, Path(file).parent) == ("ro", Path(there))
+    raw = (ROOT / here / Path(file).name).read_bytes().replace(b"secret_file", b"secret_env")
+    variable = f"{there}/crm.secret"  # in the container, a file
+    (crm,) = read_destinations(raw, file, {variable: "0" * 32})
+    assert crm.format == "webhook"
 
 
 def test_only_the_trainer_s_image_has_what_training_needs() -> None:

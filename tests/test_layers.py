@@ -51,6 +51,10 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.clickhouse", "streams.kafka", "streams.memory", "streams.process",
         "streams.settings", "streams.stopping", "streams.telemetry",
     },
+    "streams.deliver": {
+        "schemas", "streams.background", "streams.kafka", "streams.process", "streams.settings",
+        "streams.stopping", "streams.telemetry", "streams.watch",
+    },
     "streams.privacy": {
         "schemas", "streams.clickhouse", "streams.core", "streams.kafka", "streams.settings",
         "streams.shard",
@@ -107,9 +111,9 @@ RULES: dict[str, set[str]] = {
     },
     "streams.commands": {
         "schemas", "models", "streams.backfill", "streams.campaigns", "streams.clickhouse",
-        "streams.core", "streams.demo",
-        "streams.evaluation", "streams.history", "streams.kafka", "streams.lag", "streams.learner",
-        "streams.live", "streams.local", "streams.memory", "streams.offline", "streams.ops",
+        "streams.core", "streams.deliver", "streams.demo", "streams.evaluation", "streams.history",
+        "streams.kafka", "streams.lag", "streams.learner", "streams.live", "streams.local",
+        "streams.memory", "streams.offline", "streams.ops",
         "streams.privacy", "streams.repartition", "streams.replay", "streams.settings",
         "streams.shard", "streams.start", "streams.stopping", "streams.telemetry",
         "streams.trainer", "streams.worker",

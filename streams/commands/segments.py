@@ -151,7 +151,7 @@ def apply_(invocation: Invocation, file: Path, note: str, yes: bool, as_json: bo
             return new, old, False
         if not as_json:
             for line in difference_lines(found):
-            click.echo(line)
+                click.echo(line)
         if not yes and not click.confirm("Put this into force?", err=True):
             raise click.Abort
         new = msgspec.structs.replace(

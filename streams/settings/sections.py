@@ -23,6 +23,7 @@ __all__ = [
     "SECTIONS",
     "AlertSettings",
     "ClickHouseSettings",
+    "DeliverSettings",
     "HealthSettings",
     "KafkaSettings",
     "LagSettings",
@@ -327,6 +328,17 @@ class LagSettings:
 
 
 @dataclass(frozen=True)
+class DeliverSettings:
+    """Where `tideline deliver` sends changes of audiences."""
+
+    destinations_file: str = setting(
+        "",
+        "TOML file of the systems that get changes of audiences, without their secrets "
+        "(docs/audiences.md); empty: none",
+    )
+
+
+@dataclass(frozen=True)
 class TraceSettings:
     """OpenTelemetry traces of batches, for a collector."""
 
@@ -384,6 +396,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "health": HealthSettings,
         "privacy": PrivacySettings,
         "lag": LagSettings,
+        "deliver": DeliverSettings,
         "trace": TraceSettings,
         "web": WebSettings,
         "log": LogSettings,
@@ -407,6 +420,7 @@ class Settings:
     health: HealthSettings = field(default_factory=HealthSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     lag: LagSettings = field(default_factory=LagSettings)
+    deliver: DeliverSettings = field(default_factory=DeliverSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
     web: WebSettings = field(default_factory=WebSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -11,6 +11,7 @@ from typing import Final
 
 from streams.core.health import SHARES
 from streams.core.stages import STAGES as STEP_STAGES
+from streams.telemetry.delivery_metrics import DeliveryMetrics
 from streams.telemetry.faust_watchdogs import WATCHDOGS
 from streams.telemetry.lag_metrics import (
     GROUP_ROLES,
@@ -48,7 +49,7 @@ _TRAININGS: Final = ("trained", "too_few")
 _DECISIONS: Final = ("promoted", "rejected")
 
 
-class Metrics(LagMetrics):
+class Metrics(LagMetrics, DeliveryMetrics):
     """All metrics, in one registry."""
 
     def __init__(self) -> None:
@@ -238,6 +239,7 @@ class Metrics(LagMetrics):
 
         self._declare_trainer()
         self._declare_lag()
+        self._declare_deliveries()
 
     def _declare_trainer(self) -> None:
         """The trainer's."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from streams.core.health import SHARES
 from streams.telemetry import metrics as declared
+from streams.telemetry.delivery_metrics import DELIVERY_RESULTS
 from streams.telemetry.metrics import Metrics
 
 __all__ = ["Selector", "grouped_by", "problems", "selectors"]
@@ -37,6 +38,7 @@ _VALUES: Final = {
     "tideline_record_visible_seconds_bucket": {"step": set(declared.RECORD_STEPS)},
     "tideline_record_visible_seconds_count": {"step": set(declared.RECORD_STEPS)},
     "tideline_trainer_state": {"state": set(declared.TRAINER_STATES)},
+    "tideline_deliveries_total": {"result": set(DELIVERY_RESULTS)},
 }
 
 

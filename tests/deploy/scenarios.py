@@ -290,6 +290,17 @@ SCENARIOS: Final = (
              {'tideline_trainer_up{job="tideline-trainer"}': f"0x{_MINUTES}"}),
     Scenario("customers change", {15: ["TidelineDrift"]},
              {'tideline_drifts_total{kind="rate"}': f"0x9 1x{_MINUTES}"}),
+    # Deliveries
+    Scenario("a destination is away", {5: [], 15: ["TidelineDeliveriesFailing"], 45: []},
+             {'tideline_delivery_failing_seconds{destination="crm"}':
+              f"0+60x30 0x{_MINUTES}"}),
+    Scenario("a destination was away for too long", {15: ["TidelineDeliveriesLost"]},
+             {'tideline_deliveries_lost_total{destination="crm"}': f"0x9 40x{_MINUTES}"}),
+    Scenario("a destination refuses changes", {5: [], 15: ["TidelineUndelivered"]},
+             {'tideline_deliveries_total{destination="crm",result="undelivered"}':
+              f"0x9 3x{_MINUTES}",
+              'tideline_deliveries_total{destination="crm",result="delivered"}':
+              f"0+9x{_MINUTES}"}),
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from streams.cli import COMMANDS
+from streams.deliver.destinations import read_destinations
 from streams.settings import Settings, describe, load
 from streams.worker import STOP_SECONDS
 from tests.deploy.files import PROMETHEUS, ROOT, alerts
@@ -68,14 +69,14 @@ def container(workload: dict[str, Any]) -> dict[str, Any]:
 
 def environment(workload: dict[str, Any]) -> dict[str, str]:
     """What a container gets, but for what is secret."""
-    (config,) = kinds("ConfigMap").values()
+    (config,) = (c for n, c in kinds("ConfigMap").items() if n.startswith("tideline-settings"))
     own = {each["name"]: each.get("value", "from-the-pod") for each in container(workload)["env"]}
     return {**config["data"], **own}
 
 
 each_workload = pytest.mark.parametrize(
     "name",
-    ["tideline-" + each for each in ("init", "worker", "learner", "lag", "trainer")],
+    ["tideline-" + each for each in ("init", "worker", "learner", "lag", "trainer", "deliver")],
 )
 
 
@@ -103,7 +104,10 @@ def test_settings_are_ones_that_tideline_takes(name: str) -> None:
     settings = load({n: v for n, v in found.items() if n not in OTHER_ENVIRONMENT} | secret)
     assert settings.kafka.replication_factor == 3
     assert settings.kafka.min_insync_replicas == 2
-    assert settings.clickhouse.user in _users()
+    if name.endswith("-deliver"):
+        assert "TIDELINE_CLICKHOUSE_USER" not in found, "it needs no ClickHouse"
+    else:
+        assert settings.clickhouse.user in _users()
 
 
 def _users() -> set[str]:
@@ -155,6 +159,9 @@ def test_no_secret_is_in_the_files(name: str) -> None:
     workload = kinds(*WORKLOADS)[name]
     assert not any("PASSWORD" in key and "FILE" not in key for key in environment(workload))
     (secret,) = [v["secret"] for v in pod(workload)["volumes"] if "secret" in v]
+    if name.endswith("-deliver"):
+        assert secret == {"secretName": "tideline-destinations"}
+        return
     assert [item["path"] for item in secret["items"]] == ["password"]
     user = environment(workload)["TIDELINE_CLICKHOUSE_USER"]
     assert user == f"tideline_{secret['items'][0]['key']}"
@@ -191,6 +198,19 @@ def test_a_worker_has_a_static_name_that_outlives_its_restart() -> None:
     others = kinds("Deployment").values()
     assert all("TIDELINE_KAFKA_INSTANCE_ID" not in environment(each) for each in others)
     assert all(each["spec"]["strategy"] == {"type": "Recreate"} for each in others)
+
+
+def test_who_delivers_gets_a_file_of_destinations_that_can_be_used() -> None:
+    deliver = kinds("Deployment")["tideline-deliver"]
+    mounts = {m["name"]: m["mountPath"] for m in container(deliver)["volumeMounts"]}
+    (volume,) = (v["configMap"] for v in pod(deliver)["volumes"] if "configMap" in v)
+    (name, text), = kinds("ConfigMap")[volume["name"]]["data"].items()  # fmt: skip
+    file = environment(deliver)["TIDELINE_DELIVER_DESTINATIONS_FILE"]
+    assert file == f"{mounts['destinations']}/{name}"
+    secret = f"{mounts['secrets']}/crm"
+    assert f'secret_file = "{secret}"' in text
+    raw = text.replace("secret_file", "secret_env").encode()
+    assert read_destinations(raw, file, {secret: "0" * 32})
 
 
 def test_one_worker_at_a_time_may_be_taken_away() -> None:

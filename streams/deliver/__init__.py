@@ -1,0 +1,1 @@
+"""`tideline deliver`: changes of audiences, from Kafka to the systems that contact people."""
