@@ -110,6 +110,7 @@ def create_app(settings: Settings, failure: Failure) -> App:
     definitions = DefinitionsFollower(
         kafka_access(settings), names.definitions, settings.stream.currency
     )
+    metrics.definitions_refused.set_function(lambda: bool(definitions.refused))
     erasures = ErasureBoard(log, names.erasures)
     compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
 

@@ -179,8 +179,11 @@ class Metrics(LagMetrics, DeliveryMetrics):
         # Output.
         self.alerts = self._counter("alerts", "Alerts by state: open, closed", "state")
         self.segment_changes = self._counter(
-            "segment_changes", "Segment changes by dimension", "dimension"
+            "segment_changes",
+            "Segment changes: by value_tier, lifecycle, and segment of the shop's own",
+            "dimension",
         )
+        self._declare_campaigns()
         self.dead_letters = self._counter("dead_letters", "Dead letters by reason code", "reason")
         self.sink_rows = self._counter("sink_rows", "Rows inserted into ClickHouse", "table")
         self.sink_pending_rows = self._gauge("sink_pending_rows", "Rows waiting to be inserted")
@@ -289,6 +292,24 @@ class Metrics(LagMetrics, DeliveryMetrics):
         for each in TRAINER_STATES:
             self.trainer_state.labels(each).set(each == state)
 
+    def _declare_campaigns(self) -> None:
+        self.audience_changes = self._counter(
+            "audience_changes",
+            "People who entered or left an audience's feed; nobody who is held out is among them",
+            "audience",
+            "change",
+        )
+        self.definitions = self._gauge(
+            "definitions",
+            "Number of the definitions that a shard has in force, as `tideline segments history` "
+            "counts; 0: those that ship",
+            "shard",
+        )
+        self.definitions_refused = self._gauge(
+            "definitions_refused",
+            "1 if the newest definitions can't be used here, so that older ones stay in force",
+        )
+
     def forget_shard(self, shard: int) -> None:
         """Drop the gauges of a shard that another worker owns now; its counters stay."""
         for gauge in (
@@ -297,6 +318,7 @@ class Metrics(LagMetrics, DeliveryMetrics):
             self.recovery_batches_remaining,
             self.recovery_remaining_records,
             self.last_accepted_timestamp_seconds,
+            self.definitions,
         ):
             gauge.remove_by_labels({"shard": str(shard)})
         for gauge in (self.shard_state, self.recent_share_ratio, self.health_state):

@@ -83,9 +83,12 @@ class MetricsMonitor:
             m.alerts.labels(alert.state).inc()
         changes = outputs.tables.get("segment_changes")
         if changes is not None:
-            for dimension in ("value_tier", "lifecycle"):
-                count = int((changes["dimension"] == dimension).sum())
+            for dimension, count in Counter(changes["dimension"].tolist()).items():
                 m.segment_changes.labels(dimension).inc(count)
+        for change in outputs.audiences:
+            m.audience_changes.labels(change.audience, change.change).inc()
+        definitions = state.meta.definitions
+        m.definitions.labels(label).set(definitions.number if definitions else 0)
         m.users.labels(label).set(state.known)
         m.last_accepted_timestamp_seconds.labels(label).set_to_current_time()
         if time.monotonic() - self._memory_at.get(shard, 0.0) > _MEMORY_EVERY_SECONDS:

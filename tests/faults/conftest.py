@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.local.kafka import ApacheKafka
+from tests.faults.campaigns import DEFINITIONS
 from tests.faults.drill import Drill, Result
 from tests.faults.old_clickhouse import NOT_THERE, OldClickHouse, missing, prepare
 from tests.faults.proxy import Proxy
@@ -71,6 +72,7 @@ def fault(
                     "prepare": prepare, "without_views": NOT_THERE, "milliseconds": False,
                     "direct_port": old.port,
                 } | options  # fmt: skip
+            options = {"definitions": DEFINITIONS} | options
             world = World((broker or apache_kafka).bootstrap, server, tmp_path, **options)
             return stack.enter_context(world)
 

@@ -25,6 +25,7 @@ from streams.local.process import wait_until
 from streams.replay.synthetic import Generated, Synthetic
 from streams.shard.config import core_config
 from tests.awaiting import awaited
+from tests.faults.campaigns import check_feeds
 from tests.faults.plain import differences, plain_run
 from tests.integration.verdict import Verdict, compare_views
 from tests.integration.world import WAIT_SECONDS, Load, Worker, World
@@ -192,6 +193,7 @@ class Drill:
         verdict = world.compare(oracles)
         compare_views(world.sql, verdict, world.without_views)
         self.check_ledger(verdict)
+        awaited(check_feeds(world.settings, oracles, verdict))
         if world.settings.stream.clock == "event":
             self._check_plain(verdict, oracles)
         self.result.lost, self.result.doubled = verdict.lost, verdict.doubled

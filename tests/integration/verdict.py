@@ -63,6 +63,10 @@ _COMPARED: Mapping[str, Mapping[str, str]] = {
         "change_id": "", "user_id": "", "audience": "", "change": "", "number": "", "arm": "",
         "changed_at": "ms", "life": "",
     },
+    "campaign_sums": {
+        "salt": "", "arm": "", "shard": "", "life": "", "seq": "", "exposed": "", "answered": "",
+        "buyers": "", "orders": "", "y_cents": "", "x_cents": "",
+    },
     "alerts": {
         "alert_id": "", "version": "", "user_id": "", "arm": "", "raised_at": "ms",
         "closed_why": "", "p_churn": "float", "life": "",

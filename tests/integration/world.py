@@ -20,9 +20,11 @@ from clickhouse_driver import Client
 from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
 from models.registry import ScorerStore, artifact_place
+from schemas.definitions import Definitions
 from schemas.errors import BrokerUnavailable, FatalError, TidelineError
 from schemas.features import FEATURE_NAMES
 from streams import stopping
+from streams.campaigns.published import publish
 from streams.cli import tideline
 from streams.clickhouse import migrations
 from streams.clickhouse.client import ClickHouseTarget, clickhouse_target, connect
@@ -169,6 +171,7 @@ class World:
         without_views: Sequence[str] = (),
         milliseconds: bool = True,
         direct_port: int = 0,
+        definitions: Definitions | None = None,
         **changes: Any,
     ) -> None:
         """`clickhouse` is where the workers are sent: a server, or a proxy before one that listens
@@ -176,6 +179,7 @@ class World:
         `prepare`, and with what it lacks."""
         n = next(_NUMBERS)
         self._prepare = prepare
+        self._definitions = definitions
         self.without_views = without_views
         self._milliseconds = milliseconds
         self.directory = directory
@@ -210,7 +214,17 @@ class World:
     def __enter__(self) -> World:
         self._create_topics()
         self._prepare(self.target)
+        if self._definitions is not None:
+            awaited(self._publish(self._definitions))
         return self
+
+    async def _publish(self, definitions: Definitions) -> None:
+        log = KafkaLog(kafka_access(self.settings))
+        await log.start()
+        try:
+            await publish(log, self.settings.topic_names.definitions, definitions)
+        finally:
+            await log.stop()
 
     def _create_topics(self) -> None:
         """Again until it works: a broker that gets no processor answers late, and for a while its
