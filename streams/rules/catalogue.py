@@ -96,6 +96,7 @@ _OTHERS: Final = (
         "value_at_stake",
         Kind.MONEY,
         "expected spend times the probability of leaving",
+        decays=True,
         formula="p_churn * expected_spend",
     ),
     # A share of few orders says little, so it is drawn to what is usual as if that had been seen

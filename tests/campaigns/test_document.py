@@ -221,6 +221,18 @@ def test_any_bytes_are_taken_or_told(content: bytes) -> None:
         read(content)
 
 
+def test_the_pages_example_and_its_mistake_are_true() -> None:
+    page = (HERE.parents[1] / "docs" / "segments.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    found = read(example)
+    assert [audience.name for audience in found.audiences] == ["save_now_calls", "overdue_mail"]
+    assert rules_of(found, "EUR").longest_days == 90.0  # the standard stage `lapsed`
+    head = "version: 1\nsegments:\n  save_now:\n    title: A\n"
+    with pytest.raises(DocumentError) as caught:
+        read(head + '    when: p_chrun > 40% and value_tier == "high"')
+    assert str(caught.value.problems[0]) + "\n" == page.split("```text\n")[1].split("```")[0]
+
+
 def test_what_ships_is_in_force_in_every_currency() -> None:
     found = STANDARD
     assert (found.number, found.segments, found.audiences) == (0, (), ())

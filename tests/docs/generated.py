@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from schemas.features import WINDOWS
 from schemas.topics import Topic, topics
 from streams.cli import COMMANDS
+from streams.rules import CATALOGUE
 from streams.settings import Settings, describe
 from streams.telemetry.metrics import Metrics
 from tests.bench import report
@@ -110,6 +112,34 @@ def _views() -> str:
     )
 
 
+def _catalogue() -> str:
+    """Every name of the language of segments; windows of one measure share a line."""
+    ends = [f"_{window.name}" for window in WINDOWS]
+    first, *others = ends
+    rows = []
+    for name, quantity in CATALOGUE.items():
+        stem = next((name.removesuffix(end) for end in ends if name.endswith(end)), None)
+        windowed = stem is not None and all(f"{stem}{end}" in CATALOGUE for end in ends)
+        if windowed and not name.endswith(first):
+            continue
+        named, words = f"`{name}`", quantity.words
+        if windowed:
+            named = ", ".join([named, *(f"`{end}`" for end in others)])
+            words = words.replace(f"the last {first[1:]}", "the window")
+        by_time = {1: "grows", -1: "falls", 0: "sweep" if quantity.decays else ""}
+        kind = ", ".join(f'"{value}"' for value in quantity.values) or quantity.kind
+        rows.append((named, kind, by_time[quantity.slope_per_day], words))
+    return _table(("Name", "Kind", "By time alone", "What"), rows)
+
+
+def _formulas() -> str:
+    """The names that are computed from others, with their expressions."""
+    return _table(
+        ("Name", "Expression"),
+        ((f"`{q.name}`", f"`{q.formula}`") for q in CATALOGUE.values() if q.formula),
+    )
+
+
 def decisions(text: str) -> list[tuple[str, str, str]]:
     """Of the decisions page: (id, title, date) of each entry, in its order."""
     return re.findall(r"^## (D-\d{3}): (.+)\n\n(\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
@@ -138,6 +168,8 @@ BLOCKS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "metrics": ("docs/reference.md", _metrics),
     "topics": ("docs/reference.md", _topics),
     "views": ("docs/reference.md", _views),
+    "catalogue": ("docs/segments.md", _catalogue),
+    "formulas": ("docs/segments.md", _formulas),
     "bench": ("docs/benchmark.md", _bench),
     "index": ("docs/decisions.md", _index),
 }

@@ -45,6 +45,8 @@ GUARDS: dict[str, tuple[str, ...]] = {
         "tests/clickhouse/test_migrations.py",
         "tests/clickhouse/test_examples.py",
     ),
+    "streams/rules": ("tests/rules",),
+    "streams/campaigns": ("tests/campaigns",),
     "streams/learner": ("tests/learner", "tests/models/test_registry.py"),
     "streams/background.py": ("tests/test_background.py",),
 }
