@@ -7,6 +7,7 @@ only compare, compute and combine what `catalogue` names. `docs/segments.md` is 
 
 from streams.rules.catalogue import CATALOGUE, Kind, Quantity
 from streams.rules.compile import compile_rules
+from streams.rules.definitions import rules_of, texts_of
 from streams.rules.evaluate import Quantities
 from streams.rules.problems import Problem, RulesError
 from streams.rules.ruleset import Evaluation, Outcome, RuleSet
@@ -22,4 +23,6 @@ __all__ = [
     "RuleSet",
     "RulesError",
     "compile_rules",
+    "rules_of",
+    "texts_of",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
+from functools import lru_cache
 
 from schemas.errors import DefinitionsError
 
@@ -76,10 +77,12 @@ def similar(name: str, known: Iterable[str]) -> str:
     >>> similar("p_chrun", ["p_churn", "orders"])
     'did you mean `p_churn`?'
     """
-    sought = name[:60]
-    near = get_close_matches(sought, list(known), n=3, cutoff=0.6)
-    if not near:
-        return ""
+    near = _nearest(name[:60], tuple(known))
+    return f"did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
+
+
+@lru_cache(maxsize=512)  # one slip is often made in many places
+def _nearest(sought: str, known: tuple[str, ...]) -> list[str]:
+    near = get_close_matches(sought, known, n=3, cutoff=0.6)
     closeness = [SequenceMatcher(None, one, sought).ratio() for one in near]
-    best = [one for one, ratio in zip(near, closeness, strict=True) if ratio > closeness[0] - 0.05]
-    return f"did you mean {' or '.join(f'`{one}`' for one in best)}?"
+    return [one for one, ratio in zip(near, closeness, strict=True) if ratio > closeness[0] - 0.05]

@@ -39,11 +39,12 @@ def compiled(text: str) -> RuleSet:
         raise
 
 
-@given(conditions(), st.lists(users(), min_size=1, max_size=4))
-@settings(max_examples=300, deadline=None)
-def test_a_rule_over_columns_says_what_a_walk_over_its_tree_says(
-    text: str, drawn: list[dict[str, Any]]
-) -> None:
+QUICK = settings(max_examples=100, derandomize=True, database=None)
+MANY = settings(max_examples=3_000, database=None)
+some_users = st.lists(users(), min_size=1, max_size=4)
+
+
+def says_what_the_tree_says(text: str, drawn: list[dict[str, Any]]) -> None:
     outcome = compiled(text).evaluate(of(drawn))["it"]
     wanted = [oracle.truth(parsed(text), user) for user in drawn]
     assert outcome.true.tolist() == [truth is True for truth in wanted]
@@ -53,17 +54,37 @@ def test_a_rule_over_columns_says_what_a_walk_over_its_tree_says(
     assert (outcome.flips_in_days >= 0).all()
 
 
-@given(conditions(), st.lists(users(), min_size=1, max_size=4), st.floats(0.01, 0.999))
-@settings(max_examples=300, deadline=None)
-def test_nothing_changes_by_time_alone_before_the_time_of_the_flip(
-    text: str, drawn: list[dict[str, Any]], part: float
-) -> None:
+def changes_not_before_it_flips(text: str, drawn: list[dict[str, Any]], part: float) -> None:
     rule, columns = compiled(text), of(drawn)
     now = rule.evaluate(columns)["it"]
     for row, flip in enumerate(now.flips_in_days.tolist()):
         later = columns.after((1_000.0 if math.isinf(flip) else flip) * part)
         then = rule.evaluate(later)["it"]
         assert (then.true[row], then.known[row]) == (now.true[row], now.known[row])
+
+
+@given(conditions(), some_users)
+@QUICK
+def test_a_rule_over_columns_says_what_a_walk_over_its_tree_says(
+    text: str, drawn: list[dict[str, Any]]
+) -> None:
+    says_what_the_tree_says(text, drawn)
+
+
+@given(conditions(), some_users, st.floats(0.01, 0.999))
+@QUICK
+def test_nothing_changes_by_time_alone_before_the_time_of_the_flip(
+    text: str, drawn: list[dict[str, Any]], part: float
+) -> None:
+    changes_not_before_it_flips(text, drawn, part)
+
+
+@pytest.mark.full
+@given(conditions(), some_users, st.floats(0.01, 0.999))
+@MANY
+def test_both_of_thousands_of_rules(text: str, drawn: list[dict[str, Any]], part: float) -> None:
+    says_what_the_tree_says(text, drawn)
+    changes_not_before_it_flips(text, drawn, part)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +175,7 @@ def test_a_set_of_rules_asks_for_each_column_once() -> None:
 
 
 @given(conditions(), st.lists(users(), min_size=5, max_size=5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, derandomize=True, database=None)
 def test_users_are_computed_in_blocks_and_nobody_is_lost(
     text: str, drawn: list[dict[str, Any]]
 ) -> None:
