@@ -30,7 +30,7 @@ from streams.campaigns.fields import MAX_OTHERS, Fields
 from streams.campaigns.nodes import Node, Scalar, decoded, nodes
 from streams.campaigns.places import DocumentError, offset_in_file
 from streams.campaigns.salts import Salts
-from streams.rules import RulesError, compile_rules
+from streams.rules import RulesError, compile_rules, rules_of
 from streams.rules.problems import Fault, quoted
 
 __all__ = ["content_version", "read_definitions", "standard_file"]
@@ -128,6 +128,8 @@ class _Reading:
         for node, what, fix in self.salts.problems:
             fields.fail(node, what, fix)
         self._compile(names)
+        if not fields.faults:
+            self._count_ranks(found)
         return found
 
     def _version(self, node: Node) -> None:
@@ -242,7 +244,7 @@ class _Reading:
         texts = {rule: scalar.value for rule, scalar in self.expressions.items()}
         values = {name: scalar.value for name, scalar in self.values.items()}
         try:
-            rules = compile_rules(texts, values, segments, self.currency)
+            compile_rules(texts, values, segments, self.currency)
         except RulesError as error:
             for problem in error.problems:
                 stem, _, name = problem.rule.partition(".")
@@ -252,14 +254,13 @@ class _Reading:
                 self.fields.faults.append(
                     Fault(start, max(end, start + 1), problem.what, problem.fix)
                 )
-            return
-        if len(rules.ranks) > MAX_RANKS:
-            found = {m[1]: m.start() for m in re.finditer(r"rank\(\s*([a-z0-9_.]+)", self.text)}
-            at = sorted(found.values())[min(MAX_RANKS, len(found) - 1)]
-            what = (
-                f"`rank(...)` has {len(rules.ranks)} different names, and {MAX_RANKS} are allowed"
-            )
-            self.fields.faults.append(Fault(at, at + 4, what, "rank fewer"))
+
+    def _count_ranks(self, found: Definitions) -> None:
+        ranks = rules_of(found, self.currency).ranks
+        if len(ranks) > MAX_RANKS:
+            last = [match.start() for match in re.finditer(r"\brank\(", self.text)][-1]
+            what = f"`rank(...)` has {len(ranks)} different names, and {MAX_RANKS} are allowed"
+            self.fields.faults.append(Fault(last, last + 4, what, "rank by fewer"))
 
 
 def _one_line(expression: str) -> str:

@@ -50,7 +50,9 @@ class Fields:
         """Note a fault at a node: at its first line, if it has several."""
         line_end = self.text.find("\n", node.start)
         end = node.end if line_end < 0 else min(node.end, line_end)
-        self.faults.append(Fault(node.start, max(end, node.start + 1), what, fix))
+        fault = Fault(node.start, max(end, node.start + 1), what, fix)
+        if not any((f.start, f.what) == (fault.start, what) for f in self.faults[-20:]):
+            self.faults.append(fault)  # a segment and the audience that it makes share keys
 
     def entries(self, node: Node, what: str) -> Iterator[tuple[Scalar, Node]]:
         """The entries of a mapping, each key once."""

@@ -55,13 +55,14 @@ Node: TypeAlias = Scalar | List | Record
 _HINTS: Final = (
     ("'\\t'", "indent with spaces, not with tabs"),
     ("mapping values are not allowed", "put a text that has `: ` in it into quotes"),
+    ("expected ',' or", "close it; in brackets and braces, put a text with commas into quotes"),
+    ("'<scalar>'", "write a text of several lines, or one that begins with a quote, below `|`"),
     ("expected <block end>", "indent all keys of one level alike"),
     ("could not find expected ':'", "write `key: value`, with a space after the colon"),
     ("while scanning a quoted scalar", "close the quote"),
     ("'%'", "put a text that begins with % into quotes"),
     ("'@'", "put a text that begins with @ into quotes"),
     ("'`'", "put a text that begins with ` into quotes"),
-    ("expected ',' or", "close the bracket or brace, or put a comma between two entries"),
     ("expected the node content", "write a value there"),
     ("alphabetic or numeric character", "write the value out; anchors and aliases are not allowed"),
 )
@@ -97,6 +98,8 @@ def nodes(text: str) -> Node:
 
 def _syntax(text: str, error: yaml.MarkedYAMLError) -> Fault:
     mark = error.problem_mark or error.context_mark
+    if error.context_mark and "quoted scalar" in (error.context or ""):
+        mark = error.context_mark  # where the quote begins; the end of the file tells nothing
     at = min(mark.index if mark else 0, len(text))
     words = f"{error.context or ''} {error.problem or ''}"
     fix = next((fix for sign, fix in _HINTS if sign in words), "check indentation and quotes here")

@@ -82,6 +82,7 @@ _WRITE: Final = {
     "€": "write an amount with the code of its currency, such as `50 EUR`",
     "$": "write an amount with the code of its currency, such as `50 USD`",
     "£": "write an amount with the code of its currency, such as `50 GBP`",
+    ".": "begin a number with a digit, such as `0.5`; nothing has attributes",
     "%": "write a share as a number and `%`, such as `40%`",
     "**": "multiply with `*`",
     "//": "divide with `/`",

@@ -153,6 +153,14 @@ def test_each_bad_file_has_its_words_and_no_words_are_left_over() -> None:
         ("version: 1\nvalues: {x: [1]}", "the value `x` must be one value"),
         ("segments: {}", "the file has no `version`"),
         ("- version: 1", "the file must be keys with values"),
+        ('version: 1\nsegments:\n  a: {when: value_tier in ("high", "low")}',
+         "3:41: this is no YAML: expected ',' or '}', but got '<scalar>'; close it; in brackets and"
+         " braces, put a text with commas into quotes"),
+        ('version: 1\nsegments:\n  a:\n    when: "high" == value_tier', "4:18: this is no YAML:"
+         " expected <block end>, but found '<scalar>'; write a text of several lines, or one that"
+         " begins with a quote, below `|`"),
+        ('version: 1\nsegments:\n  a:\n    when: "orders > 3\n', "4:11: this is no YAML: found"
+         " unexpected end of stream; close the quote"),
         ("version: 1\n---\nversion: 1", "a second document begins here"),
         ("version: 1\n? [a]\n: b", "a key must be a name"),
         ("version: 1\n" + "a: " + "[" * 50_000, "nested more than 8 levels deep"),
@@ -171,6 +179,15 @@ def test_the_file_refuses(text: str, what: str) -> None:
     with pytest.raises(DocumentError) as caught:
         read(text)
     assert what in str(caught.value)
+
+
+def test_ranks_of_the_standard_tiers_count_too() -> None:
+    names = [name for name in CATALOGUE if name.endswith("_7d")][:MAX_RANKS]
+    rules = [f"  s{at}: {{when: rank({name}) > 1%}}" for at, name in enumerate(names)]
+    text = "\n".join(["version: 1", "segments:", *rules, "tiers: {low: orders > 0}"])
+    assert len(rules_of(read(text), "EUR").ranks) == MAX_RANKS
+    with pytest.raises(DocumentError, match="has 17 different names, and 16 are allowed"):
+        read(text.replace("tiers", "# tiers"))
 
 
 def test_a_file_of_nothing_but_mistakes_is_told_in_part_and_soon() -> None:
