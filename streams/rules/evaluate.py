@@ -294,9 +294,11 @@ class Machine:
             flag = quantities.flag(name)
             return Truth(flag, ~flag)
         if op is Op.RANK:
-            return Numbers(quantities.rank(name))
+            return Numbers(np.asarray(quantities.rank(name), np.float64))
         slope = CATALOGUE[name].slope_per_day
-        return Numbers(quantities.number(name), float(slope) if slope else None)
+        # in float32 a limit would be rounded too, and be reached at another time than is told
+        value = np.asarray(quantities.number(name), np.float64)
+        return Numbers(value, float(slope) if slope else None)
 
     def _code_in(self, name: str, wanted: tuple[int, ...]) -> Truth:
         codes = self.quantities.code(name)

@@ -35,7 +35,8 @@ class Outcome:
     """bool [k]; false: something that decides it is unknown."""
     flips_in_days: Floats
     """float64 [k], at least 0; inf: never. By time alone the rule says the same before then, and
-    may say something else then or right after: evaluate it again at the next millisecond."""
+    may say something else then or right after. Evaluated again at the next millisecond after it, a
+    rule is late by a millisecond at the most."""
 
 
 @dataclass(frozen=True)

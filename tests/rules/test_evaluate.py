@@ -40,7 +40,7 @@ def compiled(text: str) -> RuleSet:
 
 
 QUICK = settings(max_examples=100, derandomize=True, database=None)
-MANY = settings(max_examples=3_000, database=None)
+MANY = settings(max_examples=1_000, database=None)
 some_users = st.lists(users(), min_size=1, max_size=4)
 
 
@@ -79,10 +79,46 @@ def test_nothing_changes_by_time_alone_before_the_time_of_the_flip(
     changes_not_before_it_flips(text, drawn, part)
 
 
+def follows_the_clock_by_timers(text: str, user: dict[str, Any]) -> None:
+    """Evaluated only when a timer says so, a rule is out of date for a millisecond at the most."""
+    rule, columns = compiled(text), of([user])
+    day_ms, now_ms, known = 86_400_000, 0, {}
+    for _ in range(60):
+        outcome = rule.evaluate(columns.after(now_ms / day_ms))["it"]
+        known[now_ms] = bool(outcome.true[0])
+        flip = float(outcome.flips_in_days[0])
+        if math.isinf(flip) or now_ms > 400 * day_ms:
+            break
+        now_ms += math.floor(flip * day_ms) + 1
+    else:
+        raise AssertionError("timers that go off without end")
+    for at_ms in range(0, now_ms, max(1, now_ms // 50)):
+        if at_ms + 1 in known:
+            continue  # reached in this very millisecond, and looked at in the next
+        latest = max(then for then in known if then <= at_ms)
+        now = rule.evaluate(columns.after(at_ms / day_ms))["it"].true[0]
+        assert bool(now) is known[latest], (at_ms, known)
+
+
+@given(conditions(), users())
+@settings(max_examples=40, derandomize=True, database=None)
+def test_a_rule_that_is_evaluated_by_its_timers_is_up_to_date(
+    text: str, user: dict[str, Any]
+) -> None:
+    follows_the_clock_by_timers(text, user)
+
+
+@pytest.mark.full
+@given(conditions(), users())
+@MANY
+def test_many_rules_are_up_to_date(text: str, user: dict[str, Any]) -> None:
+    follows_the_clock_by_timers(text, user)
+
+
 @pytest.mark.full
 @given(conditions(), some_users, st.floats(0.01, 0.999))
 @MANY
-def test_both_of_thousands_of_rules(text: str, drawn: list[dict[str, Any]], part: float) -> None:
+def test_both_of_many_rules(text: str, drawn: list[dict[str, Any]], part: float) -> None:
     says_what_the_tree_says(text, drawn)
     changes_not_before_it_flips(text, drawn, part)
 
@@ -186,6 +222,15 @@ def test_users_are_computed_in_blocks_and_nobody_is_lost(
         in_blocks = rule.evaluate(columns)["it"]
     for whole, parts in zip(vars(at_once).values(), vars(in_blocks).values(), strict=True):
         np.testing.assert_array_equal(whole, parts)
+
+
+def test_columns_in_float32_are_computed_in_float64() -> None:
+    class Narrow(Columns):
+        def number(self, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+            return super().number(name).astype(np.float32)
+
+    outcome = rules(it="p_churn > 10%").evaluate(Narrow({"p_churn": [0.1]}))["it"]
+    assert outcome.true.tolist() == [bool(np.float64(np.float32(0.1)) > 0.1)] == [True]
 
 
 def test_no_users_have_no_outcomes() -> None:
