@@ -134,7 +134,7 @@ def _extreme(pick: np.ufunc, sign: int) -> Callable[[Numbers, Numbers], Numbers]
         if slope is None:
             return Numbers(value, None, until)
         gap = np.asarray(a.value - b.value, np.float64) * sign
-        rise = np.asarray(slope, np.float64) * sign
+        rise = slope * sign
         first = (gap < 0) | ((gap == 0) & (rise < 0))  # of two that are equal, the next smaller
         crossing = _after(gap, rise, np.False_)
         return Numbers(value, _chosen(a, b, first), _sooner(until, crossing))
@@ -144,8 +144,11 @@ def _extreme(pick: np.ufunc, sign: int) -> Callable[[Numbers, Numbers], Numbers]
 
 def _after(gap: Floats, rise: Floats | float, now: Flags | np.bool_) -> Floats:
     """Days until gap + rise * t passes 0; inf: never. At 0 already: at once where `now`."""
-    days = -gap / rise
-    passes = (days > 0) | ((days == 0) & now) if np.any(now) else days > 0
+    days = -gap if np.ndim(rise) == 0 and rise == 1 else -gap / rise
+    if np.ndim(now) == 0:
+        passes = days >= 0 if now else days > 0
+    else:
+        passes = (days > 0) | ((days == 0) & now)
     return np.where(passes, days, np.inf)
 
 
@@ -167,7 +170,7 @@ def _compared(
         if rise is not None:
             gap = np.asarray(a.value - b.value, np.float64)
             # a < b is about to become true where a falls, a <= b false where a rises
-            parts = np.asarray(rise) < 0 if strict else np.asarray(rise) > 0
+            parts = np.less(rise, 0) if strict else np.greater(rise, 0)
             until = _sooner(until, _after(gap, rise, parts))
         shape = (size,)
         return Truth(
