@@ -181,6 +181,23 @@ def test_the_file_refuses(text: str, what: str) -> None:
     assert what in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("head", "line", "what"),
+    [
+        ("values:", "  n{}: orders", "values"),
+        ("audiences:", "  n{}: {{segment: alerts}}", "audiences"),
+        ("policy:", "  - {{when: orders > {}, action: call}}", "rows in the policy"),
+    ],
+)
+def test_there_is_a_limit_to_all_that_is_listed(head: str, line: str, what: str) -> None:
+    lines = [line.format(at) for at in range(128)]
+    read("\n".join(["version: 1", head, *lines]))
+    with pytest.raises(DocumentError) as caught:
+        read("\n".join(["version: 1", head, *lines, line.format(128), line.format(129)]))
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.what) == (131, f"there are more than 128 {what}")
+
+
 def test_ranks_of_the_standard_tiers_count_too() -> None:
     names = [name for name in CATALOGUE if name.endswith("_7d")][:MAX_RANKS]
     rules = [f"  s{at}: {{when: rank({name}) > 1%}}" for at, name in enumerate(names)]
