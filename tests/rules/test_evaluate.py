@@ -145,6 +145,14 @@ def test_both_of_many_rules(text: str, drawn: list[dict[str, Any]], part: float)
         ("max(days_since_order - 10d, 5d) > 20d", 8.0, False, 7.0),  # there the line bends
         ("min(days_since_order, 20d) > 30d", 8.0, False, 12.0),
         ("min(days_since_order, 20d) > 30d", 21.0, False, math.inf),
+        ("max(days_since_order, 5d) > 20d", 8.0, False, 12.0),  # the rising one is chosen already
+        ("min(days_since_order, 100d) > 30d", 20.0, False, 10.0),
+        ("max(days_since_order, 20d) > 25d", 20.0, False, 5.0),  # of two alike, what rises next
+        ("min(40d - days_since_order, 20d) < 15d", 20.0, False, 5.0),
+        ("min(days_since_order, 20d) > 25d", 20.0, False, math.inf),
+        ("if(days_since_order > 0d, days_since_order, 5d) > 30d", 20.0, False, 10.0),
+        ("if(true, days_since_order, 5d) > 30d", 20.0, False, 10.0),
+        ("days_since_order * 2 < 30d", 10.0, True, 5.0),
         ("if(days_since_order > 30d, 2, 1) > 1.5", 20.0, False, 10.0),
         ("days_since_order / 1d > 30", 20.0, False, 10.0),
         ("days_since_order - days_since_order > 1d", 20.0, False, math.inf),
