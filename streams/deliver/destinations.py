@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import ssl
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Destination:
     create_profiles: bool = False
     timeout_seconds: float = 10.0
     batch: int = 100
+    ca_file: str = ""
+    """CA bundle (PEM) that signs its certificate; '': the system's."""
 
     def takes(self, audience: str) -> bool:
         return self.audiences is None or audience in self.audiences
@@ -68,6 +71,7 @@ _KEYS: Final[dict[str, tuple[type | tuple[type, ...], tuple[str, ...]]]] = {
     "timeout_seconds": ((int, float), FORMATS),
     "batch": (int, ("webhook",)),
     "allow_http": (bool, FORMATS),
+    "ca_file": (str, FORMATS),
     "lists": (dict, ("klaviyo",)),
     "revision": (str, ("klaviyo",)),
     "create_profiles": (bool, ("klaviyo", "braze")),
@@ -158,11 +162,13 @@ class _Reader:
         revision = str(self._table.get("revision", _REVISION))
         if not re.fullmatch(r"\d{4}-\d\d-\d\d(\.\w+)?", revision):
             self._wrong("revision", f"expected a date such as {_REVISION}")
+        ca_file = self._ca_file()
         if len(self._problems) > before:
             return None
         return Destination(
             self._name, kind, url, secrets, audiences, lists, attribute, revision,
             bool(self._table.get("create_profiles", False)), float(timeout), int(batch),
+            ca_file,
         )  # fmt: skip
 
     def _check(self, key: str, value: Any, kind: str) -> None:
@@ -250,6 +256,16 @@ class _Reader:
                 "allow_http = true",
             )  # fmt: skip
         return url if kind == "webhook" else url.rstrip("/")
+
+    def _ca_file(self) -> str:
+        path = self._table.get("ca_file", "")
+        if path and isinstance(path, str):
+            try:
+                ssl.create_default_context(cafile=path)
+            except (OSError, ValueError) as error:  # of OpenSSL, too
+                why = getattr(error, "strerror", None) or error
+                self._wrong("ca_file", f"{path} can't be used: {why}; name a PEM file")
+        return str(path)
 
     def _audiences(self) -> frozenset[str] | None:
         given = self._table.get("audiences")

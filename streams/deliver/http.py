@@ -3,6 +3,7 @@ answer but its beginning is read."""
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 from typing import Final
@@ -30,7 +31,10 @@ class Poster:
     async def start(self) -> None:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._where.timeout_seconds),
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+            connector=aiohttp.TCPConnector(
+                limit=_CONNECTIONS,
+                ssl=ssl.create_default_context(cafile=self._where.ca_file or None),
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "tideline"},
         )

@@ -25,7 +25,7 @@ from streams.deliver.lane import Lane
 from streams.deliver.reader import Reader
 from streams.kafka.access import kafka_access
 from streams.kafka.log import KafkaLog
-from streams.kafka.reach import require_reachable
+from streams.kafka.topics import require_named
 from streams.process import Failed, Part, background_part, run_parts
 from streams.settings import Settings
 from streams.stopping import StopRequests
@@ -172,9 +172,14 @@ def _reader_part(reader: Reader, failed: Failed) -> Part:
 
 
 def run(settings: Settings, requests: StopRequests) -> None:
-    """Deliver until a stop request. Raises SettingsError, BrokerUnavailable."""
+    """Deliver until a stop request.
+
+    Raises SettingsError, BrokerUnavailable, or FatalError if a topic is missing: a consumer would
+    wait for it in silence.
+    """
     found = load_destinations(settings.deliver.destinations_file, os.environ)
-    require_reachable(kafka_access(settings))
+    names = settings.topic_names
+    require_named(settings, (names.audiences, names.undelivered))
     for where in found:
         which = "all audiences" if where.audiences is None else ", ".join(sorted(where.audiences))
         _log.info("destination %s (%s): %s", where.name, where.format, which)

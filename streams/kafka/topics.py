@@ -8,7 +8,7 @@ Existing topics are never altered: they may be shared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,6 +77,11 @@ def require_state(settings: Settings) -> None:
     """As `require`, for the topics of the shards' state alone. A broker that creates topics by
     itself would create these as ordinary ones, and expire checkpoints."""
     _refuse([report for report in check(settings) if report.topic.is_state])
+
+
+def require_named(settings: Settings, names: Collection[str]) -> None:
+    """As `require`, for the topics of these names alone."""
+    _refuse([report for report in check(settings) if report.topic.name in names])
 
 
 def _refuse(reports: Sequence[TopicReport]) -> None:

@@ -52,3 +52,4 @@ class DeliveryMetrics(Registry):
         for result in TRY_RESULTS:
             self.delivery_tries.labels(name, result)
         self.deliveries_lost.labels(name)
+        self.delivery_try_seconds.labels(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -188,7 +189,7 @@ class Braze(Receiver):
 
 
 @contextmanager
-def serving(receiver: R) -> Iterator[R]:
+def serving(receiver: R, tls: ssl.SSLContext | None = None) -> Iterator[R]:
     """`receiver` on a free port of loopback."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -215,9 +216,11 @@ def serving(receiver: R) -> Iterator[R]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_port}"
+    receiver.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     try:
         yield receiver
     finally:

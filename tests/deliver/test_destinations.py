@@ -104,6 +104,7 @@ def test_a_good_file_is_read_with_its_defaults() -> None:
         (table(format='"klaviyo"', lists="{a = 'L/..'}"), "lists.a: expected the id of a list"),
         (table(format='"klaviyo"', revision="'new'"), "revision: expected a date such as"),
         (table(format='"braze"', attribute="'a.b'"), "attribute: expected letters"),
+        (table(ca_file="'/no/such'"), "ca_file: /no/such can't be used: No such file"),
         (table(retries="3"), "retries: there is no such key; see docs/audiences.md"),
     ],
 )  # fmt: skip

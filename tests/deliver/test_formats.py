@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import ssl
 import threading
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from streams.deliver.exchange import Answer, Refusal, chunks
 from streams.deliver.http import Poster
 from streams.deliver.klaviyo import METRICS
 from streams.settings import Secret
+from tests.certificates import Authority
 from tests.deliver.doubles import Braze, Klaviyo, Receiver, serving
 
 ROOT = Path(__file__).parents[2]
@@ -294,3 +296,25 @@ def test_an_answer_that_is_not_as_documented_is_a_refusal_and_no_crash(body: byt
     (refusal,) = asyncio.run(courier.deliver([change("ann")]))
     assert refusal is not None
     assert refusal.reason == "unexpected_answer"
+
+
+def test_only_a_certificate_that_our_authority_signed_is_trusted(tmp_path: Path) -> None:
+    ours, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ours.sign("crm"))
+    tries = Once()
+    with serving(Receiver(), context) as receiver:
+        trusted = webhook(receiver, ca_file=str(ours.file))
+        assert deliver(trusted, [change("ann")]) == [None]
+        for ca_file in (str(other.file), ""):
+            with pytest.raises(KeyError, match="enough"):
+                deliver(webhook(receiver, ca_file=ca_file), [change("ann")], tries)
+    assert tries.results == ["failed", "failed"]
+    assert len(receiver.got) == 1
+
+
+class Once(Tries):
+    """Tries once, where a courier would go on for ever."""
+
+    async def sleep(self, seconds: float) -> None:
+        raise KeyError("enough")

@@ -162,7 +162,7 @@ class Unreliable(Receiver):
 
 @pytest.mark.parametrize(
     ("count", "kills"),
-    [pytest.param(100, 1, id="short"),
+    [pytest.param(100, 1, id="short", marks=pytest.mark.slow),
      pytest.param(5_000, 8, id="whole",
                   marks=[pytest.mark.full, pytest.mark.slow])],
 )  # fmt: skip
@@ -191,10 +191,13 @@ def test_killed_at_any_moment_every_change_arrives_and_each_person_s_in_order(
         share = count // (kills + 1)
         for n in range(kills):
             process = here.start()
+            other = here.start() if n % 3 == 2 else None  # they share the partitions
             wanted = share * n + draw.randrange(1, share)
             distinct = distinct_of(receiver)
             assert wait_until(lambda: distinct() >= wanted, 120), process.log  # noqa: B023
             process.kill()
+            if other is not None:
+                assert other.stop() == 0, other.log
         producer.join()
         process = here.start()
         distinct = distinct_of(receiver)
@@ -246,6 +249,18 @@ def test_a_file_that_can_t_be_used_is_refused_before_anything_starts(
     done = cli("deliver", settings=settings)
     assert done.exit_code == 2
     assert "TIDELINE_DELIVER_DESTINATIONS_FILE is not set" in done.output
+
+
+def test_a_topic_that_is_missing_is_told_and_not_waited_for(
+    settings: Settings, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "destinations.toml"
+    file.write_text(CRM.format(url="https://crm.example", batch=5))
+    monkeypatch.setenv("CRM_SECRET", "the-secret-of-a-shop")
+    done = cli("deliver", settings=override(settings, deliver_destinations_file=str(file)))
+    assert done.exit_code == 1
+    assert f"{settings.topic_names.audiences}: it does not exist" in done.output
+    assert "tideline topics --create" in done.output
 
 
 def test_check_shows_destinations_and_no_secret(

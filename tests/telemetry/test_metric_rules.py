@@ -40,6 +40,7 @@ LABELS = {
     "table": "schemas.tables", "error_type": "classes of errors", "version": "one at a time",
     "model": "MODELS", "kind": "DRIFT_KINDS", "decision": "promoted, rejected",
     "result": "sent, failed", "watchdog": "WATCHDOGS", "role": "GROUP_ROLES",
+    "destination": "tables of one file, at most 50",
 }  # fmt: skip
 
 
@@ -95,6 +96,7 @@ def test_times_have_the_buckets_of_open_telemetry() -> None:
     metrics = Metrics()
     metrics.batch_seconds.labels("decode")
     metrics.sink_insert_seconds.labels("alerts")
+    metrics.delivery_try_seconds.labels("crm")
     found = 0
     for family in metrics.registry.collect():
         if family.type == "histogram" and family.name not in OTHER_BUCKETS:
