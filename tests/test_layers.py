@@ -51,13 +51,13 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.clickhouse", "streams.kafka", "streams.memory", "streams.process",
         "streams.settings", "streams.stopping", "streams.telemetry",
     },
-    "streams.deliver": {
-        "schemas", "streams.background", "streams.kafka", "streams.process", "streams.settings",
-        "streams.stopping", "streams.telemetry", "streams.watch",
-    },
     "streams.privacy": {
         "schemas", "streams.clickhouse", "streams.core", "streams.kafka", "streams.settings",
         "streams.shard",
+    },
+    "streams.deliver": {
+        "schemas", "streams.background", "streams.kafka", "streams.privacy", "streams.process",
+        "streams.settings", "streams.stopping", "streams.telemetry", "streams.watch",
     },
     "streams.replay": {
         "schemas", "streams.background", "streams.core", "streams.kafka", "streams.settings",

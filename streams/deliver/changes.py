@@ -1,14 +1,15 @@
 """Decides what becomes of each record of the topic of audiences, for one destination. Pure.
 
-A record is skipped (another destination's, or an audience that this one does not get), delivered,
-or refused here: `unreadable`, `unknown_change`, `held_out`. The shards see to it that nobody who is
-held out is in a record, and who delivers can't know the arms; but a record that says another arm
-than `treat` goes nowhere.
+A record is skipped (another destination's, an audience that this one does not get, the entry of
+somebody who was erased since), delivered, or refused here: `unreadable`, `unknown_change`,
+`held_out`. Somebody who was erased is still taken out of where they are. The shards see to it that
+nobody who is held out is in a record, and who delivers can't know the arms; but a record that says
+another arm than `treat` goes nowhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from schemas.messages import AudienceChange, Undelivered
 from streams.deliver.destinations import Destination
 from streams.deliver.exchange import Refusal
 
-__all__ = ["FOR_DESTINATION", "Piece", "Record", "letter", "pieces"]
+__all__ = ["FOR_DESTINATION", "IsErased", "Piece", "Record", "letter", "nobody", "pieces"]
 
 FOR_DESTINATION: Final = "tideline-destination"
 """Header of a record that was sent again: the one destination that it is for."""
@@ -27,6 +28,10 @@ _KEPT_BYTES: Final = 64 * 1024
 
 Record = Any
 """As aiokafka gives it: topic, partition, offset, key, value, headers."""
+
+
+IsErased = Callable[[str, int], bool]
+"""Whether a person was erased after a time, in milliseconds since 1970."""
 
 
 class _Arm(msgspec.Struct, frozen=True):
@@ -51,14 +56,21 @@ class Piece:
     next_offset: int
 
 
-def pieces(records: Iterable[Record], where: Destination, most: int) -> Iterable[Piece]:
+def nobody(user_id: str, recorded_at_ms: int) -> bool:
+    """An `IsErased` of a shop where nobody ever was."""
+    return False
+
+
+def pieces(
+    records: Iterable[Record], where: Destination, most: int, is_erased: IsErased = nobody
+) -> Iterable[Piece]:
     """The records of a partition, in order, in pieces of at most so many changes."""
     changes: list[tuple[Record, AudienceChange]] = []
     refused: list[tuple[Record, Refusal]] = []
     skipped = 0
     record: Record = None
     for record in records:
-        found = _read(record, where)
+        found = _read(record, where, is_erased)
         if found is None:
             skipped += 1
         elif isinstance(found, Refusal):
@@ -72,7 +84,9 @@ def pieces(records: Iterable[Record], where: Destination, most: int) -> Iterable
         yield Piece(changes, refused, skipped, record.offset + 1)
 
 
-def _read(record: Record, where: Destination) -> AudienceChange | Refusal | None:
+def _read(
+    record: Record, where: Destination, is_erased: IsErased
+) -> AudienceChange | Refusal | None:
     meant = [value for name, value in record.headers or () if name == FOR_DESTINATION]
     if meant and where.name.encode() not in meant:
         return None
@@ -83,11 +97,18 @@ def _read(record: Record, where: Destination) -> AudienceChange | Refusal | None
         return Refusal("unreadable", str(error)[:300])
     if not where.takes(change.audience):
         return None
+    refusal = _wrong(change, arm)
+    if refusal is None and change.change == "entered":
+        return None if is_erased(change.user_id, record.timestamp) else change
+    return refusal or change
+
+
+def _wrong(change: AudienceChange, arm: str) -> Refusal | None:
     if arm != "treat":
         return Refusal("held_out", "the record says that this person is held out")
     if change.change not in ("entered", "left"):
         return Refusal("unknown_change", f"neither entered nor left: {change.change[:40]}")
-    return change
+    return None
 
 
 def letter(

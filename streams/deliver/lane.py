@@ -14,7 +14,7 @@ from typing import Protocol
 
 from schemas.messages import Undelivered
 from streams import background
-from streams.deliver.changes import Piece, Record, letter, pieces
+from streams.deliver.changes import IsErased, Piece, Record, letter, nobody, pieces
 from streams.deliver.courier import Courier, largest_batch
 from streams.deliver.destinations import Destination
 
@@ -43,11 +43,13 @@ class Lane:
         write: Write,
         counted: Counted,
         now_ms: Callable[[], int],
+        is_erased: IsErased = nobody,
     ) -> None:
         self.partition = partition
         self.next_offset = next_offset
         self.courier = courier
         self._where, self._write, self._counted, self._now_ms = where, write, counted, now_ms
+        self._is_erased = is_erased
         self._waiting: list[Record] = []
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -81,7 +83,8 @@ class Lane:
     async def _deliver(self) -> None:
         while self._waiting:
             records, self._waiting = self._waiting, []
-            for piece in pieces(records, self._where, largest_batch(self._where)):
+            most = largest_batch(self._where)
+            for piece in pieces(records, self._where, most, self._is_erased):
                 if self._stopping:
                     return
                 await self._one(piece)

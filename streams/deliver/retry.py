@@ -39,6 +39,8 @@ def told_to_wait_seconds(answer: Answer, now_seconds: float) -> float:
     7.0
     >>> told_to_wait_seconds(Answer(429, {"x-ratelimit-reset": "1030"}), 1000.0)
     30.0
+    >>> told_to_wait_seconds(Answer(503, {"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT"}), 10.0)
+    50.0
     """
     wait = _seconds(answer.headers.get("retry-after", ""), now_seconds)
     if not wait and answer.status == 429:

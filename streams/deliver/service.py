@@ -26,6 +26,7 @@ from streams.deliver.reader import Reader
 from streams.kafka.access import kafka_access
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import require_named
+from streams.privacy.erasure_board import ErasureBoard
 from streams.process import Failed, Part, background_part, run_parts
 from streams.settings import Settings
 from streams.stopping import StopRequests
@@ -69,6 +70,7 @@ class Deliveries:
         self._settings, self._destinations = settings, tuple(destinations)
         self._names = settings.topic_names
         self._log = KafkaLog(kafka_access(settings))
+        self._erasures = ErasureBoard(self._log, self._names.erasures)
         self._posters = [Poster(each) for each in self._destinations]
         self._readers: list[Reader] = []
         for where, poster in zip(self._destinations, self._posters, strict=True):
@@ -89,7 +91,7 @@ class Deliveries:
             courier = Courier(where, poster.send, meter)
             return Lane(
                 where, partition, offset, courier, self._write, meter,
-                lambda: time.time_ns() // 1_000_000,
+                lambda: time.time_ns() // 1_000_000, self._is_erased,
             )  # fmt: skip
 
         return Reader(
@@ -101,6 +103,11 @@ class Deliveries:
             meter,
             session_timeout_seconds=self._settings.kafka.session_timeout_seconds,
         )
+
+    def _is_erased(self, user_id: str, recorded_at_ms: int) -> bool:
+        """With pseudonyms nobody is found: the topic of erasures knows people by their ids."""
+        board = self._erasures
+        return bool(board.requests) and recorded_at_ms < board.forgotten_until(user_id)
 
     async def _write(self, letters: Sequence[Undelivered]) -> None:
         """Keep letters; Kafka being away only delays."""
@@ -120,6 +127,8 @@ class Deliveries:
         return (
             *endpoint(self._metrics, web.metrics_host, web.metrics_port, pages(self._watch.health)),
             Part("log of undelivered changes", self._log.start, self._log.stop),
+            Part("erasures", self._erasures.refresh),
+            background_part("later erasures", self._erasures.run, failed),
             background_part("progress", self._watch.run, failed),
             *(
                 part
@@ -179,7 +188,7 @@ def run(settings: Settings, requests: StopRequests) -> None:
     """
     found = load_destinations(settings.deliver.destinations_file, os.environ)
     names = settings.topic_names
-    require_named(settings, (names.audiences, names.undelivered))
+    require_named(settings, (names.audiences, names.undelivered, names.erasures))
     for where in found:
         which = "all audiences" if where.audiences is None else ", ".join(sorted(where.audiences))
         _log.info("destination %s (%s): %s", where.name, where.format, which)

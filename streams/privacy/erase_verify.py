@@ -162,6 +162,11 @@ def _topics(
     found.append(
         Finding(names.alerts, f"alerts, {until}", read_in(names.alerts, in_alert), "expires")
     )
+    for topic, what in (
+        (names.audiences, "changes of audiences"),
+        (names.undelivered, "changes of audiences that a destination refused"),
+    ):
+        found.append(Finding(topic, f"{what}, {until}", read_in(topic, in_alert), "expires"))
     letters = read_in(names.dead_letters, in_letter)
     what = f"dead letters, {until}; `tideline dlq` leaves them out"
     found.append(Finding(names.dead_letters, what, letters, "expires"))

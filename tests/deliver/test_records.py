@@ -27,6 +27,7 @@ class Record:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
     topic: str = "app-audiences"
     partition: int = 0
+    timestamp: int = 1_000
 
 
 def encoded(each: AudienceChange, **more: object) -> bytes:
@@ -51,6 +52,15 @@ def test_records_are_delivered_skipped_or_refused_with_the_reason() -> None:
         (9, "held_out"),
     ]  # fmt: skip
     assert (piece.skipped, piece.next_offset) == (2, 13)
+
+
+def test_who_was_erased_since_is_taken_out_and_put_in_nowhere() -> None:
+    records = [Record(0, encoded(change("ann"))), Record(1, encoded(change("ann", 2, "left"))),
+               Record(2, encoded(change("bob"))),
+               Record(3, encoded(change("ann", 3)), timestamp=3_000)]  # fmt: skip
+    (piece,) = pieces(records, CRM, 9, lambda user, at_ms: user == "ann" and at_ms < 2_000)
+    assert [(c.user_id, c.number) for _, c in piece.changes] == [("ann", 2), ("bob", 1), ("ann", 3)]
+    assert piece.skipped == 1
 
 
 @given(st.lists(st.sampled_from(["good", "bad", "other"]), max_size=30), st.integers(1, 7))
