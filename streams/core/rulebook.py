@@ -11,9 +11,8 @@ import numpy as np
 from schemas.definitions import STANDARD, Definitions, SegmentDefinition
 from schemas.segments import DIMENSIONS
 from streams.core.quantities import VALUE_RANK
-from streams.rules import Quantities, RuleSet
+from streams.rules import Quantities, RuleSet, rules_of
 from streams.rules.compile import defined_by
-from streams.rules.definitions import rules_of
 
 __all__ = ["POLICY", "Rulebook", "rulebook_of"]
 
