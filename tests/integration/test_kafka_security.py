@@ -9,8 +9,10 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ pytestmark = [
 ]
 
 PASSWORD = "sesame-kafka-password"
+DAY_MS = 86_400_000
 Worlds = Callable[..., World]
 
 
@@ -82,17 +85,23 @@ def test_a_worker_and_all_its_helpers_run_over_tls_with_a_password(
     world: Worlds, secure: SecureKafka
 ) -> None:
     here = world(secure.broker, **secure.login, kafka_session_timeout_seconds=10)
+    # Replayed letters have today's time. After events of years ago each shard would sweep through
+    # all the days in between.
+    start_ms = time.time_ns() // 1_000_000 - 10 * DAY_MS
     here.learner()
     worker = here.worker()
     # a real `tideline replay`, malformed events included, so that there are dead letters
     sent = tideline(
         here, "replay", "--synthetic", "--events", "1500", "--users", "100",
         "--malformed-share", "0.01", "--span-days", "9", "--json",
+        "--start", datetime.fromtimestamp(start_ms / 1000, UTC).isoformat(),
     )  # fmt: skip
     assert sent.returncode == 0, sent.stderr
     here.wait_accepted(1_500, 180)
     more = here.produce(
-        Synthetic(users=100, events=1_000, order_share=0.3, span_days=9.0, seed=3)
+        Synthetic(
+            users=100, events=1_000, order_share=0.3, span_days=9.0, seed=3, start_ms=start_ms
+        )
     ).records
     here.wait_accepted(1_500 + more, 180)
 
