@@ -81,6 +81,8 @@ class Batch:
     duplicates: int
     late: int
     dead_letters: int
+    erased: int
+    canaries: int
     users_scored: int
     inputs_since: int
     """The last batch on earlier input topics; 0: there were none."""

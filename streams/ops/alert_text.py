@@ -120,7 +120,8 @@ def _batch(story: Story, found: Found | None) -> Iterator[str]:
     )
     yield (
         f"  records    {batch.accepted:,} accepted: {batch.scored:,} scored, {batch.duplicates:,} "
-        f"duplicate, {batch.late:,} late, {batch.dead_letters:,} dead letters; "
+        f"duplicate, {batch.late:,} late, {batch.dead_letters:,} dead letters, "
+        f"{batch.erased:,} erased, {batch.canaries:,} canaries; "
         f"{batch.users_scored:,} customers scored"
     )
     if found is None:

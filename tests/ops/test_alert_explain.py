@@ -152,6 +152,19 @@ def test_the_text_and_the_document_tell_the_same_and_json_has_no_nan(shop: _Shop
             assert body["journal"]["offset"] >= 0
 
 
+def test_the_outcomes_of_a_batch_are_all_there_and_add_up(shop: _Shop) -> None:
+    story = next(s for s in map(shop.story, shop.raised) if s.batch is not None)
+    was = story.batch
+    assert was is not None
+    outcomes = {"scored": 3, "duplicates": 5, "late": 7, "dead_letters": 11, "erased": 13}
+    batch = replace(was, accepted=56, canaries=17, **outcomes)
+    text = "\n".join(lines(replace(story, batch=batch), None, "USD"))
+    said = "56 accepted: 3 scored, 5 duplicate, 7 late, 11 dead letters, 13 erased, 17 canaries; "
+    assert said in text
+    outcomes_then = (was.scored, was.duplicates, was.late, was.dead_letters, was.erased)
+    assert was.accepted == sum(outcomes_then) + was.canaries
+
+
 def test_an_id_that_is_not_there_is_refused_with_what_may_be_the_reason(shop: _Shop) -> None:
     with pytest.raises(UnknownAlert, match="alert_history have the ids") as unknown:
         shop.story("no-such'; id")
