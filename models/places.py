@@ -14,12 +14,15 @@ import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from schemas.errors import SettingsError
 
 __all__ = ["LocalPlace", "Place", "at", "place"]
+
+_STAGING: Final = ".new-"  # begins the names of what is not complete; readers skip such names
+_ABANDONED_SECONDS: Final = 3_600
 
 
 class Place(Protocol):
@@ -145,7 +148,8 @@ class LocalPlace:
     def put(self, name: str, files: Mapping[str, bytes], *, last: str) -> None:
         """The directory appears at once and complete; an older one is replaced."""
         self.path.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".new-", dir=self.path))
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.path))
+        self._clear_abandoned(staging)
         try:
             for file, content in files.items():
                 (staging / file).write_bytes(content)
@@ -179,12 +183,26 @@ class LocalPlace:
         (self.path / name / first).unlink(missing_ok=True)
         shutil.rmtree(self.path / name, ignore_errors=True)
 
+    def _clear_abandoned(self, fresh: Path) -> None:
+        """Remove what writers left here that were killed an hour or more before `fresh` was made.
+        Another process may be writing now, but none takes an hour; both times are the disk's."""
+        limit = fresh.stat().st_mtime - _ABANDONED_SECONDS
+        for path in self.path.glob(f"{_STAGING}*"):
+            with contextlib.suppress(OSError):  # gone meanwhile, or not ours to remove
+                if path.lstat().st_mtime >= limit:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
     @contextlib.contextmanager
     def _written(self, content: bytes) -> Iterator[Path]:
         """A file with this content beside those that are read, for as long as the block takes."""
         self.path.mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(prefix=".new-", dir=self.path)
+        handle, path = tempfile.mkstemp(prefix=_STAGING, dir=self.path)
         fresh = Path(path)
+        self._clear_abandoned(fresh)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)

@@ -27,7 +27,7 @@ from models.artifact import (
 )
 from models.champion import SCORES_FILE
 from models.objects import ObjectPlace
-from models.places import Place, place
+from models.places import LocalPlace, Place, place
 from models.registry import ScorerStore, Switch
 from schemas.errors import ArtifactError, ModelsUnavailable, SettingsError
 from tests.models.s3 import S3, serving, shipped_files, shipped_version
@@ -257,6 +257,49 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(SettingsError, match=r"pip install 'tideline\[objects\]'"):
         place("s3://bucket/models")
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from models import places
+
+def die(*_):
+    os._exit(9)
+
+places.os.replace = Path.rename = die
+place = places.LocalPlace(Path(sys.argv[1]))
+if sys.argv[2] == "put":
+    place.put("m", {"a": b"a"}, last="a")
+else:
+    place.replace("f", b"f")
+"""
+
+
+@pytest.mark.parametrize("write", ["put", "replace"])
+def test_what_a_killed_writer_left_goes_with_the_first_write_an_hour_later(
+    tmp_path: Path, write: str
+) -> None:
+    root, outside = tmp_path / "place", tmp_path / "outside"
+    argv = [sys.executable, "-c", _KILLED, str(root), write]
+    for _ in range(2):
+        assert subprocess.run(argv, check=False).returncode == 9
+    old, young = sorted(root.iterdir())
+    outside.mkdir()
+    (outside / "kept").touch()
+    (root / ".new-link").symlink_to(outside)
+    made = old.stat().st_mtime
+    os.utime(old, (made - 3_700, made - 3_700))
+    os.utime(root / ".new-link", (made - 3_700, made - 3_700), follow_symlinks=False)
+    here = LocalPlace(root)
+    assert here.files() == here.directories("a") == []
+    if write == "put":
+        here.replace("f", b"f")
+    else:
+        here.put("m", {"a": b"a"}, last="a")
+    left = {path.name for path in root.iterdir()}
+    assert left == {young.name, "f" if write == "put" else "m"}, "another may be writing that"
+    assert (outside / "kept").exists()
 
 
 def test_a_directory_needs_no_library_of_object_stores() -> None:

@@ -156,8 +156,9 @@ def test_the_outcomes_of_a_batch_are_all_there_and_add_up(shop: _Shop) -> None:
     story = next(s for s in map(shop.story, shop.raised) if s.batch is not None)
     was = story.batch
     assert was is not None
-    outcomes = {"scored": 3, "duplicates": 5, "late": 7, "dead_letters": 11, "erased": 13}
-    batch = replace(was, accepted=56, canaries=17, **outcomes)
+    batch = replace(
+        was, accepted=56, scored=3, duplicates=5, late=7, dead_letters=11, erased=13, canaries=17
+    )
     text = "\n".join(lines(replace(story, batch=batch), None, "USD"))
     said = "56 accepted: 3 scored, 5 duplicate, 7 late, 11 dead letters, 13 erased, 17 canaries; "
     assert said in text
