@@ -87,10 +87,11 @@ def erase(here: World, user: str) -> Command:
     return Command(here, "erase", user, "--yes", "--json", "--operator", "test")
 
 
-def left(here: World, user: str) -> list[dict[str, Any]]:
-    """What `--verify` finds that should be gone."""
-    _, report = Command(here, "erase", user, "--verify", "--json").done()
-    return [f for f in report["found"] if f["state"] == "left"]
+def left(here: World, *users: str) -> list[dict[str, Any]]:
+    """What `--verify` finds of them that should be gone; their commands run side by side."""
+    commands = [Command(here, "erase", user, "--verify", "--json") for user in users]
+    reports = [command.done()[1] for command in commands]
+    return [f for report in reports for f in report["found"] if f["state"] == "left"]
 
 
 def check_everybody_else(here: World, *erased: str) -> dict[int, Oracle]:
@@ -126,7 +127,7 @@ def test_a_person_is_erased_under_load_and_stays_out_after_crash_restart_and_reb
         assert (status, report["outcome"]) == (0, "erased")
         assert (report["shards_done"], report["shards_found"]) == (4, 1)
         assert report["rows_deleted"]["score_history"] > 0
-    assert left(here, GONE) == left(here, ALSO) == []
+    assert left(here, GONE, ALSO) == []
     sent = past.records + load.join().records
     here.wait_accepted(sent, LONG_SECONDS)
     assert b.stop()[0] == 0
@@ -153,7 +154,7 @@ def test_a_person_is_erased_under_load_and_stays_out_after_crash_restart_and_reb
     assert d.stop()[0] == 0
     here.ledger()
     rebuilt = here.check_oracle()  # to the row: nobody is missing any more
-    assert left(here, GONE) == left(here, ALSO) == []
+    assert left(here, GONE, ALSO) == []
     assert here.one("SELECT sum(erased) FROM ledger") > 0
     for user in (GONE, ALSO, "u2", "u3", "u40"):
         assert lifetime(rebuilt, user) == lifetime(before_rebuild, user), user
@@ -235,10 +236,9 @@ def test_an_interrupted_erasure_is_finished_by_the_next_run(world: Worlds) -> No
     assert (status, report["outcome"]) in ((0, "erased"), (3, "nothing_found"))
     assert report["shards_waiting"] == []
     assert left(here, GONE) == []
-    again, report = erase(here, GONE).done()
-    assert (again, report["outcome"]) == (3, "nothing_found")
-    status, report = erase(here, "nobody").done()
-    assert (status, report["outcome"]) == (3, "nothing_found")
+    for command in (erase(here, GONE), erase(here, "nobody")):  # side by side
+        status, report = command.done()
+        assert (status, report["outcome"]) == (3, "nothing_found")
     assert second.stop()[0] == 0
     rows = here.sql("SELECT outcome, count() FROM erasures FINAL GROUP BY outcome ORDER BY outcome")
     assert sum(n for _, n in rows) == 4
