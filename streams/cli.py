@@ -91,6 +91,9 @@ COMMANDS: Final[dict[str, _Command]] = {
     "alert": _Command(
         "streams.commands.alert", "alert", "Explain an alert: why, by what, and what became of it."
     ),
+    "alerts": _Command(
+        "streams.commands.alerts", "alerts", "Measure alerts on a history, or explain one."
+    ),
     "erase": _Command("streams.commands.erase", "erase", "Erase a person everywhere."),
     "reset": _Command(
         "streams.commands.reset", "reset", "Start the state over, from the input topics."

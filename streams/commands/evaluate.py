@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streams.commands.feature_groups import print_groups
-from streams.commands.history_options import (
-    history_options,
-    print_report,
-    read_orders,
-    take_history_options,
-)
-from streams.commands.horizon import check_horizon, horizon_anyway_option
+from streams.commands.replayed_history import Given, progress_bars, replay_options, replayed_history
 from streams.commands.support import (
     Invocation,
     json_option,
@@ -30,50 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.manifest import GroupGain
-    from streams.replay.records import Source
 
 __all__ = ["evaluate"]
 
 
-class _Days(click.ParamType):
-    """`28d`, or just 28: whole days."""
-
-    name = "days"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        found = re.fullmatch(r"(\d+)\s*d?", str(value).strip())
-        if not found or not 1 <= int(found[1]) <= 365:
-            self.fail(f"{value!r} is not a number of days from 1d to 365d, such as 28d", param, ctx)
-        return int(found[1])
-
-
 @click.command()
-@click.option(
-    "--orders",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Your orders: CSV, Excel, Parquet or JSON (user, timestamp, amount; order id, lines).",
-)
-@click.option(
-    "--dataset",
-    type=click.Choice(["completejourney"]),
-    help="A known history instead of a file.",
-)
-@history_options
-@click.option("--horizon", type=_Days(), default="28d", show_default=True,
-              help="Churn means no order in so many days.")  # fmt: skip
-@horizon_anyway_option
+@replay_options
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
               help="Also write an HTML report, one file that opens offline.")  # fmt: skip
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64),
-              help="For training; the figures differ in the last digits.")  # fmt: skip
-@click.option("--seed", default=7, show_default=True, help="The same seed gives the same figures.")
 @json_option
 @pass_invocation
-def evaluate(
-    invocation: Invocation, /, orders: Path | None, dataset: str | None,
-    horizon: int, horizon_anyway: bool, report: Path | None, threads: int, seed: int,
-    as_json: bool, **options: Any,
-) -> None:  # fmt: skip
+def evaluate(invocation: Invocation, /, report: Path | None, as_json: bool, **options: Any) -> None:
     """Measure the scores: replay orders, learn and score as live, compare with what came.
 
     Everybody with an order, the last one within three horizons, is scored at weekly cuts. Labels
@@ -83,61 +43,27 @@ def evaluate(
 
     Needs `pip install 'tideline[train]'`.
     """
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
-
     from streams.evaluation.alerted import alerts_of
     from streams.evaluation.groups import by_group
-    from streams.evaluation.history import read_history
     from streams.evaluation.measure import everybody, few_tasks, figures, tasks
-    from streams.evaluation.protocol import longest_horizon_days, plan_protocol
-    from streams.evaluation.rhythm import usual_gap_days
-    from streams.evaluation.run import replay
-    from streams.shard.config import core_config
 
-    settings = invocation.start_logging()
-    if (orders is None) == (dataset is None):
-        raise click.UsageError("Name either --orders FILE or --dataset completejourney.")
     started = time.monotonic()
-    config = core_config(settings)
-    source = _source(orders, take_history_options(options), quiet=as_json)
-    history = read_history(source, config.decode.currency, config.decode.rates)
-    protocol = plan_protocol(history, horizon, settings.alerts.min_orders, None)
-    placed = history.standing()
-    fit = check_horizon(
-        usual_gap_days(placed.user, placed.ts_ms),
-        customers=len(history.users),
-        horizon_days=horizon,
-        gone_after_days=protocol.active_within_days,
-        longest_days=longest_horizon_days(history),
-        option="--horizon {}d",
-        anyway=horizon_anyway,
-        quiet=as_json,
-    )
-    with Progress(
-        SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn(),
-        console=Console(stderr=True), transient=as_json,
-    ) as bars:  # fmt: skip
-        bar_of: dict[str, TaskID] = {}
-
-        def progress(what: str, done: float) -> None:
-            if what not in bar_of:
-                bar_of[what] = bars.add_task(what, total=1.0)
-            bars.update(bar_of[what], completed=done)
-
-        replayed = replay(history, protocol, config, seed=seed, threads=threads, progress=progress)
+    given = Given.of(options)
+    with progress_bars(quiet=as_json) as progress:
+        done = replayed_history(invocation.start_logging(), given, progress, quiet=as_json)
+        history, protocol, replayed = done.history, done.protocol, done.replayed
         progress("measure", 0.0)
         found = tasks(replayed.cuts, protocol)
-        measured = figures(found, seed)
+        measured = figures(found, given.seed)
         few = few_tasks(replayed.few, protocol)
-        of_few = figures(few, seed)
-        of_all = figures(everybody(replayed.cuts, replayed.few, protocol), seed)
+        of_few = figures(few, given.seed)
+        of_all = figures(everybody(replayed.cuts, replayed.few, protocol), given.seed)
         progress("measure", 1.0)
-    about = _about(orders, dataset, history, protocol, replayed, time.monotonic() - started)
-    about["history"] = source.summary()
-    about["rhythm"] = fit.as_dict()
+    about = _about(given.name, history, protocol, replayed, time.monotonic() - started)
+    about["history"] = done.source.summary()
+    about["rhythm"] = done.fit.as_dict()
     about["groups"] = by_group(replayed.cuts, protocol, found)
-    alerts = alerts_of(replayed, history, protocol, found["churn"], config)
+    alerts = alerts_of(replayed, history, protocol, found["churn"], done.config)
     about["alerts"] = {name: judged.as_dict() for name, judged in alerts.items()}
     if report is not None:
         from streams.evaluation.report import render
@@ -151,31 +77,16 @@ def evaluate(
         _print(measured, of_few, about, replayed.feature_groups)
 
 
-def _source(orders: Path | None, options: dict[str, Any], *, quiet: bool) -> Source:
-    from schemas.errors import SettingsError
-    from streams.replay import completejourney
-
-    if orders is None:
-        return completejourney.orders()
-    found = read_orders(orders, options)
-    if not quiet:
-        print_report(found.report)
-    if found.report.one_order_each:
-        raise SettingsError(found.report.one_order_each)
-    return found
-
-
 def _about(
-    orders: Path | None, dataset: str | None, history: Any, protocol: Any, replayed: Any,
-    seconds: float,
-) -> dict[str, Any]:  # fmt: skip
+    orders_from: str, history: Any, protocol: Any, replayed: Any, seconds: float
+) -> dict[str, Any]:
     from msgspec.structs import asdict
 
     from streams.evaluation.measure import day, next_order_figures, one_order_about
 
     weights = list(replayed.blend_weights.values())
     return {
-        "orders_from": dataset or (orders.name if orders else ""),
+        "orders_from": orders_from,
         "orders": len(history.ts_ms),
         "users": len(history.users),
         "from": day(history.first_ms),

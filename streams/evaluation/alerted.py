@@ -4,11 +4,15 @@ An alert is right if its customer placed no order within the horizon after it. I
 customer was back as always: within a quarter more than their usual gap. A customer left if two
 horizons and twice their usual gap passed without an order; that is a fact only at the end of that
 time. An alert during it reached them, and its lead is how long it was ahead of the fact.
+
+An alert up to two horizons before the last purchase of a customer who left had foreseen it: its
+lead before the last purchase is how many days earlier it came. That customer came back once more,
+so this alert may count as wrong as well. The lead of an alert after the last purchase is negative.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -44,11 +48,14 @@ class Alerted:
     customers: int
     left: int
     lead_days: NDArray[np.float64]
+    before_last_days: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Of each customer's silence with an alert since two horizons before the last purchase: by how
+    much the first of these was ahead of that purchase; negative after it. float64 [k]."""
 
     def as_dict(self) -> dict[str, Any]:
         """As in `--json`; shares are null where there is nothing to share."""
         alerts, reached = len(self.at_ms), len(self.lead_days)
-        shares = {"p10": 0.1, "p50": 0.5, "p90": 0.9} if reached else {}
+        foreseen = int((self.before_last_days > 0).sum())
         return {
             "alerts": alerts,
             "customers": self.customers,
@@ -58,11 +65,16 @@ class Alerted:
             "left": self.left,
             "reached": reached,
             "reached_share": _share(reached, self.left),
-            "lead_days": {
-                name: round(float(np.quantile(self.lead_days, share)), 1)
-                for name, share in shares.items()
-            },
+            "lead_days": _quantiles(self.lead_days),
+            "foreseen": foreseen,
+            "foreseen_share": _share(foreseen, self.left),
+            "before_last_purchase_days": _quantiles(self.before_last_days),
         }
+
+
+def _quantiles(days: NDArray[np.float64]) -> dict[str, float]:
+    shares = {"p10": 0.1, "p50": 0.5, "p90": 0.9} if len(days) else {}
+    return {name: round(float(np.quantile(days, share)), 1) for name, share in shares.items()}
 
 
 def _share(part: int, of: int) -> float | None:
@@ -118,8 +130,10 @@ def judge_alerts(
     gone = (silent_ms[begun] >= wait_ms) & (fact_ms <= history.last_ms)
     begun, fact_ms = begun[gone], fact_ms[gone]
     alerts = np.lexsort((at_ms, user))
-    first = _Timeline(user[alerts], at_ms[alerts]).next_ms(since[begun], orders.ts_ms[begun])
-    lead_ms = fact_ms - first
+    raised, last_ms = _Timeline(user[alerts], at_ms[alerts]), orders.ts_ms[begun]
+    lead_ms = fact_ms - raised.next_ms(since[begun], last_ms)
+    early = raised.next_ms(since[begun], np.maximum(from_ms, last_ms - GONE * horizon_ms))
+    before_last_ms = (last_ms - early)[early < fact_ms]
     return Alerted(
         at_ms=when,
         right=back - when >= horizon_ms,
@@ -127,6 +141,7 @@ def judge_alerts(
         customers=len(np.unique(whom)),
         left=len(begun),
         lead_days=lead_ms[lead_ms > 0] / DAY_MS,
+        before_last_days=before_last_ms / DAY_MS,
     )
 
 

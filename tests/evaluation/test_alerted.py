@@ -85,6 +85,7 @@ def test_only_what_is_over_by_the_end_is_judged() -> None:
     assert found.as_dict() == {
         "alerts": 0, "customers": 0, "alerts_per_customer": None, "precision": None,
         "vain_share": None, "left": 0, "reached": 0, "reached_share": None, "lead_days": {},
+        "foreseen": 0, "foreseen_share": None, "before_last_purchase_days": {},
     }  # fmt: skip
 
 
@@ -103,3 +104,20 @@ def test_shares_are_as_in_the_table() -> None:
     assert found["precision"] == round(2 / 3, 4)
     assert (found["left"], found["reached"]) == (3, 2)  # "back" left twice
     assert found["lead_days"] == {"p10": 30.0, "p50": 30.0, "p90": 30.0}
+
+
+def test_lead_before_the_last_purchase_is_signed_and_looks_back_two_horizons() -> None:
+    known = history({"gone": [0, 20, 100], "after": [0, 30], **REGULAR})
+    found = judged(known, [("gone", 59), ("gone", 70), ("after", 50)])
+    assert found.left == 3  # "gone" after day 20, and for good after day 100
+    assert sorted(found.before_last_days.tolist()) == [-39.0, -20.0, 30.0]
+    told = found.as_dict()
+    assert (told["foreseen"], told["foreseen_share"]) == (1, round(1 / 3, 4))
+    assert told["before_last_purchase_days"]["p50"] == -20.0
+
+
+def test_alert_once_the_fact_is_there_foresaw_nothing() -> None:
+    known = history({"gone": [0, 10, 30], **REGULAR})
+    found = judged(known, [("gone", 71)])
+    assert found.left == 1
+    assert len(found.before_last_days) == 0
