@@ -153,7 +153,8 @@ def wake(state: ShardState, most: int, now_ms: int) -> NDArray[np.int64]:
     """The rows of users whose time has come, at most so many, int64 [k]."""
     if not most:
         return np.empty(0, np.int64)
-    times = state.columns.rules_due_ms[: state.n]
+    # A user's columns lie side by side, so each pass over one of them costs; a copy is one pass.
+    times = np.ascontiguousarray(state.columns.rules_due_ms[: state.n])
     due = np.flatnonzero((times > 0) & (times <= now_ms))
     later = times[times > now_ms]
     first = int(later.min()) if len(later) else 0
