@@ -9,6 +9,7 @@ move only when a sweep ends, so that nobody changes tier because a neighbour was
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,27 +22,45 @@ from streams.core.memberships import Membership
 from streams.core.quantities import UserQuantities, value_bin
 from streams.core.state.ranks import rank_bin
 from streams.core.state.shard_state import ShardState
-from streams.core.texts import TableRows
+from streams.core.texts import Coded, TableRows
 
 __all__ = [
     "ABSENT",
     "MEMBER",
+    "Moves",
     "count_ranks",
     "count_values",
     "cut_tiers",
     "first_true",
-    "membership_rows",
+    "membership_moves",
     "segment_rows",
     "update_dimension",
 ]
 
 _NONE: Final = VALUE_TIERS.index("none")
-_NAMES: Final = {name: np.array(names, object) for name, names in DIMENSIONS.items()}
 _OTHERS: Final = {"value_tier": "none", "lifecycle": "active"}  # for whom no case is true
 MEMBER, ABSENT = "in", "out"
 """What `segment_changes` calls the two states of a segment of the shop's own."""
-_MOVED: Final = {MEMBER: "its conditions are met", ABSENT: "its conditions are not met any more"}
-_ENDED: Final = "the segment is not defined any more"
+_STATES: Final = (*VALUE_TIERS, *LIFECYCLE, ABSENT, MEMBER)
+_FIRST_STATE: Final = {"value_tier": 0, "lifecycle": len(VALUE_TIERS)}
+_ABSENT, _MEMBER = _STATES.index(ABSENT), _STATES.index(MEMBER)
+_STAGE_WHYS: Final = {
+    "visitor": "no order yet",
+    "new": "first order",
+    "active": "orders as expected",
+    "at_risk": "churn alert opened",
+    "lapsed": "no order for {lapsed_days} days",
+}
+_WHYS: Final = (
+    "enough data for a value",
+    "not enough data for a value",
+    "expected spend moved",
+    "its conditions are met",
+    "its conditions are not met any more",
+    "the segment is not defined any more",
+    *(_STAGE_WHYS[stage] for stage in LIFECYCLE),
+)
+_ENOUGH_DATA, _TOO_LITTLE, _SPEND_MOVED, _ENTERED, _LEFT, _ENDED, _FIRST_STAGE_WHY = range(7)
 
 
 def live(
@@ -94,24 +113,42 @@ def count_ranks(
         state.ranks.count(name, rank_bin(q.ranked(name)[chosen]))
 
 
+@dataclass(frozen=True)
+class Moves:
+    """Who moved in one dimension: n users, in any order."""
+
+    rows: NDArray[np.int64]
+    numbers: NDArray[np.int32]
+    """Which move of the user it is, in this life of the shard."""
+    dimension: str
+    before: NDArray[np.int64]
+    """Places in `_STATES`."""
+    after: NDArray[np.int64]
+    why: NDArray[np.int64]
+    """Places in `_whys`."""
+
+
 def update_dimension(
     state: ShardState,
     rows: NDArray[np.int64],
     dimension: str,
     cases: Sequence[tuple[str, NDArray[np.bool_]]],
-    lapsed_after_ms: int,
-) -> TableRows:
+) -> Moves:
     """Bring the tier or stage of the users in `rows` (int64 [k], distinct) up to date, by cases and
-    for whom each is true (bool [k]); what changed, as a part of `segment_changes` rows."""
+    for whom each is true (bool [k])."""
     column = getattr(state.columns, dimension)
     new = first_true(cases, dimension, len(rows))
     changed = np.flatnonzero(column[rows] != new)
     at = rows[changed]
-    before, after = column[at], new[changed]
+    before, after = column[at].astype(np.int64), new[changed].astype(np.int64)
     column[at] = after
-    names = _NAMES[dimension]
-    why = _why(dimension, before, after, lapsed_after_ms)
-    return _rows(state, at, dimension, names[before], names[after], why)
+    first = _FIRST_STATE[dimension]
+    if dimension == "value_tier":
+        lacked, lacks = before == _NONE, after == _NONE
+        why = np.select([lacked, lacks], [_ENOUGH_DATA, _TOO_LITTLE], _SPEND_MOVED)
+    else:
+        why = _FIRST_STAGE_WHY + after
+    return _moves(state, at, dimension, first + before, first + after, why.astype(np.int64))
 
 
 def first_true(
@@ -128,80 +165,64 @@ def first_true(
     return codes
 
 
-def _why(
-    dimension: str, before: NDArray[np.int8], after: NDArray[np.int8], lapsed_after_ms: int
-) -> NDArray[np.object_]:
-    if dimension == "value_tier":
-        return np.select(
-            [before == _NONE, after == _NONE],
-            ["enough data for a value", "not enough data for a value"],
-            "expected spend moved",
-        ).astype(object)
-    words = {
-        "visitor": "no order yet",
-        "new": "first order",
-        "active": "orders as expected",
-        "at_risk": "churn alert opened",
-        "lapsed": f"no order for {lapsed_after_ms / DAY_MS:g} days",
-    }
-    return np.array([words[LIFECYCLE[code]] for code in after.tolist()], object)
+def membership_moves(state: ShardState, rows: NDArray[np.int64], change: Membership) -> list[Moves]:
+    """Who of `rows` (int64 [k]) entered and who left a segment of the shop's own. Such a segment is
+    a dimension with two states."""
+    moves = []
+    for moved, before, after, why in (
+        (change.entered, _ABSENT, _MEMBER, _ENTERED),
+        (change.left, _MEMBER, _ABSENT, _ENDED if change.slot.ended else _LEFT),
+    ):
+        at = rows[moved]
+        if len(at):
+            states = (np.full(len(at), each, np.int64) for each in (before, after, why))
+            moves.append(_moves(state, at, change.slot.name, *states))
+    return moves
 
 
-def membership_rows(
-    state: ShardState, rows: NDArray[np.int64], changes: Sequence[Membership]
-) -> list[TableRows]:
-    """Parts of `segment_changes` rows: who of `rows` (int64 [k]) entered and left segments of the
-    shop's own. Such a segment is a dimension with two states."""
-    parts = []
-    for each in changes:
-        for moved, before, after in (
-            (each.entered, ABSENT, MEMBER),
-            (each.left, MEMBER, ABSENT),
-        ):
-            at = rows[moved]
-            if not len(at):
-                continue
-            why = _ENDED if each.slot.ended else _MOVED[after]
-            parts.append(_rows(state, at, each.slot.name, before, after, why))
-    return parts
-
-
-def _rows(
+def _moves(
     state: ShardState,
     rows: NDArray[np.int64],
     dimension: str,
-    before: NDArray[np.object_] | str,
-    after: NDArray[np.object_] | str,
-    why: NDArray[np.object_] | str,
-) -> TableRows:
-    """Parts of `segment_changes` rows of the users in `rows`, counted for each."""
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    why: NDArray[np.int64],
+) -> Moves:
+    """Moves of the users in `rows`, counted for each."""
     state.columns.segment_changes[rows] += 1
-    users = state.users[rows]
-    counts = state.columns.segment_changes[rows].tolist()
-    life = life_of(state.meta.seq)
-    # Deterministic and unique: the user's n-th change of segment in this life of the shard.
-    suffix = f"@{life}" if life else ""
-    ids = [f"{user}/{count}{suffix}" for user, count in zip(users, counts, strict=True)]
+    return Moves(rows, state.columns.segment_changes[rows], dimension, before, after, why)
 
-    def column(value: NDArray[np.object_] | str) -> NDArray[np.object_]:
-        return np.full(len(rows), value, object) if isinstance(value, str) else value
+
+def segment_rows(
+    state: ShardState, moves: Sequence[Moves], now_ms: int, lapsed_after_ms: int
+) -> TableRows:
+    """`segment_changes` rows of these moves."""
+    rows = np.concatenate([each.rows for each in moves])
+    numbers = np.concatenate([each.numbers for each in moves])
+    dimensions = tuple(dict.fromkeys(each.dimension for each in moves))
+    codes = [np.full(len(m.rows), dimensions.index(m.dimension), np.int64) for m in moves]
+    life = life_of(state.meta.seq)
+
+    def states(name: str, names: Sequence[str]) -> Coded:
+        return Coded(np.concatenate([getattr(each, name) for each in moves]), names)
 
     return {
-        "change_id": np.array(ids, object),
-        "user_id": users,
-        "dimension": column(dimension),
-        "from_segment": column(before),
-        "to_segment": column(after),
-        "why": column(why),
-        "number": np.array(counts, np.uint32),
+        # Deterministic and unique: the user's n-th change of segment in this life of the shard.
+        "change_id": state.rows_by_user.numbered(rows, numbers, f"@{life}" if life else ""),
+        "user_id": state.users.strings(rows),
+        "dimension": Coded(np.concatenate(codes), dimensions),
+        "from_segment": states("before", _STATES),
+        "to_segment": states("after", _STATES),
+        "why": states("why", _whys(lapsed_after_ms)),
+        "number": numbers.astype(np.uint32),
+        "shard": np.full(len(rows), state.meta.shard, np.uint16),
+        "changed_at": np.full(len(rows), now_ms, np.int64),
+        "life": np.full(len(rows), life, np.uint32),
     }
 
 
-def segment_rows(state: ShardState, parts: Sequence[TableRows], now_ms: int) -> TableRows:
-    """`segment_changes` rows of these parts."""
-    table: TableRows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    changed = len(table["user_id"])
-    table["shard"] = np.full(changed, state.meta.shard, np.uint16)
-    table["changed_at"] = np.full(changed, now_ms, np.int64)
-    table["life"] = np.full(changed, life_of(state.meta.seq), np.uint32)
-    return table
+def _whys(lapsed_after_ms: int) -> tuple[str, ...]:
+    return tuple(
+        why.format(lapsed_days=f"{lapsed_after_ms / DAY_MS:g}") if "{" in why else why
+        for why in _WHYS
+    )

@@ -24,9 +24,10 @@ from streams.core.quantities import UserQuantities
 from streams.core.responses import answer_exposures, expose, sum_rows
 from streams.core.rulebook import Rulebook, rulebook_of
 from streams.core.segments import (
+    Moves,
     count_ranks,
     count_values,
-    membership_rows,
+    membership_moves,
     segment_rows,
     update_dimension,
 )
@@ -83,31 +84,32 @@ def update_standing(
     """Bring the users in `rows` (int64 [k], ascending; features x float32 [k, F]) up to date, after
     their scores and alerts. `swept` are those of them whose turn in the sweep it is."""
     q = UserQuantities(state, rows, x, now_ms, book.rules)
-    lapsed_after_ms, moves = book.definitions.lapsed_after_ms, state.columns.segment_changes[rows]
+    lapsed_after_ms = book.definitions.lapsed_after_ms
+    counted = state.columns.segment_changes[rows]
     count_values(state, rows, now_ms, lapsed_after_ms)
-    parts, due_ms = _apply_rules(state, rows, q, book, now_ms)
+    moves, due_ms = _apply_rules(state, rows, q, book, now_ms)
     count_ranks(state, q, rows, np.isin(rows, swept), now_ms, lapsed_after_ms)
     assignments, audience_rows, messages = update_audiences(state, rows, book.definitions, now_ms)
     salts = answer_exposures(state, rows, now_ms, due_ms)
     salts |= expose(state, rows, x, assignments, now_ms, due_ms)
     set_due(state, rows, due_ms)
-    tables = {"segment_changes": segment_rows(state, parts, now_ms)}
+    tables = {"segment_changes": segment_rows(state, moves, now_ms, lapsed_after_ms)}
     if audience_rows is not None:
         tables["audience_changes"] = audience_rows
     if (sums := sum_rows(state, salts, now_ms)) is not None:
         tables["campaign_sums"] = sums
-    return Standing(tables, messages, state.columns.segment_changes[rows] != moves)
+    return Standing(tables, messages, state.columns.segment_changes[rows] != counted)
 
 
 def _apply_rules(
     state: ShardState, rows: NDArray[np.int64], q: UserQuantities, book: Rulebook, now_ms: int
-) -> tuple[list[TableRows], NDArray[np.int64]]:
-    """Tiers, stages and segments, each after those that its rules name. Parts of
-    `segment_changes` rows, and for each user when time alone may next change one of them."""
+) -> tuple[list[Moves], NDArray[np.int64]]:
+    """Tiers, stages and segments, each after those that its rules name. Who moved, and for each
+    user when time alone may next change one of them."""
     due_ms = np.full(len(rows), NO_TIME, np.int64)
     bits = {slot.name: i for i, slot in enumerate(state.meta.segment_slots) if slot is not None}
     evaluation, outcomes = book.rules.begin(q), dict[str, Outcome]()
-    parts: list[TableRows] = []
+    moves: list[Moves] = []
     for rule in book.order:
         outcomes[rule] = evaluation.outcome(rule)
         note(due_ms, outcomes[rule].flips_in_days, now_ms)
@@ -116,14 +118,14 @@ def _apply_rules(
         name, _, _ = rule.partition(".")
         if name in DIMENSIONS:
             cases = [(case, outcomes[at].true) for case, at in book.cases[name]]
-            lapsed_after_ms = book.definitions.lapsed_after_ms
-            parts.append(update_dimension(state, rows, name, cases, lapsed_after_ms))
+            moves.append(update_dimension(state, rows, name, cases))
         else:
             change = update_membership(
                 state, rows, bits[name], outcomes[name], outcomes.get(f"{name}.leave"),
                 now_ms, book.segments[name].hold_ms, due_ms,
             )  # fmt: skip
-            parts += membership_rows(state, rows, [change])
+            moves += membership_moves(state, rows, change)
             q.flags[f"segment.{name}"] = is_member(state, rows, bits[name])
-    parts += membership_rows(state, rows, leave_ended(state, rows))
-    return parts, due_ms
+    for change in leave_ended(state, rows):
+        moves += membership_moves(state, rows, change)
+    return moves, due_ms

@@ -66,6 +66,7 @@ def _compile_state_kernels() -> None:
     users.release(row)
     users.load(Texts.of(["u"]), np.empty(0, np.int64))
     users.strings(row).length_prefixed()
+    users.numbered(row, np.ones(1, np.int32), "")
     table, key, value = U64Map(), np.ones(1, np.uint64), np.ones(1, np.int32)
     table.find(key)
     table.find_or_add(key, value)

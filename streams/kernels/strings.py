@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.kernels.jit import kernel
 
-__all__ = ["Pieces", "gather", "length_prefixed"]
+__all__ = ["MOST_DIGITS", "Pieces", "gather", "length_prefixed", "numbered"]
+
+MOST_DIGITS: Final = 10
+"""Of a number below 2^31."""
 
 
 class Pieces(NamedTuple):
@@ -58,4 +61,41 @@ def length_prefixed(
             packed[used + byte] = data[at + byte]
         used += sizes[i]
         at += sizes[i]
+    return used
+
+
+@kernel
+def numbered(
+    pieces: Pieces,
+    numbers: NDArray[np.int32],
+    suffix: NDArray[np.uint8],
+    packed: NDArray[np.uint8],
+    sizes: NDArray[np.int32],
+) -> int:
+    """Write each piece, a slash, its number in decimal digits, and the suffix into `packed`.
+
+    numbers: int32 [n], 0 or more; suffix: uint8 [s]; packed: uint8, with room for
+    1 + MOST_DIGITS + s bytes more per piece; sizes: int32 [n], the bytes of each. Returns the bytes
+    written.
+    """
+    used = 0
+    for i in range(len(pieces.at)):
+        began = used
+        for byte in range(pieces.size[i]):
+            packed[used + byte] = pieces.data[pieces.at[i] + byte]
+        used += pieces.size[i]
+        packed[used] = np.uint8(47)  # "/"
+        digits, left = 1, np.int64(numbers[i])
+        while left > 9:
+            digits += 1
+            left //= 10
+        left = np.int64(numbers[i])
+        for place in range(digits):
+            packed[used + digits - place] = np.uint8(48 + left % 10)
+            left //= 10
+        used += 1 + digits
+        for byte in range(len(suffix)):
+            packed[used + byte] = suffix[byte]
+        used += len(suffix)
+        sizes[i] = used - began
     return used

@@ -83,7 +83,8 @@ class MetricsMonitor:
             m.alerts.labels(alert.state).inc()
         changes = outputs.tables.get("segment_changes")
         if changes is not None:
-            for dimension, count in Counter(changes["dimension"].tolist()).items():
+            moved: Counter[str] = Counter(changes["dimension"])
+            for dimension, count in moved.items():
                 m.segment_changes.labels(dimension).inc(count)
         for change in outputs.audiences:
             m.audience_changes.labels(change.audience, change.change).inc()

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from streams.commands.support import print_json, print_table
 from streams.local.kafka import available as kafka_is_missing
 from tests.bench import growth, latency, recovery, report, whole_job
+from tests.bench.campaigns import DEFINITIONS
 from tests.bench.contenders import WHOLE, Contender, chosen, take_turns
 from tests.bench.load import SHAPES, ZIPF
 from tests.bench.machine import FIRST_CORE, LAST_CORE, describe, pin, revision
@@ -145,6 +146,20 @@ def _two_workers(run: _Run) -> dict[str, Any]:
     }
 
 
+def _segments(run: _Run) -> dict[str, Any]:
+    """The whole job with 20 segments and an audience in force, and without, in turn."""
+    filled = run.filled(ZIPF.name)
+    rounds: dict[str, list[float]] = {"with": [], "without": []}
+    costs: dict[str, list[float]] = {"with": [], "without": []}
+    for turn in range(run.options.rounds):
+        for name, definitions in (("without", None), ("with", DEFINITIONS)):
+            run.tell(f"the whole job {name} segments, turn {turn + 1}")
+            outcome = whole_job.run(run.stage, filled, definitions=definitions)
+            rounds[name].append(outcome.events / outcome.seconds)
+            costs[name].append(outcome.cpu_seconds / outcome.events * 1e6)
+    return {"events_per_second": rounds, "cpu_us_per_event": costs}
+
+
 def _start(run: _Run) -> dict[str, Any]:
     """A worker's start to the first batch of every shard, with an empty state.
 
@@ -233,6 +248,7 @@ PARTS: Final[dict[str, Part]] = {
     ),
     "latency": Part(_latency, "event to alert, over the rate"),
     "two_workers": Part(_two_workers, "two workers on two cores"),
+    "segments": Part(_segments, "the whole job with 20 segments and an audience, and without"),
     "start": Part(_start, "a worker's start to its first batch"),
     "growth": Part(_growth, "cost over partitions, users and windows"),
     "memory": Part(_memory, "a million users, active and dormant, and a sweep of them"),
@@ -240,7 +256,7 @@ PARTS: Final[dict[str, Part]] = {
     "recovery": Part(_recovery, "restart with a million users"),
 }
 """The parts of a whole run, in their order."""
-_STAGED: Final = {"contenders", "latency", "two_workers", "start"}
+_STAGED: Final = {"contenders", "latency", "two_workers", "segments", "start"}
 
 
 def _parts(only: Collection[str], quick: bool) -> list[str]:

@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 
 from models.registry import ExplainingScorer, ScorerStore, artifact_directory
+from schemas.definitions import Definitions
 from schemas.features import FEATURE_NAMES
 from schemas.messages import LearnerSnapshot
+from streams.campaigns.published import publish
 from streams.clickhouse import migrations
 from streams.clickhouse.client import clickhouse_target
 from streams.kafka.log import KafkaLog
@@ -162,14 +164,14 @@ class Stage:
             filled.warm, warm_seconds, seconds, layer,
         )  # fmt: skip
 
-    def prepare(self, settings: Settings) -> None:
-        """Topics, tables and a learner snapshot for a worker with these settings."""
+    def prepare(self, settings: Settings, definitions: Definitions | None = None) -> None:
+        """Topics, tables, a learner snapshot and `definitions` for a worker with these settings."""
         create_missing(settings)
         migrations.migrate(clickhouse_target(settings))
         scorer = ScorerStore(
             artifact_directory(settings.model.artifact), settings.stream.currency
         ).get("")
-        asyncio.run(_publish(settings, snapshot_of(scorer)))
+        asyncio.run(_publish(settings, snapshot_of(scorer), definitions))
 
 
 def snapshot_of(scorer: ExplainingScorer) -> LearnerSnapshot:
@@ -183,11 +185,15 @@ def snapshot_of(scorer: ExplainingScorer) -> LearnerSnapshot:
     )  # fmt: skip
 
 
-async def _publish(settings: Settings, snapshot: LearnerSnapshot) -> None:
+async def _publish(
+    settings: Settings, snapshot: LearnerSnapshot, definitions: Definitions | None
+) -> None:
     log = KafkaLog(settings.kafka.brokers)
     await log.start()
     try:
         message = [(SNAPSHOT_KEY, msgspec.msgpack.encode(snapshot))]
         await log.append(settings.topic_names.learner, 0, message)
+        if definitions is not None:
+            await publish(log, settings.topic_names.definitions, definitions)
     finally:
         await log.stop()

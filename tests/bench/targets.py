@@ -147,6 +147,13 @@ def _of_a_million(part: str, *path: str | int) -> Callable[[Parts], Figure | Non
     )
 
 
+def _with_segments(parts: Parts) -> Figure | None:
+    rounds = parts.get("segments", {}).get("events_per_second")
+    if not rounds:
+        return None
+    return ratio(tuple(rounds["with"]), tuple(rounds["without"]))
+
+
 def latency_curve(parts: Parts, name: str) -> list[tuple[float, Figure]]:
     """Rate -> `name` ("p50_ms" or "p99_ms") of each turn; infinite where a probe was lost."""
     found: dict[float, list[float]] = {}
@@ -182,6 +189,8 @@ TARGETS: Final[tuple[Target, ...]] = (
            "x", _over(WHOLE, "fetch_decode")),
     Target("over_own_decode", "whole job over Tideline's own transport + decode", "ratio", 0.5,
            True, "x", _over(WHOLE, "tideline_decode")),
+    Target("segments", "whole job with 20 segments and an audience, over without", "ratio", 0.9,
+           True, "x", _with_segments),
     Target("over_best_peer", "whole job over the best peer's one counter", "ratio", 10, True,
            "x", _over_best_peer),
     Target("alert_p50", "event to alert at half the rate, p50", "figure", 150, False, "ms",

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import click
 
+from schemas.definitions import Definitions
 from streams.clickhouse.client import clickhouse_target, connect
 from streams.kafka.log import KafkaLog
 from streams.settings import Settings
@@ -83,11 +84,17 @@ def measure(
     return start, stop
 
 
-def run(stage: Stage, filled: Filled, cores: tuple[set[int], ...] = ({FIRST_CORE},)) -> Outcome:
-    """Run one worker per entry of `cores`, pinned there, over the topics of `filled`."""
+def run(
+    stage: Stage,
+    filled: Filled,
+    cores: tuple[set[int], ...] = ({FIRST_CORE},),
+    definitions: Definitions | None = None,
+) -> Outcome:
+    """Run one worker per entry of `cores`, pinned there, over the topics of `filled`, with
+    `definitions` in force."""
     name = stage.fresh_name("whole")
     settings = stage.settings(filled.topics, name)
-    stage.prepare(settings)
+    stage.prepare(settings, definitions)
     workers = [Worker(settings, stage.directory / f"{name}-{i}.log") for i in range(len(cores))]
     client = connect(clickhouse_target(settings))
     try:

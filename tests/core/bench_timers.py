@@ -84,8 +84,9 @@ def main(users: int) -> None:
         for out in driver.outputs[before:]:
             changes = out.tables.get("segment_changes")
             if changes is not None:
-                entered = changes["dimension"] == "quiet"
-                rows = state.rows_by_user.rows_of(Texts.of(changes["user_id"][entered].tolist()))[0]
+                entered = np.array(list(changes["dimension"])) == "quiet"
+                users = np.array(list(changes["user_id"]))[entered].tolist()
+                rows = state.rows_by_user.rows_of(Texts.of(users))[0]
                 limit_ms = state.columns.recent_orders_ms[rows, 0] + _LIMIT_DAYS * DAY_MS
                 late += (changes["changed_at"][entered] - limit_ms).tolist()
     print(

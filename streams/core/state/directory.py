@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streams.core.texts import Strings, Texts
 from streams.kernels.arrays import grown, zeros
 from streams.kernels.names import Directory, fill_index, find_or_add, release
-from streams.kernels.strings import Pieces, gather
+from streams.kernels.strings import MOST_DIGITS, Pieces, gather, numbered
 
 __all__ = ["UserDirectory"]
 
@@ -149,6 +149,15 @@ class UserDirectory:
         data = np.empty(int(sizes.sum(dtype=np.int64)), np.uint8)
         gather(Pieces(self._names, starts, sizes), data)
         return Strings(data, sizes)
+
+    def numbered(self, rows: NDArray[np.int64], numbers: NDArray[np.int32], suffix: str) -> Strings:
+        """`strings`, each followed by a slash, its number (int32 [k], 0 or more) and a suffix."""
+        starts, sizes = self._starts[rows], self._sizes[rows]
+        end = np.frombuffer(suffix.encode(), np.uint8)
+        room = int(sizes.sum(dtype=np.int64)) + len(rows) * (1 + MOST_DIGITS + len(end))
+        packed, written = np.empty(room, np.uint8), np.empty(len(rows), np.int32)
+        used = numbered(Pieces(self._names, starts, sizes), numbers, end, packed, written)
+        return Strings(packed[:used], written)
 
     def release(self, rows: NDArray[np.int64]) -> None:
         """Remove the ids of `rows` (int64 [k], distinct, each a user's): others may get them."""
