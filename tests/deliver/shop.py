@@ -55,8 +55,10 @@ class Process:
         self._child.start()
 
     @property
-    def running(self) -> bool:
-        return self._child.running
+    def pid(self) -> int:
+        pid = self._child.pid
+        assert pid is not None
+        return pid
 
     def _ended(self, which: signal.Signals) -> int:
         popen: Any = self._child._popen
