@@ -85,8 +85,9 @@ def main(users: int) -> None:
             changes = out.tables.get("segment_changes")
             if changes is not None:
                 entered = np.array(list(changes["dimension"])) == "quiet"
-                users = np.array(list(changes["user_id"]))[entered].tolist()
-                rows = state.rows_by_user.rows_of(Texts.of(users))[0]
+                names = list(changes["user_id"])
+                users = [names[i] for i in np.flatnonzero(entered).tolist()]
+                rows, _ = state.rows_by_user.rows_of(Texts.of(users))
                 limit_ms = state.columns.recent_orders_ms[rows, 0] + _LIMIT_DAYS * DAY_MS
                 late += (changes["changed_at"][entered] - limit_ms).tolist()
     print(
