@@ -14,15 +14,20 @@ import msgspec
 __all__ = [
     "ALERTS",
     "MAX_AUDIENCES",
+    "MAX_CONTACTS",
+    "MAX_CONTACT_DAYS",
     "MAX_RANKS",
     "MAX_SEGMENTS",
     "STANDARD",
+    "AlertRules",
     "Audience",
     "Case",
+    "ContactCap",
     "Definitions",
     "Expected",
     "PolicyRow",
     "SegmentDefinition",
+    "alert_problems",
 ]
 
 ALERTS: Final = "alerts"
@@ -32,6 +37,12 @@ MAX_AUDIENCES: Final = 16
 """A user's memberships are bits, and there are twice as many (`streams.core.state.slots`)."""
 MAX_RANKS: Final = 16
 """Different quantities in `rank(...)`: for each of them a shard keeps two histograms."""
+
+MAX_CONTACTS: Final = 10
+MAX_CONTACT_DAYS: Final = 90
+"""Of each contacted user so many of the newest contacts are remembered, for so long."""
+DAY_MINUTES: Final = 1_440
+_DAY_MS: Final = 86_400_000
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -86,7 +97,8 @@ class Audience(msgspec.Struct, frozen=True):
 
 
 class PolicyRow(msgspec.Struct, frozen=True):
-    """What to do about an alert; the first row whose `when` is true applies."""
+    """What to do about an alert: the first row whose `when` is true applies, unless uplifts say
+    which one gains most."""
 
     when: str
     action: str
@@ -94,7 +106,36 @@ class PolicyRow(msgspec.Struct, frozen=True):
     cost: float = 0.0
     """Of one contact, in the shop's currency; `nothing` may have a price too."""
     uplift: float | None = None
-    """By how much the action lowers the probability of leaving; None: not known yet."""
+    """By which share the action lowers the value at stake; None: not known yet. Where a true row
+    has an uplift, the row with the most uplift x value at stake - cost applies."""
+
+
+class AlertRules(msgspec.Struct, frozen=True):
+    """Who gets an alert, how many a day, and when not. None, 0 and empty: as the settings say."""
+
+    enter: float | None = None
+    """A probability of leaving at which an alert opens; with a budget it is needed as well."""
+    leave: float | None = None
+    """A probability below which it closes; None: the setting's, or `enter` if that is lower."""
+    cooldown_ms: int | None = None
+    per_day: int = 0
+    """Of each day's candidates about the so many with the most value at stake get an alert, over
+    all partitions and never more; 0: all of them."""
+    quiet: tuple[int, int] | None = None
+    """From which minute of the day to before which one no alert opens; may be over midnight."""
+    zone: str = "UTC"
+    """The shop's time zone, by which days begin and quiet hours are; events don't have one."""
+    utc_offsets: tuple[tuple[int, int], ...] = ()
+    """The zone as numbers (`schemas.zones.utc_offsets`), so that a replay needs no tables of zones:
+    from which time on (ms since 1970 UTC, ascending) local time is how many minutes ahead of UTC;
+    empty: it is UTC."""
+
+
+class ContactCap(msgspec.Struct, frozen=True):
+    """Who was contacted so often within so long is left alone, over all campaigns."""
+
+    contacts: int
+    per_ms: int
 
 
 class Definitions(msgspec.Struct, frozen=True):
@@ -113,6 +154,10 @@ class Definitions(msgspec.Struct, frozen=True):
     """Who has not ordered for so long is no live customer; `rank` is among live customers."""
     audiences: tuple[Audience, ...] = ()
     policy: tuple[PolicyRow, ...] = ()
+    alerts: AlertRules = AlertRules()
+    caps: ContactCap | None = None
+    suppress: str = ""
+    """For whom this is true there is no alert and no feed; empty: for nobody."""
     global_holdout_share: float = 0.0
     """So many of all users are in no feed and in no alert's audience, ever."""
     global_salt: str = ""
@@ -144,3 +189,39 @@ STANDARD: Final = Definitions(
 )
 """What ships, and is in force until a shop applies definitions of its own.
 `streams/campaigns/standard.yaml` says the same, for people."""
+
+
+def alert_problems(definitions: Definitions) -> list[str]:
+    """What is wrong with the rules of alerts and contacts: a sentence for each, with its remedy.
+
+    >>> alert_problems(Definitions(1, "v", alerts=AlertRules(enter=0.2, leave=0.5)))
+    ['alerts.leave is 0.5, above alerts.enter, 0.2: set it lower, so that alerts do not flicker.']
+    """
+    rules, cap = definitions.alerts, definitions.caps
+    found = []
+    for name, share in (("enter", rules.enter), ("leave", rules.leave)):
+        if share is not None and not 0 < share < 1:
+            found.append(f"alerts.{name} is {share:g}: set a probability between 0 and 1.")
+    if rules.enter is not None and rules.leave is not None and rules.leave > rules.enter:
+        found.append(
+            f"alerts.leave is {rules.leave:g}, above alerts.enter, {rules.enter:g}: set it lower, "
+            "so that alerts do not flicker."
+        )
+    if rules.cooldown_ms is not None and rules.cooldown_ms < 0:
+        found.append("alerts.cooldown is below 0: set a duration such as 14d.")
+    if rules.per_day < 0:
+        found.append(f"alerts.per_day is {rules.per_day}: set a number of alerts, or leave it out.")
+    if rules.quiet is not None:
+        start, end = rules.quiet
+        if not (0 <= start < DAY_MINUTES and 0 <= end < DAY_MINUTES) or start == end:
+            found.append("alerts.quiet needs two different times of the day, such as 21:00, 08:00.")
+    times = [since for since, _ in rules.utc_offsets]
+    if times != sorted(set(times)) or any(abs(m) >= DAY_MINUTES for _, m in rules.utc_offsets):
+        found.append(
+            "alerts.utc_offsets is no table of a zone: let `tideline segments apply` make it."
+        )
+    if cap is not None and not 1 <= cap.contacts <= MAX_CONTACTS:
+        found.append(f"caps.contacts is {cap.contacts}: set 1 to {MAX_CONTACTS}.")
+    if cap is not None and not 0 < cap.per_ms <= MAX_CONTACT_DAYS * _DAY_MS:
+        found.append(f"caps.per is too short or too long: set up to {MAX_CONTACT_DAYS}d.")
+    return found

@@ -43,9 +43,9 @@ def value_bin(spend: NDArray[np.float32]) -> NDArray[np.int16]:
 class UserQuantities:
     """What `streams.rules.Quantities` asks for, of the users in `rows` (int64 [k]) at `now_ms`.
 
-    x: their features, float32 [k, F]. `flags` has those that are not in the state's columns; it may
-    be added to while rules are evaluated. Elapsed times are exact to the millisecond, and not below
-    0; the features have them as float32.
+    x: their features, float32 [k, F]. `flags` has memberships that a step has just changed; the
+    others are as the state has them. Elapsed times are exact to the millisecond, and not below 0;
+    the features have them as float32.
     """
 
     def __init__(
@@ -100,6 +100,12 @@ class UserQuantities:
 
     def flag(self, name: str) -> NDArray[np.bool_]:
         """bool [k]."""
+        if name not in self.flags:
+            stem = name.removeprefix("segment.")
+            slots = self._state.meta.segment_slots
+            bit = next(i for i, slot in enumerate(slots) if slot is not None and slot.name == stem)
+            mask = np.uint64(1 << bit)
+            self.flags[name] = (self._state.columns.segments[self._rows] & mask) != 0
         return self.flags[name]
 
     def rank(self, name: str) -> NDArray[np.float64]:

@@ -8,17 +8,18 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from schemas.definitions import STANDARD, Definitions, SegmentDefinition
+from schemas.definitions import ALERTS, STANDARD, Definitions, SegmentDefinition
 from schemas.segments import DIMENSIONS
 from streams.core.quantities import VALUE_RANK
-from streams.rules import Quantities, RuleSet, rules_of
+from streams.rules import Evaluation, Outcome, Quantities, RuleSet, rules_of
 from streams.rules.compile import defined_by
 
-__all__ = ["POLICY", "Rulebook", "rulebook_of"]
+__all__ = ["NO_ACTION", "POLICY", "SUPPRESS", "Rulebook", "rulebook_of"]
 
 POLICY: Final = "policy"
+SUPPRESS: Final = f"{ALERTS}.suppress"
 NO_ACTION: Final = "nothing"
-_POLICY: Final = defined_by(POLICY)
+_NOT_STANDING: Final = frozenset(map(defined_by, (POLICY, SUPPRESS)))
 
 
 def _whole(definitions: Definitions) -> Definitions:
@@ -48,18 +49,41 @@ class Rulebook:
         }
         """Name and rule of each case of a dimension, in the order in which they are tried."""
         self.policy = whole.policy
-        self.order = tuple(rule for rule in self.rules.order if defined_by(rule) != _POLICY)
+        self.order = tuple(r for r in self.rules.order if defined_by(r) not in _NOT_STANDING)
         """Rules of tiers, stages and segments, in the order in which they depend."""
 
     def actions(self, q: Quantities) -> list[str]:
-        """What the policy says to do about each of k users: the first row that is true."""
-        evaluation, free = self.rules.begin(q), np.ones(q.size, np.bool_)
+        """What the policy says to do about each of k users.
+
+        It is the first row that is true. But where a true row has an uplift, it is the one of these
+        with the largest expected gain, uplift x value at stake - cost, the first of equals; or
+        `nothing`, which gains what its first true row costs less than 0, if no other gains more.
+        Value at stake is p_churn x expected_spend, 0 where either is unknown.
+        """
+        evaluation = self.rules.begin(q)
+        true = [evaluation.outcome(f"{POLICY}.{i}").true for i in range(len(self.policy))]
         found = np.full(q.size, NO_ACTION, object)
-        for i, row in enumerate(self.policy):
-            true = evaluation.outcome(f"{POLICY}.{i}").true & free
-            found[true] = row.action
-            free &= ~true
-        return [str(action) for action in found]
+        for row, holds in zip(reversed(self.policy), reversed(true), strict=True):
+            found[holds] = row.action
+        if all(row.uplift is None for row in self.policy):
+            return [str(action) for action in found]
+        at_stake = np.nan_to_num(q.number("p_churn") * q.number("expected_spend"))
+        nothing, known = np.zeros(q.size), np.zeros(q.size, np.bool_)
+        gain, best = np.full(q.size, -np.inf), np.full(q.size, NO_ACTION, object)
+        for row, holds in zip(reversed(self.policy), reversed(true), strict=True):
+            if row.action == NO_ACTION:
+                nothing[holds] = -row.cost
+            elif row.uplift is not None:
+                gains = row.uplift * at_stake - row.cost
+                better = holds & (gains >= gain)  # the first of equals comes last here
+                gain[better], best[better] = gains[better], row.action
+                known |= holds
+        best[gain <= nothing] = NO_ACTION
+        return [str(action) for action in np.where(known, best, found)]
+
+    def suppressed(self, evaluation: Evaluation) -> Outcome | None:
+        """Who is to be left alone; None: the definitions don't say."""
+        return evaluation.outcome(SUPPRESS) if self.definitions.suppress else None
 
     @cached_property
     def ranks(self) -> tuple[str, ...]:

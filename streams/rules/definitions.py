@@ -23,6 +23,8 @@ def texts_of(definitions: Definitions) -> dict[str, str]:
     for dimension in ("value_tier", "lifecycle"):
         cases = getattr(definitions, dimension)
         texts |= {f"{dimension}.{at}": case.when for at, case in enumerate(cases)}
+    if definitions.suppress:
+        texts["alerts.suppress"] = definitions.suppress
     return texts | {f"policy.{at}": row.when for at, row in enumerate(definitions.policy)}
 
 
