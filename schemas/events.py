@@ -1,4 +1,5 @@
-"""The two event types a shop sends: clickstream and orders, both keyed by user.
+"""The two event types a shop sends: clickstream and orders, both keyed by user. And contacts, which
+are records of the clickstream's topic but no events.
 
 These structs are the contract. `json/*.schema.json` is generated from them by
 `python -m schemas.publish` and a test compares the two. Unknown fields are ignored, so a
@@ -17,11 +18,13 @@ from msgspec import Meta
 
 __all__ = [
     "CLICK_TYPES",
+    "CONTACTED",
     "EVENT_VERSION",
     "MAX_AMOUNT",
     "MAX_EVENT_BYTES",
     "ORDER_TYPES",
     "ClickEvent",
+    "Contact",
     "OrderEvent",
     "OrderLine",
 ]
@@ -40,6 +43,7 @@ CLICK_TYPES: Final = (
     "share",
     "support",
 )
+CONTACTED: Final = "contacted"
 ORDER_TYPES: Final = ("placed", "cancelled", "returned")
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -69,6 +73,23 @@ class ClickEvent(msgspec.Struct, frozen=True, gc=False):
     text: Text | None = None
     simulated: bool = False
     """True for browsing that `tideline replay` made up around real orders."""
+
+
+class Contact(msgspec.Struct, frozen=True, gc=False):
+    """Somebody was contacted: by a call, a message, or whatever the shop does. No act of theirs.
+
+    Send it to the clickstream's topic, keyed by user as events are. `alert_id` is the alert that
+    was the reason; without it, the user's open alert is.
+    """
+
+    event_id: Id
+    user_id: Id
+    type: Literal["contacted"]
+    ts: int
+    v: int = EVENT_VERSION
+    campaign: Id | None = None
+    channel: Id | None = None
+    alert_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")] | None = None
 
 
 class OrderLine(msgspec.Struct, frozen=True, gc=False):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from schemas.events import EVENT_VERSION, ClickEvent, OrderEvent
+from schemas.events import EVENT_VERSION, ClickEvent, Contact, OrderEvent
 
 __all__ = ["SCHEMA_DIR", "main", "published_schemas"]
 
@@ -17,7 +17,8 @@ SCHEMA_DIR = Path(__file__).parent / "json"
 def published_schemas() -> dict[str, str]:
     """File name -> JSON text of every published schema (JSON Schema 2020-12)."""
     texts = {}
-    for name, struct in (("clickstream", ClickEvent), ("orders", OrderEvent)):
+    of = {"clickstream": ClickEvent, "contacts": Contact, "orders": OrderEvent}
+    for name, struct in of.items():
         schema = {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": f"Tideline {name} event, version {EVENT_VERSION}",

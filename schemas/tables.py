@@ -64,7 +64,7 @@ TABLES: Final[dict[str, Table]] = {
                 "version": "UInt8",  # 1: the opening row, 2: the closing row
                 "raised_at": _TIME,
                 "closed_at": _TIME,  # 1970-01-01 while open
-                "closed_why": _LOW,  # '' in the opening row, else ordered | score_fell | lapsed
+                "closed_why": _LOW,  # '' when opening; ordered, score_fell, lapsed, suppressed
                 "p_churn": "Float32",
                 "p_champion": "Float32",
                 "p_learner": "Float32",
@@ -80,6 +80,35 @@ TABLES: Final[dict[str, Table]] = {
                 "learner_version": "UInt32",
                 "event_produced_at": _TIME,  # of the newest record in the batch that raised it
                 "life": "UInt32",  # of the shard (`schemas.lives`)
+            },
+        ),
+        Table(
+            "alert_budget",
+            {
+                "shard": "UInt16",
+                "day": _TIME,  # the shop's date, as 00:00 UTC
+                "per_day": "UInt32",
+                "share": "UInt32",
+                "candidates": "UInt32",
+                "opened": "UInt32",
+                "over_budget": "UInt32",
+                "floor": "Float32",  # NaN while it is not known
+                "life": "UInt32",
+            },
+        ),
+        Table(
+            "contacts",
+            {
+                "event_id": "String",
+                "user_id": "String",
+                "shard": "UInt16",
+                "seq": "UInt64",
+                "contacted_at": _TIME,
+                "campaign": _LOW,
+                "channel": _LOW,
+                "alert_id": "String",  # the user's open alert then; '' without one
+                "named_alert_id": "String",  # as the shop had it from results; '' if it named none
+                "arm": _LOW,  # treat | holdout, of alerts
             },
         ),
         Table(
@@ -125,6 +154,7 @@ TABLES: Final[dict[str, Table]] = {
                 "change": _LOW,  # entered | left
                 "number": "UInt32",  # counts the user's changes of this audience, from 1
                 "arm": _LOW,  # treat | holdout | global_holdout
+                "fed": "UInt8",  # whether the feed has the user after this change
                 "salt": "String",
                 "changed_at": _TIME,
                 "definitions": "String",
@@ -295,6 +325,7 @@ PERSONAL: Final[dict[str, tuple[str, ...]]] = {
     "score_history": ("user_id",),
     "latest_scores": ("user_id",),
     "alerts": ("user_id",),
+    "contacts": ("user_id",),
     "segment_changes": ("user_id",),
     "audience_changes": ("user_id",),
     "matured_predictions": ("user_id",),

@@ -33,6 +33,8 @@ GRANT INSERT ON tideline.segment_changes TO tideline_writer;
 GRANT INSERT ON tideline.audience_changes TO tideline_writer;
 GRANT INSERT ON tideline.campaign_sums TO tideline_writer;
 GRANT INSERT ON tideline.alerts TO tideline_writer;
+GRANT INSERT ON tideline.alert_budget TO tideline_writer;
+GRANT INSERT ON tideline.contacts TO tideline_writer;
 GRANT INSERT ON tideline.matured_predictions TO tideline_writer;
 GRANT INSERT ON tideline.examples TO tideline_writer;
 GRANT INSERT ON tideline.model_drift TO tideline_writer;
@@ -54,6 +56,8 @@ GRANT SELECT(version, sha256) ON tideline.schema_migrations TO tideline_writer;
 CREATE ROLE IF NOT EXISTS tideline_marketing_ro;
 GRANT SELECT ON tideline.churn_alerts_live TO tideline_marketing_ro;
 GRANT SELECT ON tideline.alert_history TO tideline_marketing_ro;
+GRANT SELECT ON tideline.alert_episodes TO tideline_marketing_ro;
+GRANT SELECT ON tideline.alert_budget_days TO tideline_marketing_ro;
 GRANT SELECT ON tideline.scores_live TO tideline_marketing_ro;
 
 -- Campaigns: who is in which segment, and in which audience; `tideline audience` reads the latter.
@@ -112,6 +116,7 @@ CREATE ROLE IF NOT EXISTS tideline_eraser;
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_history TO tideline_eraser;
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.latest_scores TO tideline_eraser;
 GRANT SELECT(user_id, shard, raised_at), ALTER DELETE ON tideline.alerts TO tideline_eraser;
+GRANT SELECT(user_id, shard, contacted_at), ALTER DELETE ON tideline.contacts TO tideline_eraser;
 GRANT SELECT(user_id, shard, changed_at), ALTER DELETE ON tideline.segment_changes TO tideline_eraser;
 GRANT SELECT(user_id, shard, changed_at), ALTER DELETE ON tideline.audience_changes TO tideline_eraser;
 GRANT SELECT(user_id, shard, asked_at), ALTER DELETE ON tideline.matured_predictions TO tideline_eraser;

@@ -6,6 +6,8 @@
 ALTER TABLE scores_live MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE churn_alerts_live MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE alert_history MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE alert_episodes MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE alert_budget_days MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE segment_members MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE segment_sizes MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE segment_flow MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;

@@ -49,6 +49,8 @@ INSERT_ORDER: Final = (
     "audience_changes",
     "campaign_sums",
     "alerts",
+    "alert_budget",
+    "contacts",
     "matured_predictions",
     "examples",
     "model_drift",

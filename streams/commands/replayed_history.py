@@ -21,15 +21,11 @@ from streams.commands.history_options import (
 from streams.commands.horizon import check_horizon, horizon_anyway_option
 
 if TYPE_CHECKING:
-    from streams.core.config import CoreConfig
-    from streams.evaluation.history import History
-    from streams.evaluation.protocol import Protocol
-    from streams.evaluation.rhythm import HorizonFit
-    from streams.evaluation.run import Replayed
+    from streams.evaluation.run import ReplayedHistory
     from streams.replay.records import Source
     from streams.settings import Settings
 
-__all__ = ["Given", "ReplayedHistory", "progress_bars", "replay_options", "replayed_history"]
+__all__ = ["Given", "progress_bars", "replay_options", "replayed_history"]
 
 Progress = Callable[[str, float], None]
 
@@ -115,18 +111,6 @@ class Given:
         return self.dataset or (self.orders.name if self.orders else "")
 
 
-@dataclass(frozen=True)
-class ReplayedHistory:
-    """A history, and what its replay left."""
-
-    source: Source
-    history: History
-    protocol: Protocol
-    config: CoreConfig
-    fit: HorizonFit
-    replayed: Replayed
-
-
 @contextmanager
 def progress_bars(*, quiet: bool) -> Iterator[Progress]:
     """Bars on stderr, one for each thing that is told; `quiet`: they go away at the end."""
@@ -155,7 +139,7 @@ def replayed_history(
     from streams.evaluation.history import read_history
     from streams.evaluation.protocol import longest_horizon_days, plan_protocol
     from streams.evaluation.rhythm import usual_gap_days
-    from streams.evaluation.run import replay
+    from streams.evaluation.run import ReplayedHistory, replay
     from streams.shard.config import core_config
 
     config = core_config(settings)

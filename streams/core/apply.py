@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.definitions import MAX_CONTACT_DAYS
 from schemas.events import CLICK_TYPES
 from schemas.features import COUNT_MEASURES, MONEY_MEASURES
 from streams.core.events.events import KIND_PLACED, Events
@@ -77,6 +78,13 @@ class Counted:
 
     rows: NDArray[np.int64]
     repeated: NDArray[np.int64]
+    unknown: int = 0
+    """Contacts with people who have no row: they count, and have no score."""
+
+    @property
+    def events(self) -> int:
+        """How many say something new."""
+        return len(self.rows) + self.unknown
 
     @property
     def repeats(self) -> int:
@@ -259,6 +267,7 @@ def forget(state: ShardState, lateness_ms: int) -> None:
         (state.seen_ids, oldest_day),
         (state.pairs, oldest_tile),
         (state.known_orders, _oldest_known_day(state, lateness_ms)),
+        (state.contacts, state.meta.clock_ms // DAY_MS - MAX_CONTACT_DAYS - 1),
     ):
         if len(table) >= _FORGET_AT:
             old = np.count_nonzero(table.values < oldest)
@@ -272,5 +281,6 @@ def forget_some(state: ShardState) -> None:
     state.seen_ids.drop_some(_FORGET_PER_STEP)
     state.pairs.drop_some(_FORGET_PER_STEP)
     state.known_orders.drop_some(_FORGET_PER_STEP)
+    state.contacts.drop_some(_FORGET_PER_STEP)
     state.parked.forget_some(_FORGET_PER_STEP)
     state.parked.tidy(_TIDIED_PER_STEP)

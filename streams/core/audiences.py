@@ -86,11 +86,18 @@ class Assignment:
 
 
 def update_audiences(
-    state: ShardState, rows: NDArray[np.int64], definitions: Definitions, now_ms: int
+    state: ShardState,
+    rows: NDArray[np.int64],
+    definitions: Definitions,
+    now_ms: int,
+    suppressed: NDArray[np.bool_],
+    capped: NDArray[np.bool_],
 ) -> tuple[list[Assignment], TableRows | None, list[AudienceChange]]:
     """Bring the audiences of the users in `rows` (int64 [k], distinct) up to date, after their
-    segments. Returns who entered and left; `audience_changes` rows, None if there are none; and the
-    messages of feeds, which name nobody who is held out."""
+    segments. Who is `suppressed` (bool [k]) is in no feed, and who is `capped` (bool [k]) enters
+    none; both stay in their arms, or the arms would not compare. Returns who entered and left;
+    `audience_changes` rows, None if there are none; and the messages of feeds, which name nobody
+    who is held out."""
     c = state.columns
     if not any(state.meta.audience_slots):
         return [], None, []
@@ -102,7 +109,8 @@ def update_audiences(
         audience = slot.audience
         arms = arms_of(c.user_hash[rows], audience.salt, audience.holdout_share, definitions)
         assigned |= np.where(member, mask, np.uint32(0))
-        fed |= np.where(member & (arms == TREAT), mask, np.uint32(0))
+        may = ~suppressed & (~capped | ((fed_before & mask) != 0))
+        fed |= np.where(member & (arms == TREAT) & may, mask, np.uint32(0))
         was = (before & mask) != 0
         found.append((bit, Assignment(slot, member & ~was, was & ~member, arms)))
     c.audiences[rows], c.feeds[rows] = assigned, fed
@@ -183,8 +191,8 @@ def _describe(
         for user, number in zip(users, numbers.tolist(), strict=True)
     ]
     arms = [ARMS[arm] for arm in assignment.arms[at].tolist()]
-    # Who changes sides without leaving is one whom the global holdout has taken or released: what
-    # the feed hears of it is in the row as well.
+    # Who changes sides without leaving is one whom the global holdout has taken or released, or who
+    # is to be left alone, or no longer: what the feed hears of it is in the row as well.
     leaves = assignment.left[at] | (was_fed[at] & ~is_fed[at])
     changes = [_CHANGES[int(left)] for left in leaves]
     table: TableRows = {
@@ -196,6 +204,7 @@ def _describe(
         "change": np.array(changes, object),
         "number": numbers.astype(np.uint32),
         "arm": np.array(arms, object),
+        "fed": is_fed[at].astype(np.uint8),
         "salt": np.full(n, audience.salt, object),
         "changed_at": np.full(n, now_ms, np.int64),
         "definitions": np.full(n, definitions.version, object),

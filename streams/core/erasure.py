@@ -25,6 +25,7 @@ from streams.core.events.records import Records
 from streams.core.features import DAY_MS
 from streams.core.hashing import hashes, mix
 from streams.core.plan import Clock
+from streams.core.state.contacts import forget_contacts
 from streams.core.state.shard_state import Meta, ShardState
 from streams.core.texts import Texts
 
@@ -136,6 +137,9 @@ def erase(state: ShardState, order: Erasure) -> None:
         # an event may be dated ahead of the clock
         cutoff_ms = max(cutoff_ms, int(state.columns.last_activity_ms[row]) + 1)
         state.drop_user(row)
+    if order.probe >> 32 == _HASH_NAME:  # also of one who was contacted and is not known otherwise
+        for user_hash in state.contacts.keys[_candidates([order], state.contacts.keys)]:
+            forget_contacts(state.contacts, user_hash)
     done = msgspec.structs.replace(
         order, cutoff_ms=cutoff_ms, found=found, seq=meta.seq, shard=meta.shard
     )

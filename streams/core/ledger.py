@@ -48,12 +48,13 @@ def counts_of(
 ) -> Counts:
     """Count a step's records, from one item of each for each source: the records, what was decoded,
     events of erased people (bool [n], or None), rejects that become dead letters, what `admit`
-    decided, and what `apply` counted. Canaries are in `records` alone."""
+    decided, and what was counted; the last three have one more, of contacts. Canaries are in
+    `records` alone."""
     erased_events = sum(int(mask.sum()) for mask in excluded if mask is not None)
     dead_letters = sum(map(len, rejects))
     return Counts(
         accepted=sum(map(len, records)),
-        scored=sum(len(each.rows) for each in counted),
+        scored=sum(each.events for each in counted),
         duplicates=sum(a.duplicates for a in admitted) + sum(each.repeats for each in counted),
         late=sum(len(a.late) for a in admitted),
         dead_letters=dead_letters,

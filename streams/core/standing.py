@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from schemas.definitions import Definitions
 from schemas.messages import AudienceChange
 from schemas.segments import DIMENSIONS
+from streams.core.alerts import Alerting
 from streams.core.audiences import update_audiences
+from streams.core.budget import learn_first_floor
+from streams.core.contacts import left_alone_until_ms
 from streams.core.memberships import (
-    NO_TIME,
     is_member,
     leave_ended,
     note,
@@ -71,6 +73,7 @@ def end_rules_sweep(state: ShardState) -> None:
     meta.segment_slots = free_ended(meta.segment_slots)
     meta.audience_slots = free_ended(meta.audience_slots)
     state.ranks.end_sweep()
+    learn_first_floor(state)
 
 
 def update_standing(
@@ -80,16 +83,26 @@ def update_standing(
     swept: NDArray[np.int64],
     now_ms: int,
     book: Rulebook,
+    alerting: Alerting,
 ) -> Standing:
     """Bring the users in `rows` (int64 [k], ascending; features x float32 [k, F]) up to date, after
     their scores and alerts. `swept` are those of them whose turn in the sweep it is."""
+    due_ms = alerting.due_ms.copy()
     q = UserQuantities(state, rows, x, now_ms, book.rules)
     lapsed_after_ms = book.definitions.lapsed_after_ms
     counted = state.columns.segment_changes[rows]
     count_values(state, rows, now_ms, lapsed_after_ms)
-    moves, due_ms = _apply_rules(state, rows, q, book, now_ms)
+    moves, suppressed = _apply_rules(state, rows, q, book, now_ms, due_ms)
     count_ranks(state, q, rows, np.isin(rows, swept), now_ms, lapsed_after_ms)
-    assignments, audience_rows, messages = update_audiences(state, rows, book.definitions, now_ms)
+    # Alerts come before segments: who is suppressed from now on, or no longer, is looked at again.
+    due_ms[suppressed & state.columns.at_risk[rows]] = now_ms
+    due_ms[alerting.silenced & ~suppressed] = now_ms
+    alone_ms = left_alone_until_ms(state, rows, book.definitions.caps, now_ms)
+    capped = alone_ms > 0
+    due_ms[capped] = np.minimum(due_ms[capped], alone_ms[capped])
+    assignments, audience_rows, messages = update_audiences(
+        state, rows, book.definitions, now_ms, suppressed, capped
+    )
     salts = answer_exposures(state, rows, now_ms, due_ms)
     salts |= expose(state, rows, x, assignments, now_ms, due_ms)
     set_due(state, rows, due_ms)
@@ -102,11 +115,16 @@ def update_standing(
 
 
 def _apply_rules(
-    state: ShardState, rows: NDArray[np.int64], q: UserQuantities, book: Rulebook, now_ms: int
-) -> tuple[list[Moves], NDArray[np.int64]]:
-    """Tiers, stages and segments, each after those that its rules name. Who moved, and for each
-    user when time alone may next change one of them."""
-    due_ms = np.full(len(rows), NO_TIME, np.int64)
+    state: ShardState,
+    rows: NDArray[np.int64],
+    q: UserQuantities,
+    book: Rulebook,
+    now_ms: int,
+    due_ms: NDArray[np.int64],
+) -> tuple[list[Moves], NDArray[np.bool_]]:
+    """Tiers, stages and segments, each after those that its rules name. Who moved, and who is
+    suppressed, bool [k]. Lowers `due_ms` (int64 [k]) to when time alone may next change one of
+    them."""
     bits = {slot.name: i for i, slot in enumerate(state.meta.segment_slots) if slot is not None}
     evaluation, outcomes = book.rules.begin(q), dict[str, Outcome]()
     moves: list[Moves] = []
@@ -128,4 +146,8 @@ def _apply_rules(
             q.flags[f"segment.{name}"] = is_member(state, rows, bits[name])
     for change in leave_ended(state, rows):
         moves += membership_moves(state, rows, change)
-    return moves, due_ms
+    suppress = book.suppressed(evaluation)
+    if suppress is None:
+        return moves, np.zeros(len(rows), np.bool_)
+    note(due_ms, suppress.flips_in_days, now_ms)
+    return moves, suppress.true

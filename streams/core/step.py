@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from schemas.lives import first_of, follows, life_of, position_of
 from schemas.messages import AlertMessage, AudienceChange, DeadLetter, Example
-from streams.core.alerts import update_alerts
+from streams.core.alerts import alert_cases, update_alerts
 from streams.core.apply import Applied, admit, apply, forget_some, set_back_watermark
 from streams.core.canaries import NONE, canary_rows, newest_ms, set_apart, times_of_events
 from streams.core.config import CoreConfig, Scorer
+from streams.core.contacts import NONE_ADMITTED, Contacts, contact_rows, take_contacts, take_in
 from streams.core.dead_letters import dead_letter_rows, dead_letters
 from streams.core.drift import drift_rows
 from streams.core.erasure import erase, exclude_erased_events, exclude_erased_rejects
@@ -74,6 +75,10 @@ class Outputs:
     """Which of the clickstream's records are no events but canaries: positions, int64 [k]."""
     audiences: list[AudienceChange] = field(default_factory=list)
     """Who entered or left a feed; nobody in it is held out."""
+    over_budget: int = 0
+    """Users who were worth an alert and found no room in the day's budget, each once a day."""
+    postponed: int = 0
+    """Users whose alert waits for the end of quiet hours, each time they are looked at."""
 
 
 def step(
@@ -93,10 +98,8 @@ def step(
     _check(state, plan, records)
     _begin(state, plan, config)
     look_ahead(state, scorer.horizon_days)
-    known = meta.learner
-    if plan.learner is not None:
-        meta.learner = plan.learner
-    learner = meta.learner
+    known, learner = meta.learner, plan.learner or meta.learner
+    meta.learner = learner
 
     forget_some(state)
 
@@ -106,16 +109,21 @@ def step(
 
     # 1. events in: decode, refuse, drop duplicates, set late ones aside
     watermark_lead_ms = set_back_watermark(state, plan.clock_ms, config.decode.max_future_ms)
-    decoded, canaries = _decoded(state, plan, records, config)
-    excluded = [exclude_erased_events(state, decoded[s], records[s], s) for s in SOURCES]
+    decoded, canaries, contacts = _decoded(state, plan, records, config)
+    taken = _taken(decoded, contacts)
+    excluded = [exclude_erased_events(state, events, records[s], s) for events, s in taken]
     rejects = [exclude_erased_rejects(state, decoded[s].rejects, records[s], s) for s in SOURCES]
     done("decode")
     admitted = [
         admit(state, events, config.lateness_ms, mask)
-        for events, mask in zip(decoded, excluded, strict=True)
+        for (events, _), mask in zip(taken, excluded, strict=True)
     ]
     now_ms = _move_clock(state, plan, decoded, admitted, config.sweep_interval_ms)
-    counted = [apply(state, e, a) for e, a in zip(decoded, admitted, strict=True)]
+    contacted = admitted[-1] if contacts.said else NONE_ADMITTED
+    counted = [
+        *(apply(state, decoded[s], admitted[s]) for s in SOURCES),
+        take_in(state, contacts, contacted),
+    ]
     meta.offsets = list(plan.stop)
 
     # 2. questions whose horizon has passed become examples, before new questions are asked
@@ -137,10 +145,9 @@ def step(
     # 4. decide
     learner_version = learner.version if learner else 0
     produced_ms = newest_ms(times_of_events(records, canaries), now_ms)
-    alert_rows, alerts = update_alerts(
-        state, touched, x, now_ms, produced_ms, config, scorer, learner, book
-    )
-    standing = update_standing(state, touched, x, swept, now_ms, book)
+    cases = alert_cases(state, contacts.users(contacted), config, book)
+    alerting = update_alerts(state, touched, x, now_ms, produced_ms, config, scorer, learner, book)
+    standing = update_standing(state, touched, x, swept, now_ms, book, alerting)
     if len(swept):
         at = np.searchsorted(touched, swept)
         fit = worth_asking(state, swept, now_ms, config, scorer)
@@ -151,10 +158,10 @@ def step(
     answered = ~np.isin(touched, refused) if len(refused) else slice(None)
     dead = [
         letter
-        for s in SOURCES
-        for letter in dead_letters(
-            state, records[s], decoded[s], rejects[s], admitted[s], config.topics[s]
+        for (events, s), unusable, decided in zip(
+            taken, [*rejects, []][: len(taken)], admitted, strict=True
         )
+        for letter in dead_letters(state, records[s], events, unusable, decided, config.topics[s])
     ]
     counts = counts_of(
         records, decoded, excluded, rejects, admitted, counted, len(touched), len(canaries)
@@ -162,7 +169,9 @@ def step(
     tables = {
         "score_history": score_rows(state, written, now_ms, scorer, learner_version),
         **standing.tables,
-        "alerts": alert_rows,
+        "alerts": alerting.table,
+        "alert_budget": alerting.budget or {},
+        "contacts": contact_rows(state, contacts, contacted, cases),
         **matured,
         "model_drift": drift_rows(meta.shard, known, learner),
         "dead_letters": dead_letter_rows(dead),
@@ -178,14 +187,15 @@ def step(
         "canaries": canary_rows(state, records[CLICKSTREAM], canaries, scorer, learner),
         "batches": batch_row(state, plan, counts),
     }
-    tables = {name: table for name, table in tables.items() if len(next(iter(table.values())))}
+    tables = {name: t for name, t in tables.items() if t and len(next(iter(t.values())))}
     mark_written(state, written, now_ms)
     if plan.sweep_rows:
         end_slice(state, swept, now_ms, config)
     done("decide")
     return Outputs(
-        tables, alerts, examples, dead, counts, produced_ms, len(refused),
+        tables, alerting.messages, examples, dead, counts, produced_ms, len(refused),
         _leads_ms(rejects), watermark_lead_ms, _last_ms(records), canaries, standing.messages,
+        alerting.over_budget, alerting.postponed,
     )  # fmt: skip
 
 
@@ -210,8 +220,9 @@ def _last_ms(records: Sequence[Records]) -> tuple[int, int]:
 
 def _decoded(
     state: ShardState, plan: Plan, records: Sequence[Records], config: CoreConfig
-) -> tuple[list[Events], NDArray[np.int64]]:
-    """The events of both sources; and which records of the clickstream are canaries."""
+) -> tuple[list[Events], NDArray[np.int64], Contacts]:
+    """The events of both sources; which records of the clickstream are canaries; and its
+    contacts."""
 
     def of(source: int) -> Events:
         rules, clock_ms, own = config.decode, plan.clock_ms, records[source]
@@ -222,7 +233,14 @@ def _decoded(
         return decode_ours(own, source, rules, clock_ms, state.meta.shard, config.partitioner)
 
     clicks, canaries = set_apart(of(CLICKSTREAM))
-    return [clicks, of(ORDERS)], canaries
+    clicks, contacts = take_contacts(clicks)
+    return [clicks, of(ORDERS)], canaries, contacts
+
+
+def _taken(decoded: Sequence[Events], contacts: Contacts) -> list[tuple[Events, int]]:
+    """What may count, with its source. Contacts are no events, and become what events become."""
+    taken = [*zip(decoded, SOURCES, strict=True)]
+    return [*taken, (contacts.events, CLICKSTREAM)] if contacts.said else taken
 
 
 def _check(state: ShardState, plan: Plan, records: Sequence[Records]) -> None:
@@ -264,7 +282,7 @@ def _move_clock(
     meta = state.meta
     now_ms = max(meta.clock_ms, plan.clock_ms)
     if not plan.clock_ms:
-        for events, applied in zip(decoded, admitted, strict=True):
+        for events, applied in zip(decoded, admitted[: len(decoded)], strict=True):
             if len(applied.fresh):
                 now_ms = max(now_ms, int(events.ts_ms[applied.fresh].max()))
     meta.clock_ms = now_ms

@@ -33,10 +33,12 @@ from streams.core.features import DAY_MS
 from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History
 from streams.evaluation.protocol import Protocol
+from streams.evaluation.rhythm import HorizonFit
 from streams.evaluation.rows import CutRows, cut_rows, matured, training_rows
 from streams.evaluation.shard import ReplayedShard
+from streams.replay.records import Source
 
-__all__ = ["RETRAIN_DAYS", "Promotion", "Replayed", "replay"]
+__all__ = ["RETRAIN_DAYS", "Promotion", "Replayed", "ReplayedHistory", "replay"]
 
 RETRAIN_DAYS: Final = 28
 FIRST_TRAINING_DAYS: Final = 84
@@ -85,6 +87,18 @@ class Replayed:
         np.empty(0, np.int64), np.empty(0, np.int64),
     )  # fmt: skip
     """Of each alert that the shard raised: the user (index into the history), and when (ms)."""
+
+
+@dataclass(frozen=True)
+class ReplayedHistory:
+    """A history, how its customers' rhythm fits the horizon, and what its replay left."""
+
+    source: Source
+    history: History
+    protocol: Protocol
+    config: CoreConfig
+    fit: HorizonFit
+    replayed: Replayed
 
 
 def replay(

@@ -71,6 +71,8 @@ FROM
     UNION DISTINCT
     SELECT shard, life FROM alerts
     UNION DISTINCT
+    SELECT shard, life FROM alert_budget
+    UNION DISTINCT
     SELECT shard, life FROM segment_changes
     UNION DISTINCT
     SELECT shard, life FROM audience_changes

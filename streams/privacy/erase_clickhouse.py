@@ -45,6 +45,7 @@ _TIME: Final = {
     "score_history": "scored_at",
     "latest_scores": "scored_at",
     "alerts": "raised_at",
+    "contacts": "contacted_at",
     "segment_changes": "changed_at",
     "audience_changes": "changed_at",
     "matured_predictions": "asked_at",

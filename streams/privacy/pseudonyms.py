@@ -40,6 +40,7 @@ CONCEALED: Final[Mapping[str, str]] = {
     # These are hashes of the user id that need no key: so they are keyed as well.
     "alert_id": "row",
     "change_id": "row",
+    "event_id": "row",  # of a contact: the shop's own, which may have the user id in it
     # What was sent by or about a person; `tideline dlq show` has it, from Kafka.
     "payload": "nothing",
     "detail": "nothing",
@@ -64,7 +65,7 @@ class Pseudonyms:
         self._ways: dict[str, Callable[[str], str]] = {
             "user": lru_cache(_KEPT)(user),
             # Apart from all user ids: those have no NUL at their beginning (Kafka keys are text).
-            "row": lambda row_id: hashed(f"\0row\0{row_id}"),
+            "row": lambda row_id: hashed(f"\0row\0{row_id}") if row_id else "",
             "nothing": lambda _: "",
         }
 

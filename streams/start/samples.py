@@ -14,6 +14,7 @@ import numpy as np
 from schemas.events import ClickEvent, OrderEvent
 from streams.core.canaries import set_apart
 from streams.core.config import CoreConfig
+from streams.core.contacts import take_contacts
 from streams.core.events.decode import decode, decode_ours
 from streams.core.events.records import CLICKSTREAM, Records
 
@@ -55,7 +56,8 @@ def live(
             else decode_ours(some, source, config.decode, clock_ms, partition, config.partitioner)
         )
         events, canaries = set_apart(events)
-        count += len(some) - len(canaries)
+        events, contacts = take_contacts(events)
+        count += len(some) - len(canaries) - len(contacts.said)
         for reject in events.rejects:
             refused[reject.reason] += 1
             at = f"{topic}/{partition}/{some.offsets[reject.position]}"

@@ -178,6 +178,14 @@ class Metrics(LagMetrics, DeliveryMetrics):
 
         # Output.
         self.alerts = self._counter("alerts", "Alerts by state: open, closed", "state")
+        self.alerts_over_budget = self._counter(
+            "alerts_over_budget",
+            "Customers who were worth an alert and found no room in the day's budget, once a day",
+        )
+        self.alerts_postponed = self._counter(
+            "alerts_postponed",
+            "Alerts that waited for the end of quiet hours, each time their customer was looked at",
+        )
         self.segment_changes = self._counter(
             "segment_changes",
             "Segment changes: by value_tier, lifecycle, and segment of the shop's own",

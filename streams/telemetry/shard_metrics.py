@@ -81,6 +81,8 @@ class MetricsMonitor:
         self._clocks(shard, outputs)
         for alert in outputs.alerts:
             m.alerts.labels(alert.state).inc()
+        m.alerts_over_budget.inc(outputs.over_budget)
+        m.alerts_postponed.inc(outputs.postponed)
         changes = outputs.tables.get("segment_changes")
         if changes is not None:
             moved: Counter[str] = Counter(changes["dimension"])

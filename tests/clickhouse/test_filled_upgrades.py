@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(600)]
 LEVELS = [migration.version for migration in available()]
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # tables drop what is old
 ROWS = 4
-ONE_LIFE = {"life": 0, "state": "open", "version": 1, "change": "entered", "arm": "treat"}
+ONE_LIFE = {"life": 0, "state": "open", "version": 1, "change": "entered", "arm": "treat", "fed": 1}
 """The first life of each shard, alerts that are open, and people who are in audiences."""
 _tokens = itertools.count(1)
 Columns = dict[str, dict[str, str]]

@@ -133,7 +133,7 @@ def changed(user: str, number: int, change: str = "entered", **values: Any) -> d
         "change_id": f"{user}-{number}-{values.get('audience', 'save_now')}", "user_id": user,
         "audience": "save_now", "segment": "leaving", "number": number, "change": change,
         "arm": "treat", "changed_at": NOON + number, "p_churn": 0.5, "expected_spend": 2.0,
-        **values,
+        "fed": int(change == "entered" and values.get("arm", "treat") == "treat"), **values,
     }  # fmt: skip
 
 
@@ -426,6 +426,7 @@ def test_what_only_a_past_life_knows_is_not_shown_as_of_now(client: Client, put:
 STAYS = {
     "past_lives": "it is the list of them",
     "alert_history": "what was said stays, and ended",
+    "alert_episodes": "the same, with what the shop told",
     "segment_sizes": "a row for every segment, of no users",
     "consumer_lag_live": "Kafka's, whatever the state is",
     "challengers": "the store of models, which goes on",
@@ -448,6 +449,7 @@ def test_ended_life_leaves_every_view_before_the_next_one_begins(
         moved("cid", "high", 9, shard=6, life=life))  # fmt: skip
     put("audience_changes", changed("ann", 1, shard=3, life=life),
         changed("dan", 1, shard=9, life=life))  # fmt: skip
+    put("alert_budget", {"shard": 3, "life": life}, {"shard": 11, "life": life})
     put("campaign_sums", {"salt": "s/1", "arm": "treat", "shard": 3, "life": life},
         {"salt": "s/1", "arm": "treat", "shard": 10, "life": life})  # fmt: skip
     put("matured_predictions",
@@ -477,7 +479,7 @@ def test_ended_life_leaves_every_view_before_the_next_one_begins(
         assert ended == [("started_over",)]
         past = client.execute("SELECT shard, life FROM past_lives WHERE life = %(life)s ORDER BY 1",
                               {"life": life})  # fmt: skip
-        assert past == [(shard, life) for shard in (3, 4, 5, 6, 7, 8, 9, 10)]
+        assert past == [(shard, life) for shard in range(3, 12)]
     ((ended_at,),) = client.execute(
         "SELECT DISTINCT ended_at FROM past_lives WHERE life = %(life)s", {"life": life}
     )
@@ -645,3 +647,67 @@ def test_campaign_results_add_up_the_newest_sums_of_every_shard(client: Client, 
     assert treat == ("treat", 20, 8, 6, 0.75, 0.75, 0.5)
     assert holdout[:4] == ("holdout", 10, 0, 0)
     assert np.isnan(holdout[4:]).all()
+
+
+# -- alerts that people act on
+
+
+DAY = 86_400_000
+HORIZON_DAYS = 28
+
+
+def test_episodes_say_what_became_of_an_alert(client: Client, put: Put) -> None:
+    def told(user: str, after: int, **values: Any) -> dict[str, Any]:
+        return {"event_id": f"{user}-{after}", "user_id": user, "contacted_at": NOON + after * DAY,
+                **values}  # fmt: skip
+
+    names = ("new", "called", "won", "late", "back", "lost", "calm", "other", "quiet")
+    put("alerts", *(raised(f"{name}-1", user_id=name, raised_at=NOON, horizon_days=HORIZON_DAYS)
+                    for name in names if name not in ("new", "called")),
+        *(raised(f"{name}-1", user_id=name, raised_at=NOON + 30 * DAY, horizon_days=HORIZON_DAYS)
+          for name in ("new", "called")))  # fmt: skip
+
+    def ended(name: str, why: str, after: int) -> dict[str, Any]:
+        return raised(f"{name}-1", user_id=name, state="closed", version=2, closed_why=why,
+                      raised_at=NOON, closed_at=NOON + after * DAY)  # fmt: skip
+
+    put("alerts", ended("won", "ordered", 9), ended("late", "ordered", 40),
+        ended("back", "ordered", 9), ended("calm", "score_fell", 9),
+        ended("other", "ordered", 9))  # fmt: skip
+    put(
+        "contacts",
+        told("called", 31, alert_id="called-1"), told("called", 32, alert_id="called-1"),
+        told("won", 2, named_alert_id="won-1"), told("late", 2, alert_id="late-1"),
+        told("other", 2, alert_id="other-1", named_alert_id="won-1"),  # not another's alert
+        told("quiet", 20, alert_id="quiet-1"),
+    )  # fmt: skip
+    put("contacts", told("called", 31, alert_id="called-1"))  # replayed
+    put("batches", {**FIRST, "clock": NOON + 45 * DAY})
+    rows = client.execute("SELECT user_id, outcome, contacts FROM alert_episodes ORDER BY 1")
+    assert rows == [
+        ("back", "ordered", 0), ("called", "contacted", 2), ("calm", "ended", 0),
+        ("late", "ordered", 1), ("lost", "lost", 0), ("new", "opened", 0), ("other", "ordered", 0),
+        ("quiet", "contacted", 1), ("won", "won back", 1),
+    ]  # fmt: skip
+    put("batches", {**FIRST, "seq": 2, "clock": NOON + 60 * DAY})
+    query = "SELECT user_id FROM alert_episodes WHERE outcome = 'lost' ORDER BY 1"
+    assert client.execute(query) == [("called",), ("lost",), ("new",), ("quiet",)]
+
+
+def test_budget_of_a_day_is_that_of_all_shards(client: Client, put: Put) -> None:
+    def of(shard: int, day: int, opened: int, floor: float) -> dict[str, Any]:
+        return {"shard": shard, "day": NOON + day * DAY, "per_day": 5, "share": 2, "candidates": 9,
+                "opened": opened, "over_budget": 1, "floor": floor}  # fmt: skip
+
+    put("alert_budget", of(0, 0, 2, 8.0), of(1, 0, 3, 7.0), of(0, 1, 1, 6.0))
+    put("alert_budget", of(0, 0, 2, 8.0))  # replayed
+    columns = "per_day, candidates, opened, over_budget, floor, shards"
+    rows = client.execute(f"SELECT {columns} FROM alert_budget_days ORDER BY day")
+    assert rows == [(5, 18, 5, 2, 7.0, 2), (5, 9, 1, 1, 6.0, 1)]
+
+
+def test_who_is_to_be_left_alone_is_no_member(client: Client, put: Put) -> None:
+    put("audience_changes", changed("ann", 1, fed=1), changed("bob", 1, fed=0),
+        changed("cid", 1, fed=0), changed("cid", 2, fed=1))  # fmt: skip
+    rows = client.execute("SELECT user_id FROM audience_members ORDER BY 1")
+    assert rows == [("ann",), ("cid",)]

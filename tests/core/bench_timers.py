@@ -86,8 +86,8 @@ def main(users: int) -> None:
             if changes is not None:
                 entered = np.array(list(changes["dimension"])) == "quiet"
                 names = list(changes["user_id"])
-                users = [names[i] for i in np.flatnonzero(entered).tolist()]
-                rows, _ = state.rows_by_user.rows_of(Texts.of(users))
+                whose = [names[i] for i in np.flatnonzero(entered).tolist()]
+                rows, _ = state.rows_by_user.rows_of(Texts.of(whose))
                 limit_ms = state.columns.recent_orders_ms[rows, 0] + _LIMIT_DAYS * DAY_MS
                 late += (changes["changed_at"][entered] - limit_ms).tolist()
     print(

@@ -651,10 +651,11 @@ def test_every_table_has_the_columns_of_its_contract() -> None:
         driver.sweep(T0 + day * DAY_MS)
     driver.feed([click("u", T0 - 8 * DAY_MS)], [order("v", T0)])  # one late
     seen = {name for o in driver.outputs for name in o.tables}
-    # of drift: test_forecast.py; of canaries: test_canaries.py; of campaigns: test_audiences.py
+    # of drift: test_forecast.py; of canaries: test_canaries.py; of campaigns: test_audiences.py;
+    # of contacts and budgets: test_contacts.py, test_budget.py
     others = {
-        "audience_changes", "campaign_sums", "canaries", "consumer_lag", "model_drift",
-        "trainer_log",
+        "alert_budget", "audience_changes", "campaign_sums", "canaries", "consumer_lag", "contacts",
+        "model_drift", "trainer_log",
     }  # fmt: skip
     assert seen == set(TABLES) - others
     for out in driver.outputs:

@@ -15,7 +15,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from schemas.events import CLICK_TYPES, ORDER_TYPES, ClickEvent, OrderEvent
+from schemas.events import CLICK_TYPES, CONTACTED, ORDER_TYPES, ClickEvent, Contact, OrderEvent
 from streams.cli import COMMANDS, tideline
 from streams.core.events.decode import REASONS
 from streams.settings import Settings, describe, load
@@ -27,7 +27,7 @@ from tests.test_layers import RULES
 
 BY_NAME = {page.name: page for page in PAGES}
 MAX_README_BYTES = 8_192
-SCHEMAS = {"clickstream": ClickEvent, "orders": OrderEvent}
+SCHEMAS = {"clickstream": ClickEvent, "contacts": Contact, "orders": OrderEvent}
 ROOMS = ("schemas", "models", "streams", "deploy", "tests", "docs", ".ci")
 SUFFIXES = {".py", ".md", ".sql", ".svg", ".yml", ".toml", ".lock", ".onnx"}
 DECISIONS = {number for number, _, _ in decisions(BY_NAME["docs/decisions.md"].text)}
@@ -245,7 +245,8 @@ def test_events_of_both_topics_are_shown() -> None:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event["type"])
 def test_event_is_decoded_and_fits_its_published_schema(event: dict[str, object]) -> None:
-    name = "orders" if event["type"] in ORDER_TYPES else "clickstream"
+    of = dict.fromkeys(ORDER_TYPES, "orders") | {CONTACTED: "contacts"}
+    name = of.get(str(event["type"]), "clickstream")
     msgspec.json.decode(json.dumps(event), type=SCHEMAS[name])
     unknown = set(event) - set(SCHEMAS[name].__struct_fields__)
     assert not unknown

@@ -23,6 +23,7 @@ pytestmark = [
 OF_EVENTS = (
     "score_history", "latest_scores", "segment_changes", "alerts", "matured_predictions",
     "examples", "score_samples", "dead_letters", "audience_changes",
+    "contacts",
 )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ SORTING_KEYS: Mapping[str, tuple[str, ...]] = {
     "alerts": ("alert_id", "version"),
     "segment_changes": ("user_id", "dimension", "changed_at", "change_id"),
     "audience_changes": ("audience", "user_id", "number", "changed_at", "change_id"),
+    "alert_budget": ("shard", "life", "day"),
+    "contacts": ("user_id", "event_id"),
     "campaign_sums": ("salt", "arm", "shard", "life"),
     "matured_predictions": ("shard", "ordinal"),
     "examples": ("asked_at", "user_id", "ordinal"),

@@ -16,7 +16,8 @@ Reasons (the codes that dead letters carry):
     wrong_partition      the key belongs to another partition, and so to another shard
                          (`streams.core.partitioning`)
 
-A canary (`schemas.canary`) is a reject too, with the reason `CANARY`; it becomes no dead letter.
+A canary (`schemas.canary`) is a reject too, with the reason `CANARY`, and a contact with `CONTACT`;
+these become no dead letters.
 """
 
 from __future__ import annotations

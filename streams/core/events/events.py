@@ -9,11 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import CLICK_TYPES, ORDER_TYPES
+from schemas.events import CLICK_TYPES, ORDER_TYPES, Contact
 from streams.core.texts import Texts
 
 __all__ = [
     "CANARY",
+    "CONTACT",
     "EARLIEST_MS",
     "KIND_OF_CLICK",
     "KIND_OF_ORDER",
@@ -30,6 +31,8 @@ __all__ = [
 CANARY: Final = "canary"
 """The reason of a reject that is a canary (`schemas.canary`) and no dead letter: the step sets it
 apart."""
+CONTACT: Final = "contact"
+"""The reason of a reject that is a contact (`schemas.events.Contact`) and no dead letter."""
 EARLIEST_MS: Final = 631_152_000_000
 """1990-01-01. Old order histories are trained on and judged; seconds or 0 taken for milliseconds
 are 1970, and are caught."""
@@ -76,6 +79,8 @@ class Reject:
     reason: str
     detail: str
     ahead_ms: int = 0
+    contact: Contact | None = None
+    """What the record says, if it is a contact."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.canary import is_canary
-from schemas.events import EVENT_VERSION, MAX_EVENT_BYTES, ClickEvent, OrderEvent
+from schemas.events import (
+    CONTACTED,
+    EVENT_VERSION,
+    MAX_EVENT_BYTES,
+    ClickEvent,
+    Contact,
+    OrderEvent,
+)
 from streams.core.events.events import (
     CANARY,
+    CONTACT,
     EARLIEST_MS,
     KIND_OF_CLICK,
     KIND_OF_ORDER,
@@ -40,8 +48,14 @@ class _Version(msgspec.Struct):
     v: int = EVENT_VERSION
 
 
+class _Type(msgspec.Struct):
+    type: str
+
+
 _click_decoder: Final = msgspec.json.Decoder(ClickEvent)
+_contact_decoder: Final = msgspec.json.Decoder(Contact)
 _order_decoder: Final = msgspec.json.Decoder(OrderEvent)
+_type_decoder: Final = msgspec.json.Decoder(_Type)
 _version_decoder: Final = msgspec.json.Decoder(_Version)
 
 
@@ -50,6 +64,7 @@ def parse(records: Records, source: int, rules: DecodeRules, clock_ms: int = 0) 
     rejects: list[Reject] = []
     decoder: msgspec.json.Decoder[Any] = _click_decoder if source == CLICKSTREAM else _order_decoder
     events, positions = _documents(records, decoder, rejects)
+    _refuse_contacts(records, rules, clock_ms, rejects)
     users = [e.user_id for e in events]
     ts_ms = _int64([e.ts for e in events])
     keep = _acceptable(records, events, users, ts_ms, positions, rules, clock_ms, rejects)
@@ -89,14 +104,55 @@ def _documents(
                 events.append(decoder.decode(value))
                 positions.append(i)
             except msgspec.ValidationError as why:
-                # No canary is an event, so that events don't pay for the question.
+                # Neither canaries nor contacts are events: events don't pay for the question.
                 if decoder is _click_decoder and is_canary(key, value):
                     rejects.append(Reject(i, CANARY, ""))
+                elif decoder is _click_decoder and _is_contact(value):
+                    rejects.append(_contact(i, value))
                 else:
                     rejects.append(Reject(i, *_classify(value, why)))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
                 rejects.append(Reject(i, "invalid_json", str(why)))
     return events, _int64(positions)
+
+
+def _is_contact(value: bytes) -> bool:
+    try:
+        return _type_decoder.decode(value).type == CONTACTED
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _contact(position: int, value: bytes) -> Reject:
+    try:
+        return Reject(position, CONTACT, "", contact=_contact_decoder.decode(value))
+    except msgspec.ValidationError as why:
+        return Reject(position, *_classify(value, why))
+
+
+def _refuse_contacts(
+    records: Records, rules: DecodeRules, clock_ms: int, rejects: list[Reject]
+) -> None:
+    """Those that can't be used become rejects for the reason that an event would have."""
+    at = [(i, each, each.contact) for i, each in enumerate(rejects) if each.contact is not None]
+    if not at:
+        return
+    found: dict[int, Reject] = {}
+    positions = np.array([each.position for _, each, _ in at], np.int64)
+    ts_ms = _int64([contact.ts for _, _, contact in at])
+    for n, reason, detail, ahead_ms in _wrong_times(
+        ts_ms, records.timestamps_ms[positions], rules, clock_ms
+    ):
+        found.setdefault(at[n][0], Reject(int(positions[n]), reason, detail, ahead_ms))
+    for i, each, contact in at:
+        if contact.user_id.encode() != records.keys[each.position]:
+            detail = "the record's key is not the event's user_id"
+            found[i] = Reject(each.position, "key_mismatch", detail)
+        if contact.v != EVENT_VERSION:
+            detail = f"v is {contact.v}; this build reads version {EVENT_VERSION}"
+            found[i] = Reject(each.position, "unknown_version", detail)
+    for i, reject in found.items():
+        rejects[i] = reject
 
 
 def _classify(value: bytes, why: Exception) -> tuple[str, str]:

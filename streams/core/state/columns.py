@@ -85,6 +85,7 @@ class Columns:
         "alert_champion": ("f4", 0),
         "alert_learner": ("f4", 0),
         "alert_spend": ("f4", 0),
+        "alert_day": ("i4", 0),  # when last a candidate (`streams.core.state.candidates`)
         # the shop's own segments and audiences; bits are numbered by `streams.core.state.slots`
         "segments": ("u8", 0),  # of which ones a member
         "rules_due_ms": ("i8", 0),  # when time alone may next change a segment
@@ -150,6 +151,7 @@ class Columns:
     alert_champion: NDArray[np.float32]
     alert_learner: NDArray[np.float32]
     alert_spend: NDArray[np.float32]
+    alert_day: NDArray[np.int32]
     segments: NDArray[np.uint64]
     rules_due_ms: NDArray[np.int64]
     audiences: NDArray[np.uint32]

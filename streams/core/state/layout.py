@@ -110,6 +110,8 @@ def translate(arrays: Arrays, old: Layout, new: Layout, meta: Meta) -> Arrays:
     found = dict(arrays)
     if "rules_due_ms" not in old.row.numbers:
         found |= _before_segments(arrays)
+    if "alert_day" not in old.row.numbers:
+        found |= _no_entries("contacts", with_words=True)
     rebin = old.value_bins != new.value_bins
     if old.row != new.row or rebin:
 
@@ -146,11 +148,19 @@ def _before_segments(arrays: Arrays) -> dict[str, NDArray[Any]]:
     """What a checkpoint lacks that is older than segments of the shop's own: nobody is in one. The
     tiers' cuts are not read: ranks in force are those of now."""
     found: dict[str, NDArray[Any]] = {"histogram_in_force": arrays["histogram"]}
-    for name in ("holds", "exposures"):
-        found[f"{name}/keys"] = np.empty(0, np.uint64)
-        found[f"{name}/values"] = np.empty(0, np.int32)
-        found[f"{name}/progress"] = np.empty(0, np.int64)
-    found["exposures/words"] = np.empty(0, np.int64)
+    found |= _no_entries("holds", with_words=False)
+    return found | _no_entries("exposures", with_words=True)
+
+
+def _no_entries(name: str, *, with_words: bool) -> dict[str, NDArray[Any]]:
+    """The arrays of an empty map, with or without records."""
+    found: dict[str, NDArray[Any]] = {
+        f"{name}/keys": np.empty(0, np.uint64),
+        f"{name}/values": np.empty(0, np.int32),
+        f"{name}/progress": np.empty(0, np.int64),
+    }
+    if with_words:
+        found[f"{name}/words"] = np.empty(0, np.int64)
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RANK_BINS", "Ranks", "rank_bin"]
+__all__ = ["RANK_BINS", "Ranks", "bin_edge", "rank_bin"]
 
 RANK_BINS: Final = 512
 _FRACTION_BITS: Final = 19  # of float32's 23, so that an octave has 16 bins, each 4.4 % wide
@@ -31,6 +31,17 @@ def rank_bin(values: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     clipped = np.minimum(bits.astype(np.int64) - _OFFSET, RANK_BINS - 1)
     clipped[np.isnan(values)] = -1
     return clipped
+
+
+def bin_edge(place: int) -> float:
+    """The least number in a bin; 0 in the first one, NaN for -1.
+
+    >>> bin_edge(160), bin_edge(176), bin_edge(0)
+    (1.0, 2.0, 0.0)
+    """
+    if place <= 0:
+        return 0.0 if place == 0 else float("nan")
+    return float(np.array((place + _OFFSET) << _FRACTION_BITS, np.int32).view(np.float32))
 
 
 class Ranks:

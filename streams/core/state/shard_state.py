@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from schemas.definitions import Definitions
 from schemas.features import COUNT_MEASURES, MONEY_MEASURES
 from schemas.messages import Erasure, JournalledSnapshot
+from streams.core.state.candidates import Budget, Candidates
 from streams.core.state.columns import LEAST_ROWS, ROW, Columns
+from streams.core.state.contacts import CONTACTED, forget_contacts
 from streams.core.state.copy_on_write import PageGuard, RowGuard
 from streams.core.state.directory import UserDirectory
 from streams.core.state.exposures import EXPOSURE, forget_exposures
@@ -113,6 +115,8 @@ class Meta(msgspec.Struct):
     """Whose the bits of the column `segments` are."""
     audience_slots: list[AudienceSlot | None] = []
     campaigns: list[Campaign] = []
+    budget: Budget | None = None
+    """Of alerts a day; None: there is none."""
     rules_due_ms: int = 0
     """No user's `rules_due_ms` is earlier; 0: nobody has one."""
     partitions: int = 0
@@ -162,11 +166,13 @@ class ShardState:
         self.known_orders = U64Map(ORDER)  # (user, order id) -> day of its newest event
         self.holds = U64Map()  # (user, segment) -> since when its condition is true
         self.exposures = U64Map(EXPOSURE)  # (user, campaign) -> day on which its horizon ends
+        self.contacts = U64Map(CONTACTED)  # user -> day of the newest contact
         self.features = features
         self.questions = Questions(features)
         self.value_histogram = np.zeros(VALUE_BINS, np.int64)  # of live customers, now
         self.values_in_force = np.zeros(VALUE_BINS, np.int64)  # as of the end of a sweep
         self.ranks = Ranks()
+        self.candidates = Candidates()
         self.rows_guard = RowGuard(ROWS_PAGE_BITS, self.columns.pack)
         self.users_guard = PageGuard(USERS_PAGE_BITS)
         self._marks = np.zeros(LEAST_ROWS, np.int32)  # room for `grouped`
@@ -291,6 +297,7 @@ class ShardState:
         self.questions.drop(row)
         forget_orders(self.known_orders, user_hash)
         forget_exposures(self.exposures, user_hash)
+        forget_contacts(self.contacts, user_hash)
 
     @property
     def nbytes(self) -> int:
@@ -307,6 +314,7 @@ class ShardState:
             + self.known_orders.nbytes
             + self.holds.nbytes
             + self.exposures.nbytes
+            + self.contacts.nbytes
             + self.questions.nbytes
         )
 

@@ -53,6 +53,8 @@ def freeze(state: ShardState, *, everything: bool) -> tuple[bytes, dict[str, Sou
         sources[f"questions/{part}"] = Source.constant(array, changed=loose)
     for part, array in state.ranks.export().items():
         sources[f"ranks/{part}"] = Source.constant(array, changed=True)
+    for part, array in state.candidates.export().items():
+        sources[f"candidates/{part}"] = Source.constant(array, changed=True)
     for part, array in state.parked.export().items():
         sources[f"parked/{part}"] = Source.constant(array, changed=part == "gone")
     for kind, sums in (("counts", state.counts), ("money", state.money)):
@@ -78,6 +80,7 @@ def _maps(state: ShardState) -> dict[str, U64Map]:
         "orders": state.known_orders,
         "holds": state.holds,
         "exposures": state.exposures,
+        "contacts": state.contacts,
     }
 
 
@@ -171,6 +174,7 @@ def load(meta: bytes, arrays: Mapping[str, NDArray[Any]], features: int) -> Shar
     state.value_histogram = arrays["histogram"].copy()
     state.values_in_force = arrays["histogram_in_force"].copy()
     state.ranks.load(_under(arrays, "ranks/"))
+    state.candidates.load(_under(arrays, "candidates/"))
     return state
 
 
@@ -218,6 +222,7 @@ def comparable(state: ShardState) -> tuple[bytes, dict[str, NDArray[Any]]]:
     arrays["histogram"] = state.value_histogram.copy()
     arrays["histogram_in_force"] = state.values_in_force.copy()
     arrays |= {f"ranks/{name}": array for name, array in state.ranks.export().items()}
+    arrays |= {f"candidates/{name}": a for name, a in state.candidates.export().items()}
     for name, table in _maps(state).items():
         kept = table.kept
         by_key = np.argsort(table.keys[kept])

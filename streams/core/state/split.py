@@ -6,7 +6,8 @@ the hash (`Partitioner.of_keys`). A successor has everything of its users, to th
 rows. It continues with the clock, the step number and the champion of shard p.
 
 Hashes of event ids and of pairs can't be separated by user, so each successor has all of them until
-they expire: event ids after the lateness, pairs after the longest window.
+they expire: event ids after the lateness, pairs after the longest window. Contacts with people who
+are not known yet are in all successors, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.core.partitioning import Partitioner
+from streams.core.state.candidates import Budget
 from streams.core.state.columns import ROW
 from streams.core.state.shard_state import VALUE_BINS, Meta, ShardState
 from streams.core.state.slots import Campaign
@@ -64,6 +66,11 @@ def split(state: ShardState, shard: int, to: Partitioner, offsets: tuple[int, in
     child.known_orders = state.known_orders.part(np.isin(state.known_orders.records["owner"], ours))
     child.holds = state.holds.part(state.holds.kept)
     child.exposures = state.exposures.part(np.isin(state.exposures.records["owner"], ours))
+    known = np.concatenate([state.rows_by_user.hashes, state.parked.hashes()])
+    owner = state.contacts.records["owner"]  # some were contacted who are not known yet
+    child.contacts = state.contacts.part(np.isin(owner, ours) | ~np.isin(owner, known))
+    child.candidates.load(state.candidates.export())
+    child.candidates.divide(to.partitions // before)
     child.meta = _meta(state, child, to, offsets)
     _go_on_sweeping(state, child, rows, waiting)
     return child
@@ -138,10 +145,21 @@ def _meta(state: ShardState, child: ShardState, to: Partitioner, offsets: tuple[
         meta.campaigns = [
             Campaign(each.audience, each.salt, each.horizon_ms) for each in meta.campaigns
         ]
+    if meta.budget is not None:
+        parts, which = to.partitions // state.meta.partitions, meta.shard // state.meta.partitions
+        _divide_budget(meta.budget, parts, which, goes_on=meta.shard == state.meta.shard)
     meta.erased = [
         msgspec.structs.replace(each, shard=meta.shard, stop=(0, 0)) for each in meta.erased
     ]
     return meta
+
+
+def _divide_budget(budget: Budget, parts: int, which: int, *, goes_on: bool) -> None:
+    """Divide what is left of today's alerts; one successor goes on with the account."""
+    left = max(0, budget.share - budget.opened)
+    if not goes_on:
+        budget.opened = budget.candidates = budget.over = 0
+    budget.share = budget.opened + left * (which + 1) // parts - left * which // parts
 
 
 def _go_on_sweeping(

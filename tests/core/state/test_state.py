@@ -180,7 +180,7 @@ def test_a_damaged_state_is_refused() -> None:
     needed = [n for n in arrays if not n.startswith(("counts/", "money/"))]
     assert {name.split('/')[0] for name in needed} == {
         "rows", "users", "ids", "pairs", "orders", "histogram", "questions", "forgotten", "layout",
-        "counted_from", "holds", "exposures", "histogram_in_force",
+        "counted_from", "holds", "exposures", "contacts", "histogram_in_force",
     }  # fmt: skip
     for name in needed:
         with pytest.raises((KeyError, ValueError)):
