@@ -178,14 +178,6 @@ class Metrics(LagMetrics, DeliveryMetrics):
 
         # Output.
         self.alerts = self._counter("alerts", "Alerts by state: open, closed", "state")
-        self.alerts_over_budget = self._counter(
-            "alerts_over_budget",
-            "Customers who were worth an alert and found no room in the day's budget, once a day",
-        )
-        self.alerts_postponed = self._counter(
-            "alerts_postponed",
-            "Alerts that waited for the end of quiet hours, each time their customer was looked at",
-        )
         self.segment_changes = self._counter(
             "segment_changes",
             "Segment changes: by value_tier, lifecycle, and segment of the shop's own",
@@ -301,6 +293,14 @@ class Metrics(LagMetrics, DeliveryMetrics):
             self.trainer_state.labels(each).set(each == state)
 
     def _declare_campaigns(self) -> None:
+        self.alerts_over_budget = self._counter(
+            "alerts_over_budget",
+            "Customers who were worth an alert and found no room in the day's budget, once a day",
+        )
+        self.alerts_postponed = self._counter(
+            "alerts_postponed",
+            "Alerts that waited for the end of quiet hours, each time their customer was looked at",
+        )
         self.audience_changes = self._counter(
             "audience_changes",
             "People who entered or left an audience's feed; nobody who is held out is among them",
