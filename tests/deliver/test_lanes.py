@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
 
 from schemas.messages import Undelivered
+from schemas.topics import TopicNames
 from streams.deliver.courier import Courier
 from streams.deliver.destinations import Destination
 from streams.deliver.exchange import Answer, Request
@@ -25,6 +26,8 @@ from streams.telemetry.metrics import Metrics
 from tests.awaiting import turns
 from tests.deliver.test_formats import Tries, change
 from tests.deliver.test_records import Record, encoded
+
+AUDIENCES = TopicNames("clicks", "orders", "app").audiences
 
 CRM = Destination("crm", "webhook", "https://x", (Secret("s" * 16),), batch=2)
 Send = Callable[[Request], Awaitable[Answer]]
@@ -215,7 +218,7 @@ class Consumer:
         (self.at,) = offsets.values()
 
 
-TP = TopicPartition("app-audiences", 0)
+TP = TopicPartition(AUDIENCES, 0)
 
 
 @pytest.mark.parametrize(

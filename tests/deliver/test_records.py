@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.messages import AudienceChange, Undelivered
+from schemas.topics import TopicNames
 from streams.deliver.changes import FOR_DESTINATION, letter, pieces
 from streams.deliver.destinations import Destination
 from streams.deliver.exchange import Refusal
 from streams.deliver.letters import chosen, origin
 from streams.settings import Secret
 from tests.deliver.test_formats import change
+
+AUDIENCES = TopicNames("clicks", "orders", "app").audiences
 
 CRM = Destination("crm", "webhook", "https://x", (Secret("s" * 16),), frozenset({"save_now"}))
 
@@ -25,7 +28,7 @@ class Record:
     value: bytes | None
     key: bytes | None = b"u"
     headers: list[tuple[str, bytes]] = field(default_factory=list)
-    topic: str = "app-audiences"
+    topic: str = AUDIENCES
     partition: int = 0
     timestamp: int = 1_000
 
@@ -83,13 +86,13 @@ def test_every_record_is_in_one_piece_and_offsets_go_on_without_gaps(
 def test_a_letter_has_where_it_came_from_and_the_record_as_it_was() -> None:
     record = Record(7, encoded(change("ann")), key=b"ann")
     found = letter(CRM, record, Refusal("http_400", "no"), 5)
-    assert origin(found) == "crm/app-audiences/0/7"
+    assert origin(found) == f"crm/{AUDIENCES}/0/7"
     assert (found.key, found.payload, found.reason) == (b"ann", record.value, "http_400")
     assert len(letter(CRM, Record(1, b"x" * 100_000), Refusal("r"), 5).payload or b"") == 65_536
 
 
 def undelivered(offset: int, value: bytes | None, partition: int = 0) -> Undelivered:
-    return Undelivered("crm", "http_400", "", "app-audiences", partition, offset, 5, b"u", value)
+    return Undelivered("crm", "http_400", "", AUDIENCES, partition, offset, 5, b"u", value)
 
 
 def test_only_a_person_s_newest_change_is_sent_again() -> None:
