@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from schemas.definitions import Audience
-from streams.campaigns.fields import MAX_OTHERS, Fields
+from schemas.definitions import MAX_AUDIENCES, Audience
+from streams.campaigns.fields import Fields
 from streams.campaigns.nodes import Node, Scalar
 from streams.campaigns.salts import Salts
 from streams.rules.problems import quoted, similar
@@ -30,6 +30,7 @@ class Audiences:
         self._fields, self._salts = fields, salts
         self._found: dict[str, Audience] = {}
         self._places: dict[str, Node] = {}
+        self._too_many = False
 
     def read(self, node: Node) -> None:
         """What is below `audiences:`."""
@@ -39,9 +40,6 @@ class Audiences:
             record = fields.record(entry, what, ("segment", "title", "owner", *AUDIENCE_KEYS))
             if record is None:
                 continue
-            if len(self._found) == MAX_OTHERS:
-                fields.too_many(key, MAX_OTHERS, "audiences")
-                break
             at = fields.needed(key, record, what, "segment")
             segment = (fields.name_of(at, "the segment") or "") if at is not None else ""
             if key.value in self._found:
@@ -53,6 +51,11 @@ class Audiences:
     def add(self, key: Scalar, record: Mapping[str, Node], segment: str) -> None:
         """One audience, by its key and what is below that."""
         fields, name = self._fields, key.value
+        if len(self._found) == MAX_AUDIENCES:
+            if not self._too_many:
+                fields.too_many(key, MAX_AUDIENCES, "audiences")
+            self._too_many = True
+            return
         share, priority = None, None
         if "holdout" in record:
             share = fields.share(record["holdout"], "`holdout`", _MOST_HELD_OUT)

@@ -18,7 +18,7 @@ class Difference:
     """One definition that is not as it was."""
 
     kind: str
-    """`segment`, `value`, `tier`, `lifecycle`, `audience`, `policy` or `setting`."""
+    """`segment`, `value`, `tier`, `lifecycle`, `audience`, `alerts`, `policy` or `setting`."""
     name: str
     change: str
     """`added`, `removed` or `changed`."""
@@ -46,12 +46,24 @@ def _by_kind(of: Definitions) -> dict[str, dict[str, dict[str, Any]]]:
         "tier": _cases(of.value_tier),
         "lifecycle": _cases(of.lifecycle),
         "audience": named(of.audiences),
+        "alerts": _alerts(of),
         "policy": {str(at): _fields(row) for at, row in enumerate(of.policy, 1)},
         "setting": {
             name: {"value": getattr(of, name)}
             for name in ("lapsed_after_ms", "global_holdout_share", "global_salt")
         },
     }
+
+
+def _alerts(of: Definitions) -> dict[str, dict[str, Any]]:
+    """Rules of alerts, caps and suppression, without what follows from the zone."""
+    rules = {k: v for k, v in _fields(of.alerts).items() if k != "utc_offsets"}
+    found = {"rules": rules}
+    if of.caps is not None:
+        found["caps"] = _fields(of.caps)
+    if of.suppress:
+        found["suppress"] = {"when": of.suppress}
+    return found
 
 
 def _cases(cases: tuple[Any, ...]) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from schemas.definitions import (
     MAX_RANKS,
     MAX_SEGMENTS,
     STANDARD,
+    AlertRules,
     Case,
     Definitions,
     Expected,
@@ -25,6 +26,7 @@ from schemas.definitions import (
     SegmentDefinition,
 )
 from schemas.segments import LIFECYCLE, VALUE_TIERS
+from streams.campaigns.alert_rules import read_alerts, read_caps
 from streams.campaigns.audiences import AUDIENCE_KEYS, Audiences
 from streams.campaigns.fields import MAX_OTHERS, Fields
 from streams.campaigns.nodes import Node, Scalar, decoded, nodes
@@ -37,7 +39,7 @@ __all__ = ["content_version", "read_definitions", "standard_file"]
 
 _TOP: Final = (
     "version", "segments", "values", "tiers", "lifecycle", "lapsed_after", "audiences", "policy",
-    "global_holdout", "global_salt",
+    "global_holdout", "global_salt", "alerts", "caps", "suppress",
 )  # fmt: skip
 _SEGMENT: Final = ("title", "owner", "when", "leave", "hold", "expect", *AUDIENCE_KEYS)
 _TIERS: Final = tuple(name for name in VALUE_TIERS if name != "none")
@@ -47,8 +49,9 @@ _ALWAYS: Final = "true"
 
 def content_version(definitions: Definitions) -> str:
     """The first 16 hex digits of SHA-256 over what is defined, whoever applied it and when."""
+    alerts = msgspec.structs.replace(definitions.alerts, utc_offsets=())  # follow from the zone
     content = msgspec.structs.replace(
-        definitions, number=0, version="", applied_at_ms=0, applied_by="", note=""
+        definitions, number=0, version="", applied_at_ms=0, applied_by="", note="", alerts=alerts
     )
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
 
@@ -59,19 +62,25 @@ def standard_file() -> bytes:
 
 
 def read_definitions(
-    content: bytes, *, file: str, currency: str, earlier: Sequence[Definitions] = ()
+    content: bytes,
+    *,
+    file: str,
+    currency: str,
+    earlier: Sequence[Definitions] = (),
+    now_ms: int = 0,
 ) -> Definitions:
     """The definitions in a file's content, numbered after the last of `earlier`.
 
     `file` is its name in errors, `currency` the shop's, `earlier` all that was ever applied, in its
-    order. Raises DocumentError with every problem.
+    order. From `now_ms` on the clock changes of a time zone are looked up. Raises DocumentError
+    with every problem.
     """
     try:
         text = decoded(content)
     except Fault as fault:
         shown = content.decode("utf-8-sig", "replace") if fault.end else ""
         raise DocumentError(file, shown, [fault]) from fault
-    reading = _Reading(text, currency, earlier)
+    reading = _Reading(text, currency, earlier, now_ms)
     try:
         found = reading.definitions(nodes(text))
     except Fault as fault:
@@ -84,8 +93,10 @@ def read_definitions(
 class _Reading:
     """One pass over a file's nodes."""
 
-    def __init__(self, text: str, currency: str, earlier: Sequence[Definitions]) -> None:
-        self.text, self.currency = text, currency
+    def __init__(
+        self, text: str, currency: str, earlier: Sequence[Definitions], now_ms: int
+    ) -> None:
+        self.text, self.currency, self.now_ms = text, currency, now_ms
         self.number = earlier[-1].number + 1 if earlier else 1
         self.salts = Salts(earlier)
         self.fields = Fields(text)
@@ -109,6 +120,9 @@ class _Reading:
         if "audiences" in top:
             self.audiences.read(top["audiences"])
         policy = self._policy(top["policy"]) if "policy" in top else list(STANDARD.policy)
+        suppress = ""
+        if "suppress" in top:
+            suppress = self._expression(top["suppress"], "`suppress`", "alerts.suppress")
         share = self.audiences.share_of_all(top)
         found = Definitions(
             number=self.number,
@@ -122,6 +136,11 @@ class _Reading:
             ),
             audiences=self.audiences.salted(names),
             policy=tuple(policy),
+            alerts=(
+                read_alerts(fields, top["alerts"], self.now_ms) if "alerts" in top else AlertRules()
+            ),
+            caps=read_caps(fields, top["caps"]) if "caps" in top else None,
+            suppress=suppress,
             global_holdout_share=share,
             global_salt=self.salts.of_all(share > 0, self.audiences.salt(top, "global_salt")),
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from schemas.definitions import Definitions
+from schemas.definitions import Definitions, alert_problems
 from schemas.errors import StateError
 from streams.core.rulebook import rulebook_of
 from streams.kafka.access import KafkaAccess
@@ -36,12 +36,13 @@ class DefinitionsFollower(Follower[Definitions]):
             try:
                 found = _decoder.decode(value or b"")
                 rulebook_of(found, self._currency)
+                problem = " ".join(alert_problems(found))
             except (msgspec.DecodeError, RulesError) as exc:
-                self.refused = str(exc)
-                _log.warning("%s: the old definitions stay in force: %s", topic, exc)
-            else:
-                self.refused = ""
+                problem = str(exc)
+            self.refused = problem
+            if not problem:
                 return found
+            _log.warning("%s: the old definitions stay in force: %s", topic, problem)
         return None
 
 

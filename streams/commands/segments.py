@@ -284,7 +284,13 @@ async def _read(log: KafkaLog, settings: Settings, file: Path) -> tuple[Definiti
 
     earlier = await all_published(log, settings.topic_names.definitions)
     currency = settings.stream.currency
-    new = read_definitions(file.read_bytes(), file=str(file), currency=currency, earlier=earlier)
+    new = read_definitions(
+        file.read_bytes(),
+        file=str(file),
+        currency=currency,
+        earlier=earlier,
+        now_ms=time.time_ns() // 1_000_000,
+    )
     _book(new, settings)
     return new, earlier[-1] if earlier else STANDARD
 
