@@ -290,7 +290,7 @@ TABLES: Final[dict[str, Table]] = {
                 "orders_from": "UInt64",
                 "orders_to": "UInt64",
                 "accepted": "UInt32",
-                "scored": "UInt32",  # events that entered the windows, and so a score
+                "scored": "UInt32",  # events that entered the windows, and contacts
                 "duplicates": "UInt32",
                 "late": "UInt32",
                 "dead_letters": "UInt32",

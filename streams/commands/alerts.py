@@ -18,6 +18,7 @@ from streams.commands.support import (
 )
 
 if TYPE_CHECKING:
+    from schemas.definitions import Definitions
     from streams.evaluation.alerted import Alerted
 
 __all__ = ["alert_table", "alerts"]
@@ -33,9 +34,11 @@ alerts.add_command(explain)
 
 @alerts.command()
 @replay_options
+@click.option("--per-day", type=click.IntRange(min=1), metavar="N",
+              help="With a budget: a day's N alerts with the most at stake.")  # fmt: skip
 @json_option
 @pass_invocation
-def report(invocation: Invocation, /, as_json: bool, **options: Any) -> None:
+def report(invocation: Invocation, /, per_day: int | None, as_json: bool, **options: Any) -> None:
     """Replay orders, and say what the alerts would have been worth.
 
     Beside the alerts as a worker raises them, with these settings, stands a list without a memory:
@@ -61,7 +64,10 @@ def report(invocation: Invocation, /, as_json: bool, **options: Any) -> None:
 
     given = Given.of(options)
     with progress_bars(quiet=as_json) as progress:
-        done = replayed_history(invocation.start_logging(), given, progress, quiet=as_json)
+        done = replayed_history(
+            invocation.start_logging(), given, progress, quiet=as_json,
+            definitions=_with_budget(per_day),
+        )  # fmt: skip
     churn = tasks(done.replayed.cuts, done.protocol)["churn"]
     judged = alerts_of(done.replayed, done.history, done.protocol, churn, done.config)
     cuts, config = done.protocol.test_cuts, done.config
@@ -74,18 +80,29 @@ def report(invocation: Invocation, /, as_json: bool, **options: Any) -> None:
                 "tested_cuts": len(cuts),
                 "enter": config.alert_enter,
                 "leave": config.alert_leave,
+                "per_day": per_day,
                 "alerts": {name: each.as_dict() for name, each in judged.items()},
             }
         )
         return
+    budget = f", {per_day} a day at most" if per_day else ""
     print_table(
-        _HEADINGS, alert_table(judged), title=f"alerts since {day(done.protocol.test_from)}"
-    )
+        _HEADINGS, alert_table(judged),
+        title=f"alerts since {day(done.protocol.test_from)}{budget}",
+    )  # fmt: skip
     click.echo(
         f"\nHorizon {done.protocol.horizon_days} days; alerts open at {config.alert_enter:.0%} and "
         f"close below {config.alert_leave:.0%}; {len(cuts)} weekly cuts from {day(cuts[0])} to "
         f"{day(cuts[-1])}. `tideline alerts report --help` says what each column is."
     )
+
+
+def _with_budget(per_day: int | None) -> Definitions | None:
+    if per_day is None:
+        return None
+    from schemas.definitions import AlertRules, Definitions
+
+    return Definitions(1, f"{per_day} a day", alerts=AlertRules(per_day=per_day))
 
 
 _NAMES = {"raised": "as live", "weekly_threshold": "a threshold each week"}

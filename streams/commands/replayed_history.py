@@ -21,6 +21,7 @@ from streams.commands.history_options import (
 from streams.commands.horizon import check_horizon, horizon_anyway_option
 
 if TYPE_CHECKING:
+    from schemas.definitions import Definitions
     from streams.evaluation.run import ReplayedHistory
     from streams.replay.records import Source
     from streams.settings import Settings
@@ -133,9 +134,15 @@ def progress_bars(*, quiet: bool) -> Iterator[Progress]:
 
 
 def replayed_history(
-    settings: Settings, given: Given, progress: Progress, *, quiet: bool
+    settings: Settings,
+    given: Given,
+    progress: Progress,
+    *,
+    quiet: bool,
+    definitions: Definitions | None = None,
 ) -> ReplayedHistory:
-    """Read a history, and let it unfold. `quiet`: nothing is said but errors."""
+    """Read a history, and let it unfold by these definitions (None: what ships). `quiet`: nothing
+    is said but errors."""
     from streams.evaluation.history import read_history
     from streams.evaluation.protocol import longest_horizon_days, plan_protocol
     from streams.evaluation.rhythm import usual_gap_days
@@ -158,8 +165,9 @@ def replayed_history(
         quiet=quiet,
     )
     replayed = replay(
-        history, protocol, config, seed=given.seed, threads=given.threads, progress=progress
-    )
+        history, protocol, config, definitions=definitions, seed=given.seed,
+        threads=given.threads, progress=progress,
+    )  # fmt: skip
     return ReplayedHistory(source, history, protocol, config, fit, replayed)
 
 

@@ -26,6 +26,7 @@ class Counts:
 
     accepted: int
     scored: int
+    """Events that entered the windows, and contacts that count."""
     duplicates: int
     late: int
     dead_letters: int

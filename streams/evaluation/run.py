@@ -26,6 +26,7 @@ from models.champion import Champion
 from models.manifest import Eligibility, GroupGain
 from models.training.promotion import Verdict, judge
 from models.training.train import train
+from schemas.definitions import Definitions
 from schemas.errors import ArtifactError, SettingsError
 from schemas.messages import Drift
 from streams.core.config import CoreConfig
@@ -106,12 +107,14 @@ def replay(
     protocol: Protocol,
     config: CoreConfig,
     *,
+    definitions: Definitions | None = None,
     batch_records: int = 500,
     seed: int = 7,
     threads: int = 1,
     progress: Progress = lambda _what, _done: None,
 ) -> Replayed:
-    """Replays `history`. Raises SettingsError if no champion could be trained before the test."""
+    """Replays `history`, by these definitions (None: what ships). Raises SettingsError if no
+    champion could be trained before the test."""
     config = replace(
         config,
         sweep_interval_ms=DAY_MS,
@@ -119,7 +122,9 @@ def replay(
         min_orders=protocol.min_orders,
         active_within_ms=protocol.active_within_days * DAY_MS,
     )
-    shard = ReplayedShard(history.records, config, protocol.horizon_days, batch_records)
+    shard = ReplayedShard(
+        history.records, config, protocol.horizon_days, batch_records, definitions
+    )
     number = {user: i for i, user in enumerate(history.users)}
     done = Replayed()
     baselines: Baselines | None = None

@@ -20,6 +20,7 @@ from models.blend import Scores
 from models.champion import Champion, Outlook
 from models.everyone import EveryoneScorer
 from models.learner import OnlineLearner
+from schemas.definitions import Definitions
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Drift, Example, JournalledSnapshot, LearnerSnapshot
 from streams.core.config import CoreConfig
@@ -93,8 +94,14 @@ class ReplayedShard:
     """A shard that has taken in all orders before `clock_ms`, and swept then."""
 
     def __init__(
-        self, records: Records, config: CoreConfig, horizon_days: int, batch_records: int
+        self,
+        records: Records,
+        config: CoreConfig,
+        horizon_days: int,
+        batch_records: int,
+        definitions: Definitions | None = None,
     ) -> None:
+        """`definitions` are in force from the second step on; None: what ships."""
         self.state = ShardState(0, len(FEATURE_NAMES))
         self.champion: Champion | None = None
         self.learner: OnlineLearner | None = None
@@ -107,6 +114,7 @@ class ReplayedShard:
         """Of the examples at hand, by features: the champion's scores."""
         self._drifts: dict[str, Drift] = {}
         self._records = records
+        self._definitions = definitions
         self._config = replace(config, partitioner=None)  # everybody is in this one shard
         self._batch = batch_records
         self._scorer: _Unscored | _Quiet = _Unscored(horizon_days, config.min_orders)
@@ -146,6 +154,7 @@ class ReplayedShard:
                 sweep_interval_ms=self._config.sweep_interval_ms,
                 max_records=self._batch,
                 users=self.state.sweep_places,
+                definitions=self._definitions if meta.seq else None,
             )
             if plan is None:
                 break

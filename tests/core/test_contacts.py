@@ -94,6 +94,26 @@ def test_bad_contact_gets_the_reason_of_an_event(
     assert detail in reject.detail
 
 
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (b'"campaign":"\xff"', "invalid_json"), (b'"campaign":"\\ud800"', "invalid_field"),
+        (b'"x":' + b"[" * 5_000 + b"]" * 5_000, "invalid_field"), (b'"ts":1e400', "invalid_field"),
+        (b'"x":"' + b"a" * 300_000 + b'"', "too_large"), (b'"user_id":"\\ud800"', "invalid_field"),
+        (b'"campaign":"' + b"a" * 200_000 + b'"', "invalid_field"), (b'"ts":true', "invalid_field"),
+    ],
+    ids=["bytes", "surrogate", "deep", "huge number", "too large", "user", "long", "bool"],
+)  # fmt: skip
+def test_hostile_contact_is_refused_and_nothing_else_is(more: bytes, reason: str) -> None:
+    value = b'{"event_id":"e","user_id":"ann","type":"contacted","ts":%d,%s}' % (T0, more)
+    records = to_records([record(click("ann", T0)), (b"ann", value, T0),
+                          record(contacted("ann", T0))])  # fmt: skip
+    events = decode(records, CLICKSTREAM, RULES)
+    assert len(events) == 1
+    by_position = {reject.position: reject.reason for reject in events.rejects}
+    assert by_position == {1: reason, 2: "contact"}
+
+
 def test_contact_is_none_among_orders_and_none_in_another_partition() -> None:
     wire = record(contacted("ann", T0))
     (reject,) = decode(to_records([wire]), ORDERS, RULES).rejects

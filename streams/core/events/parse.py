@@ -128,6 +128,8 @@ def _contact(position: int, value: bytes) -> Reject:
         return Reject(position, CONTACT, "", contact=_contact_decoder.decode(value))
     except msgspec.ValidationError as why:
         return Reject(position, *_classify(value, why))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
+        return Reject(position, "invalid_json", str(why))
 
 
 def _refuse_contacts(
