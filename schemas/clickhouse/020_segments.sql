@@ -48,13 +48,19 @@ CREATE VIEW IF NOT EXISTS campaign_results
 COMMENT 'What followed from each campaign, by arm: plain rates with counts, not yet an effect'
 AS
 SELECT
-    any(c.audience) AS audience, salt, arm, any(c.horizon_days) AS horizon_days,
-    sum(c.exposed) AS exposed, sum(c.answered) AS answered, sum(c.buyers) AS buyers,
-    sum(c.buyers) / sum(c.answered) AS buyer_share, sum(c.orders) AS orders,
-    sum(c.y_cents) / sum(c.answered) / 100 AS spend_mean,
-    sum(c.x_cents) / sum(c.answered) / 100 AS spend_before
-FROM campaign_sums AS c FINAL
-WHERE (shard, life) NOT IN (SELECT shard, life FROM past_lives)
+    any(whose) AS audience, salt, arm, any(days) AS horizon_days,
+    sum(entered) AS exposed, sum(over) AS answered, sum(bought) AS buyers,
+    sum(bought) / sum(over) AS buyer_share, sum(placed) AS orders,
+    sum(y_cents) / sum(over) / 100 AS spend_mean,
+    sum(x_cents) / sum(over) / 100 AS spend_before
+FROM
+(
+    -- Under other names: an alias above would stand for the sum in the sums below it.
+    SELECT salt, arm, audience AS whose, horizon_days AS days, exposed AS entered,
+           answered AS over, buyers AS bought, orders AS placed, y_cents, x_cents
+    FROM campaign_sums FINAL
+    WHERE (shard, life) NOT IN (SELECT shard, life FROM past_lives)
+)
 GROUP BY salt, arm
 ORDER BY salt, arm;
 

@@ -51,10 +51,16 @@ CREATE VIEW IF NOT EXISTS alert_budget_days
 COMMENT 'The daily budget of alerts, over all shards; days that are over'
 AS
 SELECT
-    day, max(b.per_day) AS per_day, sum(b.candidates) AS candidates, sum(b.opened) AS opened,
-    sum(b.over_budget) AS over_budget, min(b.floor) AS floor, count() AS shards
-FROM alert_budget AS b FINAL
-WHERE (shard, life) NOT IN (SELECT shard, life FROM past_lives)
+    day, max(most) AS per_day, sum(asked) AS candidates, sum(raised) AS opened,
+    sum(beyond) AS over_budget, min(least) AS floor, count() AS shards
+FROM
+(
+    -- Under other names: an alias above would stand for the sum in the sums below it.
+    SELECT day, per_day AS most, candidates AS asked, opened AS raised, over_budget AS beyond,
+           floor AS least
+    FROM alert_budget FINAL
+    WHERE (shard, life) NOT IN (SELECT shard, life FROM past_lives)
+)
 GROUP BY day
 ORDER BY day;
 

@@ -37,7 +37,9 @@ __all__ = [
     "prepare",
 ]
 
-NOT_THERE: Final = ("ledger", "recent_ledger", "model_quality", "quality_by_evidence")
+NOT_THERE: Final = (
+    "ledger", "recent_ledger", "model_quality", "quality_by_evidence", "alert_episodes",
+)  # fmt: skip
 """Views that this server can't have."""
 
 _CONFIG = """\

@@ -39,11 +39,11 @@ PAUSED = "u6"  # busy, but overdue at times: of the busiest there is no alert
 ALSO = "u1"
 PERSONAL_TABLES = (
     "score_history", "latest_scores", "alerts", "segment_changes", "matured_predictions",
-    "examples", "score_samples", "audience_changes",
+    "examples", "score_samples", "audience_changes", "contacts",
 )  # fmt: skip
 
-QUIET = ("matured_predictions", "examples", "audience_changes")
-"""No question matures within the days of these streams, and there are no audiences."""
+QUIET = ("matured_predictions", "examples", "audience_changes", "contacts")
+"""No question matures within the days of these streams; there are no audiences and contacts."""
 
 
 def traffic(events: int, seed: int, start_ms: int | None = None) -> Synthetic:

@@ -55,7 +55,7 @@ def group(here: World) -> str:
 
 def own_topics(here: World) -> list[str]:
     own = here.settings.topic_names
-    return [own.journal, own.checkpoints, own.alerts, own.dead_letters]
+    return [own.journal, own.checkpoints, own.alerts, own.dead_letters, own.audiences]
 
 
 def moved_to(here: World) -> None:
@@ -176,7 +176,7 @@ def test_a_run_that_was_given_up_before_the_split_leaves_things_as_they_were(
     reset = here.command("reset", "--yes", "--json")
     assert reset.exit_code == 0, reset.output
     counts = counts_of(kafka_access(here.settings), own_topics(here))
-    assert [counts[name] for name in own_topics(here)] == [6, 6, 12, 12]
+    assert [counts[name] for name in own_topics(here)] == [6, 6, 12, 12, 12]
 
 
 def test_inputs_may_not_have_more_partitions_than_shards(world: Worlds) -> None:
