@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streams.replay.records import Source
     from streams.settings import Settings
 
-__all__ = ["Given", "progress_bars", "replay_options", "replayed_history"]
+__all__ = ["Given", "progress_bars", "replay_options", "replayed_history", "source_of"]
 
 Progress = Callable[[str, float], None]
 
@@ -150,7 +150,7 @@ def replayed_history(
     from streams.shard.config import core_config
 
     config = core_config(settings)
-    source = _source(given.orders, take_history_options(given.history), quiet=quiet)
+    source = source_of(given.orders, take_history_options(given.history), quiet=quiet)
     history = read_history(source, config.decode.currency, config.decode.rates)
     protocol = plan_protocol(history, given.horizon_days, settings.alerts.min_orders, None)
     placed = history.standing()
@@ -171,7 +171,8 @@ def replayed_history(
     return ReplayedHistory(source, history, protocol, config, fit, replayed)
 
 
-def _source(orders: Path | None, options: dict[str, Any], *, quiet: bool) -> Source:
+def source_of(orders: Path | None, options: dict[str, Any], *, quiet: bool) -> Source:
+    """The history in a file of orders, or Complete Journey's for None."""
     from schemas.errors import SettingsError
     from streams.replay import completejourney
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from schemas.errors import FatalError
+from streams.commands.segments_try import try_
 from streams.commands.support import (
     Invocation,
     json_option,
@@ -248,6 +249,9 @@ def explain(invocation: Invocation, segment: str, user: str, as_json: bool) -> N
     click.echo(f"{user} is {'' if member else 'not '}in {segment}, as of {iso_utc(as_of_ms)}:")
     for line in why.lines:
         click.echo(f"  {line}")
+
+
+segments.add_command(try_)
 
 
 # -- what they share

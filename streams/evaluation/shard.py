@@ -8,7 +8,7 @@ examples that it learned from.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -28,7 +28,7 @@ from streams.core.events.records import ORDERS, Records
 from streams.core.features import DAY_MS, features
 from streams.core.plan import Pending, Plan, next_plan
 from streams.core.state.shard_state import ShardState
-from streams.core.step import step
+from streams.core.step import Outputs, step
 
 __all__ = ["ReplayedShard"]
 
@@ -77,17 +77,20 @@ class _Unscored:
         return [[] for _ in x]
 
 
-class _Quiet(EveryoneScorer):
-    """Scores as workers have them; rows and alerts are not what is measured, so they go without
-    forecast and reasons."""
-
-    def forecast(self, x: NDArray[np.float32]) -> Outlook:
-        return _no_forecast(len(x))
+class _Unexplained(EveryoneScorer):
+    """Scores as workers have them; alerts are not what is measured, so they go without reasons."""
 
     def reasons(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
     ) -> Sequence[Sequence[str]]:
         return [[] for _ in x]
+
+
+class _Quiet(_Unexplained):
+    """Rows are not what is measured either, so they go without forecast."""
+
+    def forecast(self, x: NDArray[np.float32]) -> Outlook:
+        return _no_forecast(len(x))
 
 
 class ReplayedShard:
@@ -100,8 +103,12 @@ class ReplayedShard:
         horizon_days: int,
         batch_records: int,
         definitions: Definitions | None = None,
+        heard: Callable[[Outputs], object] = lambda _: None,
+        *,
+        forecasts: bool = False,
     ) -> None:
-        """`definitions` are in force from the second step on; None: what ships."""
+        """`definitions` are in force from the second step on; None: what ships. `heard` is told
+        what each step puts out. `forecasts`: whether next orders are forecast."""
         self.state = ShardState(0, len(FEATURE_NAMES))
         self.champion: Champion | None = None
         self.learner: OnlineLearner | None = None
@@ -115,9 +122,11 @@ class ReplayedShard:
         self._drifts: dict[str, Drift] = {}
         self._records = records
         self._definitions = definitions
+        self._heard = heard
+        self._scoring = _Unexplained if forecasts else _Quiet
         self._config = replace(config, partitioner=None)  # everybody is in this one shard
         self._batch = batch_records
-        self._scorer: _Unscored | _Quiet = _Unscored(horizon_days, config.min_orders)
+        self._scorer: _Unscored | _Unexplained = _Unscored(horizon_days, config.min_orders)
         self._snapshot: LearnerSnapshot | None = None
 
     def promote(self, champion: Champion) -> None:
@@ -134,7 +143,7 @@ class ReplayedShard:
                 self.learner.snapshot(), champion.manifest, rescore=rescore
             )
         self.champion = champion
-        self._scorer = _Quiet(champion)
+        self._scorer = self._scoring(champion)
         self._snapshot = self.learner.snapshot()
 
     def run_until(self, cut_ms: int) -> None:
@@ -179,6 +188,7 @@ class ReplayedShard:
         # also one of the version that the shard has: another champion keeps counting from there
         plan = msgspec.structs.replace(plan, champion=self._scorer.champion_version, learner=new)
         outputs = step(self.state, plan, (Records.empty(), taken), self._config, self._scorer)
+        self._heard(outputs)
         self.steps += 1
         self.refused.update(letter.reason for letter in outputs.dead_letters)
         self.raised += [
@@ -225,7 +235,7 @@ class ReplayedShard:
 
     def score(self, x: NDArray[np.float32]) -> Scores:
         """As the next step would, with the newest snapshot. Needs a champion."""
-        assert isinstance(self._scorer, _Quiet)  # noqa: S101  (promote comes first)
+        assert isinstance(self._scorer, _Unexplained)  # noqa: S101  (promote comes first)
         newest = self._snapshot
         if newest is None and self.learner is not None:
             newest = self.learner.snapshot()
