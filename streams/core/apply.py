@@ -19,6 +19,7 @@ from streams.core.events.events import KIND_PLACED, Events
 from streams.core.features import DAY_MS, HALF_LIVES_MS
 from streams.core.orders import History, apply_orders
 from streams.core.state.columns import DECAYED
+from streams.core.state.exposures import NEVER
 from streams.core.state.known_orders import oldest_known_day
 from streams.core.state.shard_state import ShardState
 from streams.kernels.counting import (
@@ -259,8 +260,8 @@ def _without_rounding(state: ShardState, rows: NDArray[np.int64]) -> None:
 
 
 def forget(state: ShardState, lateness_ms: int) -> None:
-    """Begin to drop ids that can't come back, pairs that no window covers, and orders that are
-    forgotten. Once per sweep."""
+    """Begin to drop ids that can't come back, pairs that no window covers, orders that are
+    forgotten, and waits and exposures that are over. Once per sweep."""
     oldest_day = (state.meta.watermark_ms - lateness_ms) // DAY_MS
     oldest_tile = (state.meta.clock_ms - 91 * DAY_MS) // PAIR_TILE_MS
     for table, oldest in (
@@ -268,6 +269,8 @@ def forget(state: ShardState, lateness_ms: int) -> None:
         (state.pairs, oldest_tile),
         (state.known_orders, _oldest_known_day(state, lateness_ms)),
         (state.contacts, state.meta.clock_ms // DAY_MS - MAX_CONTACT_DAYS - 1),
+        (state.holds, NEVER + 1),  # those that are done
+        (state.exposures, NEVER + 1),
     ):
         if len(table) >= _FORGET_AT:
             old = np.count_nonzero(table.values < oldest)
@@ -282,5 +285,7 @@ def forget_some(state: ShardState) -> None:
     state.pairs.drop_some(_FORGET_PER_STEP)
     state.known_orders.drop_some(_FORGET_PER_STEP)
     state.contacts.drop_some(_FORGET_PER_STEP)
+    state.holds.drop_some(_FORGET_PER_STEP)
+    state.exposures.drop_some(_FORGET_PER_STEP)
     state.parked.forget_some(_FORGET_PER_STEP)
     state.parked.tidy(_TIDIED_PER_STEP)

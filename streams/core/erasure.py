@@ -24,6 +24,7 @@ from streams.core.events.events import Events, Reject
 from streams.core.events.records import Records
 from streams.core.features import DAY_MS
 from streams.core.hashing import hashes, mix
+from streams.core.memberships import forget_waits
 from streams.core.plan import Clock
 from streams.core.state.contacts import forget_contacts
 from streams.core.state.shard_state import Meta, ShardState
@@ -136,6 +137,7 @@ def erase(state: ShardState, order: Erasure) -> None:
         found = True
         # an event may be dated ahead of the clock
         cutoff_ms = max(cutoff_ms, int(state.columns.last_activity_ms[row]) + 1)
+        forget_waits(state, row)
         state.drop_user(row)
     if order.probe >> 32 == _HASH_NAME:  # also of one who was contacted and is not known otherwise
         for user_hash in state.contacts.keys[_candidates([order], state.contacts.keys)]:

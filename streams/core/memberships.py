@@ -8,7 +8,6 @@ the earliest of those times, and a step with `wake_rows` looks at those for whom
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,9 +25,9 @@ __all__ = [
     "NO_TIME",
     "TIMER_MS",
     "Membership",
+    "forget_waits",
     "is_member",
     "leave_ended",
-    "named",
     "note",
     "set_due",
     "update_membership",
@@ -117,8 +116,7 @@ def _held(
     `true` (bool [k]): for whom the condition holds who are no members. The time since when is kept
     as long as it does; a second's part counts as a whole one.
     """
-    segment = hashes([f"{slot.name}/{slot.taken}"])
-    keys = mix(state.columns.user_hash[rows], np.repeat(segment, len(rows)))
+    keys = _keys(state, rows, slot)
     now_s = np.int32(-(-now_ms // 1000) - _EPOCH_S)
     at = state.holds.find(keys)
     known = np.flatnonzero(at >= 0)
@@ -136,6 +134,20 @@ def _held(
         state.holds.put(keys[begins], np.full(len(begins), now_s, np.int32))
     entry_ms = np.where(true & ~enters, (since_s + _EPOCH_S) * 1000 + hold_ms, NO_TIME)
     return enters, entry_ms
+
+
+def _keys(state: ShardState, rows: NDArray[np.int64], slot: SegmentSlot) -> NDArray[np.uint64]:
+    """Keys of the users' waits for a segment."""
+    segment = hashes([f"{slot.name}/{slot.taken}"])
+    return mix(state.columns.user_hash[rows], np.repeat(segment, len(rows)))
+
+
+def forget_waits(state: ShardState, row: int) -> None:
+    """Let the user in `row` wait for nothing."""
+    rows = np.array([row], np.int64)
+    for slot in state.meta.segment_slots:
+        if slot is not None and state.holds.find(keys := _keys(state, rows, slot))[0] >= 0:
+            state.holds.put(keys, np.array([NEVER], np.int32))
 
 
 def set_due(state: ShardState, rows: NDArray[np.int64], due_ms: NDArray[np.int64]) -> None:
@@ -163,8 +175,3 @@ def wake(state: ShardState, most: int, now_ms: int) -> NDArray[np.int64]:
     due = due[:most]
     state.will_change(due)
     return due
-
-
-def named(slots: Sequence[SegmentSlot | None], bits: int) -> list[str]:
-    """The names of the segments in a user's `bits`."""
-    return [slot.name for i, slot in enumerate(slots) if slot is not None and bits >> i & 1]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -187,6 +188,23 @@ def test_who_comes_back_within_the_horizon_is_counted_once() -> None:
     assert campaign.arms[0].answered == 1
     driver.feed([click("u", T0 + 3_600_000 + HORIZON_MS + 1)])
     assert campaign.arms[0].exposed == 2
+
+
+def test_what_is_over_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.core.apply._FORGET_AT", 1)
+    driver = Driver(config())
+    driver.feed([], [order(user, T0, 50.0) for user in USERS])
+    waiting = SegmentDefinition("waiting", "orders > 0", hold_ms=5_000)
+    both = (audience("spring", "waiting"), audience("later", "waiting", horizon_ms=30 * DAY_MS))
+    driver.define(BUYERS, waiting, clock_ms=T0 + 1_000, audiences=both)
+    driver.wake(T0 + 6_000)
+    assert (len(driver.state.holds), len(driver.state.exposures)) == (len(USERS), 2 * len(USERS))
+    driver.wake(T0 + 6_000 + HORIZON_MS)
+    for minute in range(1, 4):  # a sweep begins to drop, and the steps behind it go on
+        driver.sweep(T0 + 6_000 + HORIZON_MS + minute * 60_000)
+    assert (len(driver.state.holds), len(driver.state.exposures)) == (0, len(USERS))
+    driver.wake(T0 + 6_000 + 30 * DAY_MS)
+    assert [c.arms[0].answered for c in driver.state.meta.campaigns] == [len(USERS)] * 2
 
 
 def test_squares_do_not_overflow() -> None:

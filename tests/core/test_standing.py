@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from schemas.definitions import MAX_SEGMENTS, Case, Definitions, SegmentDefinition
 from schemas.features import FEATURE_NAMES
+from schemas.messages import Erasure
+from streams.core.erasure import digest, probe_of
 from streams.core.memberships import TIMER_MS
 from streams.core.plan import Pending, next_plan
 from streams.core.state.slots import SEGMENT_BITS, enough_room
@@ -175,6 +177,20 @@ def test_a_break_begins_the_wait_again() -> None:
     assert not moves(driver, "calm")
     driver.wake(T0 + 2 * HOUR_MS + 300_000 + 2 * HOUR_MS)
     assert [m[:2] for m in moves(driver, "calm")] == [("u", "in")]
+
+
+def test_whoever_comes_back_after_an_erasure_waits_from_the_start() -> None:
+    driver = Driver(config())
+    driver.feed([], [order("u", T0)])
+    driver.define(segment("buyers", "orders > 0", hold_ms=HOUR_MS), clock_ms=T0 + 1_000)
+    digest_, salt = digest(b"salt", "u"), b"salt"
+    person = Erasure("e1", digest_, salt, probe_of(salt, "u"), 3, T0 + 2_000, (0, 0), T0 + 2_000)
+    driver.feed(clock_ms=T0 + 2_000, erase=(person,))
+    driver.feed([], [order("u", T0 + 1_800_000)], clock_ms=T0 + 1_800_000)
+    driver.wake(T0 + 1_000 + HOUR_MS)
+    assert not moves(driver, "buyers")
+    driver.wake(T0 + 1_800_000 + HOUR_MS)
+    assert [m[:2] for m in moves(driver, "buyers")] == [("u", "in")]
 
 
 def test_a_segment_may_name_others_in_any_order() -> None:
