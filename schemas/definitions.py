@@ -156,6 +156,8 @@ class Definitions(msgspec.Struct, frozen=True):
     policy: tuple[PolicyRow, ...] = ()
     alerts: AlertRules = AlertRules()
     caps: ContactCap | None = None
+    rfm: bool = False
+    """Whether customers have RFM cells, and their moves are written."""
     suppress: str = ""
     """For whom this is true there is no alert and no feed; empty: for nobody."""
     global_holdout_share: float = 0.0

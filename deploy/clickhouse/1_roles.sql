@@ -68,6 +68,7 @@ GRANT SELECT ON tideline.segment_flow TO tideline_campaign_ro;
 GRANT SELECT ON tideline.audience_members TO tideline_campaign_ro;
 GRANT SELECT ON tideline.audience_arms TO tideline_campaign_ro;
 GRANT SELECT ON tideline.campaign_results TO tideline_campaign_ro;
+GRANT SELECT ON tideline.rfm_cells TO tideline_campaign_ro;
 GRANT SELECT ON tideline.scores_live TO tideline_campaign_ro;
 GRANT SELECT ON tideline.model_quality TO tideline_campaign_ro;
 GRANT SELECT ON tideline.quality_by_evidence TO tideline_campaign_ro;

@@ -91,7 +91,7 @@ FROM
     (
         SELECT user_id, toString(dimension) AS dimension
         FROM segment_changes
-        WHERE dimension NOT IN ('value_tier', 'lifecycle')
+        WHERE dimension NOT IN ('value_tier', 'lifecycle', 'rfm')
             AND (shard, life) NOT IN (SELECT shard, life FROM past_lives)
         GROUP BY user_id, dimension
         HAVING argMax(to_segment, (segment_changes.life, segment_changes.number)) = 'in'
@@ -142,7 +142,7 @@ FROM
         SELECT user_id, toString(dimension) AS dimension,
                argMax(to_segment, (segment_changes.life, segment_changes.number)) = 'in' AS member
         FROM segment_changes
-        WHERE dimension NOT IN ('value_tier', 'lifecycle')
+        WHERE dimension NOT IN ('value_tier', 'lifecycle', 'rfm')
             AND (shard, life) NOT IN (SELECT shard, life FROM past_lives)
         GROUP BY user_id, dimension
     ) AS own
@@ -162,3 +162,19 @@ FROM
 GROUP BY pair
 ORDER BY dimension, segment
 SETTINGS join_use_nulls = 0;
+
+CREATE VIEW IF NOT EXISTS rfm_cells
+(
+    user_id  String COMMENT 'User id, or its pseudonym; one row per user',
+    cell     LowCardinality(String) COMMENT 'Recency, frequency and monetary value in fifths: R5F5M5 is the best; none is no live customer',
+    previous LowCardinality(String) COMMENT 'The cell before that one',
+    since    DateTime64(3, 'UTC') COMMENT 'When the user moved from the one to the other, UTC'
+)
+COMMENT 'The RFM cell of every customer, and the one before; only where the definitions ask for cells'
+AS
+SELECT
+    user_id, argMax(to_segment, (life, number)) AS cell,
+    argMax(from_segment, (life, number)) AS previous, argMax(changed_at, (life, number)) AS since
+FROM segment_changes
+WHERE dimension = 'rfm' AND (shard, life) NOT IN (SELECT shard, life FROM past_lives)
+GROUP BY user_id;

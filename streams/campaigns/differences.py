@@ -50,7 +50,7 @@ def _by_kind(of: Definitions) -> dict[str, dict[str, dict[str, Any]]]:
         "policy": {str(at): _fields(row) for at, row in enumerate(of.policy, 1)},
         "setting": {
             name: {"value": getattr(of, name)}
-            for name in ("lapsed_after_ms", "global_holdout_share", "global_salt")
+            for name in ("lapsed_after_ms", "global_holdout_share", "global_salt", "rfm")
         },
     }
 

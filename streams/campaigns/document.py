@@ -39,7 +39,7 @@ __all__ = ["content_version", "read_definitions", "standard_file"]
 
 _TOP: Final = (
     "version", "segments", "values", "tiers", "lifecycle", "lapsed_after", "audiences", "policy",
-    "global_holdout", "global_salt", "alerts", "caps", "suppress",
+    "global_holdout", "global_salt", "alerts", "caps", "suppress", "rfm",
 )  # fmt: skip
 _SEGMENT: Final = ("title", "owner", "when", "leave", "hold", "expect", *AUDIENCE_KEYS)
 _TIERS: Final = tuple(name for name in VALUE_TIERS if name != "none")
@@ -141,6 +141,7 @@ class _Reading:
             ),
             caps=read_caps(fields, top["caps"]) if "caps" in top else None,
             suppress=suppress,
+            rfm="rfm" in top and self._is_on(top["rfm"]),
             global_holdout_share=share,
             global_salt=self.salts.of_all(share > 0, self.audiences.salt(top, "global_salt")),
         )
@@ -150,6 +151,12 @@ class _Reading:
         if not fields.faults:
             self._count_ranks(found)
         return found
+
+    def _is_on(self, node: Node) -> bool:
+        found = self.fields.scalar(node, "`rfm`", "`on` or `off`")
+        if found is not None and found.value not in ("on", "off"):
+            self.fields.fail(node, f"`rfm` is {quoted(found.value)}", "write `on` or `off`")
+        return found is not None and found.value == "on"
 
     def _version(self, node: Node) -> None:
         found = self.fields.scalar(node, "the version", "`version: 1`")

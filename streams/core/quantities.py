@@ -119,4 +119,6 @@ class UserQuantities:
     def ranked(self, name: str) -> NDArray[np.float64]:
         """The number that is ranked under a name, float64 [k]: of the catalogue, with a formula or
         not, or `value.NAME` of the shop's own."""
-        return self._rules.begin(self).number(name)
+        if name in self._rules.numbers:
+            return self._rules.begin(self).number(name)
+        return self.number(name)

@@ -11,6 +11,7 @@ import numpy as np
 from schemas.definitions import ALERTS, STANDARD, Definitions, SegmentDefinition
 from schemas.segments import DIMENSIONS
 from streams.core.quantities import VALUE_RANK
+from streams.core.rfm import RFM_RANKS
 from streams.rules import Evaluation, Outcome, Quantities, RuleSet, rules_of
 from streams.rules.compile import defined_by
 
@@ -88,7 +89,8 @@ class Rulebook:
     @cached_property
     def ranks(self) -> tuple[str, ...]:
         """The quantities whose ranks a sweep counts."""
-        return tuple(name for name in self.rules.ranks if name != VALUE_RANK)
+        asked = set(self.rules.ranks) | set(RFM_RANKS if self.definitions.rfm else ())
+        return tuple(sorted(asked - {VALUE_RANK}))
 
     @cached_property
     def last_of(self) -> dict[str, str]:

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.lives import life_of
-from schemas.segments import DIMENSIONS, LIFECYCLE, VALUE_TIERS
+from schemas.segments import DIMENSIONS, LIFECYCLE, RFM_CELLS, VALUE_TIERS
 from streams.core.features import DAY_MS
 from streams.core.memberships import Membership
 from streams.core.quantities import UserQuantities, value_bin
+from streams.core.rfm import rfm_cells
 from streams.core.state.ranks import rank_bin
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import Coded, TableRows
@@ -32,16 +33,18 @@ __all__ = [
     "count_values",
     "cut_tiers",
     "first_true",
+    "live",
     "membership_moves",
     "segment_rows",
     "update_dimension",
+    "update_rfm",
 ]
 
 _NONE: Final = VALUE_TIERS.index("none")
 _OTHERS: Final = {"value_tier": "none", "lifecycle": "active"}  # for whom no case is true
 MEMBER, ABSENT = "in", "out"
 """What `segment_changes` calls the two states of a segment of the shop's own."""
-_STATES: Final = (*VALUE_TIERS, *LIFECYCLE, ABSENT, MEMBER)
+_STATES: Final = (*VALUE_TIERS, *LIFECYCLE, ABSENT, MEMBER, *RFM_CELLS[1:])
 _FIRST_STATE: Final = {"value_tier": 0, "lifecycle": len(VALUE_TIERS)}
 _ABSENT, _MEMBER = _STATES.index(ABSENT), _STATES.index(MEMBER)
 _STAGE_WHYS: Final = {
@@ -58,9 +61,13 @@ _WHYS: Final = (
     "its conditions are met",
     "its conditions are not met any more",
     "the segment is not defined any more",
+    "ranks among live customers moved",
     *(_STAGE_WHYS[stage] for stage in LIFECYCLE),
 )
-_ENOUGH_DATA, _TOO_LITTLE, _SPEND_MOVED, _ENTERED, _LEFT, _ENDED, _FIRST_STAGE_WHY = range(7)
+_ENOUGH_DATA, _TOO_LITTLE, _SPEND_MOVED, _ENTERED, _LEFT, _ENDED, _RANKS_MOVED, _FIRST_STAGE_WHY = (
+    range(8)
+)
+_CELL_STATES: Final = np.array([_STATES.index(cell) for cell in RFM_CELLS], np.int64)
 
 
 def live(
@@ -149,6 +156,19 @@ def update_dimension(
     else:
         why = _FIRST_STAGE_WHY + after
     return _moves(state, at, dimension, first + before, first + after, why.astype(np.int64))
+
+
+def update_rfm(
+    state: ShardState, rows: NDArray[np.int64], q: UserQuantities, live_: NDArray[np.bool_]
+) -> Moves:
+    """Bring the RFM cells of the users in `rows` (int64 [k], distinct) up to date; `live_`: which
+    of them are live customers, bool [k]."""
+    c, new = state.columns, rfm_cells(q, live_)
+    changed = np.flatnonzero(c.rfm[rows] != new)
+    at = rows[changed]
+    before, after = _CELL_STATES[c.rfm[at]], _CELL_STATES[new[changed]]
+    c.rfm[at] = new[changed]
+    return _moves(state, at, "rfm", before, after, np.full(len(at), _RANKS_MOVED, np.int64))
 
 
 def first_true(

@@ -29,9 +29,11 @@ from streams.core.segments import (
     Moves,
     count_ranks,
     count_values,
+    live,
     membership_moves,
     segment_rows,
     update_dimension,
+    update_rfm,
 )
 from streams.core.state.shard_state import ShardState
 from streams.core.state.slots import free_ended, seat_audiences, seat_segments
@@ -92,6 +94,7 @@ def update_standing(
     lapsed_after_ms = book.definitions.lapsed_after_ms
     counted = state.columns.segment_changes[rows]
     count_values(state, rows, now_ms, lapsed_after_ms)
+    cells = _rfm(state, rows, q, book, now_ms)
     moves, suppressed = _apply_rules(state, rows, q, book, now_ms, due_ms)
     count_ranks(state, q, rows, np.isin(rows, swept), now_ms, lapsed_after_ms)
     # Alerts come before segments: who is suppressed from now on, or no longer, is looked at again.
@@ -106,12 +109,25 @@ def update_standing(
     salts = answer_exposures(state, rows, now_ms, due_ms)
     salts |= expose(state, rows, x, assignments, now_ms, due_ms)
     set_due(state, rows, due_ms)
+    moves += cells
     tables = {"segment_changes": segment_rows(state, moves, now_ms, lapsed_after_ms)}
     if audience_rows is not None:
         tables["audience_changes"] = audience_rows
     if (sums := sum_rows(state, salts, now_ms)) is not None:
         tables["campaign_sums"] = sums
     return Standing(tables, messages, state.columns.segment_changes[rows] != counted)
+
+
+def _rfm(
+    state: ShardState, rows: NDArray[np.int64], q: UserQuantities, book: Rulebook, now_ms: int
+) -> list[Moves]:
+    """Who moved to another RFM cell. Without cells in the definitions, those there were go."""
+    if book.definitions.rfm:
+        of = live(state, rows, now_ms, book.definitions.lapsed_after_ms)
+        return [update_rfm(state, rows, q, of)]
+    if state.columns.rfm[rows].any():
+        return [update_rfm(state, rows, q, np.zeros(len(rows), np.bool_))]
+    return []
 
 
 def _apply_rules(

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from schemas.features import FEATURES, WINDOWS, Feature
-from schemas.segments import LIFECYCLE, VALUE_TIERS
+from schemas.segments import LIFECYCLE, RFM_CELLS, VALUE_TIERS
 
 __all__ = ["CATALOGUE", "LEFT_OUT", "Kind", "Quantity"]
 
@@ -88,6 +88,7 @@ _OTHERS: Final = (
     Quantity("time_to_next_order", Kind.DURATION, "time until the predicted next order", -1),
     Quantity("orders", Kind.COUNT, "orders ever, without cancelled ones"),
     Quantity("value_tier", Kind.CHOICE, "value tier", values=VALUE_TIERS),
+    Quantity("rfm", Kind.CHOICE, "RFM cell, with `rfm: on` in the file", values=RFM_CELLS),
     Quantity("lifecycle", Kind.CHOICE, "lifecycle stage", values=LIFECYCLE),
     Quantity("alert_open", Kind.FLAG, "in an open churn alert"),
     Quantity("order_age", Kind.DURATION, "time since the last order that was not cancelled", 1),

@@ -31,7 +31,7 @@ VIEWS = {
     "alert_budget_days", "alert_episodes", "alert_history", "audience_arms", "audience_members",
     "campaign_results", "challengers", "churn_alerts_live", "consumer_lag_live", "drift_alerts",
     "fast_producers", "ledger", "model_quality", "past_lives", "quality_by_evidence",
-    "recent_ledger", "scores_live", "segment_flow", "segment_members", "segment_sizes",
+    "recent_ledger", "rfm_cells", "scores_live", "segment_flow", "segment_members", "segment_sizes",
     "worker_clocks",
 }  # fmt: skip
 FEEDS = {"latest_scores_feed", "lives_feed"}

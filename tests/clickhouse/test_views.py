@@ -446,7 +446,8 @@ def test_ended_life_leaves_every_view_before_the_next_one_begins(
     put("score_history", scored("ann", at_9, shard=3), scored("bob", at_9, shard=4))
     put("alerts", raised("a", shard=3, life=life), raised("b", shard=5, life=life))
     put("segment_changes", moved("ann", "high", 9, shard=3, life=life),
-        moved("cid", "high", 9, shard=6, life=life))  # fmt: skip
+        moved("cid", "high", 9, shard=6, life=life),
+        {**moved("ann", "R5F1M2", 9, shard=3, life=life), "dimension": "rfm"})  # fmt: skip
     put("audience_changes", changed("ann", 1, shard=3, life=life),
         changed("dan", 1, shard=9, life=life))  # fmt: skip
     put("alert_budget", {"shard": 3, "life": life}, {"shard": 11, "life": life})

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.definitions import MAX_SEGMENTS, Case, Definitions, SegmentDefinition
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Erasure
+from schemas.segments import RFM_CELLS
 from streams.core.erasure import digest, probe_of
 from streams.core.memberships import TIMER_MS
 from streams.core.plan import Pending, next_plan
@@ -306,13 +307,36 @@ def test_ranks_are_those_among_live_customers_of_the_last_sweep() -> None:
     assert {m[0] for m in moves(driver, "loyal")} == found
 
 
+def test_rfm_cells_are_fifths_of_recency_frequency_and_value() -> None:
+    driver = Driver(config())
+    people = [f"u{i:02}" for i in range(25)]
+    for i, user in enumerate(people):  # the later, the more often, and for less
+        times = [T0 + i * HOUR_MS - n * 60_000 for n in range(i + 1)]
+        driver.feed([], [order(user, at_ms, 1000.0 / (i + 1) ** 2) for at_ms in times])
+    driver.feed([click("visitor", T0)])
+    driver.define(segment("best", 'rfm == "R5F5M1"'), clock_ms=T0 + DAY_MS, rfm=True)
+    assert not moves(driver, "rfm")  # nothing was counted yet
+    driver.sweep(T0 + DAY_MS + 1)
+    cells = {user: RFM_CELLS[driver.column("rfm", user)] for user in people}
+    assert cells == {
+        user: f"R{i // 5 + 1}F{i // 5 + 1}M{5 - i // 5}" for i, user in enumerate(people)
+    }
+    assert driver.column("rfm", "visitor") == 0
+    assert {m[0] for m in moves(driver, "best")} == set(people[20:])
+    row = [r for r in driver.rows("segment_changes") if r["dimension"] == "rfm"][-1]
+    assert (row["from_segment"], row["why"]) == ("none", "ranks among live customers moved")
+    driver.define(clock_ms=T0 + DAY_MS + 2)
+    assert not driver.state.columns.rfm[: driver.state.n].any()
+    assert {m[1] for m in moves(driver, "rfm")[-25:]} == {"none"}
+
+
 # -- replay
 
 
 CONDITIONS = (
     "p_churn > 30%", "days_since_order > 12h", "view_24h >= 2 and orders > 0", "orders == 0",
     "rank(orders) > 50%", "value_tier == \"high\"", "segment.s0", "days_since_view < 6h",
-    "alert_open", "time_to_next_order < 3d",
+    "alert_open", "time_to_next_order < 3d", 'rfm in ("R5F5M5", "R1F1M1")',
 )  # fmt: skip
 
 
@@ -325,7 +349,7 @@ def some_definitions(rng: np.random.Generator, number: int) -> Definitions:
         hold_ms = int(rng.choice([0, 0, HOUR_MS, 30 * HOUR_MS]))
         leave = str(rng.choice(["", "orders > 3"]))
         segments.append(segment(f"s{i}", when, leave, hold_ms))
-    return Definitions(number, f"v{number}", tuple(segments))
+    return Definitions(number, f"v{number}", tuple(segments), rfm=bool(rng.random() < 0.5))
 
 
 @settings(bounded, max_examples=25)
@@ -377,7 +401,7 @@ def test_memberships_are_what_the_moves_say(seed: int) -> None:
         )
     inside: dict[str, set[str]] = {}
     for row in driver.rows("segment_changes"):
-        if row["dimension"] in ("value_tier", "lifecycle"):
+        if row["dimension"] in ("value_tier", "lifecycle", "rfm"):
             continue
         members = inside.setdefault(row["dimension"], set())
         entered = row["to_segment"] == "in"

@@ -74,6 +74,7 @@ class Columns:
         # segments and alerts
         "lifecycle": ("i1", 0),
         "value_tier": ("i1", 0),
+        "rfm": ("i1", 0),  # place in RFM_CELLS
         "segment_changes": ("i4", 0),
         "value_bin": ("i2", 0),  # -1: not counted among the live customers
         "at_risk": ("?", 0),
@@ -140,6 +141,7 @@ class Columns:
     written_at_ms: NDArray[np.int64]
     lifecycle: NDArray[np.int8]
     value_tier: NDArray[np.int8]
+    rfm: NDArray[np.int8]
     segment_changes: NDArray[np.int32]
     value_bin: NDArray[np.int16]
     at_risk: NDArray[np.bool_]
