@@ -206,6 +206,49 @@ def _end(popen: subprocess.Popen[bytes], timeout_seconds: float = _STOP_TIMEOUT_
         popen.wait()
 
 
+class _Job:
+    """One child to be started by the spawner.
+
+    An interrupt may come between any two instructions of the caller. So what it waits for stays
+    true, and can be waited for twice: an answer in a queue could be taken and lost.
+    """
+
+    def __init__(self, spawn: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self.ended = threading.Event()
+        self._spawn = spawn
+        self._lock = threading.Lock()
+        self._begun = self._given_up = False
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """On the spawner's thread."""
+        with self._lock:
+            if self._given_up:
+                return
+            self._begun = True
+        try:
+            self._popen = self._spawn()
+        except Exception as error:
+            self._error = error
+        finally:
+            self.ended.set()
+
+    def give_up(self) -> None:
+        """Let it not begin; if it has, wait until it has ended."""
+        with self._lock:
+            self._given_up = True
+        if self._begun:
+            self.ended.wait()
+
+    def result(self) -> subprocess.Popen[bytes]:
+        """What it made, or raises what it failed with; once it has ended."""
+        if self._error is not None:
+            raise self._error
+        assert self._popen is not None  # noqa: S101  (it ended without an error)
+        return self._popen
+
+
 class _Spawner:
     """The thread that starts all children of one process, and lives as long as it does."""
 
@@ -221,24 +264,16 @@ class _Spawner:
         return _Spawner()
 
     def run(self, spawn: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        """Returns or raises once `spawn` has ended, also if the caller is interrupted meanwhile."""
-        result: queue.SimpleQueue[subprocess.Popen[bytes] | Exception] = queue.SimpleQueue()
-
-        def job() -> None:
-            try:
-                result.put(spawn())
-            except Exception as error:
-                result.put(error)
-
-        self._jobs.put(job)
+        """Returns or raises once `spawn` has ended, also if the caller is interrupted meanwhile. If
+        that is before it has begun, it never begins."""
+        job = _Job(spawn)
         try:
-            answer = result.get()
+            self._jobs.put(job.run)
+            job.ended.wait()
         except BaseException:
-            result.get()
+            job.give_up()
             raise
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return job.result()
 
     def _work(self) -> None:
         while True:
