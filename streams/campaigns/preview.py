@@ -138,8 +138,7 @@ def _rank(state: ShardState, everybody: NDArray[np.int64], book: Rulebook, now_m
     for first in range(0, len(everybody) if book.ranks else 0, _CHUNK):
         rows = everybody[first : first + _CHUNK]
         q = UserQuantities(state, rows, features(state, rows, now_ms), now_ms, book.rules)
-        every = np.ones(len(rows), np.bool_)
-        count_ranks(state, q, rows, every, now_ms, book.definitions.lapsed_after_ms)
+        count_ranks(state, q, rows, rows, now_ms, book.definitions.lapsed_after_ms)
     state.ranks.end_sweep()
 
 

@@ -151,9 +151,9 @@ def _add_up(
     sums.x_cents += int(x.sum())
     # As Python's integers: squares of cents may not fit into 64 bits.
     pairs = list(zip(x.tolist(), y.tolist(), strict=True))
-    sums.y_squared += sum(b * b for _, b in pairs)
-    sums.x_squared += sum(a * a for a, _ in pairs)
-    sums.x_times_y += sum(a * b for a, b in pairs)
+    sums.y_squared = str(int(sums.y_squared) + sum(b * b for _, b in pairs))
+    sums.x_squared = str(int(sums.x_squared) + sum(a * a for a, _ in pairs))
+    sums.x_times_y = str(int(sums.x_times_y) + sum(a * b for a, b in pairs))
 
 
 def _keys(

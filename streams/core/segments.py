@@ -107,15 +107,15 @@ def count_ranks(
     state: ShardState,
     q: UserQuantities,
     rows: NDArray[np.int64],
-    swept: NDArray[np.bool_],
+    swept: NDArray[np.int64],
     now_ms: int,
     lapsed_after_ms: int,
 ) -> None:
-    """Count the quantities whose ranks are asked for, of the `swept` (bool [k]) live customers
-    among `rows` (int64 [k])."""
-    if not state.ranks.counting or not swept.any():
+    """Count the quantities whose ranks are asked for, of the live customers among `rows` (int64
+    [k]) who are among the `swept` (int64 [s]) as well."""
+    if not state.ranks.counting or not len(swept):
         return
-    chosen = swept & live(state, rows, now_ms, lapsed_after_ms)
+    chosen = np.isin(rows, swept) & live(state, rows, now_ms, lapsed_after_ms)
     for name in state.ranks.counting:
         state.ranks.count(name, rank_bin(q.ranked(name)[chosen]))
 

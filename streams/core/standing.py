@@ -96,7 +96,7 @@ def update_standing(
     count_values(state, rows, now_ms, lapsed_after_ms)
     cells = _rfm(state, rows, q, book, now_ms)
     moves, suppressed = _apply_rules(state, rows, q, book, now_ms, due_ms)
-    count_ranks(state, q, rows, np.isin(rows, swept), now_ms, lapsed_after_ms)
+    count_ranks(state, q, rows, swept, now_ms, lapsed_after_ms)
     # Alerts come before segments: who is suppressed from now on, or no longer, is looked at again.
     due_ms[suppressed & state.columns.at_risk[rows]] = now_ms
     due_ms[alerting.silenced & ~suppressed] = now_ms

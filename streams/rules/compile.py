@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import Final
 
+from schemas.segments import DIMENSIONS
 from streams.rules.amounts import Scope
 from streams.rules.check import Checker, Shown, names_in
 from streams.rules.parse import parsed
@@ -16,8 +16,6 @@ from streams.rules.tree import Name, Node
 
 __all__ = ["compile_rules", "defined_by"]
 
-_DIMENSIONS: Final = ("value_tier", "lifecycle")
-
 
 def defined_by(rule: str) -> str:
     """What a rule defines: `vip` and `vip.leave` the segment `vip`, `value_tier.high` the tier.
@@ -26,7 +24,7 @@ def defined_by(rule: str) -> str:
     ('segment.vip', 'value_tier')
     """
     stem = rule.partition(".")[0]
-    return stem if stem in _DIMENSIONS else f"segment.{stem}"
+    return stem if stem in DIMENSIONS else f"segment.{stem}"
 
 
 def compile_rules(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from schemas.definitions import Definitions
+from schemas.segments import DIMENSIONS
 from streams.rules.compile import compile_rules
 from streams.rules.ruleset import RuleSet
 
@@ -20,7 +21,7 @@ def texts_of(definitions: Definitions) -> dict[str, str]:
         texts[segment.name] = segment.when
         if segment.leave:
             texts[f"{segment.name}.leave"] = segment.leave
-    for dimension in ("value_tier", "lifecycle"):
+    for dimension in DIMENSIONS:
         cases = getattr(definitions, dimension)
         texts |= {f"{dimension}.{at}": case.when for at, case in enumerate(cases)}
     if definitions.suppress:

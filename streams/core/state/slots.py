@@ -67,10 +67,11 @@ class ArmSums(msgspec.Struct):
     orders: int = 0
     y_cents: int = 0
     x_cents: int = 0
-    y_squared: int = 0
-    """Of hundredths of cents squared, so in (currency / 100)^2; see `wide`."""
-    x_squared: int = 0
-    x_times_y: int = 0
+    y_squared: str = "0"
+    """In cents squared, as the next two. Decimal digits: they may need more than 64 bits, which a
+    checkpoint has no number for."""
+    x_squared: str = "0"
+    x_times_y: str = "0"
 
 
 class Campaign(msgspec.Struct):
