@@ -102,7 +102,8 @@ RULES: dict[str, set[str]] = {
     },
     "streams.local": {"schemas", "streams.kafka", "streams.settings"},
     "streams.demo": {
-        "schemas", "models", "streams.background", "streams.clickhouse", "streams.kafka",
+        "schemas", "models", "streams.background", "streams.campaigns",
+        "streams.clickhouse", "streams.kafka",
         "streams.learner", "streams.local", "streams.replay", "streams.settings",
     },
     "streams.start": {

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 
 import msgspec
 
-from schemas.definitions import Definitions, alert_problems
+from schemas.definitions import STANDARD, Definitions, alert_problems
 from schemas.errors import StateError
+from streams.campaigns.document import read_definitions
 from streams.core.rulebook import rulebook_of
 from streams.kafka.access import KafkaAccess
 from streams.kafka.follower import Follower
 from streams.kafka.log import Log
 from streams.rules import RulesError
 
-__all__ = ["DefinitionsFollower", "all_published", "publish"]
+__all__ = ["DefinitionsFollower", "all_published", "proposed", "publish", "signed"]
 
 _log = logging.getLogger(__name__)
 _decoder = msgspec.json.Decoder(Definitions)
@@ -62,6 +63,26 @@ async def all_published(log: Log, topic: str) -> list[Definitions]:
         ) from exc
 
 
+async def proposed(
+    log: Log, topic: str, content: bytes, *, file: str, currency: str, now_ms: int
+) -> tuple[Definitions, Definitions]:
+    """The definitions in a file's `content`, and those in force.
+
+    Raises DocumentError or RulesError for a file with mistakes, StateError and BrokerUnavailable.
+    """
+    earlier = await all_published(log, topic)
+    new = read_definitions(content, file=file, currency=currency, earlier=earlier, now_ms=now_ms)
+    rulebook_of(new, currency)
+    return new, earlier[-1] if earlier else STANDARD
+
+
 async def publish(log: Log, topic: str, definitions: Definitions) -> None:
     """Let these be in force. Raises BrokerUnavailable."""
     await log.append(topic, 0, [(None, msgspec.json.encode(definitions))])
+
+
+def signed(definitions: Definitions, by: str, note: str, now_ms: int) -> Definitions:
+    """`definitions` with who applies them, why and when, for the history."""
+    return msgspec.structs.replace(
+        definitions, applied_at_ms=now_ms, applied_by=by, note=note
+    )

@@ -141,11 +141,9 @@ def apply_(invocation: Invocation, file: Path, note: str, yes: bool, as_json: bo
     settings = invocation.settings
     from streams.campaigns import differences
     from streams.campaigns.plan_text import difference_lines
-    from streams.campaigns.published import publish
+    from streams.campaigns.published import publish, signed
 
     async def go(log: KafkaLog) -> tuple[Definitions, Definitions, bool]:
-        import msgspec
-
         new, old = await _read(log, settings, file)
         found = differences(old, new)
         if not found:
@@ -155,9 +153,7 @@ def apply_(invocation: Invocation, file: Path, note: str, yes: bool, as_json: bo
                 click.echo(line)
         if not yes and not click.confirm("Put this into force?", err=True):
             raise click.Abort
-        new = msgspec.structs.replace(
-            new, applied_at_ms=time.time_ns() // 1_000_000, applied_by=getpass.getuser(), note=note
-        )
+        new = signed(new, getpass.getuser(), note, time.time_ns() // 1_000_000)
         await publish(log, settings.topic_names.definitions, new)
         return new, old, True
 
@@ -282,21 +278,12 @@ async def _in_force(log: KafkaLog, settings: Settings) -> Definitions:
 
 async def _read(log: KafkaLog, settings: Settings, file: Path) -> tuple[Definitions, Definitions]:
     """The file's definitions, and those in force."""
-    from schemas.definitions import STANDARD
-    from streams.campaigns import read_definitions
-    from streams.campaigns.published import all_published
+    from streams.campaigns.published import proposed
 
-    earlier = await all_published(log, settings.topic_names.definitions)
-    currency = settings.stream.currency
-    new = read_definitions(
-        file.read_bytes(),
-        file=str(file),
-        currency=currency,
-        earlier=earlier,
-        now_ms=time.time_ns() // 1_000_000,
-    )
-    _book(new, settings)
-    return new, earlier[-1] if earlier else STANDARD
+    return await proposed(
+        log, settings.topic_names.definitions, file.read_bytes(),
+        file=str(file), currency=settings.stream.currency, now_ms=time.time_ns() // 1_000_000,
+    )  # fmt: skip
 
 
 def _book(definitions: Definitions, settings: Settings) -> Rulebook:

@@ -1,6 +1,6 @@
 """Starts all of Tideline on this machine, each part a process of its own, and stops it again.
 
-1. A broker and a ClickHouse on free ports; topics and tables.
+1. A broker and a ClickHouse on free ports; topics, tables, and segments.yaml from beside this module.
 2. Worker, learner, lag monitor and trainer, as anybody would run them, each with a log file; and a
    directory of models, in which the trainer may promote.
 3. Ready is when the worker reports every shard as running: it then owns all partitions and has
@@ -11,6 +11,7 @@ All die with this process, however it ends (`streams.local.process`).
 
 from __future__ import annotations
 
+import asyncio
 import importlib.resources
 import importlib.util
 import os
@@ -29,9 +30,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.artifact import ship
 from models.places import LocalPlace
 from schemas.errors import LocalStackError
+from streams.campaigns.published import proposed, publish, signed
 from streams.clickhouse import migrations
 from streams.clickhouse.client import clickhouse_target
 from streams.demo.options import BROKER_NAMES, Broker
+from streams.kafka.access import kafka_access
+from streams.kafka.log import KafkaLog
 from streams.kafka.topics import create_missing
 from streams.local.kafka import KAFKA_VERSION
 from streams.local.process import LOOPBACK, ChildProcess, free_port, tail
@@ -45,7 +49,9 @@ CHECKPOINT_SECONDS: Final = 2.0  # so lag, which counts to the last checkpoint, 
 LAG_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 1.0
 MODELS: Final = "models"
-OTHER_SHOP: Final = Path(str(importlib.resources.files("streams.demo"))) / "models"
+_HERE: Final = Path(str(importlib.resources.files("streams.demo")))
+SEGMENTS: Final = _HERE / "segments.yaml"
+OTHER_SHOP: Final = _HERE / "models"
 """The model to begin with: of another shop, as everybody has who begins (`tests/demo/other_shop.py`
 trains it)."""
 _NO_TLS_NO_LOGIN: Final = {
@@ -122,6 +128,8 @@ class System:
             created = create_missing(self.settings)
             applied = migrations.migrate(clickhouse_target(self.settings))
             say(f"Created {len(created)} topics; applied {len(applied)} migrations")
+            number = asyncio.run(_apply_segments(self.settings))
+            say(f"Segments, audiences and policy are in force: {SEGMENTS.name}, number {number}")
             ship(LocalPlace(self._directory / MODELS), OTHER_SHOP)
             say("Starting worker, learner, lag monitor and trainer")
             if self._without_trainer:
@@ -236,6 +244,23 @@ class System:
                 return str(answer.read().decode())
         except (urllib.error.URLError, OSError):
             return ""
+
+
+async def _apply_segments(settings: Settings) -> int:
+    """Puts the demo's segments into force; their number."""
+    topic = settings.topic_names.definitions
+    now_ms = time.time_ns() // 1_000_000
+    log = KafkaLog(kafka_access(settings))
+    await log.start()
+    try:
+        new, _ = await proposed(
+            log, topic, SEGMENTS.read_bytes(),
+            file=SEGMENTS.name, currency=settings.stream.currency, now_ms=now_ms,
+        )  # fmt: skip
+        await publish(log, topic, signed(new, "tideline demo", "the demo's own", now_ms))
+    finally:
+        await log.stop()
+    return new.number
 
 
 def running_shards(metrics: str) -> set[int]:
