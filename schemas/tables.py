@@ -46,6 +46,7 @@ _SCORE_COLUMNS = {
     "at_risk": "UInt8",
     "lifetime_orders": "UInt32",
     "last_order_at": _TIME,  # 1970-01-01 when there was none
+    "segments": _LOW,  # names of the shop's own segments that the user is in, with commas between
 }
 
 TABLES: Final[dict[str, Table]] = {
@@ -124,6 +125,47 @@ TABLES: Final[dict[str, Table]] = {
                 "why": _LOW,
                 "life": "UInt32",  # of the shard (`schemas.lives`)
                 "number": "UInt32",  # counts the user's moves in it
+            },
+        ),
+        Table(
+            "segment_totals",
+            {
+                "dimension": _LOW,
+                "segment": _LOW,
+                "shard": "UInt16",
+                "seq": "UInt64",
+                "as_of": _TIME,
+                "users": "Int64",
+                "spend_cents": "Int64",
+                "life": "UInt32",
+            },
+        ),
+        Table(
+            "segment_moves",
+            {
+                "hour": _TIME,  # its beginning
+                "dimension": _LOW,
+                "from_segment": _LOW,
+                "to_segment": _LOW,
+                "shard": "UInt16",
+                "seq": "UInt64",
+                "moves": "UInt32",  # in this hour up to then
+                "life": "UInt32",
+            },
+        ),
+        Table(
+            "definitions_taken",
+            {
+                "number": "UInt32",
+                "version": "String",
+                "shard": "UInt16",
+                "seq": "UInt64",
+                "taken_at": _TIME,
+                "applied_at": _TIME,
+                "applied_by": "String",
+                "note": "String",
+                "document": "String",  # JSON of schemas.definitions.Definitions
+                "life": "UInt32",
             },
         ),
         Table(
@@ -302,6 +344,20 @@ TABLES: Final[dict[str, Table]] = {
             },
         ),
         Table(
+            "console_actions",
+            {
+                "action_id": "String",
+                "happened_at": _TIME,
+                "who": "String",
+                "role": _LOW,
+                "action": _LOW,
+                "user_id": "String",  # '' when it was about no customer
+                "what": "String",
+                "result": _LOW,  # asked | done | refused | failed
+                "detail": "String",
+            },
+        ),
+        Table(
             "consumer_lag",
             {
                 "observed_at": _TIME,
@@ -324,13 +380,18 @@ TABLES: Final[dict[str, Table]] = {
 PERSONAL: Final[dict[str, tuple[str, ...]]] = {
     "score_history": ("user_id",),
     "latest_scores": ("user_id",),
+    "users_now": ("user_id",),
     "alerts": ("user_id",),
+    "user_alerts": ("user_id",),
     "contacts": ("user_id",),
     "segment_changes": ("user_id",),
+    "segment_entries": ("user_id",),
     "audience_changes": ("user_id",),
+    "audience_entries": ("user_id",),
     "matured_predictions": ("user_id",),
     "examples": ("user_id",),
     "score_samples": ("user_id",),
+    "console_actions": ("user_id",),
     "dead_letters": ("record_key", "payload"),
 }
 """Every table that can name a user, and the columns by which `tideline erase` finds the rows. A

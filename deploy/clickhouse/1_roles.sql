@@ -17,12 +17,27 @@ CREATE SETTINGS PROFILE OR REPLACE tideline_reader SETTINGS
     result_overflow_mode = 'throw' CONST,
     max_concurrent_queries_for_user = 20 MIN 1 MAX 20;
 
+-- The console writes what people did in it, so it can't be read-only. Its questions take milliseconds.
+CREATE SETTINGS PROFILE OR REPLACE tideline_console SETTINGS
+    max_execution_time = 10 MIN 1 MAX 60,
+    max_memory_usage = 2000000000 MIN 1 MAX 4000000000,
+    max_result_rows = 1000000 MIN 1 MAX 1000000,
+    result_overflow_mode = 'throw' CONST,
+    max_concurrent_queries_for_user = 50 MIN 1 MAX 50;
+
 -- Changes tables, by `tideline migrate`, and ends the shards' lives, by `tideline reset`. Tideline reads
 -- only counts with it. It may read all tables, because whoever creates a view needs the view's rights.
 CREATE ROLE IF NOT EXISTS tideline_migrator;
 GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER TABLE, DROP VIEW, SELECT ON tideline.* TO tideline_migrator;
 GRANT INSERT ON tideline.schema_migrations TO tideline_migrator;
 GRANT INSERT ON tideline.latest_scores TO tideline_migrator;
+GRANT INSERT ON tideline.users_now TO tideline_migrator;
+GRANT INSERT ON tideline.segment_entries TO tideline_migrator;
+GRANT INSERT ON tideline.segment_totals TO tideline_migrator;
+GRANT INSERT ON tideline.segment_hours TO tideline_migrator;
+GRANT INSERT ON tideline.user_alerts TO tideline_migrator;
+GRANT INSERT ON tideline.audience_entries TO tideline_migrator;
+GRANT INSERT ON tideline.judged_predictions TO tideline_migrator;
 GRANT INSERT ON tideline.lives TO tideline_migrator;
 GRANT INSERT ON tideline.ended_lives TO tideline_migrator;
 
@@ -32,6 +47,9 @@ GRANT INSERT ON tideline.score_history TO tideline_writer;
 GRANT INSERT ON tideline.segment_changes TO tideline_writer;
 GRANT INSERT ON tideline.audience_changes TO tideline_writer;
 GRANT INSERT ON tideline.campaign_sums TO tideline_writer;
+GRANT INSERT ON tideline.segment_totals TO tideline_writer;
+GRANT INSERT ON tideline.segment_moves TO tideline_writer;
+GRANT INSERT ON tideline.definitions_taken TO tideline_writer;
 GRANT INSERT ON tideline.alerts TO tideline_writer;
 GRANT INSERT ON tideline.alert_budget TO tideline_writer;
 GRANT INSERT ON tideline.contacts TO tideline_writer;
@@ -59,6 +77,13 @@ GRANT SELECT ON tideline.alert_history TO tideline_marketing_ro;
 GRANT SELECT ON tideline.alert_episodes TO tideline_marketing_ro;
 GRANT SELECT ON tideline.alert_budget_days TO tideline_marketing_ro;
 GRANT SELECT ON tideline.scores_live TO tideline_marketing_ro;
+GRANT SELECT ON tideline.customers TO tideline_marketing_ro;
+GRANT SELECT ON tideline.customer_scores TO tideline_marketing_ro;
+GRANT SELECT ON tideline.customer_segments TO tideline_marketing_ro;
+GRANT SELECT ON tideline.customer_alerts TO tideline_marketing_ro;
+GRANT SELECT ON tideline.customer_contacts TO tideline_marketing_ro;
+GRANT SELECT ON tideline.open_alerts TO tideline_marketing_ro;
+GRANT SELECT ON tideline.alert_outcomes TO tideline_marketing_ro;
 
 -- Campaigns: who is in which segment, and in which audience; `tideline audience` reads the latter.
 CREATE ROLE IF NOT EXISTS tideline_campaign_ro;
@@ -70,6 +95,14 @@ GRANT SELECT ON tideline.audience_arms TO tideline_campaign_ro;
 GRANT SELECT ON tideline.campaign_results TO tideline_campaign_ro;
 GRANT SELECT ON tideline.rfm_cells TO tideline_campaign_ro;
 GRANT SELECT ON tideline.scores_live TO tideline_campaign_ro;
+GRANT SELECT ON tideline.customers TO tideline_campaign_ro;
+GRANT SELECT ON tideline.customer_segments TO tideline_campaign_ro;
+GRANT SELECT ON tideline.segment_sizes_now TO tideline_campaign_ro;
+GRANT SELECT ON tideline.segment_size_hours TO tideline_campaign_ro;
+GRANT SELECT ON tideline.segment_flow_hours TO tideline_campaign_ro;
+GRANT SELECT ON tideline.audience_people TO tideline_campaign_ro;
+GRANT SELECT ON tideline.definitions_history TO tideline_campaign_ro;
+GRANT SELECT ON tideline.quality_days TO tideline_campaign_ro;
 GRANT SELECT ON tideline.model_quality TO tideline_campaign_ro;
 GRANT SELECT ON tideline.quality_by_evidence TO tideline_campaign_ro;
 GRANT SELECT ON tideline.drift_alerts TO tideline_campaign_ro;
@@ -91,6 +124,13 @@ GRANT SELECT ON tideline.quality_by_evidence TO tideline_sre_ro;
 GRANT SELECT ON tideline.drift_alerts TO tideline_sre_ro;
 GRANT SELECT ON tideline.challengers TO tideline_sre_ro;
 GRANT SELECT ON tideline.schema_migrations TO tideline_sre_ro;
+GRANT SELECT ON tideline.batch_minutes TO tideline_sre_ro;
+GRANT SELECT ON tideline.lag_minutes TO tideline_sre_ro;
+GRANT SELECT ON tideline.dead_letter_reasons TO tideline_sre_ro;
+GRANT SELECT ON tideline.canary_trips TO tideline_sre_ro;
+GRANT SELECT ON tideline.definitions_history TO tideline_sre_ro;
+GRANT SELECT ON tideline.quality_days TO tideline_sre_ro;
+GRANT SELECT ON tideline.segment_sizes_now TO tideline_sre_ro;
 GRANT SELECT(topic, partition, offset, reason, recorded_at, payload_bytes, inserted_at) ON tideline.dead_letters TO tideline_sre_ro;
 
 -- Trains models, by `tideline trainer` and `tideline train --live`: reads the examples that have been kept
@@ -112,24 +152,77 @@ GRANT SELECT ON tideline.batches TO tideline_explainer;
 GRANT SELECT ON tideline.past_lives TO tideline_explainer;
 GRANT SELECT(erasure_id, requested_at, inserted_at) ON tideline.erasures TO tideline_explainer;
 
+-- The console, by `tideline console`: reads views, and writes who did what in it. Which of its pages show
+-- user ids to whom is up to the console; it has no right to a table but that one.
+CREATE ROLE IF NOT EXISTS tideline_console;
+GRANT SELECT ON tideline.customers TO tideline_console;
+GRANT SELECT ON tideline.customer_scores TO tideline_console;
+GRANT SELECT ON tideline.customer_segments TO tideline_console;
+GRANT SELECT ON tideline.customer_alerts TO tideline_console;
+GRANT SELECT ON tideline.customer_contacts TO tideline_console;
+GRANT SELECT ON tideline.open_alerts TO tideline_console;
+GRANT SELECT ON tideline.alert_outcomes TO tideline_console;
+GRANT SELECT ON tideline.segment_sizes_now TO tideline_console;
+GRANT SELECT ON tideline.segment_size_hours TO tideline_console;
+GRANT SELECT ON tideline.segment_flow_hours TO tideline_console;
+GRANT SELECT ON tideline.audience_people TO tideline_console;
+GRANT SELECT ON tideline.quality_days TO tideline_console;
+GRANT SELECT ON tideline.batch_minutes TO tideline_console;
+GRANT SELECT ON tideline.lag_minutes TO tideline_console;
+GRANT SELECT ON tideline.dead_letter_reasons TO tideline_console;
+GRANT SELECT ON tideline.dead_letters_newest TO tideline_console;
+GRANT SELECT ON tideline.canary_trips TO tideline_console;
+GRANT SELECT ON tideline.definitions_history TO tideline_console;
+GRANT SELECT ON tideline.console_log TO tideline_console;
+GRANT SELECT ON tideline.alert_episodes TO tideline_console;
+GRANT SELECT ON tideline.alert_budget_days TO tideline_console;
+GRANT SELECT ON tideline.audience_arms TO tideline_console;
+GRANT SELECT ON tideline.campaign_results TO tideline_console;
+GRANT SELECT ON tideline.challengers TO tideline_console;
+GRANT SELECT ON tideline.consumer_lag_live TO tideline_console;
+GRANT SELECT ON tideline.drift_alerts TO tideline_console;
+GRANT SELECT ON tideline.fast_producers TO tideline_console;
+GRANT SELECT ON tideline.ledger TO tideline_console;
+GRANT SELECT ON tideline.past_lives TO tideline_console;
+GRANT SELECT ON tideline.quality_by_evidence TO tideline_console;
+GRANT SELECT ON tideline.recent_ledger TO tideline_console;
+GRANT SELECT ON tideline.rfm_cells TO tideline_console;
+GRANT SELECT ON tideline.worker_clocks TO tideline_console;
+GRANT SELECT ON tideline.model_quality TO tideline_console;
+GRANT SELECT ON tideline.scores_live TO tideline_console;
+GRANT SELECT ON tideline.alert_history TO tideline_console;
+GRANT SELECT ON tideline.audience_members TO tideline_console;
+GRANT SELECT ON tideline.segment_flow TO tideline_console;
+GRANT INSERT ON tideline.console_actions TO tideline_console;
+
 -- Erases one person, by `tideline erase`: finds their rows, deletes them, and nothing else.
 CREATE ROLE IF NOT EXISTS tideline_eraser;
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_history TO tideline_eraser;
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.latest_scores TO tideline_eraser;
+GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.users_now TO tideline_eraser;
 GRANT SELECT(user_id, shard, raised_at), ALTER DELETE ON tideline.alerts TO tideline_eraser;
+GRANT SELECT(user_id, shard, raised_at), ALTER DELETE ON tideline.user_alerts TO tideline_eraser;
 GRANT SELECT(user_id, shard, contacted_at), ALTER DELETE ON tideline.contacts TO tideline_eraser;
 GRANT SELECT(user_id, shard, changed_at), ALTER DELETE ON tideline.segment_changes TO tideline_eraser;
 GRANT SELECT(user_id, shard, changed_at), ALTER DELETE ON tideline.audience_changes TO tideline_eraser;
+GRANT SELECT(user_id, shard, since), ALTER DELETE ON tideline.segment_entries TO tideline_eraser;
+GRANT SELECT(user_id, shard, since), ALTER DELETE ON tideline.audience_entries TO tideline_eraser;
 GRANT SELECT(user_id, shard, asked_at), ALTER DELETE ON tideline.matured_predictions TO tideline_eraser;
 GRANT SELECT(user_id, shard, asked_at), ALTER DELETE ON tideline.examples TO tideline_eraser;
 GRANT SELECT(user_id, shard, scored_at), ALTER DELETE ON tideline.score_samples TO tideline_eraser;
+GRANT SELECT(user_id), ALTER DELETE ON tideline.console_actions TO tideline_eraser;
 GRANT SELECT(topic, partition, offset, record_key, payload, recorded_at), ALTER DELETE ON tideline.dead_letters TO tideline_eraser;
 GRANT INSERT ON tideline.erasures TO tideline_eraser;
 
 -- Nobody logs in as this one: the views read with its rights (3_views.sql), so that who may read a
--- view need not be able to read the tables under it; and the feeds of latest_scores and lives write
--- with them.
+-- view need not be able to read the tables under it; and the feeds write with them.
 CREATE ROLE IF NOT EXISTS tideline_views;
 GRANT SELECT ON tideline.* TO tideline_views;
 GRANT INSERT ON tideline.latest_scores TO tideline_views;
 GRANT INSERT ON tideline.lives TO tideline_views;
+GRANT INSERT ON tideline.users_now TO tideline_views;
+GRANT INSERT ON tideline.segment_entries TO tideline_views;
+GRANT INSERT ON tideline.segment_hours TO tideline_views;
+GRANT INSERT ON tideline.user_alerts TO tideline_views;
+GRANT INSERT ON tideline.audience_entries TO tideline_views;
+GRANT INSERT ON tideline.judged_predictions TO tideline_views;

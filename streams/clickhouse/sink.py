@@ -46,6 +46,9 @@ _log = logging.getLogger(__name__)
 INSERT_ORDER: Final = (
     "score_history",
     "segment_changes",
+    "segment_moves",
+    "segment_totals",
+    "definitions_taken",
     "audience_changes",
     "campaign_sums",
     "alerts",
@@ -58,6 +61,7 @@ INSERT_ORDER: Final = (
     "score_samples",
     "dead_letters",
     "consumer_lag",
+    "console_actions",
     "canaries",
     "batches",
 )

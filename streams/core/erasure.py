@@ -29,6 +29,7 @@ from streams.core.plan import Clock
 from streams.core.state.contacts import forget_contacts
 from streams.core.state.shard_state import Meta, ShardState
 from streams.core.texts import Texts
+from streams.core.totals import discount
 
 __all__ = [
     "digest",
@@ -138,6 +139,7 @@ def erase(state: ShardState, order: Erasure) -> None:
         # an event may be dated ahead of the clock
         cutoff_ms = max(cutoff_ms, int(state.columns.last_activity_ms[row]) + 1)
         forget_waits(state, row)
+        discount(state, row)
         state.drop_user(row)
     if order.probe >> 32 == _HASH_NAME:  # also of one who was contacted and is not known otherwise
         for user_hash in state.contacts.keys[_candidates([order], state.contacts.keys)]:

@@ -11,6 +11,7 @@ from schemas.messages import LearnerSnapshot
 from schemas.segments import LIFECYCLE, VALUE_TIERS
 from streams.core.config import CoreConfig, Scorer
 from streams.core.features import DAY_MS
+from streams.core.segments import segment_names
 from streams.core.state.shard_state import ShardState
 from streams.core.texts import Coded, TableRows
 
@@ -187,4 +188,5 @@ def score_rows(
         "at_risk": c.at_risk[rows].astype(np.uint8),
         "lifetime_orders": c.orders[rows].astype(np.uint32),
         "last_order_at": c.recent_orders_ms[rows, 0],
+        "segments": segment_names(state, rows),
     }

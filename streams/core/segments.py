@@ -23,6 +23,7 @@ from streams.core.quantities import UserQuantities, value_bin
 from streams.core.rfm import rfm_cells
 from streams.core.state.ranks import rank_bin
 from streams.core.state.shard_state import ShardState
+from streams.core.state.totals import MEMBER
 from streams.core.texts import Coded, TableRows
 
 __all__ = [
@@ -35,15 +36,17 @@ __all__ = [
     "first_true",
     "live",
     "membership_moves",
+    "segment_names",
     "segment_rows",
+    "state_names",
     "update_dimension",
     "update_rfm",
 ]
 
 _NONE: Final = VALUE_TIERS.index("none")
 _OTHERS: Final = {"value_tier": "none", "lifecycle": "active"}  # for whom no case is true
-MEMBER, ABSENT = "in", "out"
-"""What `segment_changes` calls the two states of a segment of the shop's own."""
+ABSENT: Final = "out"
+"""What `segment_changes` calls the other state of a segment of the shop's own, beside `MEMBER`."""
 _STATES: Final = (*VALUE_TIERS, *LIFECYCLE, ABSENT, MEMBER, *RFM_CELLS[1:])
 _FIRST_STATE: Final = {"value_tier": 0, "lifecycle": len(VALUE_TIERS)}
 _ABSENT, _MEMBER = _STATES.index(ABSENT), _STATES.index(MEMBER)
@@ -118,6 +121,11 @@ def count_ranks(
     chosen = np.isin(rows, swept) & live(state, rows, now_ms, lapsed_after_ms)
     for name in state.ranks.counting:
         state.ranks.count(name, rank_bin(q.ranked(name)[chosen]))
+
+
+def state_names() -> tuple[str, ...]:
+    """What `Moves.before` and `Moves.after` are places in."""
+    return _STATES
 
 
 @dataclass(frozen=True)
@@ -239,6 +247,20 @@ def segment_rows(
         "changed_at": np.full(len(rows), now_ms, np.int64),
         "life": np.full(len(rows), life, np.uint32),
     }
+
+
+def segment_names(state: ShardState, rows: NDArray[np.int64]) -> Coded:
+    """The segments of the shop's own that each user in `rows` (int64 [k]) is in: their names in
+    alphabetical order, with commas between."""
+    slots = state.meta.segment_slots
+    if not any(slots):
+        return Coded.same("", len(rows))
+    different, codes = np.unique(state.columns.segments[rows], return_inverse=True)
+    named = [
+        ",".join(sorted(s.name for bit, s in enumerate(slots) if s is not None and bits >> bit & 1))
+        for bits in different.tolist()
+    ]
+    return Coded(codes.reshape(-1), named)
 
 
 def _whys(lapsed_after_ms: int) -> tuple[str, ...]:

@@ -50,6 +50,8 @@ class Standing:
 
     tables: dict[str, TableRows]
     messages: list[AudienceChange]
+    moves: list[Moves]
+    """Who moved, in every dimension."""
     moved: NDArray[np.bool_]
     """Which of the k users changed tier, stage or a segment, bool [k]."""
 
@@ -115,7 +117,7 @@ def update_standing(
         tables["audience_changes"] = audience_rows
     if (sums := sum_rows(state, salts, now_ms)) is not None:
         tables["campaign_sums"] = sums
-    return Standing(tables, messages, state.columns.segment_changes[rows] != counted)
+    return Standing(tables, messages, moves, state.columns.segment_changes[rows] != counted)
 
 
 def _rfm(

@@ -42,8 +42,14 @@ from streams.core.scoring import (
 from streams.core.stages import Stage
 from streams.core.standing import take_definitions, update_standing
 from streams.core.state.shard_state import ShardState
+from streams.core.state.totals import Stands
 from streams.core.sweep import end_slice, next_sweep_ms, take_slice
 from streams.core.texts import TableRows
+from streams.core.totals import (
+    begin_totals,
+    definition_rows,
+    tell_totals,
+)
 
 __all__ = ["Outputs", "step"]
 
@@ -102,6 +108,7 @@ def step(
     meta.learner = learner
 
     forget_some(state)
+    first = begin_totals(state)
 
     # 0. people to erase are forgotten before any record of theirs is looked at
     for order in plan.erase:
@@ -146,15 +153,14 @@ def step(
     learner_version = learner.version if learner else 0
     produced_ms = newest_ms(times_of_events(records, canaries), now_ms)
     cases = alert_cases(state, contacts.users(contacted), config, book)
+    before = Stands.of(state.columns, touched)
     alerting = update_alerts(state, touched, x, now_ms, produced_ms, config, scorer, learner, book)
     standing = update_standing(state, touched, x, swept, now_ms, book, alerting)
-    if len(swept):
-        at = np.searchsorted(touched, swept)
-        fit = worth_asking(state, swept, now_ms, config, scorer)
-        ask(state, swept, x[at], fit, now_ms, scorer.champion_version, learner_version)
+    _ask(state, touched, x, swept, now_ms, config, scorer, learner_version)
 
     # 5. out
     written = rows_to_write(state, touched, now_ms, standing.moved)
+    told = tell_totals(state, before, touched, written, standing.moves, now_ms)
     answered = ~np.isin(touched, refused) if len(refused) else slice(None)
     dead = [
         letter
@@ -169,6 +175,10 @@ def step(
     tables = {
         "score_history": score_rows(state, written, now_ms, scorer, learner_version),
         **standing.tables,
+        **told,
+        "definitions_taken": definition_rows(
+            state, plan.definitions or (meta.definitions if first else None), now_ms
+        ),
         "alerts": alerting.table,
         "alert_budget": alerting.budget or {},
         "contacts": contact_rows(state, contacts, contacted, cases),
@@ -197,6 +207,24 @@ def step(
         _leads_ms(rejects), watermark_lead_ms, _last_ms(records), canaries, standing.messages,
         alerting.over_budget, alerting.postponed,
     )  # fmt: skip
+
+
+def _ask(
+    state: ShardState,
+    touched: NDArray[np.int64],
+    x: NDArray[np.float32],
+    swept: NDArray[np.int64],
+    now_ms: int,
+    config: CoreConfig,
+    scorer: Scorer,
+    learner_version: int,
+) -> None:
+    """Ask those of the swept users (int64 [s]) who are worth it. They are among the touched (int64
+    [k], ascending), whose features are x, float32 [k, F]."""
+    if len(swept):
+        at = np.searchsorted(touched, swept)
+        fit = worth_asking(state, swept, now_ms, config, scorer)
+        ask(state, swept, x[at], fit, now_ms, scorer.champion_version, learner_version)
 
 
 def _rules_in_force(state: ShardState, plan: Plan, now_ms: int, currency: str) -> Rulebook:

@@ -12,7 +12,7 @@ from schemas.segments import DIMENSIONS
 from streams.core.config import CoreConfig
 from streams.core.events.records import Records
 from streams.core.features import DAY_MS
-from streams.core.segments import MEMBER
+from streams.core.state.totals import MEMBER
 from streams.core.step import Outputs
 from streams.evaluation.shard import ReplayedShard
 

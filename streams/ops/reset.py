@@ -79,6 +79,12 @@ FROM
     UNION DISTINCT
     SELECT shard, life FROM campaign_sums
     UNION DISTINCT
+    SELECT shard, life FROM segment_totals
+    UNION DISTINCT
+    SELECT shard, life FROM segment_moves
+    UNION DISTINCT
+    SELECT shard, life FROM definitions_taken
+    UNION DISTINCT
     SELECT shard, toUInt32(bitShiftRight(ordinal, 32)) AS life FROM matured_predictions
     UNION DISTINCT
     SELECT shard, toUInt32(bitShiftRight(ordinal, 32)) AS life FROM examples

@@ -16,6 +16,7 @@ from clickhouse_driver import Client
 
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.migrations import available, migrate, pending
+from tests.clickhouse.test_schema import FED
 
 pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
@@ -32,7 +33,7 @@ def tables(client: Client, *, views: bool = False) -> list[str]:
     """The tables that are written to, or the views that are read."""
     fed = "SELECT name FROM system.tables WHERE database = currentDatabase()"
     engine = "engine = 'View'" if views else "engine LIKE '%MergeTree' AND name NOT IN"
-    others = "" if views else " ('schema_migrations', 'latest_scores', 'lives')"
+    others = "" if views else f" ('schema_migrations', {', '.join(map(repr, sorted(FED)))})"
     return [name for (name,) in client.execute(f"{fed} AND {engine}{others} ORDER BY name")]
 
 
@@ -105,7 +106,18 @@ def test_migrate_brings_a_filled_database_of_any_level_up_to_date_without_loss(
     if "segment_changes" in by:
         assert shown["segment_members"]
     if "audience_changes" in by:
-        assert len(shown["audience_members"]) == ROWS
+        assert len(shown["audience_members"]) == len(shown["audience_people"]) == ROWS
+    # What was there before the console's tables is in them, too.
+    assert {row[0] for row in shown["customers"]} == users
+    if "alerts" in by:
+        assert len(shown["open_alerts"]) == ROWS
+    if "segment_changes" in by:
+        assert len(shown["customer_segments"]) == ROWS
+    if "matured_predictions" in by:
+        assert sum(row[2] for row in shown["quality_days"]) == ROWS
+    if level < 23:  # from then on shards count
+        sizes = [row for row in shown["segment_sizes_now"] if row[0] == "value_tier"]
+        assert sum(row[2] for row in sizes) == ROWS
 
 
 @pytest.mark.parametrize("level", LEVELS[:-1])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from schemas.tables import TABLES
+from schemas.tables import PERSONAL, TABLES
 from streams.clickhouse import migrations
 from streams.clickhouse.client import ClickHouseTarget
 from streams.clickhouse.examples import HORIZONS_QUERY, Examples
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 READERS = ("tideline_marketing_ro", "tideline_campaign_ro", "tideline_sre_ro")
 ROLES = (
     "tideline_migrator", "tideline_writer", *READERS, "tideline_eraser", "tideline_trainer",
-    "tideline_explainer", "tideline_views",
+    "tideline_explainer", "tideline_console", "tideline_views",
 )  # fmt: skip
 DDL = "".join(file.read_text() for file in (ROOT / "schemas" / "clickhouse").glob("*.sql"))
 VIEWS = set(re.findall(r"CREATE VIEW IF NOT EXISTS (\w+)", DDL))
@@ -99,7 +99,7 @@ def test_every_statement_runs_up_to_where_its_result_would_be_stored(tmp_path: P
          "DEFAULT ROLE nobody"),
         ("CREATE USER IF NOT EXISTS tideline_sre_ro", "'tideline_reader'", "'nothing'"),
         ("CREATE USER IF NOT EXISTS tideline_eraser", "{eraser:String}", "'too short'"),
-        ("CREATE SETTINGS PROFILE", "max_result_rows", "max_resultrows"),
+        ("CREATE SETTINGS PROFILE OR REPLACE tideline_reader", "max_result_rows", "max_resultrows"),
         ("GRANT tideline_eraser TO", "TO tideline_eraser", "TO nobody"),
     ],
 )  # fmt: skip
@@ -130,7 +130,9 @@ def test_every_role_has_one_user_that_has_no_other_role_and_no_password_in_the_f
 def test_what_is_granted_on_exists() -> None:
     """Names and columns, so that a renamed table does not leave a grant for its successor."""
     columns = {name: set(table.columns) | {"inserted_at"} for name, table in TABLES.items()}
-    columns["latest_scores"] = columns["score_history"]
+    columns["latest_scores"] = columns["users_now"] = columns["score_history"]
+    columns["user_alerts"] = columns["alerts"]
+    columns["segment_entries"] = columns["audience_entries"] = {"user_id", "shard", "since"}
     for grant in GRANTS:
         assert grant.name in OWN | VIEWS | {"*"}, grant
         if grant.columns and grant.name not in ("schema_migrations", "erasures"):
@@ -142,7 +144,8 @@ def test_every_view_is_read_with_the_views_own_rights_and_by_somebody() -> None:
         r"ALTER TABLE (\w+) MODIFY SQL SECURITY DEFINER DEFINER = tideline_views", s
     )[1] for s in deployed("3_views.sql")}  # type: ignore[index]  # fmt: skip
     assert secured == VIEWS | FEEDS
-    assert {g.name for g in GRANTS if g.role in READERS and g.name in VIEWS} == VIEWS
+    people = (*READERS, "tideline_console")
+    assert {g.name for g in GRANTS if g.role in people and g.name in VIEWS} == VIEWS
 
 
 def test_rights_are_as_few_as_the_roles_duties() -> None:
@@ -161,14 +164,20 @@ def test_rights_are_as_few_as_the_roles_duties() -> None:
         g.name for g in GRANTS if g.role == "tideline_trainer" and g.right == "INSERT"
     }
     assert by_the_trainer == {"trainer_log"}
-    assert inserted == set(INSERT_ORDER) - by_the_trainer
+    by_the_console = {
+        g.name for g in GRANTS if g.role == "tideline_console" and g.right == "INSERT"
+    }
+    assert by_the_console == {"console_actions"}
+    assert rights["tideline_console"] == {"SELECT", "INSERT"}
+    assert inserted == set(INSERT_ORDER) - by_the_trainer - by_the_console
     assert set(INSERT_ORDER) == set(TABLES)
 
 
 def test_who_has_a_user_id_can_be_erased() -> None:
     """Every table with personal columns can be cleaned by the eraser."""
     personal = {name for name, table in TABLES.items() if "user_id" in table.columns}
-    personal |= {"latest_scores", "dead_letters"}
+    personal |= {"latest_scores", "dead_letters", *PERSONAL}
+    assert personal == set(PERSONAL)
     assert {g.name for g in GRANTS if g.right == "ALTER DELETE"} == personal
 
 
@@ -193,7 +202,7 @@ def test_the_migrator_can_start_the_state_over(database: Path) -> None:
 
 
 def test_the_writer_inserts_all_and_reads_nothing_that_names_a_user(database: Path) -> None:
-    results = [name for name in INSERT_ORDER if name != "trainer_log"]
+    results = [name for name in INSERT_ORDER if name not in ("trainer_log", "console_actions")]
     for answer in ask("tideline_writer", database, *map(row, results)):
         assert not isinstance(answer, str), answer
     (rows,) = ask(
@@ -231,6 +240,25 @@ def test_the_explainer_reads_what_explains_an_alert_and_nothing_else(database: P
         strict=True,
     ):
         assert refused(answer), f"{name}\n{answer}"
+
+
+def test_the_console_reads_views_and_writes_its_log_and_nothing_else(database: Path) -> None:
+    readable = {g.name for g in GRANTS if g.role == "tideline_console" and g.right == "SELECT"}
+    assert readable <= VIEWS
+    names = sorted(OWN | VIEWS)
+    answers = ask("tideline_console", database, *(f"SELECT * FROM {name}" for name in names))
+    for name, answer in zip(names, answers, strict=True):
+        assert refused(answer) == (name not in readable), f"{name}: {answer}"
+    written, *others = ask(
+        "tideline_console", database, row("console_actions"),
+        *(row(name) for name in INSERT_ORDER if name != "console_actions"),
+        "ALTER TABLE console_actions DELETE WHERE 1", "DROP VIEW customers",
+        "TRUNCATE TABLE console_actions", "CREATE TABLE x (a Int8) ENGINE = Memory",
+    )  # fmt: skip
+    assert not isinstance(written, str), written
+    assert all(refused(answer) for answer in others), others
+    (again,) = ask("tideline_console", database, "SELECT count() FROM console_log")
+    assert again == [[1]]
 
 
 @pytest.mark.parametrize("role", READERS)

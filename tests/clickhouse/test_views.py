@@ -128,6 +128,142 @@ def test_segment_flow_counts_moves_by_day(client: Client, put: Put) -> None:
     assert rows == [(day, "", "none", 1, 1), (day, "low", "high", 3, 2)]
 
 
+def sized(shard: int, seq: int, users: int, **values: Any) -> dict[str, Any]:
+    return {
+        "dimension": "vip", "segment": "in", "shard": shard, "seq": seq, "users": users,
+        "spend_cents": 100 * users, "as_of": NOON + seq * 60_000, **values,
+    }  # fmt: skip
+
+
+def flowed(shard: int, seq: int, moves: int, **values: Any) -> dict[str, Any]:
+    return {
+        "hour": NOON // 3_600_000 * 3_600_000, "dimension": "vip", "from_segment": "out",
+        "to_segment": "in", "shard": shard, "seq": seq, "moves": moves, **values,
+    }  # fmt: skip
+
+
+def test_sizes_and_moves_are_the_newest_that_each_shard_told(client: Client, put: Put) -> None:
+    put("segment_totals", sized(0, 2, 7), sized(1, 1, 4))
+    put("segment_totals", sized(0, 1, 5))  # an old row again, after a replay
+    put("segment_totals", sized(0, 120, 9))  # two hours later
+    now = client.execute("SELECT dimension, segment, users, expected_spend FROM segment_sizes_now")
+    assert now == [("vip", "in", 13, 13.0)]
+    hours = client.execute("SELECT hour, users, shards FROM segment_size_hours")
+    began_ms = NOON // 3_600_000 * 3_600_000
+    assert hours == [(at(began_ms), 11, 2), (at(began_ms + 7_200_000), 9, 1)]
+    put("segment_moves", flowed(0, 2, 3), flowed(1, 1, 4))
+    put("segment_moves", flowed(0, 1, 2))
+    flow = client.execute("SELECT from_segment, to_segment, moves FROM segment_flow_hours")
+    assert flow == [("out", "in", 7)]
+
+
+def test_customers_have_their_segments_and_the_newest_move_of_each(
+    client: Client, put: Put
+) -> None:
+    put("score_history", scored("ann", 2, segments="quiet,vip"), scored("bob", 1))
+    put("score_history", scored("ann", 1))
+    rows = client.execute("SELECT user_id, segments FROM customers ORDER BY user_id")
+    assert rows == [("ann", ["quiet", "vip"]), ("bob", [])]
+    found = client.execute("SELECT user_id FROM customers WHERE has(segments, 'vip')")
+    assert found == [("ann",)]
+    put("segment_changes", moved("ann", "high", 1, number=1), moved("ann", "low", 2, number=2))
+    put("segment_changes", moved("ann", "high", 1, number=1))
+    rows = client.execute("SELECT dimension, user_id, segment, since FROM customer_segments")
+    assert rows == [("value_tier", "ann", "low", at(NOON + 2))]
+    scores = client.execute("SELECT segments FROM customer_scores WHERE user_id = 'ann'")
+    assert sorted(scores) == [([],), (["quiet", "vip"],)]
+
+
+def test_open_alerts_and_outcomes_follow_the_newest_row_of_each_alert(
+    client: Client, put: Put
+) -> None:
+    # The newest batch's clock says what is over by now.
+    put("batches", {**FIRST, "clock": NOON + 5 * 86_400_000})
+    for name, user in (("a", "ann"), ("b", "bob"), ("c", "cid"), ("d", "dan")):
+        put("alerts", raised(name, user_id=user, priority=2.0, horizon_days=28, action="call"))
+    closing = {"state": "closed", "version": 2, "closed_at": NOON + 9_000, "horizon_days": 28}
+    put("alerts", raised("c", user_id="cid", closed_why="ordered", action="call", **closing))
+    put("alerts", raised("d", user_id="dan", closed_why="ordered", action="call", **closing))
+    put("alerts", raised("c", user_id="cid", priority=2.0, action="call"))  # replayed
+    told = {"contacted_at": NOON + 1_000, "arm": "treat"}
+    put("contacts", {"event_id": "1", "user_id": "bob", "alert_id": "b", **told},
+        {"event_id": "2", "user_id": "dan", "named_alert_id": "d", **told})  # fmt: skip
+    opened = client.execute("SELECT alert_id, user_id FROM open_alerts ORDER BY alert_id")
+    assert opened == [("a", "ann"), ("b", "bob")]
+    outcomes = dict(client.execute("SELECT outcome, alerts FROM alert_outcomes"))
+    assert outcomes == {"opened": 1, "contacted": 1, "ordered": 1, "won back": 1}
+    slow = "SELECT outcome, count() FROM alert_episodes GROUP BY outcome"
+    assert dict(client.execute(slow)) == outcomes
+
+
+def test_audience_people_are_of_all_arms(client: Client, put: Put) -> None:
+    put("audience_changes", changed("ann", 1), changed("ann", 2, "left"), changed("bob", 1),
+        changed("cid", 1, arm="holdout"))  # fmt: skip
+    put("audience_changes", changed("ann", 1))  # replayed after it left
+    rows = client.execute("SELECT user_id, arm, fed FROM audience_people ORDER BY user_id")
+    assert rows == [("bob", "treat", 1), ("cid", "holdout", 0)]
+
+
+def test_quality_days_add_up_to_model_quality(client: Client, put: Put) -> None:
+    put("matured_predictions", *(
+        {"ordinal": i, "matured_at": NOON + i, "churned": i % 2, "p_churn": (i % 20 + 0.5) / 20,
+         "p_champion": 0.5, "p_learner": 1.0, "spend": 2.0, "spend_predicted": 1.0}
+        for i in range(21)
+    ))  # fmt: skip
+    ((bins, *sums),) = client.execute(
+        "SELECT count(), sum(n), sum(churned) / sum(n), sum(p_churn_sum) / sum(n), "
+        "sum(loss_blend_sum) / sum(n), sum(loss_learner_sum) / sum(n), sum(spend) FROM quality_days"
+    )
+    assert bins == 20
+    slow = client.execute(
+        "SELECT n, churn_rate, p_churn_mean, log_loss_blend, log_loss_learner, spend "
+        "FROM model_quality"
+    )
+    assert sums == pytest.approx(slow[0])
+
+
+def test_minutes_count_each_batch_and_canary_once(client: Client, put: Put) -> None:
+    put("batches", FIRST, SECOND)
+    ((batches, accepted),) = client.execute("SELECT sum(batches), sum(accepted) FROM batch_minutes")
+    assert (batches, accepted) == (2, 17)
+    now_ms = time.time_ns() // 1_000_000
+    put("canaries", {"shard": 1, "offset": 9, "recorded_at": now_ms - 1_500, "p_churn": 0.5})
+    ((seconds, p_churn),) = client.execute("SELECT seconds, p_churn FROM canary_trips")
+    assert 1.5 <= seconds < 300
+    assert p_churn == 0.5
+    put("consumer_lag", {"consumer_group": "g", "topic": "t", "observed_at": now_ms,
+        "lag_records": 4, "lag_seconds": float("nan"), "status": "ok"})  # fmt: skip
+    lag = client.execute("SELECT lag_records, lag_seconds, status FROM lag_minutes")
+    assert lag == [(4, None, "ok")]
+    letter = {"topic": "t", "reason": "invalid_json", "recorded_at": now_ms}
+    put("dead_letters", {**letter, "offset": 1}, {**letter, "offset": 2})
+    assert client.execute("SELECT reason, records FROM dead_letter_reasons") == [
+        ("invalid_json", 2)
+    ]
+
+
+def test_definitions_history_says_what_is_in_force_where(client: Client, put: Put) -> None:
+    def taken(number: int, shard: int, seq: int) -> dict[str, Any]:
+        return {"number": number, "version": f"v{number}", "shard": shard, "seq": seq,
+                "taken_at": NOON + seq, "document": "{}"}  # fmt: skip
+
+    put("definitions_taken", taken(1, 0, 5), taken(1, 1, 6), taken(2, 0, 9))
+    rows = client.execute(
+        "SELECT number, version, taken_by, in_force, taken_at FROM definitions_history"
+    )
+    assert rows == [(2, "v2", 1, 1, at(NOON + 9)), (1, "v1", 2, 1, at(NOON + 5))]
+
+
+def test_console_log_shows_how_each_action_ended(client: Client, put: Put) -> None:
+    asked = {"action_id": "x", "happened_at": NOON, "who": "ann", "action": "export",
+             "result": "asked"}  # fmt: skip
+    put("console_actions", asked)
+    put("console_actions", {**asked, "result": "done"})
+    assert client.execute("SELECT who, action, result FROM console_log") == [
+        ("ann", "export", "done")
+    ]
+
+
 def changed(user: str, number: int, change: str = "entered", **values: Any) -> dict[str, Any]:
     return {
         "change_id": f"{user}-{number}-{values.get('audience', 'save_now')}", "user_id": user,
@@ -433,6 +569,14 @@ STAYS = {
     "drift_alerts": "the learner's, which goes on",
     "fast_producers": "of the topics' records",
     "worker_clocks": "of the machines",
+    "customer_alerts": "what was said stays, and ended",
+    "alert_outcomes": "the same",
+    "customer_contacts": "what the shop told",
+    "lag_minutes": "Kafka's, whatever the state is",
+    "dead_letter_reasons": "of the topics' records",
+    "dead_letters_newest": "of the topics' records",
+    "canary_trips": "of the topics' records",
+    "console_log": "what people did",
 }
 """Views that keep rows when the state is started over, and why."""
 
@@ -453,6 +597,11 @@ def test_ended_life_leaves_every_view_before_the_next_one_begins(
     put("alert_budget", {"shard": 3, "life": life}, {"shard": 11, "life": life})
     put("campaign_sums", {"salt": "s/1", "arm": "treat", "shard": 3, "life": life},
         {"salt": "s/1", "arm": "treat", "shard": 10, "life": life})  # fmt: skip
+    for shard in (3, 12):
+        put("segment_totals", sized(shard, 1, 5, life=life))
+    for shard in (3, 13):
+        put("segment_moves", flowed(shard, 1, 5, life=life))
+    put("definitions_taken", {"shard": 3, "life": life}, {"shard": 14, "life": life})
     put("matured_predictions",
         {"ordinal": numbered(life, 1), "shard": 3, "matured_at": NOON},
         {"ordinal": numbered(life, 1), "shard": 7, "matured_at": NOON})  # fmt: skip
@@ -480,7 +629,7 @@ def test_ended_life_leaves_every_view_before_the_next_one_begins(
         assert ended == [("started_over",)]
         past = client.execute("SELECT shard, life FROM past_lives WHERE life = %(life)s ORDER BY 1",
                               {"life": life})  # fmt: skip
-        assert past == [(shard, life) for shard in range(3, 12)]
+        assert past == [(shard, life) for shard in range(3, 15)]
     ((ended_at,),) = client.execute(
         "SELECT DISTINCT ended_at FROM past_lives WHERE life = %(life)s", {"life": life}
     )

@@ -652,10 +652,10 @@ def test_every_table_has_the_columns_of_its_contract() -> None:
     driver.feed([click("u", T0 - 8 * DAY_MS)], [order("v", T0)])  # one late
     seen = {name for o in driver.outputs for name in o.tables}
     # of drift: test_forecast.py; of canaries: test_canaries.py; of campaigns: test_audiences.py;
-    # of contacts and budgets: test_contacts.py, test_budget.py
+    # of contacts and budgets: test_contacts.py, test_budget.py; of definitions: test_totals.py
     others = {
-        "alert_budget", "audience_changes", "campaign_sums", "canaries", "consumer_lag", "contacts",
-        "model_drift", "trainer_log",
+        "alert_budget", "audience_changes", "campaign_sums", "canaries", "console_actions",
+        "consumer_lag", "contacts", "definitions_taken", "model_drift", "trainer_log",
     }  # fmt: skip
     assert seen == set(TABLES) - others
     for out in driver.outputs:

@@ -39,11 +39,16 @@ PAUSED = "u6"  # busy, but overdue at times: of the busiest there is no alert
 ALSO = "u1"
 PERSONAL_TABLES = (
     "score_history", "latest_scores", "alerts", "segment_changes", "matured_predictions",
-    "examples", "score_samples", "audience_changes", "contacts",
+    "examples", "score_samples", "audience_changes", "contacts", "users_now", "segment_entries",
+    "user_alerts", "audience_entries", "console_actions",
 )  # fmt: skip
 
-QUIET = ("matured_predictions", "examples", "audience_changes", "contacts")
-"""No question matures within the days of these streams; there are no audiences and contacts."""
+QUIET = (
+    "matured_predictions", "examples", "audience_changes", "contacts", "audience_entries",
+    "console_actions",
+)  # fmt: skip
+"""No question matures within the days of these streams; there are no audiences and contacts, and
+nobody is at the console."""
 
 
 def traffic(events: int, seed: int, start_ms: int | None = None) -> Synthetic:

@@ -53,7 +53,7 @@ _COMPARED: Mapping[str, Mapping[str, str]] = {
     "score_history": {
         "user_id": "", "seq": "", "shard": "", "scored_at": "ms", "p_churn": "float",
         "expected_spend": "float", "value_tier": "", "lifecycle": "", "at_risk": "",
-        "learner_version": "",
+        "learner_version": "", "segments": "",
     },
     "segment_changes": {
         "change_id": "", "user_id": "", "dimension": "", "from_segment": "", "to_segment": "",
@@ -63,6 +63,15 @@ _COMPARED: Mapping[str, Mapping[str, str]] = {
         "change_id": "", "user_id": "", "audience": "", "change": "", "number": "", "arm": "",
         "changed_at": "ms", "life": "",
     },
+    "segment_totals": {
+        "dimension": "", "segment": "", "shard": "", "life": "", "seq": "", "users": "",
+        "spend_cents": "", "as_of": "ms",
+    },
+    "segment_moves": {
+        "hour": "ms", "dimension": "", "from_segment": "", "to_segment": "", "shard": "",
+        "life": "", "seq": "", "moves": "",
+    },
+    "definitions_taken": {"shard": "", "seq": "", "number": "", "version": "", "document": ""},
     "campaign_sums": {
         "salt": "", "arm": "", "shard": "", "life": "", "seq": "", "exposed": "", "answered": "",
         "buyers": "", "orders": "", "y_cents": "", "x_cents": "",
@@ -131,6 +140,11 @@ def compare_views(sql: Sql, verdict: Verdict, without: Iterable[str] = ()) -> No
         ("alert_history", "alert_id"),
         ("scores_live", "user_id"),
         ("segment_members", "dimension, user_id"),
+        ("customers", "user_id"),
+        ("customer_segments", "dimension, user_id"),
+        ("open_alerts", "alert_id"),
+        ("audience_people", "audience, user_id"),
+        ("segment_sizes_now", "dimension, segment"),
         ("audience_members", "audience, user_id"),
         ("ledger", "shard"),
     ):

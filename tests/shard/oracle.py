@@ -29,7 +29,7 @@ from tests.shard.memory import SORTING_KEYS, rows_of
 
 __all__ = ["Oracle", "assert_same_state", "replay_journal"]
 
-TOTALS = ("campaign_sums",)
+TOTALS = ("campaign_sums", "segment_totals", "segment_moves")
 """Tables whose newest row replaces the ones before."""
 
 

@@ -27,6 +27,7 @@ from streams.core.state.open_questions import Questions
 from streams.core.state.parked import Parked
 from streams.core.state.ranks import Ranks
 from streams.core.state.slots import AudienceSlot, Campaign, SegmentSlot
+from streams.core.state.totals import Totals
 from streams.core.state.u64map import U64Map
 from streams.core.state.windows import WindowSums
 from streams.core.texts import Strings, Texts
@@ -115,6 +116,8 @@ class Meta(msgspec.Struct):
     """Whose the bits of the column `segments` are."""
     audience_slots: list[AudienceSlot | None] = []
     campaigns: list[Campaign] = []
+    totals: Totals = msgspec.field(default_factory=Totals)
+    """Sizes of tiers, stages and segments, and the moves of this hour."""
     budget: Budget | None = None
     """Of alerts a day; None: there is none."""
     rules_due_ms: int = 0

@@ -23,6 +23,7 @@ from streams.core.state.candidates import Budget
 from streams.core.state.columns import ROW
 from streams.core.state.shard_state import VALUE_BINS, Meta, ShardState
 from streams.core.state.slots import Campaign
+from streams.core.state.totals import Totals
 from streams.core.texts import Strings
 
 __all__ = ["split", "strays"]
@@ -141,13 +142,17 @@ def _meta(state: ShardState, child: ShardState, to: Partitioner, offsets: tuple[
     # `stop` is an offset of the old topics: records of an erased person before it are left out. The
     # copier leaves them out of the new topics, so `stop` is 0 there. Each shard reports under its
     # own number, and finds that report if its state is made from the topics again.
-    if meta.shard != state.meta.shard:  # one successor goes on with the sums, or they would double
+    goes_on = meta.shard == state.meta.shard
+    if not goes_on:  # one successor goes on with the sums, or they would double
         meta.campaigns = [
             Campaign(each.audience, each.salt, each.horizon_ms) for each in meta.campaigns
         ]
+    # Sizes are counted again; one successor goes on with the hour's moves.
+    moves = meta.totals.moves if goes_on else {}
+    meta.totals = Totals(hour=meta.totals.hour, moves=moves)
     if meta.budget is not None:
         parts, which = to.partitions // state.meta.partitions, meta.shard // state.meta.partitions
-        _divide_budget(meta.budget, parts, which, goes_on=meta.shard == state.meta.shard)
+        _divide_budget(meta.budget, parts, which, goes_on=goes_on)
     meta.erased = [
         msgspec.structs.replace(each, shard=meta.shard, stop=(0, 0)) for each in meta.erased
     ]
