@@ -794,7 +794,7 @@ FROM
 (
     SELECT
         shard, toUInt32(bitShiftRight(seq, 32)) AS life, scored_at,
-        toInt64(round(ifNotFinite(toFloat64(expected_spend), 0) * 100)) AS cents,
+        toInt64(round(if(isNaN(expected_spend), 0, toFloat64(expected_spend)) * 100)) AS cents,
         arrayConcat(
             [('value_tier', toString(value_tier)), ('lifecycle', toString(lifecycle))],
             arrayMap(name -> (name, 'in'), arrayFilter(name -> name != '', splitByChar(',', toString(segments))))

@@ -39,6 +39,9 @@ __all__ = [
 
 NOT_THERE: Final = (
     "ledger", "recent_ledger", "model_quality", "quality_by_evidence", "alert_episodes",
+    "customers", "customer_scores", "customer_contacts", "alert_outcomes", "segment_sizes_now",
+    "segment_size_hours", "segment_flow_hours", "audience_people", "quality_days",
+    "batch_minutes", "lag_minutes", "definitions_history", "canary_trips",
 )  # fmt: skip
 """Views that this server can't have."""
 
