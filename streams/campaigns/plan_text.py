@@ -8,6 +8,7 @@ from typing import Any, Final
 from schemas.definitions import Definitions
 from streams.campaigns.differences import Difference
 from streams.campaigns.preview import Preview, SegmentPreview, cost_ns
+from streams.campaigns.written import duration
 from streams.core.rulebook import Rulebook
 from streams.core.times import iso_utc
 
@@ -17,7 +18,6 @@ HEADINGS: Final = (
     "SEGMENT", "NOW", "THEN", "ENTER", "LEAVE", "EXPECTED", "ALSO IN", "NS PER USER",
 )  # fmt: skip
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
-_UNITS_SECONDS: Final = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _DAYS_SHOWN: Final = 7
 _DAY_MS: Final = 86_400_000
 
@@ -39,22 +39,8 @@ def _shown(name: str, value: Any) -> str:
     if value is None or value == "":
         return "none"
     if name.endswith("_ms"):
-        return _duration(int(value))
+        return duration(int(value)) if value else "0"
     return f"{value:.4g}" if name.endswith("_share") else str(value)
-
-
-def _duration(ms: int) -> str:
-    """Milliseconds as the file has them.
-
-    >>> _duration(5_400_000), _duration(0)
-    ('1h30m', '0')
-    """
-    found, seconds = "", ms // 1000
-    for unit, of in _UNITS_SECONDS:
-        if seconds >= of:
-            found += f"{seconds // of}{unit}"
-            seconds %= of
-    return found or "0"
 
 
 def size_rows(book: Rulebook, sizes: Preview) -> Iterator[tuple[str, ...]]:
