@@ -67,6 +67,12 @@ COMMANDS: Final[dict[str, _Command]] = {
         "Bring changes of audiences to other systems.",
         serves=True,
     ),
+    "console": _Command(
+        "streams.commands.console",
+        "console",
+        "Serve the pages that people look at in a browser.",
+        serves=True,
+    ),
     "audience": _Command(
         "streams.commands.audience", "audience", "Show who is in an audience, or write a file."
     ),

@@ -81,6 +81,10 @@ RULES: dict[str, set[str]] = {
     "streams.campaigns": {
         "schemas", "streams.core", "streams.kafka", "streams.rules", "streams.shard",
     },
+    "streams.console": {
+        "schemas", "streams.clickhouse", "streams.process", "streams.settings", "streams.stopping",
+        "streams.telemetry",
+    },
     "streams.worker": {
         "schemas", "models", "streams.agents", "streams.campaigns", "streams.clickhouse",
         "streams.core",
@@ -112,7 +116,8 @@ RULES: dict[str, set[str]] = {
     },
     "streams.commands": {
         "schemas", "models", "streams.backfill", "streams.campaigns", "streams.clickhouse",
-        "streams.core", "streams.deliver", "streams.demo", "streams.evaluation", "streams.history",
+        "streams.console", "streams.core", "streams.deliver", "streams.demo",
+        "streams.evaluation", "streams.history",
         "streams.kafka", "streams.lag", "streams.learner", "streams.live", "streams.local",
         "streams.memory", "streams.offline", "streams.ops",
         "streams.privacy", "streams.repartition", "streams.replay", "streams.settings",

@@ -216,6 +216,10 @@ class _Session:
         for block in self._blocks(statement):
             if self._cancelled():
                 return
+            if not sent:
+                # As a server does: with_column_types looks nowhere else.
+                with contextlib.suppress(native.UnsupportedType):
+                    self._client.sendall(native.data_packet(native.header_of(block)))
             self._client.sendall(native.data_packet(block))
             sent = True
         if not sent:

@@ -36,6 +36,7 @@ __all__ = [
     "data_packet",
     "exception_packet",
     "header_block",
+    "header_of",
     "hello_packet",
     "read_hello",
     "read_query",
@@ -325,6 +326,20 @@ def header_block(columns: list[tuple[str, str]]) -> bytes:
     """A block without rows: its columns' names and types."""
     names = b"".join(_string(name) + _string(kind) for name, kind in columns)
     return _varint(len(columns)) + _varint(0) + names
+
+
+def header_of(block: bytes) -> bytes:
+    """The header block that a server sends before this one. Raises UnsupportedType."""
+    reader = WireReader(block)
+    columns, rows = read_varint(reader), read_varint(reader)
+    found = []
+    for _ in range(columns):
+        found.append((read_binary_str(reader), read_binary_str(reader)))
+        if rows:
+            skip, prefix_bytes = column_skipper(found[-1][1])
+            reader.skip(prefix_bytes)
+            skip(reader, rows)
+    return header_block(found)
 
 
 def exception_packet(code: int, message: str) -> bytes:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from streams.settings import rules
 from streams.settings.reader import DEFAULT, Secret, env_name
-from streams.settings.sections import ClickHouseSettings, KafkaSettings, Settings
+from streams.settings.sections import (
+    ClickHouseSettings,
+    ConsoleSettings,
+    KafkaSettings,
+    Settings,
+)
 
 __all__ = ["across"]
 
@@ -63,6 +68,7 @@ def across(settings: Settings) -> list[str]:
             "0 while [stream] clock is event: a canary comes at the system's time",
         )
     problems += _kafka_security(kafka) + _clickhouse_tls(settings.clickhouse)
+    problems += _console_access(settings.console)
     return problems
 
 
@@ -102,6 +108,28 @@ def _clickhouse_tls(clickhouse: ClickHouseSettings) -> list[str]:
             "set it to true"
         ]
     return []
+
+
+def _console_access(console: ConsoleSettings) -> list[str]:
+    """Nobody comes in by accident: neither unasked, nor by a header that anybody can send."""
+    problems = []
+    is_local = console.host in ("localhost", "::1") or console.host.startswith("127.")
+    if not is_local and not (console.tokens_file or console.user_header):
+        problems.append(
+            f"TIDELINE_CONSOLE_HOST: {console.host} can be reached from elsewhere, and nobody "
+            "would be asked who they are; set TIDELINE_CONSOLE_TOKENS_FILE, or "
+            "TIDELINE_CONSOLE_USER_HEADER behind a reverse proxy"
+        )
+    if not is_local and not console.public_url:
+        problems.append(
+            f"TIDELINE_CONSOLE_PUBLIC_URL: missing, as TIDELINE_CONSOLE_HOST is {console.host}: "
+            "requests under another name are refused"
+        )
+    return problems + [
+        f"{env_name('console', field)}: goes with TIDELINE_CONSOLE_USER_HEADER; set both"
+        for field in ("roles_header", "trusted_proxies")
+        if bool(getattr(console, field)) != bool(console.user_header)
+    ]
 
 
 def _plain(value: str | Secret) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from streams.settings.reader import Rule, Secret
 
@@ -12,21 +14,26 @@ __all__ = [
     "CLUSTER",
     "COLLECTOR",
     "CURRENCY",
+    "HEADER",
     "HOST",
     "IDENTIFIER",
     "INSTANCE",
     "KEY",
     "LISTEN_PORT",
+    "NETWORKS",
     "NOT_NEGATIVE",
     "PORT",
     "POSITIVE",
+    "PUBLIC_URL",
     "RATES",
     "REGEX",
     "SHARE",
     "TOPIC",
     "WEBHOOK",
+    "ZONE",
     "between",
     "brokers",
+    "networks",
     "rates",
 ]
 
@@ -58,6 +65,16 @@ def rates(text: str) -> dict[str, float]:
     return found
 
 
+def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """The networks of a comma list; ValueError where one is none.
+
+    >>> networks("10.0.0.0/8, ::1")
+    (IPv4Network('10.0.0.0/8'), IPv6Network('::1/128'))
+    """
+    parts = filter(None, (part.strip() for part in text.split(",")))
+    return tuple(map(ipaddress.ip_network, parts))
+
+
 def between(low: float, high: float) -> Rule:
     """From `low` to `high`, both included; whole numbers or not as the setting's type says."""
     return Rule(f"a number from {low:,} to {high:,}", lambda value: low <= value <= high)
@@ -73,6 +90,22 @@ def _are_rates(text: str) -> bool:
         rates(text)
     except ValueError:
         return False
+    return True
+
+
+def _are_networks(text: str) -> bool:
+    try:
+        networks(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_zone(text: str) -> bool:
+    try:
+        ZoneInfo(text or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return text in ("", "UTC")
     return True
 
 
@@ -132,3 +165,13 @@ COLLECTOR: Final = Rule(
     "a URL that begins with http:// or https:// and holds no login, or nothing",
     lambda text: bool(re.fullmatch(r"(https?://[^\s/@]+(/[^\s@]*)?)?", text)),
 )
+HEADER: Final = Rule(
+    "a header's name, such as X-Forwarded-User, or nothing",
+    lambda text: bool(re.fullmatch(r"[A-Za-z0-9-]{0,100}", text)),
+)
+NETWORKS: Final = Rule("a list like 10.0.0.5,10.1.0.0/16, or nothing", _are_networks)
+PUBLIC_URL: Final = Rule(
+    "a URL of a host, such as https://tideline.example.com, without a path, or nothing",
+    lambda text: bool(re.fullmatch(r"(https?://[A-Za-z0-9.-]+(:\d{1,5})?)?", text)),
+)
+ZONE: Final = Rule("a time zone's name, such as Europe/Berlin, or nothing", _is_zone)

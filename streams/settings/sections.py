@@ -23,6 +23,7 @@ __all__ = [
     "SECTIONS",
     "AlertSettings",
     "ClickHouseSettings",
+    "ConsoleSettings",
     "DeliverSettings",
     "HealthSettings",
     "KafkaSettings",
@@ -339,6 +340,61 @@ class DeliverSettings:
 
 
 @dataclass(frozen=True)
+class ConsoleSettings:
+    """Where `tideline console` listens, and whom it lets in (SECURITY.md)."""
+
+    host: str = setting("127.0.0.1", "address on which the console is served", rules.HOST)
+    port: int = setting(8380, "port of the console", rules.PORT)
+    public_url: str = setting(
+        "",
+        "URL under which people open the console, if it is another than its address and port",
+        rules.PUBLIC_URL,
+    )
+    tokens_file: str = setting(
+        "",
+        "TOML file of those who may come in with a token, by its hash (`tideline console token`); "
+        "empty: nobody is asked",
+    )
+    user_header: str = setting(
+        "",
+        "header in which the reverse proxy names the user; empty: there is no such proxy",
+        rules.HEADER,
+    )
+    roles_header: str = setting(
+        "",
+        "header in which the reverse proxy names the user's roles: marketing, campaigns, sre, "
+        "admin, separated by commas",
+        rules.HEADER,
+    )
+    trusted_proxies: str = setting(
+        "",
+        "addresses or networks of the reverse proxy, separated by commas; from others these "
+        "headers are refused",
+        rules.NETWORKS,
+    )
+    seal_key: Secret = setting(  # noqa: RUF009 (immutable)
+        Secret(""),
+        "key of the pseudonyms that visitors see who may not see user ids; empty: a new one at "
+        "each start, which ends their links",
+        rules.KEY,
+    )
+    lag_url: str = setting(
+        "",
+        "URL of the lag monitor, such as http://127.0.0.1:9466; empty: the one of [web]",
+        rules.COLLECTOR,
+    )
+    zone: str = setting(
+        "",
+        "time zone in which times are shown, such as Europe/Berlin; empty: that of the alerts' "
+        "definitions, else UTC",
+        rules.ZONE,
+    )
+    query_seconds: float = setting(
+        10.0, "seconds after which a query of a page is given up", rules.between(1.0, 60.0)
+    )
+
+
+@dataclass(frozen=True)
 class TraceSettings:
     """OpenTelemetry traces of batches, for a collector."""
 
@@ -397,6 +453,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "privacy": PrivacySettings,
         "lag": LagSettings,
         "deliver": DeliverSettings,
+        "console": ConsoleSettings,
         "trace": TraceSettings,
         "web": WebSettings,
         "log": LogSettings,
@@ -421,6 +478,7 @@ class Settings:
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     lag: LagSettings = field(default_factory=LagSettings)
     deliver: DeliverSettings = field(default_factory=DeliverSettings)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
     web: WebSettings = field(default_factory=WebSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -11,6 +11,7 @@ from typing import Final
 
 from streams.core.health import SHARES
 from streams.core.stages import STAGES as STEP_STAGES
+from streams.telemetry.console_metrics import ConsoleMetrics
 from streams.telemetry.delivery_metrics import DeliveryMetrics
 from streams.telemetry.faust_watchdogs import WATCHDOGS
 from streams.telemetry.lag_metrics import (
@@ -49,7 +50,7 @@ _TRAININGS: Final = ("trained", "too_few")
 _DECISIONS: Final = ("promoted", "rejected")
 
 
-class Metrics(LagMetrics, DeliveryMetrics):
+class Metrics(LagMetrics, DeliveryMetrics, ConsoleMetrics):
     """All metrics, in one registry."""
 
     def __init__(self) -> None:
@@ -241,8 +242,12 @@ class Metrics(LagMetrics, DeliveryMetrics):
             self.drifts.labels(kind)  # a rate needs a 0 to begin with
 
         self._declare_trainer()
+        self._declare_other_processes()
+
+    def _declare_other_processes(self) -> None:
         self._declare_lag()
         self._declare_deliveries()
+        self._declare_console()
 
     def _declare_trainer(self) -> None:
         """The trainer's."""

@@ -128,6 +128,8 @@ def test_parameters_settings_and_empty_results(client: Client) -> None:
     assert client.execute(setting) == default
     empty = client.execute("SELECT number AS n FROM numbers(9) WHERE n > 9", with_column_types=True)
     assert empty == ([], [("n", "UInt64")])
+    one = client.execute("SELECT 7 AS n, ['x'] AS words", with_column_types=True)
+    assert one == ([(7, ["x"])], [("n", "UInt8"), ("words", "Array(String)")])
     assert client.execute("SHOW TABLES LIKE 'none such'") == []
     assert client.connection.ping()
 

@@ -1,0 +1,1 @@
+"""`tideline console`: what people look at in a browser, read from ClickHouse's views."""

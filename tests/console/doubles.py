@@ -1,0 +1,161 @@
+"""Readers without a server, and a console around one, for tests of pages and of access.
+
+    reader = Answers({"churn_alerts_live": rows(["user_id"], [("ann",)])})
+    with served(reader) as console:
+        status, body = console.get("/today.json")
+
+`Answers` keeps the contract of the real reader (`test_reads`): parameters are checked alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Any
+
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+from multidict import CIMultiDictProxy
+
+from streams.console.access import Proxies
+from streams.console.guard import Guard
+from streams.console.live import Live
+from streams.console.position import read_position
+from streams.console.reads import Parameter, ReadFailed, Rows, checked
+from streams.console.render import Renderer, load_static
+from streams.console.sealing import Seal
+from streams.console.tokens import Tokens
+from streams.console.web import Console, application
+from streams.settings import Settings, override
+
+__all__ = ["NOW_MS", "POSITION", "Answer", "Answers", "Asked", "Away", "Served", "rows", "served"]
+
+NOW_MS = 1_780_000_000_000
+POSITION = Rows(("accepted", "batches", "clock_ms"), [(1, 1, NOW_MS)], NOW_MS)
+
+
+def rows(columns: Sequence[str], found: Sequence[Sequence[Any]] = ()) -> Rows:
+    """A result, as of NOW_MS."""
+    return Rows(tuple(columns), [tuple(row) for row in found], NOW_MS)
+
+
+Answer = Rows | Callable[[dict[str, Parameter]], Rows]
+
+
+@dataclass
+class Answers:
+    """Answers by the first key that is part of the query; what was asked is in `asked`."""
+
+    answers: dict[str, Answer]
+    asked: list[tuple[str, dict[str, Parameter]]] = field(default_factory=list)
+
+    async def rows(self, query: str, **parameters: Parameter) -> Rows:
+        given = {name: checked(value) for name, value in parameters.items()}
+        query % dict.fromkeys(given, "")  # every parameter of the query is given
+        self.asked.append((query, given))
+        for key, answer in {**self.answers, "recent_ledger": POSITION}.items():
+            if key in query:
+                return answer if isinstance(answer, Rows) else answer(given)
+        raise AssertionError(f"no answer for {query}")
+
+
+class Away:
+    """A ClickHouse that is away, and answered once."""
+
+    async def rows(self, query: str, **parameters: Parameter) -> Rows:
+        raise ReadFailed("reading for the console at here:9000: away (check that it is up)", NOW_MS)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An answer of the console."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Served:
+    """A console on a port of loopback, asked by HTTP."""
+
+    def __init__(self, console: Console, loop: asyncio.AbstractEventLoop) -> None:
+        self.console, self._loop = console, loop
+        self.client: TestClient[Any, Any] = TestClient(TestServer(application(console)))
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self._loop.run_until_complete(work)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Asked:
+        return self.ask("GET", path, headers)
+
+    def post(
+        self, path: str, data: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Asked:  # fmt: skip
+        return self.ask("POST", path, headers, data)
+
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, data: Any = None
+    ) -> Asked:
+        async def send() -> Asked:
+            answer: ClientResponse = await self.client.request(
+                method, path, headers=dict(headers or {}), data=data, allow_redirects=False
+            )
+            async with answer:
+                return Asked(answer.status, answer.headers, await answer.read())
+
+        found: Asked = self.run(send())
+        return found
+
+
+def console_of(
+    reader: Any,
+    settings: Settings | None = None,
+    tokens: Tokens | None = None,
+    proxies: Proxies | None = None,
+    **changes: Any,
+) -> Console:
+    """The parts of a console as its service puts them together."""
+    here = settings or override(Settings(), **changes)
+    static = load_static()
+    return Console(
+        settings=here,
+        reader=reader,
+        guard=Guard(b"k" * 32, tokens, proxies or Proxies(), ("127.0.0.1", "localhost")),
+        seal=Seal("s" * 32),
+        renderer=Renderer(static, here.stream.currency),
+        static=static,
+        live=Live(lambda: read_position(reader)),
+        zone=UTC,
+    )
+
+
+@contextmanager
+def served(reader: Any, console: Console | None = None, **given: Any) -> Iterator[Served]:
+    """A console that answers by HTTP until the block ends."""
+    loop = asyncio.new_event_loop()
+
+    async def start() -> Served:
+        started = Served(console or console_of(reader, **given), loop)
+        await started.client.start_server()
+        return started
+
+    here: Served = loop.run_until_complete(start())
+    try:
+        yield here
+    finally:
+        here.console.live.closed.set()
+        here.run(here.client.close())
+        loop.close()
