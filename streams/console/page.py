@@ -41,7 +41,7 @@ FORMS: Final = ("html", "json", "csv", "live")
 
 Kind = Literal[
     "text", "user", "count", "number", "money", "share", "time", "date", "seconds", "words", "tag",
-    "bytes", "link", "code",
+    "bytes", "link", "code", "prose",
 ]  # fmt: skip
 """How a value is shown. Values are plain:
 
@@ -52,6 +52,8 @@ money        float in the shop's currency share    float from 0 to 1, shown as p
 time, date   Unix ms                      seconds  float, shown as 12 s, 3 min, 4 h or 5 d
 words        list of str                  bytes    int
 link         [text, path]; the path begins with /
+
+prose        str of ours, whose `commands` between backticks are shown as such
 
 None is shown as a dash everywhere, and is null in JSON and empty in CSV.
 """
@@ -101,8 +103,8 @@ class Table(msgspec.Struct, frozen=True):
     """When these rows were true, Unix ms; None: as the page."""
     folded: bool = False
     """Shown as a line that opens."""
-    acts: bool = False
-    """Rows have boxes for the page's action; the first column is what is sent."""
+    boxes: tuple[str, ...] = ()
+    """What ticking each row's box sends as `alert` with the form `act`; '' is a row without one."""
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -169,13 +171,16 @@ class Page:
     template: str = "page.html"
     data: Mapping[str, Any] = field(default_factory=dict)
     """What else the template shows; in JSON, too."""
-    live: bool = True
-    """Whether the page is sent again as numbers change."""
+    file: str = ""
+    """The table that `.csv` gives, by its name; '' is the first."""
+    old_seconds: float = 60.0
+    """The age from which on its numbers are marked as old; 0: never."""
 
     @property
     def table(self) -> Table | None:
-        """What `.csv` gives: the first table."""
-        return next((part for part in self.parts if isinstance(part, Table)), None)
+        """What `.csv` gives."""
+        tables = [part for part in self.parts if isinstance(part, Table)]
+        return next((each for each in tables if self.file in ("", each.name)), None)
 
 
 def page_path(name: str, rest: str = "", form: str = "") -> str:
@@ -209,8 +214,14 @@ class Ask:
     """What stands behind the page's name in the URL, decoded; such as a user id."""
     name: str = ""
     """The page's name."""
+    most_rows: int = 0
+    """So many rows are wanted, as for a file; 0: as many as the page shows."""
     sources: Mapping[str, Any] = field(default_factory=dict)
     """What else pages ask, by name: `lag` is a function that fetches the lag monitor's JSON."""
+
+    def limit(self, shown: int) -> int:
+        """How many rows to ask for, where the page shows so many."""
+        return self.most_rows or shown
 
     def url(self, **changes: str | None) -> str:
         """This page's path and query with some values changed; None takes one out."""

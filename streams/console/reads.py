@@ -109,6 +109,15 @@ class ClickHouseReader:
         """Why it did not answer the newest query; '': it did."""
 
     async def rows(self, query: str, **parameters: Parameter) -> Rows:
+        given = {name: checked(value) for name, value in parameters.items()}
+        found, columns = await self._asked(query, given)
+        return Rows(tuple(name for name, _ in columns), found, time.time_ns() // 1_000_000)
+
+    async def insert(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+        """Write rows; the log of actions alone does. Raises ReadFailed."""
+        await self._asked(statement, rows)
+
+    async def _asked(self, query: str, given: Any) -> Any:
         if self._running >= _THREADS + _WAITING:
             raise ReadFailed(
                 "More is asked of this console than ClickHouse answers. Try again in a moment.",
@@ -117,17 +126,17 @@ class ClickHouseReader:
         self._running += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._ask, query, parameters
+                self._pool, self._ask, query, given
             )
         finally:
             self._running -= 1
 
-    def _ask(self, query: str, parameters: dict[str, Parameter]) -> Rows:
+    def _ask(self, query: str, given: Any) -> Any:
         began = time.monotonic()
         try:
-            found, columns = self._client().execute(
+            found = self._client().execute(
                 query,
-                {name: checked(value) for name, value in parameters.items()},
+                given,
                 with_column_types=True,
                 settings={"max_execution_time": max(1, round(self._limit_seconds))},
             )
@@ -140,7 +149,7 @@ class ClickHouseReader:
         self._observe("ok", time.monotonic() - began)
         self.failing = ""
         self.answered_ms = time.time_ns() // 1_000_000
-        return Rows(tuple(name for name, _ in columns), found, self.answered_ms)
+        return found
 
     def _client(self) -> Client:
         client = getattr(self._of_thread, "client", None)
@@ -189,7 +198,7 @@ class Sealed:
     async def rows(self, query: str, **parameters: Parameter) -> Rows:
         """Raises ReadFailed, and UnknownPseudonym for one that is not ours."""
         given = {
-            name: self._person(value) if names_a_person(name) else value
+            name: self.person(value) if names_a_person(name) else value
             for name, value in parameters.items()
         }
         found = await self._reader.rows(query, **given)
@@ -197,11 +206,11 @@ class Sealed:
             return found
         return Rows(found.columns, list(self._concealed(found)), found.as_of_ms)
 
-    def _person(self, value: Parameter) -> Parameter:
+    def person(self, value: Parameter) -> Parameter:
         """The id that a pseudonym stands for. From who may not see ids nothing else is taken: who
         could ask for an id would learn its pseudonym."""
         if isinstance(value, list | tuple):
-            return [str(self._person(each)) for each in value]
+            return [str(self.person(each)) for each in value]
         if not isinstance(value, str):
             return value
         opened = self._seal.opened(value)

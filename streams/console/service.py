@@ -20,14 +20,18 @@ from aiohttp import web
 from schemas.errors import SettingsError
 from streams.clickhouse.client import clickhouse_target
 from streams.console.access import Proxies
+from streams.console.action_log import ActionLog
+from streams.console.actions import new_id
 from streams.console.guard import Guard
 from streams.console.live import Live
 from streams.console.position import read_position
 from streams.console.reads import ClickHouseReader
 from streams.console.render import Renderer, load_static
 from streams.console.sealing import Seal, random_key
+from streams.console.sender import KafkaSender
 from streams.console.tokens import Tokens
 from streams.console.web import Console, application
+from streams.kafka.access import kafka_access
 from streams.process import Failed, Part, background_part, run_parts
 from streams.settings import Settings
 from streams.settings.rules import networks
@@ -61,6 +65,7 @@ class Service:
             clickhouse_target(settings), settings.console.query_seconds, self._asked
         )
         self.live = Live(lambda: read_position(self.reader))
+        self._sender = KafkaSender(kafka_access(settings))
         static = load_static()
         self.console = Console(
             settings=settings,
@@ -70,6 +75,8 @@ class Service:
             renderer=Renderer(static, settings.stream.currency),
             static=static,
             live=self.live,
+            log=ActionLog(self.reader, new_id, self._acted),
+            sender=self._sender,
             zone=_zone(settings),
             observe=self._answered,
         )
@@ -84,6 +91,9 @@ class Service:
     def _answered(self, page: str, form: str, status: int) -> None:
         self._metrics.console_answers.labels(page, form, f"{status // 100}xx").inc()
 
+    def _acted(self, action: str, result: str) -> None:
+        self._metrics.console_actions.labels(action, result).inc()
+
     def health(self) -> Health:
         """A restart brings no ClickHouse back; a page says itself that it is away."""
         failure = self.reader.failing
@@ -95,6 +105,7 @@ class Service:
         return (
             *endpoint(self._metrics, here.metrics_host, here.metrics_port, pages(self.health)),
             Part("reader", stop=self._close_reader),
+            Part("sender to Kafka", stop=self._sender.stop),
             background_part("live pages", self.live.run, failed),
             Part("web server", self._listen, self._stop),
         )

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from http import HTTPStatus
 from typing import Any, Final
@@ -22,6 +22,8 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from streams.console.access import PAGES, Refused, Visitor
+from streams.console.action_log import ActionLog
+from streams.console.actions import Doing, Sender, perform
 from streams.console.guard import COOKIE, MOST_BODY_BYTES, SECURITY_HEADERS, SESSION_SECONDS, Guard
 from streams.console.live import MOST_STREAMS, Live, Message, event
 from streams.console.outputs import as_csv, as_json
@@ -39,6 +41,8 @@ _log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 VISITOR: Final = web.RequestKey("visitor", Visitor)
+FILE_ROWS: Final = 10_000
+"""Rows of one CSV file; its header Link names the next."""
 _CSRF_HERE: Final = secrets.token_hex(32)
 """Stands in a page that is made for many, until it is sent to one."""
 
@@ -54,12 +58,14 @@ class Console:
     renderer: Renderer
     static: Mapping[str, Static]
     live: Live
+    log: ActionLog
+    sender: Sender
     zone: tzinfo
     sources: Mapping[str, Any] = field(default_factory=dict)
     observe: Callable[[str, str, int], None] = lambda page, form, status: None
     """Told of every answer: page, form, HTTP status."""
 
-    async def ask(
+    def ask(
         self, route: Route, rest: str, values: Mapping[str, str], visitor: Visitor, at: Position
     ) -> Ask:
         sealed = Sealed(self.reader, self.seal, sees_ids=visitor.sees_ids)
@@ -81,6 +87,7 @@ def application(console: Console) -> web.Application:
     app.router.add_get("/login", routes.login)
     app.router.add_post("/login", routes.log_in)
     app.router.add_post("/logout", routes.log_out)
+    app.router.add_post("/actions/{name}", routes.act)
     app.router.add_get("/{page:.+}", routes.page)
     return app
 
@@ -158,14 +165,20 @@ class _Routes:
         values = dict(request.query)
         if form == "live":
             return await self._stream(request, visitor, route, rest, values)
+        if form == "csv" and not visitor.may("export"):
+            entries = await self._console.log.asked(visitor, "export", [("", f"/{route.name}")])
+            await self._console.log.ended(entries, "refused", "the role may not")
+            raise Refused(403, "Your roles may not export.")
         at = await read_position(self._console.reader)
-        ask = await self._console.ask(route, rest, values, visitor, at)
+        ask = self._console.ask(route, rest, values, visitor, at)
+        if form == "csv":
+            ask = replace(ask, most_rows=FILE_ROWS)
         page = await route.make(ask)
         if form == "json":
             body = as_json(page, ask.url(), ask.now_ms, visitor.name)
             return web.Response(body=body, content_type="application/json")
         if form == "csv":
-            return self._csv(route, page, visitor)
+            return await self._csv(route, page, ask)
         return web.Response(
             text=self._html(route, page, ask, self._console.guard.csrf(visitor)),
             content_type="text/html",
@@ -184,16 +197,20 @@ class _Routes:
             raise Refused(404, f"There is no such page. There are {known}.")
         return route, rest, form
 
-    def _csv(self, route: Route, page: Page, visitor: Visitor) -> web.Response:
-        if not visitor.may("export"):
-            raise Refused(403, "Your roles may not export.")
+    async def _csv(self, route: Route, page: Page, ask: Ask) -> web.Response:
+        """A file of the page's first table. Who took which, and how many rows, is written down."""
         if page.table is None:
             raise Refused(404, f"{page.title} has no table.")
+        log, what = self._console.log, ask.url() if not ask.path else f"/{route.name}/..."
+        entries = await log.asked(ask.visitor, "export", [("", what)])
         body, quoted = as_csv(page.table)
+        await log.ended(entries, "done", f"{len(page.table.rows)} rows")
         headers = {
             hdrs.CONTENT_DISPOSITION: f'attachment; filename="tideline-{route.name}.csv"',
             "X-Tideline-Quoted-Cells": str(quoted),
         }
+        if page.table.next:
+            headers[hdrs.LINK] = f'<{page.table.next}>; rel="next"'
         return web.Response(body=body, content_type="text/csv", charset="utf-8", headers=headers)
 
     def _html(
@@ -223,7 +240,7 @@ class _Routes:
             raise Refused(503, f"{MOST_STREAMS} pages are open already. Close some.")
 
         async def make(at: Position) -> str:
-            ask = await console.ask(route, rest, values, visitor, at)
+            ask = console.ask(route, rest, values, visitor, at)
             return self._html(route, await route.make(ask), ask, _CSRF_HERE, "fragment.html")
 
         # Not the visitor's name: many with the same rights look at the same page.
@@ -264,6 +281,26 @@ class _Routes:
             return self._console.guard.visitor(request) == visitor
         except Refused:
             return False
+
+    # -- actions
+
+    async def act(self, request: web.Request) -> web.StreamResponse:
+        """Says what was done, on a page that htmx takes one line of."""
+        console, visitor = self._console, request[VISITOR]
+        form = await request.post()
+        fields = {name: [str(v) for v in form.getall(name)] for name in form}
+        at = await read_position(console.reader)
+        doing = Doing(
+            visitor=visitor, reader=console.reader, sender=console.sender, log=console.log,
+            sealed=Sealed(console.reader, console.seal, sees_ids=visitor.sees_ids),
+            settings=console.settings, now_ms=at.now_ms(console.settings.stream.clock),
+        )  # fmt: skip
+        done = await perform(request.match_info["name"], doing, fields)
+        text = console.renderer.html(
+            "problem.html", console.zone, 0,
+            status=200, phrase="Done", why=done.text, answered_ms=None, visitor=visitor,
+        )  # fmt: skip
+        return web.Response(text=text, content_type="text/html", charset="utf-8")
 
     # -- the rest
 

@@ -22,6 +22,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDictProxy
 
 from streams.console.access import Proxies
+from streams.console.action_log import ActionLog
 from streams.console.guard import Guard
 from streams.console.live import Live
 from streams.console.position import read_position
@@ -68,6 +69,37 @@ class Away:
 
     async def rows(self, query: str, **parameters: Parameter) -> Rows:
         raise ReadFailed("reading for the console at here:9000: away (check that it is up)", NOW_MS)
+
+
+class Kept:
+    """The log of actions, in memory; `broken`: it can't be written."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Any, ...]] = []
+        self.broken = False
+
+    async def insert(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+        if self.broken:
+            raise ReadFailed("writing for the console: away", NOW_MS)
+        self.rows += rows
+
+    @property
+    def told(self) -> list[tuple[str, ...]]:
+        """(who, role, action, user_id, what, result) of each row."""
+        return [(row[2], row[3], row[4], row[5], row[6], row[7]) for row in self.rows]
+
+
+class Sent:
+    """What was sent to Kafka; `error` is raised instead."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, int, bytes, Any]] = []
+        self.error: Exception | None = None
+
+    async def send(self, topic: str, records: Sequence[tuple[int, bytes, bytes]]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.records += [(topic, to, key, json.loads(value)) for to, key, value in records]
 
 
 @dataclass(frozen=True)
@@ -138,6 +170,8 @@ def console_of(
         renderer=Renderer(static, here.stream.currency),
         static=static,
         live=Live(lambda: read_position(reader)),
+        log=ActionLog(Kept(), lambda: "action", now_ms=lambda: NOW_MS),
+        sender=Sent(),
         zone=UTC,
     )
 

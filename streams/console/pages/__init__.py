@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from streams.console.page import Ask, Page
+from streams.console.pages.customers import customers
+from streams.console.pages.settings import settings
 from streams.console.pages.today import today
 
 __all__ = ["ROUTES", "Route"]
@@ -29,4 +31,6 @@ class Route:
 
 ROUTES: Final = (
     Route("today", "Today", "t", today),
+    Route("customers", "Customers", "c", customers, has_parts=True),
+    Route("settings", "Settings", ",", settings, live="never"),
 )  # fmt: skip

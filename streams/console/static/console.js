@@ -4,7 +4,6 @@
 
 // ---- ages tick, so that a number that stands still is seen to grow old
 
-const OLD_MS = 60_000;
 let skewMs = 0; // the server's clock less ours
 
 const spans = [[86_400, "d"], [3_600, "h"], [60, "min"]];
@@ -19,7 +18,8 @@ function tick() {
   for (const each of document.querySelectorAll("[data-ticks]")) {
     const old = Date.now() + skewMs - Number(each.dataset.age);
     each.textContent = inWords(old / 1000);
-    each.parentElement.classList.toggle("is-old", old > OLD_MS);
+    const limit = Number(each.dataset.old) * 1000;
+    each.parentElement.classList.toggle("is-old", limit > 0 && old > limit);
   }
 }
 
@@ -307,6 +307,33 @@ addEventListener("keydown", (each) => {
 
 document.addEventListener("input", (each) => { if (each.target.id === "palette-text") { chosen = 0; offer(); } });
 document.addEventListener("click", (each) => { if (each.target.closest("#palette-open")) openPalette(); });
+
+// ---- choosing rows
+
+function chosenRows() {
+  const said = document.getElementById("act-count");
+  if (!said) return;
+  const count = document.querySelectorAll("#page input[type=checkbox]:checked").length;
+  said.textContent = count ? `${count} chosen` : said.dataset.none;
+}
+
+document.addEventListener("change", (each) => { if (each.target.type === "checkbox") chosenRows(); });
+addEventListener("keydown", (each) => {
+  const row = each.target.closest?.("#page .grid tr");
+  const box = each.key === "x" && row && each.target === row && row.querySelector("input[type=checkbox]");
+  if (box) { box.checked = !box.checked; chosenRows(); }
+});
+document.addEventListener("htmx:after:swap", () => {
+  const said = document.getElementById("said");
+  if (!said?.textContent.trim() || said.dataset.seen) return;
+  // What an action said stays, as a line above the page.
+  said.dataset.seen = "1";
+  said.className = `banner ${said.classList.contains("is-bad") ? "is-bad" : "is-quiet"}`;
+  if (!said.classList.contains("is-bad")) {
+    document.querySelectorAll("#page input[type=checkbox]:checked").forEach((box) => { box.checked = false; });
+    chosenRows();
+  }
+});
 
 // ---- when htmx has put another page in place
 
