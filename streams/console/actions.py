@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from schemas.errors import TidelineError
+from schemas.events import Contact
 from streams.console.access import Refused, Visitor
 from streams.console.action_log import ActionLog
 from streams.console.reads import Reader, ReadFailed, Sealed
@@ -122,14 +123,16 @@ async def _send_contacts(
     shards = {row["user_id"]: int(row["shard"]) for row in found}
     records = []
     for row in alerts:
-        record = {
+        record = Contact(
             # The same for a form that is sent twice, and another for another way or day.
-            "event_id": f"console-{row['alert_id']}-{channel}-{doing.now_ms // 86_400_000}",
-            "user_id": row["user_id"], "type": "contacted", "ts": doing.now_ms,
-            "channel": channel, "alert_id": row["alert_id"],
-        }  # fmt: skip
-        if campaign:
-            record["campaign"] = campaign
+            event_id=f"console-{row['alert_id']}-{channel}-{doing.now_ms // 86_400_000}",
+            user_id=row["user_id"],
+            type="contacted",
+            ts=doing.now_ms,
+            channel=channel,
+            alert_id=row["alert_id"],
+            campaign=campaign or None,
+        )
         if row["user_id"] in shards:
             key = str(row["user_id"]).encode(errors="surrogateescape")
             records.append((shards[row["user_id"]], key, msgspec.json.encode(record)))

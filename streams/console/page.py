@@ -196,6 +196,11 @@ def page_path(name: str, rest: str = "", form: str = "") -> str:
     return f"{path}.{form or 'html'}" if form or odd else path
 
 
+def _given(value: str) -> str:
+    """A text of the URL for a message, in which backticks would mean a command."""
+    return repr(value[:40]).replace("`", "'")
+
+
 @dataclass(frozen=True)
 class Ask:
     """One request for a page."""
@@ -239,7 +244,7 @@ class Ask:
         """A filter by one of `choices`, or by none. Raises Refused (400) for another value."""
         value = self.values.get(name, "")
         if value and value not in choices:
-            raise Refused(400, f"{name} can be {', '.join(choices)}; not {value[:40]!r}.")
+            raise Refused(400, f"{name} can be {', '.join(choices)}; not {_given(value)}.")
         pairs = (("", all_label), *((each, each.replace("_", " ")) for each in choices))
         return Filter(name, label, value, "choice", pairs)
 
@@ -258,7 +263,7 @@ class Ask:
         except ValueError:
             finite = False
         if not finite:
-            raise Refused(400, f"{name} must be a number; not {value[:40]!r}.")
+            raise Refused(400, f"{name} must be a number; not {_given(value)}.")
         return Filter(name, label, value, "number")
 
     def cursor(self, *kinds: type) -> tuple[Any, ...] | None:

@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 from clickhouse_driver import Client
+from clickhouse_driver.errors import Error as DriverError
 
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.errors import sink_error
@@ -140,7 +141,7 @@ class ClickHouseReader:
                 with_column_types=True,
                 settings={"max_execution_time": max(1, round(self._limit_seconds))},
             )
-        except Exception as error:
+        except (DriverError, OSError, EOFError) as error:
             self._forget()
             self._observe("failed", time.monotonic() - began)
             failure = sink_error(error, "reading for the console", self._target)

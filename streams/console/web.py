@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from schemas.errors import TidelineError
 from streams.console.access import PAGES, Refused, Visitor
 from streams.console.action_log import ActionLog
 from streams.console.actions import Doing, Sender, perform
@@ -83,12 +84,12 @@ def application(console: Console) -> web.Application:
         middlewares=[routes.answered, routes.guarded], client_max_size=MOST_BODY_BYTES
     )
     app.router.add_get("/", routes.home)
-    app.router.add_get("/static/{name:.+}", routes.static)
-    app.router.add_get("/login", routes.login)
-    app.router.add_post("/login", routes.log_in)
+    app.router.add_get("/static/{name:.+}", routes.static, name="static")
+    app.router.add_get("/login", routes.login, name="login")
+    app.router.add_post("/login", routes.log_in, name="log_in")
     app.router.add_post("/logout", routes.log_out)
     app.router.add_post("/actions/{name}", routes.act)
-    app.router.add_get("/{page:.+}", routes.page)
+    app.router.add_get("/{page:(?s:.+)}", routes.page)  # an id may hold an end of line
     return app
 
 
@@ -119,6 +120,8 @@ class _Routes:
             )  # fmt: skip
         except ReadFailed as error:
             response = self._problem(request, 503, str(error), error.answered_ms)
+        except TidelineError as error:
+            response = self._problem(request, 503, str(error))
         except Exception:
             _log.exception("%s could not be answered", request.match_info.route.name or "a request")
             response = self._problem(request, 500, "This is a bug; the console's log has more.")
@@ -133,7 +136,7 @@ class _Routes:
         """Nobody gets further who may not; static files and the login are for everybody."""
         console = self._console
         console.guard.check_request(request)
-        if request.path == "/login" or request.path.startswith("/static/"):
+        if request.match_info.route.name in ("static", "login", "log_in"):
             return await handler(request)
         visitor = console.guard.visitor(request)
         if visitor is None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
+from functools import cache
 from typing import Any
 
 from aiohttp import ClientResponse
@@ -27,7 +28,7 @@ from streams.console.guard import Guard
 from streams.console.live import Live
 from streams.console.position import read_position
 from streams.console.reads import Parameter, ReadFailed, Rows, checked
-from streams.console.render import Renderer, load_static
+from streams.console.render import Renderer, Static, load_static
 from streams.console.sealing import Seal
 from streams.console.tokens import Tokens
 from streams.console.web import Console, application
@@ -152,6 +153,16 @@ class Served:
         return found
 
 
+@cache
+def _static() -> dict[str, Static]:
+    return load_static()
+
+
+@cache
+def _renderer(currency: str) -> Renderer:
+    return Renderer(_static(), currency)
+
+
 def console_of(
     reader: Any,
     settings: Settings | None = None,
@@ -160,15 +171,14 @@ def console_of(
     **changes: Any,
 ) -> Console:
     """The parts of a console as its service puts them together."""
-    here = settings or override(Settings(), **changes)
-    static = load_static()
+    here = settings or (override(Settings(), **changes) if changes else Settings())
     return Console(
         settings=here,
         reader=reader,
         guard=Guard(b"k" * 32, tokens, proxies or Proxies(), ("127.0.0.1", "localhost")),
         seal=Seal("s" * 32),
-        renderer=Renderer(static, here.stream.currency),
-        static=static,
+        renderer=_renderer(here.stream.currency),
+        static=_static(),
         live=Live(lambda: read_position(reader)),
         log=ActionLog(Kept(), lambda: "action", now_ms=lambda: NOW_MS),
         sender=Sent(),
