@@ -82,8 +82,8 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.core", "streams.kafka", "streams.rules", "streams.shard",
     },
     "streams.console": {
-        "schemas", "streams.clickhouse", "streams.kafka", "streams.process", "streams.settings",
-        "streams.stopping", "streams.telemetry",
+        "schemas", "streams.clickhouse", "streams.kafka", "streams.privacy", "streams.process",
+        "streams.settings", "streams.stopping", "streams.telemetry",
     },
     "streams.worker": {
         "schemas", "models", "streams.agents", "streams.campaigns", "streams.clickhouse",

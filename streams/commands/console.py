@@ -10,7 +10,7 @@ import click
 
 from streams import stopping
 from streams.commands.support import Invocation
-from streams.console.access import ROLES, token_hash
+from streams.console.access import ROLES, SCOPES, token_hash
 
 __all__ = ["console"]
 
@@ -38,16 +38,25 @@ def console(context: click.Context) -> None:
 @console.command()
 @click.argument("name")
 @click.option(
-    "--role", "roles", multiple=True, required=True,
-    type=click.Choice(ROLES), help="Repeat it for several.",
+    "--role", "roles", multiple=True, type=click.Choice(ROLES),
+    help="Of a person, for pages and actions. Repeat it for several.",
 )  # fmt: skip
-def token(name: str, roles: tuple[str, ...]) -> None:
+@click.option(
+    "--scope", "scopes", multiple=True, type=click.Choice(SCOPES),
+    help="Of a program, for /v1. Repeat it for several.",
+)  # fmt: skip
+def token(name: str, roles: tuple[str, ...], scopes: tuple[str, ...]) -> None:
     """Make a token for NAME: prints it once, and the entry for TIDELINE_CONSOLE_TOKENS_FILE.
 
     The file has only the hash: give NAME the token, and keep it nowhere else.
     """
+    if not roles and not scopes:
+        raise click.UsageError("Give a person a --role, or a program a --scope.")
     made = f"tl_{secrets.token_urlsafe(32)}"
-    listed = ", ".join(f'"{role}"' for role in dict.fromkeys(roles))
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')
     click.echo(f"The token, for {name} alone:\n\n  {made}\n", err=True)
-    click.echo(f'[tokens."{quoted}"]\nsha256 = "{token_hash(made)}"\nroles = [{listed}]')
+    click.echo(f'[tokens."{quoted}"]\nsha256 = "{token_hash(made)}"')
+    for key, names in (("roles", roles), ("scopes", scopes)):
+        if names:
+            listed = ", ".join(f'"{each}"' for each in dict.fromkeys(names))
+            click.echo(f"{key} = [{listed}]")

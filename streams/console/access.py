@@ -21,6 +21,7 @@ __all__ = [
     "PAGES",
     "RIGHTS",
     "ROLES",
+    "SCOPES",
     "Proxies",
     "Refused",
     "Token",
@@ -40,14 +41,23 @@ ACTIONS: Final = ("contacted", "export", "apply", "erase")
 IDS: Final = "ids"
 """The right to see user ids, and to look for one; without it there are pseudonyms."""
 
+SCOPES: Final = ("users", "alerts", "segments", "audiences", "stream", IDS)
+"""What a program's token may ask of /v1; without `ids` it gets pseudonyms."""
+
+
+def _v1(*scopes: str) -> frozenset[str]:
+    """Scopes as rights: a page may have the same name."""
+    return frozenset(scope if scope == IDS else f"v1:{scope}" for scope in scopes)
+
+
 ROLES: Final = ("marketing", "campaigns", "sre", "admin")
 RIGHTS: Final[Mapping[str, frozenset[str]]] = {
-    "marketing": frozenset({"today", "customers", "models", IDS, "contacted", "export"}),
-    "campaigns": frozenset(
-        {"customers", "segments", "campaigns", "models", IDS, "export", "apply"}
-    ),
+    "marketing": frozenset({"today", "customers", "models", IDS, "contacted", "export"})
+    | _v1("users", "alerts", "stream"),
+    "campaigns": frozenset({"customers", "segments", "campaigns", "models", IDS, "export", "apply"})
+    | _v1("users", "segments", "audiences", "stream"),
     "sre": frozenset(PAGES),
-    "admin": frozenset({*PAGES, *ACTIONS, IDS}),
+    "admin": frozenset({*PAGES, *ACTIONS}) | _v1(*SCOPES),
 }
 """Role -> pages it may open, actions it may take, and whether it sees ids."""
 
@@ -59,11 +69,13 @@ class Visitor:
     name: str
     roles: frozenset[str]
     how: Literal["local", "token", "proxy"] = "local"
+    scopes: frozenset[str] = frozenset()
+    """Of a program's token."""
 
     @property
     def rights(self) -> frozenset[str]:
-        """Those of all roles together."""
-        return frozenset().union(*(RIGHTS[role] for role in self.roles))
+        """Those of all roles and scopes together."""
+        return _v1(*self.scopes).union(*(RIGHTS[role] for role in self.roles))
 
     def may(self, right: str) -> bool:
         return right in self.rights
@@ -98,6 +110,7 @@ class Token:
     roles: frozenset[str]
     expires_ms: int = 0
     """When it stops working, Unix ms; 0: never."""
+    scopes: frozenset[str] = frozenset()
 
 
 def token_hash(token: str) -> str:

@@ -109,7 +109,7 @@ class Guard:
         if self._tokens is None:
             return None
         found = by_token(presented, self._tokens.entries(), _now_ms())
-        return None if found is None else Visitor(found.name, found.roles, "token")
+        return None if found is None else Visitor(found.name, found.roles, "token", found.scopes)
 
     def session(self, presented: str) -> str | None:
         """The cookie for whoever has shown this token; it ends with the token, or by itself."""
@@ -139,7 +139,7 @@ class Guard:
             return None
         if found.expires_ms and found.expires_ms <= _now_ms():
             return None
-        return Visitor(found.name, found.roles, "token")
+        return Visitor(found.name, found.roles, "token", found.scopes)
 
     def _signed(self, token: Token, ends: int) -> str:
         about = f"session\0{token.name}\0{token.sha256}\0{ends}".encode()

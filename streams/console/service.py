@@ -22,6 +22,8 @@ from streams.clickhouse.client import clickhouse_target
 from streams.console.access import Proxies
 from streams.console.action_log import ActionLog
 from streams.console.actions import new_id
+from streams.console.api.feed import Feed
+from streams.console.api.routes import Api
 from streams.console.guard import Guard
 from streams.console.live import Live
 from streams.console.position import read_position
@@ -32,6 +34,8 @@ from streams.console.sender import KafkaSender
 from streams.console.tokens import Tokens
 from streams.console.web import Console, application
 from streams.kafka.access import kafka_access
+from streams.kafka.log import KafkaLog
+from streams.privacy.erasure_board import ErasureBoard
 from streams.process import Failed, Part, background_part, run_parts
 from streams.settings import Settings
 from streams.settings.rules import networks
@@ -64,6 +68,18 @@ class Service:
         self.reader = ClickHouseReader(
             clickhouse_target(settings), settings.console.query_seconds, self._asked
         )
+        # Apart from the pages' queries, which take longer.
+        self._points = ClickHouseReader(
+            clickhouse_target(settings), settings.console.query_seconds, self._asked
+        )
+        seal = Seal(settings.console.seal_key.reveal() or random_key())
+        names = settings.topic_names
+        log = KafkaLog(kafka_access(settings))
+        self._feed = Feed(
+            log, ErasureBoard(log, names.erasures),
+            {"alerts": names.alerts, "audiences": names.audiences}, settings.kafka.partitions,
+        )  # fmt: skip
+        self.api = Api(self._points, seal, self._feed)
         self.live = Live(lambda: read_position(self.reader))
         self._sender = KafkaSender(kafka_access(settings))
         static = load_static()
@@ -71,12 +87,13 @@ class Service:
             settings=settings,
             reader=self.reader,
             guard=_guard(settings),
-            seal=Seal(settings.console.seal_key.reveal() or random_key()),
+            seal=seal,
             renderer=Renderer(static, settings.stream.currency),
             static=static,
             live=self.live,
             log=ActionLog(self.reader, new_id, self._acted),
             sender=self._sender,
+            api=self.api,
             zone=_zone(settings),
             observe=self._answered,
         )
@@ -104,14 +121,16 @@ class Service:
         here = self._settings.web
         return (
             *endpoint(self._metrics, here.metrics_host, here.metrics_port, pages(self.health)),
-            Part("reader", stop=self._close_reader),
             Part("sender to Kafka", stop=self._sender.stop),
+            Part("readers", stop=self._close_readers),
+            Part("feed", stop=self._feed.stop),
             background_part("live pages", self.live.run, failed),
             Part("web server", self._listen, self._stop),
         )
 
-    async def _close_reader(self) -> None:
+    async def _close_readers(self) -> None:
         self.reader.close()
+        self._points.close()
 
     async def _listen(self) -> None:
         """Raises SettingsError if it can't listen there."""
@@ -134,6 +153,7 @@ class Service:
 
     async def _stop(self) -> None:
         self.live.closed.set()
+        self.api.closed.set()
         if self._runner is not None:
             await self._runner.cleanup()
 

@@ -5,6 +5,10 @@
     roles = ["marketing"]
     expires = 2027-06-30     # optional
 
+    [tokens.our_site]        # a program: it opens no page, and asks /v1 within its scopes
+    sha256 = "…"
+    scopes = ["users", "ids"]
+
 The file is read again when it has changed, so that a token can be taken away at once.
 """
 
@@ -18,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from schemas.errors import SettingsError
-from streams.console.access import ROLES, Token
+from streams.console.access import ROLES, SCOPES, Token
 
 __all__ = ["Tokens", "read_tokens"]
 
@@ -92,21 +96,35 @@ def _token(name: str, entry: Any, problems: list[str]) -> Token | None:
         problems.append(
             f"{where}: holds a token itself; put its hash in sha256, and make a new one"
         )
-    unknown = sorted(entry.keys() - {"sha256", "roles", "expires", "token"})
+    unknown = sorted(entry.keys() - {"sha256", "roles", "scopes", "expires", "token"})
     if unknown:
         problems.append(f"{where}: no such key: {', '.join(unknown)}")
-    digest, roles, expires = entry.get("sha256"), entry.get("roles"), entry.get("expires")
+    digest, expires = entry.get("sha256"), entry.get("expires")
     if not isinstance(digest, str) or not _HASH.fullmatch(digest):
         problems.append(
             f"{where} sha256: expected 64 hex digits; `tideline console token` makes them"
         )
-    if not isinstance(roles, list) or not roles or not set(map(str, roles)) <= set(ROLES):
-        problems.append(f"{where} roles: expected a list of {', '.join(ROLES)}")
+    roles = _names(where, entry, "roles", ROLES, problems)
+    scopes = _names(where, entry, "scopes", SCOPES, problems)
+    if not {"roles", "scopes"} & entry.keys():
+        problems.append(f"{where}: has neither roles, for a person, nor scopes, for a program")
     if expires is not None and not isinstance(expires, date):
         problems.append(f"{where} expires: expected a date, such as 2027-06-30")
-    if len(problems) > before or not isinstance(roles, list):
+    if len(problems) > before:
         return None
-    return Token(name, str(digest), frozenset(map(str, roles)), _end_ms(expires))
+    return Token(name, str(digest), roles, _end_ms(expires), scopes)
+
+
+def _names(
+    where: str, entry: dict[str, Any], key: str, known: tuple[str, ...], problems: list[str]
+) -> frozenset[str]:
+    found = entry.get(key)
+    if found is None:
+        return frozenset()
+    if not isinstance(found, list) or not found or not set(map(str, found)) <= set(known):
+        problems.append(f"{where} {key}: expected a list of {', '.join(known)}")
+        return frozenset()
+    return frozenset(map(str, found))
 
 
 def _end_ms(expires: date | None) -> int:

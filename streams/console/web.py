@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -25,6 +26,8 @@ from schemas.errors import TidelineError
 from streams.console.access import PAGES, Refused, Visitor
 from streams.console.action_log import ActionLog
 from streams.console.actions import Doing, Sender, perform
+from streams.console.api.document import document
+from streams.console.api.routes import OPERATIONS, Api, Operation
 from streams.console.guard import COOKIE, MOST_BODY_BYTES, SECURITY_HEADERS, SESSION_SECONDS, Guard
 from streams.console.live import MOST_STREAMS, Live, Message, event
 from streams.console.outputs import as_csv, as_json
@@ -61,6 +64,7 @@ class Console:
     live: Live
     log: ActionLog
     sender: Sender
+    api: Api
     zone: tzinfo
     sources: Mapping[str, Any] = field(default_factory=dict)
     observe: Callable[[str, str, int], None] = lambda page, form, status: None
@@ -89,6 +93,9 @@ def application(console: Console) -> web.Application:
     app.router.add_post("/login", routes.log_in, name="log_in")
     app.router.add_post("/logout", routes.log_out)
     app.router.add_post("/actions/{name}", routes.act)
+    for operation in OPERATIONS:
+        app.router.add_get(operation.route, routes.operation(operation))
+    app.router.add_get("/v1/openapi.json", routes.document)
     app.router.add_get("/{page:(?s:.+)}", routes.page)  # an id may hold an end of line
     return app
 
@@ -305,6 +312,17 @@ class _Routes:
         )  # fmt: skip
         return web.Response(text=text, content_type="text/html", charset="utf-8")
 
+    # -- what programs ask
+
+    def operation(self, operation: Operation) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            return await self._console.api.answer(operation, request[VISITOR], request)
+
+        return handler
+
+    async def document(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(document(version("tideline")))
+
     # -- the rest
 
     async def static(self, request: web.Request) -> web.StreamResponse:
@@ -363,6 +381,8 @@ class _Routes:
 
 
 def _form(path: str) -> str:
+    if path.startswith("/v1/"):
+        return "json"
     suffix = path.rpartition(".")[2]
     return suffix if suffix in FORMS and "." in path else "html"
 
@@ -370,5 +390,5 @@ def _form(path: str) -> str:
 def _what(request: web.Request) -> tuple[str, str]:
     """Page and form of a request, from small sets of names."""
     name = request.path.strip("/").partition("/")[0].partition(".")[0]
-    known = (*PAGES, "static", "login", "logout", "actions")
+    known = (*PAGES, "static", "login", "logout", "actions", "v1")
     return (name if name in known else "other"), _form(request.path)

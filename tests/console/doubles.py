@@ -23,6 +23,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDictProxy
 
 from streams.console.access import Proxies
+from streams.console.api.feed import Feed
+from streams.console.api.routes import Api
 from streams.console.action_log import ActionLog
 from streams.console.guard import Guard
 from streams.console.live import Live
@@ -168,6 +170,7 @@ def console_of(
     settings: Settings | None = None,
     tokens: Tokens | None = None,
     proxies: Proxies | None = None,
+    feed: Feed | None = None,
     **changes: Any,
 ) -> Console:
     """The parts of a console as its service puts them together."""
@@ -180,6 +183,7 @@ def console_of(
         renderer=_renderer(here.stream.currency),
         static=_static(),
         live=Live(lambda: read_position(reader)),
+        api=Api(reader, Seal("s" * 32), feed),
         log=ActionLog(Kept(), lambda: "action", now_ms=lambda: NOW_MS),
         sender=Sent(),
         zone=UTC,
@@ -201,5 +205,6 @@ def served(reader: Any, console: Console | None = None, **given: Any) -> Iterato
         yield here
     finally:
         here.console.live.closed.set()
+        here.console.api.closed.set()
         here.run(here.client.close())
         loop.close()

@@ -64,6 +64,10 @@ class Console:
                 time.sleep(0.05)
 
     @property
+    def pid(self) -> int | None:
+        return self._child.pid
+
+    @property
     def log(self) -> str:
         return self.log_path.read_text()
 
