@@ -6,7 +6,9 @@ summary says which. With CI=true there is no "else": a missing Kafka fails the r
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +23,15 @@ from streams.local.tansu import TansuBroker
 # Several processes train at once on few cores. While one of LightGBM's threads waits for another,
 # it spins, and keeps the one it waits for from a core: a training took 37 s of CPU in place of 8.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Where the machine says that no bytecode be kept, as images do, each of the hundreds of processes
+# that tests start would compile our modules again (0.3 s of a worker's 1.3 s), and each process of
+# pytest would rewrite every test (8 s).
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Nothing that is imported or collected becomes garbage; looking for it takes a tenth of that time.
+gc.disable()
 
 # How long an example takes depends on who else is busy here; pytest-timeout finds what hangs.
 hypothesis.settings.register_profile("tideline", deadline=None)
@@ -42,6 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(full)]
     # Of several processes one begins with these. If they came last, the others would wait for them.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.enable()
+    gc.freeze()  # nor is what was collected looked at by each full collection in the tests
 
 
 def pytest_configure(config: pytest.Config) -> None:

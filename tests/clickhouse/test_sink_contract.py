@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -13,12 +12,10 @@ import pytest
 from schemas.errors import SinkRefused
 from schemas.tables import TABLES
 from streams.clickhouse.client import ClickHouseTarget, connect
-from streams.clickhouse.migrations import migrate
 from streams.clickhouse.sink import ClickHouseSink
 from tests.shard.memory import SORTING_KEYS, MemorySink
 
 WAIT_SECONDS = 100.0  # for what takes a moment on a machine that has nothing else to do
-_NUMBERS = itertools.count(1)
 Columns = dict[str, list[Any]]
 
 
@@ -46,10 +43,7 @@ def system(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "memory":
         yield OnMemory()
         return
-    server = request.getfixturevalue("clickhouse")
-    target = ClickHouseTarget(server.host, server.port, database=f"c{next(_NUMBERS)}")
-    migrate(target)
-    found = OnClickHouse(target)
+    found = OnClickHouse(request.getfixturevalue("target"))
     yield found
     found.sink.close(WAIT_SECONDS)
 

@@ -64,7 +64,8 @@ def fault(
     with ExitStack() as stack:
 
         def make(broker: Any = None, server: Any = None, **options: Any) -> World:
-            if server is None:
+            shared = server is None
+            if shared:
                 server = request.getfixturevalue("clickhouse")
             if isinstance(server, Proxy):
                 old = request.getfixturevalue("old_clickhouse")
@@ -74,6 +75,8 @@ def fault(
                 } | options  # fmt: skip
             options = {"definitions": DEFINITIONS} | options
             world = World((broker or apache_kafka).bootstrap, server, tmp_path, **options)
+            if shared:
+                stack.callback(world.drop)
             return stack.enter_context(world)
 
         yield Drill(result, make)

@@ -22,6 +22,9 @@ def world(
 
         def make(broker: Any = None, server: ChdbServer | None = None, **changes: Any) -> World:
             bootstrap = (broker or kafka_broker).bootstrap
-            return stack.enter_context(World(bootstrap, server or clickhouse, tmp_path, **changes))
+            made = World(bootstrap, server or clickhouse, tmp_path, **changes)
+            if server is None:
+                stack.callback(made.drop)
+            return stack.enter_context(made)
 
         yield make

@@ -256,6 +256,12 @@ class World:
             other.stop()
         self.client.disconnect()
 
+    def drop(self) -> None:
+        """Drop the database, once all is over: ClickHouse looks after each table of every database
+        that is there, a fiftieth of a core for ten worlds."""
+        self.sql(f"DROP DATABASE IF EXISTS {self.target.database}")
+        self.client.disconnect()
+
     # -- processes
 
     def worker(self, name: str = "worker", program: Sequence[str] = COMMAND, **own: Any) -> Worker:
