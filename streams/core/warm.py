@@ -21,7 +21,7 @@ from streams.core.features import features
 from streams.core.state.directory import UserDirectory
 from streams.core.state.shard_state import ShardState
 from streams.core.state.u64map import U64Map
-from streams.core.state.windows import WindowSums
+from streams.core.state.windows import Chunk, WindowSums
 from streams.core.texts import Texts
 from streams.kernels.cells import DIGITS, Entries, combine_cells
 from streams.kernels.record_batches import Batch, RecordColumns, read_batch
@@ -29,7 +29,8 @@ from streams.kernels.record_batches import Batch, RecordColumns, read_batch
 __all__ = ["compile_kernels"]
 
 _AT_MS: Final = 1_700_000_000_000
-_LATER_MS: Final = 100 * 86_400_000
+_DAY_MS: Final = 86_400_000
+_LATER_MS: Final = 100 * _DAY_MS
 # one record without key, value and headers: length, attributes, two deltas, two lengths, headers
 _BATCH: Final = bytes([12, 0, 0, 0, 1, 1, 0])
 
@@ -57,6 +58,7 @@ def _compile_state_kernels() -> None:
         for at_ms, delta in ((0, 1), (_LATER_MS, wide)):
             sums.add(row, row, np.array([delta], dtype), np.array([at_ms]))
             sums.advance(at_ms + _LATER_MS)  # it leaves every window
+        _compile_loading(dtype)
     _compile_counting()
     _compile_features()
     entries, spare = (Entries(np.zeros(1, np.uint32), one.copy()) for _ in range(2))
@@ -76,13 +78,23 @@ def _compile_state_kernels() -> None:
     table.load(key, value)
 
 
+def _compile_loading(dtype: type[np.int32] | type[np.int64]) -> None:
+    """A checkpoint's arrays can't be written to, which is another type to Numba, and they stay in
+    the logs until all that they hold has left every window."""
+    loaded, cell, delta = WindowSums(1, dtype), np.zeros(1, np.uint32), np.ones(1, np.int8)
+    cell.flags.writeable = delta.flags.writeable = False
+    loaded.load(0, 1, [(_DAY_MS, 0, Chunk(cell, delta))], loaded.counted_from_ms)
+    loaded.advance(_LATER_MS)
+
+
 def _compile_counting() -> None:
     """What lets events into a state."""
     rules = DecodeRules(0, "EUR", {"EUR": 1.0})
     click = ClickEvent("c", "u", "view", _AT_MS, session_id="s", item_id="i", category="k")
-    order = OrderEvent("o", "u", "placed", _AT_MS, "o", 1.0)
+    # of one order that is known, and of several: Numba has another type for a column of records
+    orders = [OrderEvent(name, "u", "placed", _AT_MS, name, 1.0) for name in ("o", "p")]
     state = ShardState(0, len(FEATURE_NAMES))
-    for source, event in ((CLICKSTREAM, click), (ORDERS, order)):
+    for source, event in ((CLICKSTREAM, click), *((ORDERS, order) for order in orders)):
         value = msgspec.json.encode(event)
         record = Records.of(np.zeros(1, np.int64), np.array([_AT_MS]), [b"u"], [value])
         events = decode(record, source, rules)
