@@ -25,6 +25,7 @@ ALTER TABLE consumer_lag_live MODIFY SQL SECURITY DEFINER DEFINER = tideline_vie
 ALTER TABLE past_lives MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE fast_producers MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE worker_clocks MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE customer_points MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE customers MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE customer_scores MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE customer_segments MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;

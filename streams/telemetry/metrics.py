@@ -306,6 +306,19 @@ class Metrics(LagMetrics, DeliveryMetrics, ConsoleMetrics):
             "alerts_postponed",
             "Alerts that waited for the end of quiet hours, each time their customer was looked at",
         )
+        self.segment_users = self._gauge(
+            "segment_users",
+            "Users in a segment of the shop's own, by shard: add them up",
+            "segment",
+            "shard",
+        )
+        self.segment_expected_users = self._gauge(
+            "segment_expected_users",
+            "Least and most users that a segment's owner expects in all shards (`expect.size`); a "
+            "segment without it has none",
+            "segment",
+            "bound",
+        )
         self.audience_changes = self._counter(
             "audience_changes",
             "People who entered or left an audience's feed; nobody who is held out is among them",
@@ -332,6 +345,7 @@ class Metrics(LagMetrics, DeliveryMetrics, ConsoleMetrics):
             self.recovery_remaining_records,
             self.last_accepted_timestamp_seconds,
             self.definitions,
+            self.segment_users,
         ):
             gauge.remove_by_labels({"shard": str(shard)})
         for gauge in (self.shard_state, self.recent_share_ratio, self.health_state):

@@ -11,6 +11,7 @@ from streams.core.ages import Ages
 from streams.core.health import SHARES, STATES, Figures, Limits, Recent, State, judge
 from streams.core.stages import Stage
 from streams.core.state.shard_state import ShardState
+from streams.core.state.totals import MEMBER, key_of
 from streams.core.step import Outputs
 from streams.telemetry.dead_letter_log import DeadLetterLog
 from streams.telemetry.health import Recovery
@@ -36,6 +37,7 @@ class MetricsMonitor:
         self._recent: dict[int, Recent] = {}
         self._states: dict[tuple[int, str], tuple[State, int]] = {}  # as said, and in which minute
         self._memory_at: dict[int, float] = {}
+        self._segments: dict[int, int] = {}  # by which of its definitions a shard's gauges are
         self._dead_letters = DeadLetterLog()
         self.states: dict[int, str] = {}
         """The last word on each shard."""
@@ -93,10 +95,29 @@ class MetricsMonitor:
         definitions = state.meta.definitions
         m.definitions.labels(label).set(definitions.number if definitions else 0)
         m.users.labels(label).set(state.known)
+        if "segment_totals" in outputs.tables:
+            self._sizes(shard, state)
         m.last_accepted_timestamp_seconds.labels(label).set_to_current_time()
         if time.monotonic() - self._memory_at.get(shard, 0.0) > _MEMORY_EVERY_SECONDS:
             self._memory_at[shard] = time.monotonic()
             m.state_bytes.labels(label).set(state.nbytes)
+
+    def _sizes(self, shard: int, state: ShardState) -> None:
+        """Sizes of the shop's own segments, as they are told to ClickHouse, beside what their
+        owners expect."""
+        m, label, users = self._metrics, str(shard), state.meta.totals.users
+        if self._segments.get(shard) != state.meta.rules_taken:
+            self._segments[shard] = state.meta.rules_taken
+            m.segment_users.remove_by_labels({"shard": label})  # of segments that are no more
+            m.segment_expected_users.clear()
+            for each in state.meta.definitions.segments if state.meta.definitions else ():
+                for bound, size in zip(("min", "max"), each.expect.size or (), strict=False):
+                    m.segment_expected_users.labels(each.name, bound).set(size)
+        for slot in state.meta.segment_slots:
+            if slot is not None and not slot.ended:
+                m.segment_users.labels(slot.name, label).set(
+                    users.get(key_of(slot.name, MEMBER), 0)
+                )
 
     def _clocks(self, shard: int, outputs: Outputs) -> None:
         for topic, applied_ms in zip(self._sources, outputs.applied_ms, strict=True):

@@ -31,7 +31,7 @@ VIEWS = {
     "alert_budget_days", "alert_episodes", "alert_history", "alert_outcomes", "audience_arms",
     "audience_members", "audience_people", "batch_minutes", "campaign_results", "canary_trips",
     "challengers", "churn_alerts_live", "console_log", "consumer_lag_live", "customer_alerts",
-    "customer_contacts", "customer_scores", "customer_segments", "customers",
+    "customer_contacts", "customer_points", "customer_scores", "customer_segments", "customers",
     "dead_letter_reasons", "dead_letters_newest", "definitions_history", "drift_alerts",
     "fast_producers", "lag_minutes", "ledger", "model_quality", "open_alerts", "past_lives",
     "quality_by_evidence", "quality_days", "recent_ledger", "rfm_cells", "scores_live",

@@ -37,7 +37,7 @@ LABELS = {
     "stage": "STAGES", "step": "RECORD_STEPS", "outcome": "OUTCOMES", "share": "SHARES",
     "state": "SHARD_STATES and the like", "status": "LAG_STATUSES, GROUP_STATUSES",
     "reason": "codes of dead letters", "dimension": "value_tier, lifecycle, MAX_SEGMENTS",
-    "audience": "MAX_AUDIENCES", "change": "entered, left",
+    "segment": "MAX_SEGMENTS", "bound": "min, max", "audience": "MAX_AUDIENCES", "change": "entered, left",
     "table": "schemas.tables", "error_type": "classes of errors", "version": "one at a time",
     "model": "MODELS", "kind": "DRIFT_KINDS", "decision": "promoted, rejected",
     "result": "sent, failed", "watchdog": "WATCHDOGS", "role": "GROUP_ROLES",
