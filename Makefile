@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 EXTRAS := local,train,objects,console,test
 AT_ONCE ?= 3
 DRILLS_AT_ONCE ?= 3
-LOCKED := requirements.lock deploy/requirements.lock deploy/objects.lock deploy/trainer.lock
+LOCKED := requirements.lock deploy/requirements.lock deploy/objects.lock deploy/trainer.lock deploy/console.lock
 
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
@@ -89,7 +89,8 @@ lock: ## Rewrite the lock files from pyproject.toml
 	compile --all-extras --output-file requirements.lock $(ARGS); \
 	compile --constraints requirements.lock --output-file deploy/requirements.lock; \
 	compile --constraints requirements.lock --extra objects --output-file deploy/objects.lock; \
-	compile --constraints requirements.lock --extra train --extra objects --output-file deploy/trainer.lock
+	compile --constraints requirements.lock --extra train --extra objects --output-file deploy/trainer.lock; \
+	compile --constraints requirements.lock --extra console --output-file deploy/console.lock
 
 audit: $(READY) ## Check the locks and what is installed; ARGS="--known all.zip" for advisories
 	@$(BIN)/python -m tests.audit $(ARGS)

@@ -38,6 +38,7 @@ LOCKS = tuple(
         "deploy/requirements.lock",
         "deploy/objects.lock",
         "deploy/trainer.lock",
+        "deploy/console.lock",
     )
 )
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;\\]+)(?:\s*;\s*([^\\]+?))?\s*\\?")

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from schemas.errors import SettingsError
 from schemas.topics import topics
 from streams.cli import COMMANDS
+from streams.console.tokens import read_tokens
 from streams.deliver.destinations import read_destinations
 from streams.kafka.topics import wanted
 from streams.local import kafka as local_kafka
@@ -21,12 +23,14 @@ ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 TRAINER_LOCK = ROOT / "deploy" / "trainer.lock"
-IMAGE_LOCKS = [ROOT / "deploy" / name for name in ("requirements.lock", "objects.lock")]
+IMAGE_LOCKS = [
+    ROOT / "deploy" / name for name in ("requirements.lock", "objects.lock", "console.lock")
+]
 
 # service -> the CLI command that is the same part of the local stack
 PARTS = {
     "worker": ["worker"], "learner": ["learner"], "lag": ["lag", "--serve"],
-    "trainer": ["trainer"], "deliver": ["deliver"],
+    "trainer": ["trainer"], "deliver": ["deliver"], "console": ["console"],
 }  # fmt: skip
 SERVERS = {"kafka", "clickhouse"}
 WATCHERS = {"prometheus", "grafana"}
@@ -131,6 +135,8 @@ def test_all_parts_have_the_same_settings() -> None:
     environments = {name: services()[name]["environment"] for name in [*PARTS, ONE_SHOT]}
     environments["lag"].pop("TIDELINE_LAG_CANARY_INTERVAL_SECONDS")  # others send none
     environments["deliver"].pop("TIDELINE_DELIVER_DESTINATIONS_FILE")  # nor anything to others
+    own = [name for name in environments["console"] if name.startswith("TIDELINE_CONSOLE_")]
+    assert [environments["console"].pop(name) for name in own]  # where it listens, and for whom
     assert all(environment == environments["worker"] for environment in environments.values())
 
 
@@ -304,7 +310,7 @@ def test_models_are_where_the_settings_look_and_only_those_who_must_can_write_th
 def test_who_delivers_runs_only_if_asked_and_finds_its_file() -> None:
     service = services()["deliver"]
     assert service["profiles"] == ["deliver"]
-    assert not any("profiles" in services()[name] for name in set(PARTS) - {"deliver"})
+    assert not any("profiles" in services()[name] for name in set(PARTS) - {"deliver", "console"})
     here, there, mode = service["volumes"][1].split(":")
     file = service["environment"]["TIDELINE_DELIVER_DESTINATIONS_FILE"]
     assert (mode, Path(file).parent) == ("ro", Path(there))
@@ -314,11 +320,28 @@ def test_who_delivers_runs_only_if_asked_and_finds_its_file() -> None:
     assert crm.format == "webhook"
 
 
-def test_only_the_trainer_s_image_has_what_training_needs() -> None:
+def test_the_console_runs_only_if_asked_and_lets_nobody_in_who_was_not_named() -> None:
+    service = services()["console"]
+    assert service["profiles"] == ["console"]
+    here, there, mode = service["volumes"][1].split(":")
+    console = settings_of(service).console
+    file = Path(console.tokens_file)
+    assert (mode, file.parent) == ("ro", Path(there))
+    with pytest.raises(SettingsError, match="nobody could come in"):
+        read_tokens(ROOT / here / file.name)
+    published = f"127.0.0.1:{console.port}:{console.port}"
+    assert published in service["ports"]
+    assert console.public_url == f"http://127.0.0.1:{console.port}"
+    assert console.lag_url == "http://lag:9464"
+
+
+def test_only_the_images_of_trainer_and_console_have_what_these_need() -> None:
     locks = {name: services()[name]["build"].get("args", {}) for name in PARTS}
-    assert locks == {name: {} for name in PARTS} | {"trainer": {"LOCK": "trainer.lock"}}
+    assert locks == {name: {} for name in PARTS} | {
+        "trainer": {"LOCK": "trainer.lock"}, "console": {"LOCK": "console.lock"},
+    }  # fmt: skip
     images = {name: services()[name]["image"] for name in PARTS}
-    assert [name for name in PARTS if images[name] != images["worker"]] == ["trainer"]
+    assert [name for name in PARTS if images[name] != images["worker"]] == ["trainer", "console"]
     locked = set(re.findall(r"^([\w.-]+)==", TRAINER_LOCK.read_text(), re.MULTILINE))
     assert {"lightgbm", "onnx", "s3fs"} <= locked
     assert not locked & {"chdb", "pytest", "mypy", "pip"}
@@ -328,7 +351,7 @@ def test_published_metrics_are_where_the_settings_serve_them() -> None:
     for name in PARTS:
         web = settings_of(services()[name]).web
         assert web.metrics_host == "0.0.0.0"
-        assert services()[name]["ports"][0].endswith(f":{web.metrics_port}")
+        assert services()[name]["ports"][-1].endswith(f":{web.metrics_port}")
 
 
 def test_the_image_is_built_here_in_two_stages() -> None:

@@ -21,6 +21,7 @@ IMAGES = [
     (DEPLOY / "requirements.lock", ()),
     (DEPLOY / "objects.lock", ("objects",)),
     (DEPLOY / "trainer.lock", ("train", "objects")),
+    (DEPLOY / "console.lock", ("console",)),
 ]
 """What an image is made of: its lock, and the extras that it has."""
 OURS = {"schemas", "models", "streams", "tests"}
@@ -75,7 +76,9 @@ def test_what_is_declared_is_locked_within_its_bounds(requirement: Requirement) 
         assert requirement.specifier.contains(version(pin)), f"locked is {pin}; run: make lock"
 
 
-@pytest.mark.parametrize(("lock", "extras"), IMAGES, ids=["runtime", "objects", "trainer"])
+@pytest.mark.parametrize(
+    ("lock", "extras"), IMAGES, ids=["runtime", "objects", "trainer", "console"]
+)
 def test_an_image_s_lock_is_the_part_of_the_lock_that_runs(
     lock: Path, extras: tuple[str, ...]
 ) -> None:
@@ -99,7 +102,9 @@ def in_image(locked: list[Requirement], python: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "lock", [LOCK, *(lock for lock, _ in IMAGES)], ids=["all", "runtime", "objects", "trainer"]
+    "lock",
+    [LOCK, *(lock for lock, _ in IMAGES)],
+    ids=["all", "runtime", "objects", "trainer", "console"],
 )
 def test_a_lock_has_hashes_and_names_no_place(lock: Path) -> None:
     text = lock.read_text()

@@ -28,7 +28,9 @@ def query_line(settings: Settings) -> str:
     return f"python -c {quote(program)}"
 
 
-def where_to_look(settings: Settings, directory: Path, broker: Broker) -> str:
+def where_to_look(
+    settings: Settings, directory: Path, broker: Broker, console_url: str = ""
+) -> str:
     """Writes the `env` file that the lines need, and returns the text."""
     kafka, clickhouse, web = settings.kafka, settings.clickhouse, settings.web
     variables = {
@@ -38,9 +40,12 @@ def where_to_look(settings: Settings, directory: Path, broker: Broker) -> str:
         "TIDELINE_STREAM_CLOCK": settings.stream.clock,
         "TIDELINE_KAFKA_SESSION_TIMEOUT_SECONDS": f"{kafka.session_timeout_seconds:g}",
     }
+    if settings.console.lag_url:
+        variables["TIDELINE_CONSOLE_LAG_URL"] = settings.console.lag_url
     env = os.path.relpath(environment_file(directory, variables))
     if env.startswith(".."):
         env = str(directory / "env")
+    console = f"Console     {console_url}\n" if console_url else ""
     return f"""
 All is processed; everything stays up until Ctrl-C. In another terminal:
 
@@ -49,7 +54,7 @@ All is processed; everything stays up until Ctrl-C. In another terminal:
   tideline dlq list
   {query_line(settings)}
 
-ClickHouse  {clickhouse.host}:{clickhouse.port} (native protocol), database \
+{console}ClickHouse  {clickhouse.host}:{clickhouse.port} (native protocol), database \
 {clickhouse.database}
             see churn_alerts_live, segment_members, scores_live, ledger
 Kafka       {kafka.broker_url} ({BROKER_NAMES[broker]})

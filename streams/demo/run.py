@@ -84,7 +84,11 @@ def _show(
         screen.close()
         report(summary)
         if not options.until_done:
-            screen.say(where_to_look(system.settings, options.directory, options.broker))
+            screen.say(
+                where_to_look(
+                    system.settings, options.directory, options.broker, system.console_url
+                )
+            )
             _stay_up(system, interrupts)
     return summary
 
@@ -211,6 +215,7 @@ class _Watch:
         return View(
             title=f"Tideline on {name} {broker_version(self._options.broker)} and ClickHouse",
             notice=NOTICE,
+            console_url=self._system.console_url,
             elapsed_seconds=self._elapsed_seconds,
             done_share=1.0 if state == _DONE else reached / max(1, stop - start),
             sent=self._backstage.sent,

@@ -1,8 +1,8 @@
 """Starts all of Tideline on this machine, each part a process of its own, and stops it again.
 
 1. A broker and a ClickHouse on free ports; topics, tables, and segments.yaml from beside this module.
-2. Worker, learner, lag monitor and trainer, as anybody would run them, each with a log file; and a
-   directory of models, in which the trainer may promote.
+2. Worker, learner, lag monitor, trainer and console, as anybody would run them, each with a log
+   file; and a directory of models, in which the trainer may promote.
 3. Ready is when the worker reports every shard as running: it then owns all partitions and has
    recovered (its own metrics say so).
 
@@ -15,6 +15,7 @@ import asyncio
 import importlib.resources
 import importlib.util
 import os
+import socket
 import sys
 import time
 import urllib.error
@@ -61,6 +62,11 @@ _NO_TLS_NO_LOGIN: Final = {
          "kafka_password"), ""
     ),
 }  # fmt: skip
+_NOBODY_IS_ASKED: Final = (
+    "console_public_url", "console_tokens_file", "console_user_header", "console_roles_header",
+    "console_trusted_proxies",
+)  # fmt: skip
+CONSOLE_PORT: Final = 8380
 _READY_TIMEOUT_SECONDS: Final = 180.0
 _STOP_SECONDS: Final = 4.0
 
@@ -75,7 +81,7 @@ def broker_version(broker: Broker) -> str:
 
 
 class System:
-    """Broker, ClickHouse, worker, learner, lag monitor and trainer, in `directory`.
+    """Broker, ClickHouse, worker, learner, lag monitor, trainer and console, in `directory`.
 
     `settings` gives alert rules and such; where things are is decided here.
     """
@@ -87,9 +93,17 @@ class System:
         self._stack = LocalStack(broker, directory)
         self._children: list[ChildProcess] = []
         self._trainer_port = free_port()
+        self._lag_port = free_port()
+        there = all(map(importlib.util.find_spec, ("jinja2", "cryptography")))
+        self._console_port = _port_or_any(CONSOLE_PORT) if there else 0
         self._without_trainer = [
             package for package in ("lightgbm", "onnx") if importlib.util.find_spec(package) is None
         ]
+
+    @property
+    def console_url(self) -> str:
+        """Where the console is; '' if its packages are not installed."""
+        return f"http://{LOOPBACK}:{self._console_port}" if self._console_port else ""
 
     def champion(self) -> str:
         """The version that the worker's next steps use; '' while it does not answer."""
@@ -131,12 +145,16 @@ class System:
             number = asyncio.run(_apply_segments(self.settings))
             say(f"Segments, audiences and policy are in force: {SEGMENTS.name}, number {number}")
             ship(LocalPlace(self._directory / MODELS), OTHER_SHOP)
-            say("Starting worker, learner, lag monitor and trainer")
+            say("Starting worker, learner, lag monitor, trainer and console")
             if self._without_trainer:
                 say("No trainer: it needs `pip install 'tideline[train]'`")
+            if not self.console_url:
+                say("No console: it needs `pip install 'tideline[console]'`")
             self._start_children()
             self._wait_until_ready()
             say(f"The worker owns all {self.settings.kafka.partitions} partitions")
+            if self.console_url:
+                say(f"The console is at {self.console_url}")
         except BaseException:
             self.stop()
             raise
@@ -196,6 +214,10 @@ class System:
             stream_clock="event",
             stream_checkpoint_interval_seconds=CHECKPOINT_SECONDS,
             stream_currency="USD",
+            console_host=LOOPBACK,
+            console_port=self._console_port or CONSOLE_PORT,
+            console_lag_url=f"http://{LOOPBACK}:{self._lag_port}",
+            **dict.fromkeys(_NOBODY_IS_ASKED, ""),
             web_metrics_host=LOOPBACK,
             web_metrics_port=free_port(),
             web_port=0,
@@ -209,10 +231,13 @@ class System:
         for name, arguments, port in (
             ("worker", ["worker"], self.settings.web.metrics_port),
             ("learner", ["learner"], 0),
-            ("lag monitor", ["lag", "--serve", "--interval", str(LAG_SECONDS)], 0),
+            ("lag monitor", ["lag", "--serve", "--interval", str(LAG_SECONDS)], self._lag_port),
             ("trainer", ["trainer"], self._trainer_port),
+            ("console", ["console"], 0),
         ):
             if name == "trainer" and self._without_trainer:
+                continue
+            if name == "console" and not self.console_url:
                 continue
             settings = override(self.settings, web_metrics_port=port)
             child = ChildProcess(
@@ -261,6 +286,15 @@ async def _apply_segments(settings: Settings) -> int:
     finally:
         await log.stop()
     return new.number
+
+
+def _port_or_any(wanted: int) -> int:
+    """The port that people may have open in their browser from last time, or any that is free."""
+    try:
+        with socket.create_server((LOOPBACK, wanted)):
+            return wanted
+    except OSError:
+        return free_port()
 
 
 def running_shards(metrics: str) -> set[int]:

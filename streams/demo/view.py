@@ -21,7 +21,7 @@ from streams.demo.figures import Alert, Figures
 
 __all__ = ["FIXED_LINES", "View", "alert_lines", "draw", "newest_that_fit"]
 
-FIXED_LINES: Final = 19
+FIXED_LINES: Final = 20
 """Lines of the view without the alerts and the last line of the terminal."""
 _MOST_ALERTS: Final = 12
 _FULL_WIDTH: Final = 110  # beyond it, bars and reasons gain nothing
@@ -38,6 +38,8 @@ class View:
 
     title: str
     notice: str
+    console_url: str
+    """Where the console is; '' if there is none."""
     elapsed_seconds: float
     done_share: float
     """Of the event time that is replayed, 0 to 1, as processed by the shard furthest behind."""
@@ -62,6 +64,7 @@ def draw(view: View, width: int, height: int) -> RenderableType:
     return Group(
         _ends(Text(view.title, "bold"), Text(_clock(view.elapsed_seconds), "bright_black"), width),
         _progress(view, width),
+        Text(f"console   {view.console_url or 'not installed'}", no_wrap=True),
         Text(view.notice, "italic bright_black", no_wrap=True, overflow="ellipsis"),
         Text(),
         _speed(view, width),

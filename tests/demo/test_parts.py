@@ -105,14 +105,20 @@ def test_the_env_file_sets_variables_and_finds_this_python(tmp_path: Path) -> No
 
 def test_the_guide_names_addresses_and_settings_that_load(tmp_path: Path) -> None:
     settings = Settings()
-    settings = replace(settings, clickhouse=replace(settings.clickhouse, port=4567))
-    text = where_to_look(settings, tmp_path, "tansu")
+    settings = replace(
+        settings,
+        clickhouse=replace(settings.clickhouse, port=4567),
+        console=replace(settings.console, lag_url="http://127.0.0.1:9"),
+    )
+    text = where_to_look(settings, tmp_path, "tansu", "http://127.0.0.1:8380")
     assert "127.0.0.1:4567" in text
+    assert "Console     http://127.0.0.1:8380\n" in text
     assert "tideline lag" in text
     exports = (tmp_path / "env").read_text().splitlines()
     pairs = (line.removeprefix("export ").split("=", 1) for line in exports)
     environ = {name: value for name, value in pairs if name.startswith("TIDELINE_")}
     assert load(environ).clickhouse.port == 4567
+    assert load(environ).console.lag_url == "http://127.0.0.1:9"
 
 
 def test_the_query_to_paste_is_one_line_of_python() -> None:

@@ -335,6 +335,14 @@ document.addEventListener("htmx:after:swap", () => {
   }
 });
 
+// ---- filters that are not set stay out of the URL
+
+document.addEventListener("htmx:config:request", (each) => {
+  const request = each.detail.ctx?.request;
+  if (request?.method?.toUpperCase() !== "GET" || !(request.body instanceof FormData)) return;
+  for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);
+});
+
 // ---- when htmx has put another page in place
 
 function settle() {
