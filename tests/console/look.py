@@ -2,6 +2,7 @@
 
     python -m tests.console.look [--to DIRECTORY] [PATH ...]
     python -m tests.console.look --stay         # starts everything, prints the address, waits
+    python -m tests.console.look --url URL      # of a console that runs already
 
 Each page at 1440, 768 and 390 pixels, light and dark, and as it prints, of a shop of four months
 that ends now (`tests.console.shop`). Says what the browser complained about, what axe-core found,
@@ -64,19 +65,32 @@ def main() -> None:
     parser.add_argument("paths", nargs="*", default=PATHS)
     parser.add_argument("--to", type=Path, default=Path(tempfile.gettempdir()) / "console-pictures")
     parser.add_argument("--stay", action="store_true", help="take none; wait for Ctrl-C")
+    parser.add_argument("--url", help="of a console that runs already")
     given = parser.parse_args()
     if missing():
         parser.exit(2, f"{missing()}\n")
+    if given.url:
+        with Browser() as browser:
+            _take(browser, given.url, given)
+        return
     with tempfile.TemporaryDirectory() as directory, Stand(Path(directory)) as stand:
         console = stand.console()
         if given.stay:
-            print(f"{console.url}  (log: {console.log_path}). Ctrl-C ends it.", flush=True)
+            print(f"{console.url}  (log: {console.log_path}). Ctrl-C ends it.")
+            print("To start another on the same results, with these variables:")
+            print(
+                "\n".join(f"{name}={value}" for name, value in console.environ.items()), flush=True
+            )
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
             return
         with Browser() as browser:
-            for problem in pictures(browser, console.url, given.paths, given.to):
-                print(problem)
-        print(f"pictures are in {given.to}")
+            _take(browser, console.url, given)
+
+
+def _take(browser: Browser, url: str, given: argparse.Namespace) -> None:
+    for problem in pictures(browser, url, given.paths, given.to):
+        print(problem)
+    print(f"pictures are in {given.to}")
 
 
 if __name__ == "__main__":

@@ -40,12 +40,13 @@ class Console:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / f"console-{self.port}.log"
+        self.environ = {
+            **as_environ(settings), "TIDELINE_CONSOLE_PORT": str(self.port),
+            "TIDELINE_WEB_METRICS_PORT": "0", **environ,
+        }  # fmt: skip
         self._child = ChildProcess(
             "console", [sys.executable, "-m", "streams", "console"], self.log_path,
-            env={
-                **os.environ, **as_environ(settings), "TIDELINE_CONSOLE_PORT": str(self.port),
-                "TIDELINE_WEB_METRICS_PORT": "0", **environ,
-            },
+            env={**os.environ, **self.environ},
         )  # fmt: skip
         self._child.start()
 
