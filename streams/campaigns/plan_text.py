@@ -12,7 +12,7 @@ from streams.campaigns.written import duration
 from streams.core.rulebook import Rulebook
 from streams.core.times import iso_utc
 
-__all__ = ["HEADINGS", "difference_lines", "plan_document", "segment_lines", "size_rows"]
+__all__ = ["HEADINGS", "difference_lines", "plan_document", "segment_lines", "shown", "size_rows"]
 
 HEADINGS: Final = (
     "SEGMENT", "NOW", "THEN", "ENTER", "LEAVE", "EXPECTED", "ALSO IN", "NS PER USER",
@@ -28,14 +28,16 @@ def difference_lines(found: Sequence[Difference]) -> Iterator[str]:
         yield f"{_SIGNS[each.change]} {each.kind} {each.name}"
         for name, (before, after) in each.fields.items():
             if each.change == "changed":
-                yield f"    {name}: {_shown(name, before)} -> {_shown(name, after)}"
+                of = each.name if each.kind == "setting" else name  # its field is `value`
+                yield f"    {name}: {shown(of, before)} -> {shown(of, after)}"
                 continue
             value = after if each.change == "added" else before
             if value not in ("", None, 0, 0.0):
-                yield f"    {name}: {_shown(name, value)}"
+                yield f"    {name}: {shown(name, value)}"
 
 
-def _shown(name: str, value: Any) -> str:
+def shown(name: str, value: Any) -> str:
+    """The value of a field of a definition, for people: durations with units, shares short."""
     if value is None or value == "":
         return "none"
     if name.endswith("_ms"):

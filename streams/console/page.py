@@ -8,16 +8,18 @@ needs more has a template of its own, which gets `page.data`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
 import msgspec
 
+from streams.console import flow
 from streams.console.access import Refused, Visitor
-from streams.console.reads import Reader
+from streams.console.reads import Parameter, Reader
 from streams.settings import Settings
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Note",
     "Page",
     "Part",
+    "Picture",
     "Series",
     "Table",
     "page_path",
@@ -101,6 +104,8 @@ class Table(msgspec.Struct, frozen=True):
     note: str = ""
     as_of_ms: int | None = None
     """When these rows were true, Unix ms; None: as the page."""
+    half: bool = False
+    """It is shown beside its neighbour if that is so, too, and there is room."""
     folded: bool = False
     """Shown as a line that opens."""
     boxes: tuple[str, ...] = ()
@@ -131,6 +136,8 @@ class Chart(msgspec.Struct, frozen=True):
     empty: str = "Nothing yet."
     note: str = ""
     y_from_zero: bool = True
+    half: bool = False
+    """As of a table."""
     diagonal: bool = False
     """A dotted line y = x: where a perfect calibration would be."""
 
@@ -140,9 +147,23 @@ class Note(msgspec.Struct, frozen=True):
 
     text: str
     state: Literal["", "good", "warn", "bad"] = ""
+    half: bool = False
+    """As of a table."""
 
 
-Part = Table | Chart | Note
+class Picture(msgspec.Struct, frozen=True):
+    """Moves between segments, drawn as SVG. The same numbers are in a table beside it."""
+
+    name: str
+    title: str
+    drawn: flow.Picture | None
+    empty: str = "Nothing yet."
+    note: str = ""
+    half: bool = False
+    """As of a table."""
+
+
+Part = Table | Chart | Note | Picture
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -168,6 +189,8 @@ class Page:
     facts: tuple[Fact, ...] = ()
     filters: tuple[Filter, ...] = ()
     parts: tuple[Part, ...] = ()
+    up: tuple[str, str] | None = None
+    """Title and path of the page above this one."""
     template: str = "page.html"
     data: Mapping[str, Any] = field(default_factory=dict)
     """What else the template shows; in JSON, too."""
@@ -219,6 +242,8 @@ class Ask:
     """What stands behind the page's name in the URL, decoded; such as a user id."""
     name: str = ""
     """The page's name."""
+    posted: Mapping[str, str] = field(default_factory=dict)
+    """The form that was sent to the page; empty: it is only looked at."""
     most_rows: int = 0
     """So many rows are wanted, as for a file; 0: as many as the page shows."""
     sources: Mapping[str, Any] = field(default_factory=dict)
@@ -227,6 +252,24 @@ class Ask:
     def limit(self, shown: int) -> int:
         """How many rows to ask for, where the page shows so many."""
         return self.most_rows or shown
+
+    async def together(
+        self, *asked: tuple[str, Mapping[str, Parameter]]
+    ) -> list[list[dict[str, Any]]]:
+        """The rows of several queries with their parameters, asked at once. Raises ReadFailed."""
+        found = await asyncio.gather(
+            *(self.reader.rows(query, **parameters) for query, parameters in asked)
+        )
+        return [list(rows) for rows in found]
+
+    def day_before(self, days: int) -> str:
+        """The first of so many days, today among them, as YYYY-MM-DD in UTC: what is counted by day
+        is counted by such days."""
+        return f"{datetime.fromtimestamp(self.now_ms / 1000 - (days - 1) * 86_400, UTC):%Y-%m-%d}"
+
+    def time_before(self, seconds: int) -> str:
+        """So long ago, as ClickHouse reads it, in UTC."""
+        return f"{datetime.fromtimestamp(self.now_ms / 1000 - seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
     def url(self, **changes: str | None) -> str:
         """This page's path and query with some values changed; None takes one out."""

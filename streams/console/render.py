@@ -14,7 +14,7 @@ from jinja2.filters import FILTERS
 from markupsafe import Markup, escape
 
 from streams.console import words
-from streams.console.page import Chart, Note, Table, page_path
+from streams.console.page import Chart, Note, Picture, Table, page_path
 from streams.console.pages import ROUTES
 
 __all__ = ["Renderer", "Static", "load_static", "profile_path"]
@@ -100,4 +100,6 @@ class Renderer:
         )
 
 
-_PARTS: Final[Mapping[type[Any], str]] = {Table: "table", Chart: "chart", Note: "note"}
+_PARTS: Final[Mapping[type[Any], str]] = {
+    Table: "table", Chart: "chart", Note: "note", Picture: "picture",
+}  # fmt: skip

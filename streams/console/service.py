@@ -25,6 +25,7 @@ from streams.console.actions import new_id
 from streams.console.api.feed import Feed
 from streams.console.api.routes import Api
 from streams.console.guard import Guard
+from streams.console.lag import LagMonitor, lag_url
 from streams.console.live import Live
 from streams.console.position import read_position
 from streams.console.reads import ClickHouseReader
@@ -95,6 +96,7 @@ class Service:
             sender=self._sender,
             api=self.api,
             zone=_zone(settings),
+            sources={"lag": LagMonitor(lag_url(settings)).look},
             observe=self._answered,
         )
         self._runner: web.AppRunner | None = None

@@ -97,6 +97,7 @@ def application(console: Console) -> web.Application:
         app.router.add_get(operation.route, routes.operation(operation))
     app.router.add_get("/v1/openapi.json", routes.document)
     app.router.add_get("/{page:(?s:.+)}", routes.page)  # an id may hold an end of line
+    app.router.add_post("/{page:(?s:.+)}", routes.page)
     return app
 
 
@@ -183,6 +184,9 @@ class _Routes:
         ask = self._console.ask(route, rest, values, visitor, at)
         if form == "csv":
             ask = replace(ask, most_rows=FILE_ROWS)
+        if request.method == hdrs.METH_POST:
+            posted = await request.post()
+            ask = replace(ask, posted={name: str(value) for name, value in posted.items()})
         page = await route.make(ask)
         if form == "json":
             body = as_json(page, ask.url(), ask.now_ms, visitor.name)

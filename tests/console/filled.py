@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from schemas.tables import TABLES
+from schemas.tables import TABLES, Table
 from streams.clickhouse.blocks import Block
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.insert import insert_block
@@ -30,12 +30,17 @@ _OUTPUTS: Final = frozenset({"p_churn", "spend"})
 def fill(target: ClickHouseTarget, shop: Shop, reports: Sequence[LagReport]) -> None:
     """Make the tables, and write all rows. `reports` are the lag monitor's looks."""
     migrate(target)
-    tables: dict[str, list[dict[str, Any]]] = dict(shop.tables)
-    tables["trainer_log"] = [columns(_trainings(shop.end_ms), TABLES["trainer_log"].columns)]
-    tables["consumer_lag"] = [table_columns(report) for report in reports]
+    others = {
+        "trainer_log": [columns(_trainings(shop.end_ms), TABLES["trainer_log"].columns)],
+        "consumer_lag": [table_columns(report) for report in reports],
+    }
     with connect(target) as client:
-        for name, parts in tables.items():
-            insert_block(client, Block(TABLES[name], parts))
+        for name, parts in shop.tables.items():
+            # The shop has been open for months: rows did not all arrive just now.
+            table = Table(name, {**TABLES[name].columns, "inserted_at": "DateTime64(3, 'UTC')"})
+            insert_block(client, Block(table, parts))
+        for name, made in others.items():
+            insert_block(client, Block(TABLES[name], made))
 
 
 def crowd(target: ClickHouseTarget, alerts: int, end_ms: int) -> None:

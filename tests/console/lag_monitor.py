@@ -45,7 +45,8 @@ def looks(end_ms: int, count: int = 60) -> list[LagReport]:
         ends: dict[Partition, int] = dict.fromkeys(_INPUTS, 10_000 + number * _PER_LOOK)
         ends["clickstream", 1] += number * _PER_LOOK * 4  # a hot partition
         ends[_EXAMPLES] = 400 + number
-        log.saw(ends, dict.fromkeys(ends, 2_000), now_ms)
+        starts = {place: 2_000 if place in _INPUTS else 0 for place in ends}
+        log.saw(ends, starts, now_ms)
         committed = _committed(ends, number, now_ms)
         found.append(
             LagReport(

@@ -64,10 +64,16 @@ class Shop:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     records: int = 0
 
-    def take(self, outputs: Outputs) -> None:
+    def take(self, outputs: Outputs, clock_ms: int) -> None:
+        """Rows arrive in ClickHouse within half a second of their step's clock."""
         for name, rows in outputs.tables.items():
-            if len(next(iter(rows.values()))):
-                self.tables.setdefault(name, []).append(dict(rows))
+            count = len(next(iter(rows.values())))
+            if count:
+                arrived_ms = clock_ms + 300 + (self.records * 37) % 200
+                part = dict(rows) | {"inserted_at": np.full(count, arrived_ms)}
+                if name == "canaries":  # a step here takes those of five minutes
+                    part["inserted_at"] = np.asarray(rows["recorded_at"]) + 700 + arrived_ms % 400
+                self.tables.setdefault(name, []).append(part)
 
 
 def hostile_ids() -> list[str]:
@@ -253,7 +259,7 @@ class _Playing:
             sweep_rows=max(1, shard.state.sweep_places) if sweep else 0, wake_rows=4_000,
         )  # fmt: skip
         self.shop.records += len(clicks) + len(orders)
-        self.shop.take(outputs)
+        self.shop.take(outputs, clock_ms)
         for example in outputs.examples:
             self._learner.learn(example)
         for alert in outputs.alerts:

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from streams.console.page import Ask, Page
+from streams.console.pages.campaigns import campaigns
 from streams.console.pages.customers import customers
+from streams.console.pages.models import models
+from streams.console.pages.pipeline import pipeline
+from streams.console.pages.segments import segments
 from streams.console.pages.settings import settings
 from streams.console.pages.today import today
 
@@ -32,5 +36,9 @@ class Route:
 ROUTES: Final = (
     Route("today", "Today", "t", today),
     Route("customers", "Customers", "c", customers, has_parts=True),
+    Route("segments", "Segments", "s", segments, has_parts=True),
+    Route("campaigns", "Campaigns", "a", campaigns, has_parts=True),
+    Route("models", "Models", "m", models),
+    Route("pipeline", "Pipeline", "p", pipeline, "clock"),
     Route("settings", "Settings", ",", settings, live="never"),
 )  # fmt: skip
