@@ -1,6 +1,6 @@
 """Starts all of Tideline on this machine, each part a process of its own, and stops it again.
 
-1. A broker and a ClickHouse on free ports; topics, tables, and segments.yaml from beside this module.
+1. A broker and a ClickHouse on free ports; topics, tables, and the segments.yaml of this room.
 2. Worker, learner, lag monitor, trainer and console, as anybody would run them, each with a log
    file; and a directory of models, in which the trainer may promote.
 3. Ready is when the worker reports every shard as running: it then owns all partitions and has

@@ -104,6 +104,11 @@ class Browser:
         """Press these wherever the focus is."""
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
 
+    def chord(self, modifier: str, key: str) -> None:
+        """Press a key while another one is held."""
+        chain = webdriver.ActionChains(self.driver)
+        chain.key_down(modifier).send_keys(key).key_up(modifier).perform()
+
     def until(self, reached: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
         """Wait until this is true, and return it; says what was waited for, and what was there."""
         deadline = time.monotonic() + seconds

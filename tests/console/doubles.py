@@ -23,9 +23,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDictProxy
 
 from streams.console.access import Proxies
+from streams.console.action_log import ActionLog
 from streams.console.api.feed import Feed
 from streams.console.api.routes import Api
-from streams.console.action_log import ActionLog
 from streams.console.guard import Guard
 from streams.console.live import Live
 from streams.console.position import read_position

@@ -21,7 +21,7 @@ from typing import Final, Literal
 from tests.console.browser import WIDTHS, Browser, missing
 from tests.console.stand import Stand
 
-__all__ = ["pictures"]
+__all__ = ["looks", "pictures"]
 
 PATHS: Final = (
     "/today", "/customers", "/customers/u-0010", "/segments", "/segments/leaving",
@@ -34,7 +34,8 @@ _PRINT_WIDTH: Final = 794
 _Look = tuple[str, int, Literal["light", "dark"], Literal["screen", "print"]]
 
 
-def _looks() -> Iterator[_Look]:
+def looks() -> Iterator[_Look]:
+    """Name, width, colour scheme and medium of each look."""
     for name, width in WIDTHS.items():
         yield name, width, "light", "screen"
     yield "dark", WIDTHS["wide"], "dark", "screen"
@@ -47,7 +48,7 @@ def pictures(browser: Browser, url: str, paths: Sequence[str], to: Path) -> Iter
     to.mkdir(parents=True, exist_ok=True)
     for path in paths:
         name = path.strip("/").replace("/", "-") or "home"
-        for look, width, scheme, media in _looks():
+        for look, width, scheme, media in looks():
             browser.look(width, scheme=scheme, media=media)
             browser.open(url + path)
             browser.run("window.dispatchEvent(new Event('resize'))")

@@ -39,7 +39,7 @@ def view_lines(seen: dict[str, Any]) -> list[str]:
     view = View(
         title="", notice="", elapsed_seconds=0.0, done_share=0.0, sent=0,
         events_per_second=seen["events_per_second"], lag_records=seen["lag_records"],
-        figures=figures, learner=learner, state="",
+        figures=figures, learner=learner, state="", console_url="",
     )  # fmt: skip
     assert figures.users == seen["users"]
     console = Console(width=_WIDTH, file=io.StringIO(), color_system=None, legacy_windows=False)

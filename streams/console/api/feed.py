@@ -23,7 +23,15 @@ from schemas.messages import AlertMessage, AudienceChange
 from streams.kafka.log import Log
 from streams.privacy.erasure_board import ErasureBoard
 
-__all__ = ["KINDS", "Feed", "Happening", "Place", "TailedLog", "position_text", "read_position_text"]
+__all__ = [
+    "KINDS",
+    "Feed",
+    "Happening",
+    "Place",
+    "TailedLog",
+    "position_text",
+    "read_position_text",
+]
 
 KINDS: Final = {"alerts": "a", "audiences": "u"}
 """What can be followed -> its letter in positions."""
