@@ -2,6 +2,7 @@
 
 contacted   customers of open alerts were contacted: a record in the clickstream for each
 erase       somebody should be erased: written down for whoever may run `tideline erase`
+apply       an edited document of definitions is put into force
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from schemas.errors import TidelineError
 from schemas.events import Contact
 from streams.console.access import Refused, Visitor
 from streams.console.action_log import ActionLog
+from streams.console.apply import put_into_force
 from streams.console.reads import Reader, ReadFailed, Sealed
+from streams.kafka.log import Log
 from streams.settings import Settings
 
 __all__ = ["ACTIONS", "CHANNELS", "MOST_ALERTS", "Doing", "Done", "Sender", "perform"]
@@ -37,6 +40,9 @@ class Sender(Protocol):
 
     async def send(self, topic: str, records: Sequence[tuple[int, bytes, bytes]]) -> None:
         """Partition, key and value of each. Raises BrokerUnavailable."""
+
+    async def log(self) -> Log:
+        """Kafka's topics as logs. Raises BrokerUnavailable."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,30 @@ async def erase(doing: Doing, form: Form) -> Done:
     )
 
 
+async def apply(doing: Doing, form: Form) -> Done:
+    """Put a document into force that was previewed against what is in force now."""
+    document = "".join(form.get("document", ())[:1]).replace("\r\n", "\n")
+    base, note = _one(form, "base"), _one(form, "note")
+    if not document.strip():
+        raise Refused(400, "Send the document.")
+    if not base.isdecimal() or len(base) > 9:
+        raise Refused(400, "base is the number of the definitions that were previewed against.")
+    said: list[str] = []
+
+    async def work() -> None:
+        log = await doing.sender.log()
+        said.append(
+            await put_into_force(
+                log, doing.settings.topic_names.definitions, document, int(base), note,
+                doing.visitor.name, doing.settings.stream.currency, doing.now_ms,
+            )
+        )  # fmt: skip
+
+    entries = await doing.log.asked(doing.visitor, "apply", [("", f"after number {base}")])
+    await _logged(doing, entries, work())
+    return Done(said[0])
+
+
 async def _logged(doing: Doing, entries: list[Any], work: Awaitable[None]) -> None:
     """Do it, and write down what became of it."""
     try:
@@ -199,4 +229,5 @@ def new_id() -> str:
 ACTIONS: Final[Mapping[str, Callable[[Doing, Form], Awaitable[Done]]]] = {
     "contacted": contacted,
     "erase": erase,
+    "apply": apply,
 }

@@ -34,7 +34,9 @@ from streams.console.render import Renderer, Static, load_static
 from streams.console.sealing import Seal
 from streams.console.tokens import Tokens
 from streams.console.web import Console, application
+from streams.kafka.log import Log
 from streams.settings import Settings, override
+from tests.shard.memory import MemoryLog
 
 __all__ = ["NOW_MS", "POSITION", "Answer", "Answers", "Asked", "Away", "Served", "rows", "served"]
 
@@ -98,11 +100,17 @@ class Sent:
     def __init__(self) -> None:
         self.records: list[tuple[str, int, bytes, Any]] = []
         self.error: Exception | None = None
+        self.topics = MemoryLog()
 
     async def send(self, topic: str, records: Sequence[tuple[int, bytes, bytes]]) -> None:
         if self.error is not None:
             raise self.error
         self.records += [(topic, to, key, json.loads(value)) for to, key, value in records]
+
+    async def log(self) -> Log:
+        if self.error is not None:
+            raise self.error
+        return self.topics
 
 
 @dataclass(frozen=True)

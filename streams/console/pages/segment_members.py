@@ -175,6 +175,8 @@ def _definition(of: SegmentDefinition | None, dimension: str, *, own: bool) -> I
 def _charts(
     days: Sequence[Mapping[str, Any]], sizes: Sequence[Mapping[str, Any]]
 ) -> tuple[Chart, Chart]:
+    moved = {row["day_s"]: row for row in days}  # nobody moved on the days that are missing
+    every_day = list(range(min(moved), max(moved) + 1, 86_400)) if moved else []
     return (
         Chart(
             "sizes", "Size at the end of each day", [row["day_s"] for row in sizes],
@@ -182,10 +184,10 @@ def _charts(
             x_label="day (UTC)", y_label="users", empty="No size was written yet.", half=True,
         ),
         Chart(
-            "days", "Entered and left by day", [row["day_s"] for row in days],
+            "days", "Entered and left by day", every_day,
             (
-                Series("entered", [row["entered"] for row in days]),
-                Series("left", [row["gone"] for row in days]),
+                Series("entered", [moved.get(day, {}).get("entered", 0) for day in every_day]),
+                Series("left", [moved.get(day, {}).get("gone", 0) for day in every_day]),
             ),
             x_label="day (UTC)", y_label="users", empty="Nobody has moved in this time.", half=True,
         ),

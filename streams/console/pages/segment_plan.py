@@ -1,6 +1,6 @@
 """The preview of an edited document of definitions: what is wrong with it, or what it changes.
 
-Nothing is put into force here. What differs is computed from the document and from what is in
+What differs is computed from the document and from what is in
 force, as `tideline segments plan` does. Who would enter and leave is in the shards' states, which
 are not in ClickHouse: for that there is the command.
 """
@@ -92,7 +92,11 @@ async def plan_preview(ask: Ask) -> Page:
         facts=_facts(plan, now, newest),
         parts=_parts(plan, currency, sizes),
         template="segment_plan.html",
-        data={"document": document, "in_force": now.number},
+        data={
+            "document": document,
+            "in_force": now.number,
+            "can_apply": bool(plan and plan.changes) and ask.visitor.may("apply"),
+        },
         up=("Segments", "/segments"),
     )
 
