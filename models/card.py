@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from models.bands import FEW_ORDERS, VISITORS
 from models.champion import band_output
+from models.long import LONG_DAYS
 from models.manifest import Manifest
 
 __all__ = ["model_card"]
@@ -46,6 +47,8 @@ def model_card(
         "p_buy_30d": "probability of an order within 30 days",
         "p_partial": f"probability to spend within {manifest.horizon_days} days less than half of "
         "the customer's own mean over the three horizons before",
+        "p_idle_365d": "probability of no order within 365 days",
+        "value_365d": "mean spend within 365 days, in the shop's currency",
     }
     computed = {output.name for file in manifest.files.values() for output in file.outputs}
     listed = "\n".join(f"- `{o}`: {meaning}" for o, meaning in outputs.items() if o in computed)
@@ -62,7 +65,7 @@ customer as of now:
 {listed}
 
 The median date of the next order follows from its probabilities within 7 and 30 days.
-{_pooled(manifest)}
+{_pooled(manifest)}{_long(manifest)}
 ## Data
 
 - Orders: {training.get("source", "unknown")}; rows as of {training.get("first_as_of", "?")} to
@@ -149,6 +152,22 @@ def _season(training: dict[str, str | int | float]) -> str:
     return (
         f"It has the shop's season: orders per customer are {season}.\n  What happened in one "
         "year only, such as a single big sale, is expected again."
+    )
+
+
+def _long(manifest: Manifest) -> str:
+    """How far ahead the value within a year was known, or why there is none; empty for a manifest
+    from before there was one."""
+    training, horizon = manifest.training, manifest.long_horizon
+    if horizon is None:
+        why = training.get("no_value_365d")
+        return f"\nIt does not know the value within 365 days: {why}.\n" if why else ""
+    of = training.get("value_365d_of")
+    taken = f" It was taken over from {of}." if of else ""
+    beyond = "" if horizon.seen_days >= LONG_DAYS else " The rest of the year is extrapolated."
+    return (
+        f"\nThe value within 365 days (`models/long.py`) was learned from what customers spent "
+        f"within\n{horizon.seen_days} days.{beyond}{taken}\n"
     )
 
 

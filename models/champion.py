@@ -28,6 +28,8 @@ __all__ = [
     "CURVE_FILE",
     "FORECAST_FILE",
     "INPUT",
+    "LONG",
+    "LONG_FILE",
     "MODEL_FILES",
     "OUTLOOK",
     "OUTPUTS",
@@ -50,10 +52,14 @@ PARTIAL: Final = "p_partial"
 CURVE: Final = "p_churn_curve"
 """The curve's part of `p_churn`, which only explanations need (`Champion.curve`)."""
 
+LONG: Final = ("p_idle_365d", "value_365d")
+"""Chance of no order, and expected spend, within 365 days (`Champion.long`)."""
+
 SCORES_FILE: Final = "scores.onnx"
 FORECAST_FILE: Final = "forecast.onnx"
 PARTIAL_FILE: Final = "partial.onnx"
 CURVE_FILE: Final = "curve.onnx"
+LONG_FILE: Final = "long.onnx"
 
 
 def band_file(band: str, file: str) -> str:
@@ -76,6 +82,7 @@ MODEL_FILES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         for band in OTHERS
         for file in (SCORES_FILE, FORECAST_FILE)
     }
+    | {LONG_FILE: LONG}
 )
 """What each file of an artifact computes; all but the first may be missing.
 
@@ -221,6 +228,18 @@ class Champion:
         """For rows `x` float32 [n, F], the chance to spend, within the horizon, less than half of
         the user's own mean over the three horizons before: float32 [n]. Raises as `outlook`."""
         return self.outputs(PARTIAL_FILE, x)[PARTIAL]
+
+    @property
+    def has_long(self) -> bool:
+        """Whether it was trained for `long`; older artifacts were not, nor those of short
+        histories."""
+        return LONG_FILE in self.files and self.manifest.long_horizon is not None
+
+    def long(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """For rows `x` float32 [n, F] of users with an order: the chance of none, and the expected
+        spend in currency, within 365 days, float32 [n] each. Raises as `outlook`."""
+        idle, value = self.outputs(LONG_FILE, x).values()
+        return idle, value
 
     @property
     def has_curve(self) -> bool:

@@ -11,14 +11,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bands import BANDS, CUSTOMERS, OTHERS, band_of, band_of_rows
+from models.bands import BANDS, CUSTOMERS, OTHERS, VISITORS, band_of, band_of_rows
 from models.blend import BlendedScorer, Scores
 from models.champion import Champion, Outlook
+from models.long import LongValue
 from schemas.messages import LearnerSnapshot
 
 __all__ = ["EveryoneScorer"]
 
 _CUSTOMERS: Final = BANDS.index(CUSTOMERS)
+_VISITORS: Final = BANDS.index(VISITORS)
 
 
 class EveryoneScorer:
@@ -70,6 +72,24 @@ class EveryoneScorer:
             at = np.flatnonzero(band == BANDS.index(name))
             low[at], high[at] = interval.of(p_churn[at], spend[at])
         return low, high
+
+    @property
+    def long_seen_days(self) -> int:
+        """How far ahead labels reached from which the value within 365 days was learned; 0: it is
+        unknown to this champion."""
+        horizon = self.champion.manifest.long_horizon if self.champion.has_long else None
+        return horizon.seen_days if horizon else 0
+
+    def long_value(self, x: NDArray[np.float32]) -> LongValue:
+        """The value within 365 days for rows `x` float32 [n, F] of all bands; NaN for visitors, and
+        where the champion does not know it."""
+        value, low, high = np.full((3, len(x)), np.nan, np.float32)
+        horizon = self.champion.manifest.long_horizon
+        at = np.flatnonzero(band_of_rows(x, self.min_orders) != _VISITORS)
+        if horizon is not None and self.champion.has_long and len(at):
+            idle, value[at] = self.champion.long(x[at])
+            low[at], high[at] = horizon.of(idle, value[at], x[at])
+        return LongValue(value, low, high)
 
     def forecast(self, x: NDArray[np.float32]) -> Outlook:
         """Forecasts of the next order for rows `x` float32 [n, F]; NaN without these heads."""

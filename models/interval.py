@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COVERAGE", "SPREAD_AT", "SpendInterval"]
+__all__ = ["COVERAGE", "SPREAD_AT", "SpendInterval", "between"]
 
 Floats = NDArray[np.float64]
 COVERAGE: Final = 0.8
@@ -44,19 +44,28 @@ class SpendInterval(msgspec.Struct, frozen=True):
         """Low and high end in currency for k users with these scores, float64 [k]; NaN where a
         score is."""
         p = np.clip(p_churn.astype(np.float64), 1e-6, 1.0 - 1e-6)
-        tail = (1.0 - self.level) / 2.0
-        both = p < tail
-        mean = np.log(np.maximum(spend.astype(np.float64), 1e-9) / (1.0 - p))
-        spread = np.interp(p, SPREAD_AT, self.spread)
+        return between(p_churn, spend, np.interp(p, SPREAD_AT, self.spread), self.level)
 
-        def amount(below: Floats) -> Floats:
-            """What is exceeded with the rest of the chance `below`."""
-            share = np.clip((below - p) / (1.0 - p), 0.0, 1.0)
-            z = np.interp(share, _BELOW, _Z)
-            return np.where(share > 0.0, np.exp(mean + spread * (z - spread / 2.0)), 0.0)
 
-        low = np.where(both, amount(np.full(len(p), tail)), 0.0)
-        high = amount(np.where(both, 1.0 - tail, self.level))
-        unknown = np.isnan(p_churn) | np.isnan(spend)
-        low[unknown] = high[unknown] = np.nan
-        return low, high
+def between(
+    p_none: NDArray[np.floating], spend: NDArray[np.floating], spread: Floats, level: float
+) -> tuple[Floats, Floats]:
+    """The ends that hold `level` by the law: nothing with the chance `p_none`, else log-normal
+    around the mean, with the standard deviation `spread` of the log. `spend`: expected. [k] each;
+    float64 [k] in currency, NaN where a score is."""
+    p = np.clip(p_none.astype(np.float64), 1e-6, 1.0 - 1e-6)
+    tail = (1.0 - level) / 2.0
+    both = p < tail
+    mean = np.log(np.maximum(spend.astype(np.float64), 1e-9) / (1.0 - p))
+
+    def amount(below: Floats) -> Floats:
+        """What is exceeded with the rest of the chance `below`."""
+        share = np.clip((below - p) / (1.0 - p), 0.0, 1.0)
+        z = np.interp(share, _BELOW, _Z)
+        return np.where(share > 0.0, np.exp(mean + spread * (z - spread / 2.0)), 0.0)
+
+    low = np.where(both, amount(np.full(len(p), tail)), 0.0)
+    high = amount(np.where(both, 1.0 - tail, level))
+    unknown = np.isnan(p_none) | np.isnan(spend)
+    low[unknown] = high[unknown] = np.nan
+    return low, high

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.interval import SpendInterval
+from models.long import LongHorizon
 from schemas.features import columns_by_name
 
 __all__ = [
@@ -139,6 +140,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     golden: Golden
     spend_intervals: dict[str, SpendInterval] = {}
     """By band (`models.bands`); without visitors', who mostly spend nothing."""
+    long_horizon: LongHorizon | None = None
+    """None without `long.onnx`; `training["no_value_365d"]` then says why."""
     feature_groups: list[GroupGain] = []
     """What each group of features gave on users and times that neither fitting nor tuning saw, the
     most first; groups that the model does not use are left out. Empty in models of before."""

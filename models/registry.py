@@ -32,6 +32,7 @@ from models.blend import Scores
 from models.champion import MODEL_FILES, Champion, Outlook
 from models.everyone import EveryoneScorer
 from models.explain import Explainer
+from models.long import LongValue
 from models.places import LocalPlace, Place, at, place
 from schemas.errors import ArtifactError, ModelsUnavailable
 from schemas.messages import LearnerSnapshot
@@ -76,6 +77,7 @@ class ExplainingScorer:
         self.horizon_days = champion.horizon_days
         self.min_orders = self._everyone.min_orders
         self.typical = self._everyone.typical
+        self.long_seen_days = self._everyone.long_seen_days
         self._warned = False
 
     def covers(self, orders: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -106,6 +108,10 @@ class ExplainingScorer:
     def forecast(self, x: NDArray[np.float32]) -> Outlook:
         """As `models.everyone.EveryoneScorer.forecast`."""
         return self._everyone.forecast(x)
+
+    def long_value(self, x: NDArray[np.float32]) -> LongValue:
+        """As `models.everyone.EveryoneScorer.long_value`."""
+        return self._everyone.long_value(x)
 
     def reasons(self, x: NDArray[np.float32], learner: LearnerSnapshot | None) -> list[list[str]]:
         """What moved `p_churn` most in each row of `x` float32 [k, F], the strongest first."""

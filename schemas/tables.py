@@ -38,6 +38,10 @@ _SCORE_COLUMNS = {
     "p_buy_7d": "Float32",
     "p_buy_30d": "Float32",
     "next_order_at": _TIME,  # 1970-01-01 when it is unknown or over a year away
+    "value_365d": "Float32",
+    "value_365d_low": "Float32",
+    "value_365d_high": "Float32",
+    "value_365d_seen_days": "UInt16",  # 0: the model does not know it
     "horizon_days": "UInt16",
     "champion_version": _LOW,
     "learner_version": "UInt32",

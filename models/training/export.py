@@ -27,12 +27,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.champion import CURVE, CURVE_FILE, INPUT, MODEL_FILES, OUTPUTS
+from models.champion import CURVE, CURVE_FILE, INPUT, LONG, MODEL_FILES, OUTPUTS
 from models.curve import EventBase, SpendBase, base_nodes, input_nodes
 from schemas.errors import ArtifactError
 from schemas.features import FEATURE_NAMES
 
-__all__ = ["OPSET", "P_MIN", "Head", "export_files", "export_graph", "require"]
+__all__ = ["OPSET", "P_MIN", "Head", "export_files", "export_graph", "export_long", "require"]
 
 OPSET: Final = {"": 17, "ai.onnx.ml": 3}
 IR_VERSION: Final = 8
@@ -277,6 +277,22 @@ def _curve(base: EventBase, features: int) -> bytes:
     helper, tensor = require("onnx.helper"), require("onnx").TensorProto
     nodes = input_nodes(helper, tensor, INPUT, [base])
     return _model([*nodes, *base_nodes(helper, tensor, base, CURVE)], [CURVE], features)
+
+
+def export_long(idle: EventBase, value: SpendBase, features: int) -> bytes:
+    """The ONNX file of the long horizon, from F `features`: two curves without trees."""
+    helper, tensor = require("onnx.helper"), require("onnx").TensorProto
+    constants = [("one", 1.0), ("p_min", P_MIN), ("p_max", 1.0 - P_MIN)]
+    nodes = [
+        *(_constant(helper, name, number) for name, number in constants),
+        *input_nodes(helper, tensor, INPUT, [idle, value]),
+        *base_nodes(helper, tensor, idle, "idle_odds"),
+        helper.make_node("Add", ["idle_odds", "one"], ["idle_plus_one"]),
+        helper.make_node("Div", ["one", "idle_plus_one"], ["idle"]),
+        helper.make_node("Clip", ["idle", "p_min", "p_max"], [LONG[0]]),
+        *base_nodes(helper, tensor, value, LONG[1]),
+    ]
+    return _model(nodes, LONG, features)
 
 
 def _model(nodes: list[Any], outputs: Iterable[str], features: int) -> bytes:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from models.baselines.metrics import TWEEDIE_POWER, churn_metrics, spend_metrics
 from models.champion import OUTPUTS
-from models.curve import CURVE_ROWS, EventBase, SpendBase, fit_event_base, fit_spend_base
+from models.curve import EventBase, SpendBase
 from models.manifest import GroupGain
 from models.season import SEASON_FEATURE, Season
 from models.training.binned import Binned
+from models.training.curve_fit import CURVE_ROWS, fit_event_base, fit_spend_base
 from models.training.dataset import Dataset, Split, split_by_time, spread
 from models.training.export import Head, require
 from models.training.groups import MOST_ROWS, group_gains

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.baselines.metrics import error_of_mean
-from models.curve import CURVE_ROWS, EventBase, fit_event_base
+from models.curve import EventBase
 from models.season import SEASON_FEATURE, Season, estimate_levels
+from models.training.curve_fit import CURVE_ROWS, fit_event_base
 from models.training.dataset import DAY_MS, Dataset, spread
 from schemas.features import YEAR_DAYS
 

@@ -15,7 +15,7 @@ The same data, seed and thread count give the same bytes. Needs `pip install tid
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,16 +26,17 @@ from numpy.typing import NDArray
 
 from models.artifact import model_version, write_artifact
 from models.bands import BANDS, CUSTOMERS, OTHERS, band_of_rows
-from models.champion import CURVE, INPUT, MODEL_FILES, OUTPUTS
+from models.champion import CURVE, INPUT, LONG, LONG_FILE, MODEL_FILES, OUTPUTS, Champion
 from models.curve import EventBase
 from models.interval import SpendInterval
+from models.long import LONG_DAYS, LongHorizon
 from models.manifest import Eligibility, Golden, GroupGain, Manifest, ModelFile, TensorSpec
 from models.places import Place
 from models.training.bands import fit_band, interval_of
 from models.training.binned import Binned
 from models.training.comparison import compare, markdown
 from models.training.dataset import DAY_MS, Dataset, sees_clicks, split_by_time, spread, typical
-from models.training.export import OPSET, Head, export_files, require
+from models.training.export import OPSET, P_MIN, Head, export_files, export_long, require
 from models.training.head import (
     CHURN_TREES,
     HIDDEN,
@@ -45,6 +46,7 @@ from models.training.head import (
     Progress,
     parameters,
 )
+from models.training.long_fit import LongFit, fit_long, is_long
 from models.training.season_fit import fit_season
 from schemas.features import FEATURE_NAMES, FEATURES_HASH
 
@@ -70,6 +72,8 @@ class Summary:
     """Champion and baselines on the same test rows: `auc`, `average_precision`, `spend_gini`."""
     feature_groups: list[GroupGain]
     """What each group of features gives the churn head, on the test rows."""
+    long: str
+    """Where the value within 365 days is from, or why there is none."""
     bands: dict[str, str]
     """Of users with few orders and of visitors (`models.bands`): why there is no model; '' if there
     is one."""
@@ -94,6 +98,7 @@ def train(
     make_current: bool = True,
     baselines: Mapping[str, NDArray[np.floating[Any]]] | None = None,
     about: Mapping[str, str | int | float] | None = None,
+    keep_long: Champion | None = None,
     progress: Progress = _ignore,
 ) -> Summary:
     """Trains on `data` and writes `root/<date>-<hash>/`; `date` is today's, as YYYY-MM-DD.
@@ -107,6 +112,7 @@ def train(
     something else too, two take ten times the processor time of one.
     `baselines` are other scores of the same rows to compare with, [n] each, by `churn/<name>` or
     `value/<name>`. `about` is what else the manifest says about the training.
+    `keep_long`: a model whose long horizon is taken over where `data` has no labels for one.
     Raises `ArtifactError` if a library is missing, the data can't be split, or the written
     artifact fails its own checks.
     """
@@ -122,6 +128,7 @@ def train(
     parts = [
         HeadFit(name, data, target.astype(np.float32), horizon_days, clicks, progress, own)
         for name, target in {**targets, **data.more}.items()
+        if not is_long(name)
     ]
     binned = Binned(data, HIDDEN, parameters(int(own.sum()), horizon_days, seed, threads))
     rehearsals = {part.name: part.rehearse(binned, split, rehearsed) for part in parts}
@@ -144,17 +151,22 @@ def train(
     for other in others:
         heads |= other.heads
 
+    progress("long horizon", 0.0)
+    long = _long(fit_long(data, season), keep_long)
+    progress("long horizon", 1.0)
+    metrics |= long.metrics
     progress("write", 0.0)
-    files = export_files(heads, len(FEATURE_NAMES))
+    files = export_files(heads, len(FEATURE_NAMES)) | long.files
     golden = [data.x[spread(split.test, _GOLDEN_ROWS)], *(other.golden for other in others)]
     manifest = _describe(
-        files, data, own, np.concatenate(golden), heads,
+        files, data, own, np.concatenate(golden), heads, long,
         date=date, horizon_days=horizon_days, eligibility=eligibility, metrics=metrics,
         feature_groups=rehearsals[OUTPUTS[0]].feature_groups,
         intervals={band: found for band, found in intervals.items() if found},
         training={
             "source": source, "seed": seed, "threads": threads,
             "season": season.words() if season else "",
+            **long.about,
             **{f"rows_{name}": count for name, count in rows.items()},
             **{f"trees_{name}": count for name, count in trees.items()},
             **{f"rows_{other.band}": other.rows for other in others},
@@ -184,8 +196,47 @@ def train(
         ranked[:10],
         comparison,
         groups,
+        long.words,
         {other.band: other.trouble for other in others},
     )
+
+
+@dataclass(frozen=True)
+class _Long:
+    """The long horizon of an artifact, or why it has none."""
+
+    words: str
+    files: dict[str, bytes]
+    horizon: LongHorizon | None
+    about: dict[str, str | int | float]
+    metrics: dict[str, float]
+    of: Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]] = lambda _x: ()
+    """What the file computes, by its reference."""
+
+
+def _long(found: LongFit, kept: Champion | None) -> _Long:
+    """The one that was fitted; else that of another model, which reads the same features."""
+    if found.idle is not None and found.value is not None and found.horizon is not None:
+        idle, value = found.idle, found.value
+
+        def of(x: NDArray[np.float32]) -> Sequence[NDArray[Any]]:
+            return np.clip(found.within(x, LONG_DAYS)[0], P_MIN, 1.0 - P_MIN), np.exp(
+                value.log_mean(x)
+            )
+
+        days = found.horizon.seen_days
+        return _Long(
+            f"learned from labels of {days} days",
+            {LONG_FILE: export_long(idle, value, len(FEATURE_NAMES))}, found.horizon,
+            {"value_365d_from_days": days}, {f"value_{days}d_gini": found.gini}, of,
+        )  # fmt: skip
+    if kept is not None and kept.has_long and kept.trained.features == list(FEATURE_NAMES):
+        words = f"taken over from {kept.version}: {found.trouble}"
+        return _Long(
+            words, {LONG_FILE: kept.files[LONG_FILE]}, kept.manifest.long_horizon,
+            {"value_365d_of": kept.version}, {}, kept.long,
+        )  # fmt: skip
+    return _Long(found.trouble, {}, None, {"no_value_365d": found.trouble}, {})
 
 
 def _describe(
@@ -194,6 +245,7 @@ def _describe(
     own: NDArray[np.bool_],
     golden: NDArray[np.float32],
     heads: dict[str, Head],
+    long: _Long,
     *,
     date: str,
     horizon_days: int,
@@ -229,13 +281,14 @@ def _describe(
         metrics=metrics,
         importances=importances,
         curve_features=base.reads() if isinstance(base, EventBase) else [],
-        golden=_golden(golden, heads),
+        golden=_golden(golden, heads, long),
+        long_horizon=long.horizon,
         spend_intervals=intervals,
         feature_groups=feature_groups,
     )
 
 
-def _golden(x: NDArray[np.float32], heads: dict[str, Head]) -> Golden:
+def _golden(x: NDArray[np.float32], heads: dict[str, Head], long: _Long) -> Golden:
     """Test rows `x`, one of which nothing is known, and one of zeros."""
     unknown = np.full((1, x.shape[1]), np.nan, dtype=np.float32)
     rows = np.concatenate([x, unknown, np.zeros_like(unknown)])
@@ -243,6 +296,8 @@ def _golden(x: NDArray[np.float32], heads: dict[str, Head]) -> Golden:
     base = heads[OUTPUTS[0]].base
     if isinstance(base, EventBase):
         outputs[CURVE] = np.exp(-base.log_odds(rows))
+    if long.horizon is not None:
+        outputs |= dict(zip(LONG, long.of(rows), strict=True))
     return Golden(
         x=[[None if np.isnan(v) else float(v) for v in row] for row in rows],
         outputs={name: values.tolist() for name, values in outputs.items()},

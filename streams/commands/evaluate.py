@@ -45,6 +45,7 @@ def evaluate(invocation: Invocation, /, report: Path | None, as_json: bool, **op
     """
     from streams.evaluation.alerted import alerts_of
     from streams.evaluation.groups import by_group
+    from streams.evaluation.long import long_figures
     from streams.evaluation.measure import everybody, few_tasks, figures, tasks
 
     started = time.monotonic()
@@ -58,6 +59,7 @@ def evaluate(invocation: Invocation, /, report: Path | None, as_json: bool, **op
         few = few_tasks(replayed.few, protocol)
         of_few = figures(few, given.seed)
         of_all = figures(everybody(replayed.cuts, replayed.few, protocol), given.seed)
+        long = long_figures(history, protocol, replayed)
         progress("measure", 1.0)
     about = _about(given.name, history, protocol, replayed, time.monotonic() - started)
     about["history"] = done.source.summary()
@@ -68,13 +70,13 @@ def evaluate(invocation: Invocation, /, report: Path | None, as_json: bool, **op
     if report is not None:
         from streams.evaluation.report import render
 
-        page = render(found, measured, about, alerts, of_few)
+        page = render(found, measured, about, alerts, of_few, long)
         report.write_text(page, encoding="utf-8")
         click.echo(f"Report: {report}", err=True)
     if as_json:
-        print_json({**measured, "all": of_all, "one_order": of_few, "about": about})
+        print_json({**measured, "all": of_all, "one_order": of_few, "long": long, "about": about})
     else:
-        _print(measured, of_few, about, replayed.feature_groups)
+        _print(measured, of_few, long, about, replayed.feature_groups)
 
 
 def _about(
@@ -177,14 +179,25 @@ def _print_figures(measured: dict[str, Any], of_whom: str = "") -> None:
         click.echo()
 
 
+def _print_long(long: dict[str, Any]) -> None:
+    if long["why"]:
+        click.echo(f"The value within {long['days']} days: {long['why']}\n")
+    for group, words in (("customers", ""), ("one_order", ", customers with one order")):
+        if long[group] is not None:
+            _print_figures(
+                {f"value_{long['days']}d": long[group]}, f" as of {long['as_of']}{words}"
+            )
+
+
 def _print(
-    measured: dict[str, Any], of_few: dict[str, Any], about: dict[str, Any],
-    features: Sequence[GroupGain],
+    measured: dict[str, Any], of_few: dict[str, Any], long: dict[str, Any],
+    about: dict[str, Any], features: Sequence[GroupGain],
 ) -> None:  # fmt: skip
     _print_figures(measured)
     _print_figures(of_few, ", customers with one order")
     if not of_few:
         click.echo(f"Customers with one order: {about['one_order']['why']}\n")
+    _print_long(long)
     print_table(_GROUPS, _group_rows(about["groups"]), title="the live scores by group")
     click.echo()
     print_table(_ALERTS, _alert_rows(about["alerts"]), title="what would have been alerted")

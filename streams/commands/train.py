@@ -144,6 +144,7 @@ def train(
         summary = _fit(
             rows, root, until_ms, horizon_days, settings.alerts, seed, progress,
             remedy="" if history else "Or add the orders before: --orders FILE.",
+            keep_long=live,
         )  # fmt: skip
         verdict = None if until_ms is None else _judge(root, summary.version, rows, until_ms)
     if as_json:
@@ -152,7 +153,7 @@ def train(
              "trees": summary.trees, "metrics": summary.metrics,
              "top_features": dict(summary.top_features), "comparison": _json(summary),
              "feature_groups": [asdict(group) for group in summary.feature_groups],
-             "bands": summary.bands,
+             "bands": summary.bands, "value_365d": summary.long,
              "promoted": verdict is None or verdict.promote,
              "why": "" if verdict is None else verdict.why, **rows.as_dict()}
         )  # fmt: skip
@@ -173,14 +174,21 @@ def _fit(
     progress: Callable[[str, float], None],
     *,
     remedy: str,
+    keep_long: bool,
 ) -> Summary:
     """Train, on rows that are gone from memory when it is done. `remedy` is added to what is wrong
-    with the rows."""
+    with the rows. `keep_long`: the current model's long horizon, where the rows have no labels for
+    one."""
+    from models.artifact import default_artifact_path, load_artifact
     from models.manifest import Eligibility
     from models.training.train import train as fit
     from schemas.errors import ArtifactError
 
     taught = rows.taught(until_ms)
+    try:
+        kept = load_artifact(default_artifact_path(root)) if keep_long else None
+    except ArtifactError:
+        kept = None  # this is the first model
     try:
         return fit(
             taught.data,
@@ -194,6 +202,7 @@ def _fit(
             seed=seed,
             make_current=until_ms is None,
             baselines=taught.baselines,
+            keep_long=kept,
             progress=progress,
         )
     except ArtifactError as error:
@@ -255,6 +264,7 @@ def _report(summary: Summary, horizon_days: int) -> None:
     for band, trouble in summary.bands.items():
         name = band.replace("_", " ")
         click.echo(f"No model for {name}: {trouble}" if trouble else f"A model for {name}, too.")
+    click.echo(f"Value within 365 days: {summary.long}.")
     rows, trees = summary.rows, summary.trees
     click.echo(
         f"{rows['train']:,} rows trained, {rows['tune']:,} tuned, {rows['test']:,} tested; "

@@ -13,7 +13,7 @@ from schemas.messages import LearnerSnapshot
 from streams.core.events.events import DecodeRules
 from streams.core.partitioning import Partitioner
 
-__all__ = ["CoreConfig", "Forecast", "Scorer", "Scores"]
+__all__ = ["CoreConfig", "Forecast", "LongValue", "Scorer", "Scores"]
 
 
 class Scores(Protocol):
@@ -41,6 +41,18 @@ class Forecast(Protocol):
     def next_order_days(self) -> NDArray[np.float64]:
         """Until the next order, as likely as not."""
         ...
+
+
+class LongValue(Protocol):
+    """What k users will spend within 365 days, and between which amounts with a chance of 80 %:
+    float32 [k] each, in currency; NaN where it is unknown."""
+
+    @property
+    def value(self) -> NDArray[np.float32]: ...
+    @property
+    def low(self) -> NDArray[np.float32]: ...
+    @property
+    def high(self) -> NDArray[np.float32]: ...
 
 
 class Scorer(Protocol):
@@ -83,6 +95,15 @@ class Scorer(Protocol):
 
     def forecast(self, x: NDArray[np.float32]) -> Forecast:
         """x: float32 [k, F]. It costs as much as `score`, so it is called rarely."""
+        ...
+
+    @property
+    def long_seen_days(self) -> int:
+        """How far ahead labels reached from which `long_value` was learned; 0: it knows none."""
+        ...
+
+    def long_value(self, x: NDArray[np.float32]) -> LongValue:
+        """x: float32 [k, F]. As rare as `forecast`."""
         ...
 
     def reasons(

@@ -26,7 +26,9 @@ _SINCE_COLUMN: Final = {
     "tenure_days": "first_seen_ms",
     "days_since_first_order": "first_order_ms",
 }
-_PLAIN: Final = ("orders", "p_churn", "p_buy_7d", "p_buy_30d", "expected_spend")
+_PLAIN: Final = (
+    "orders", "p_churn", "p_buy_7d", "p_buy_30d", "expected_spend", "value_365d"
+)  # fmt: skip
 
 
 def value_bin(spend: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -95,17 +95,20 @@ def forecast_orders(
     sweep_interval_ms: int,
     scorer: Scorer,
 ) -> None:
-    """Forecast the next order of those of `rows` who ordered, and of the swept whose forecast would
-    else become older than a share of the silence that it was made after. Browsing changes little
-    about it, and would run a second model each time."""
+    """Forecast the next order, and the value within a year, of those of `rows` who ordered, and of
+    the swept whose forecast would else become older than a share of the silence that it was made
+    after. Browsing changes little about it, and would run a second model each time. The swept
+    without a value get one at once, by a champion that knows it."""
     c = state.columns
     known = ~np.isnan(c.p_churn[rows])
     old = (c.forecast_kept_minute[swept] < now_ms // MINUTE_MS) | np.isnan(c.p_buy_7d[swept])
     due = c.orders[rows] != c.forecast_after_orders[rows]
     due[np.searchsorted(rows, swept[old])] = True
-    gone = rows[~known & ~np.isnan(c.p_buy_7d[rows])]
+    gone = rows[~known & ~(np.isnan(c.p_buy_7d[rows]) & np.isnan(c.value_365d[rows]))]
     c.p_buy_7d[gone] = c.p_buy_30d[gone] = np.nan
+    c.value_365d[gone] = c.value_365d_low[gone] = c.value_365d_high[gone] = np.nan
     c.next_order_ms[gone] = 0
+    _value_year(state, rows, x, swept, due & known, scorer)
     chosen = np.flatnonzero(due & known)
     if len(chosen):
         chosen = chosen[_alike(c.p_churn[rows[chosen]], c.expected_spend[rows[chosen]])]
@@ -122,6 +125,28 @@ def forecast_orders(
         # from the next sweep after this one it would be too old
         kept_ms = now_ms + silence_ms // FORECAST_AGE_SHARE - sweep_interval_ms
         c.forecast_kept_minute[at] = kept_ms // MINUTE_MS
+
+
+def _value_year(
+    state: ShardState,
+    rows: NDArray[np.int64],
+    x: NDArray[np.float32],
+    swept: NDArray[np.int64],
+    due: NDArray[np.bool_],
+    scorer: Scorer,
+) -> None:
+    """The value within a year of those of `rows` who are `due` (bool [k]) for a forecast, and of
+    the swept who have a score and no value yet."""
+    c = state.columns
+    chosen = due.copy()
+    if scorer.long_seen_days:  # a champion that knows it may have come since
+        lacks = np.isnan(c.value_365d[swept]) & ~np.isnan(c.p_churn[swept]) & (c.orders[swept] > 0)
+        chosen[np.searchsorted(rows, swept[lacks])] = True
+    at = rows[chosen]
+    if len(at):
+        year = scorer.long_value(x[chosen])
+        c.value_365d[at] = year.value
+        c.value_365d_low[at], c.value_365d_high[at] = year.low, year.high
 
 
 def _alike(p_churn: NDArray[np.float32], spend: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -180,6 +205,10 @@ def score_rows(
         "p_buy_7d": c.p_buy_7d[rows],
         "p_buy_30d": c.p_buy_30d[rows],
         "next_order_at": c.next_order_ms[rows],
+        "value_365d": c.value_365d[rows],
+        "value_365d_low": c.value_365d_low[rows],
+        "value_365d_high": c.value_365d_high[rows],
+        "value_365d_seen_days": np.full(k, scorer.long_seen_days, np.uint16),
         "horizon_days": np.full(k, scorer.horizon_days, np.uint16),
         "champion_version": Coded.same(scorer.champion_version, k),
         "learner_version": np.full(k, learner_version, np.uint32),

@@ -40,6 +40,7 @@ __all__ = [
     "finite",
     "next_order_figures",
     "one_order_about",
+    "share_inside",
     "tasks",
 ]
 
@@ -174,11 +175,16 @@ def figures(found: dict[str, Task], seed: int = 7) -> dict[str, dict[str, dict[s
 
 def _coverage(task: Task) -> float | None:
     """The share of rows whose spend lies in the live score's interval; None without one."""
-    if task.interval is None:
-        return None
-    low, high = task.interval
+    return None if task.interval is None else share_inside(task.truth, task.interval)
+
+
+def share_inside(
+    truth: NDArray[np.float64], ends: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> float | None:
+    """The share of rows [n] that lie in their interval, ends included; None if none is known."""
+    low, high = ends
     known, rounding = ~np.isnan(low), 1e-6  # scores are float32
-    y, low, high = task.truth[known], low[known], high[known]
+    y, low, high = truth[known], low[known], high[known]
     inside = (y >= low * (1.0 - rounding)) & (y <= high * (1.0 + rounding))
     return float(inside.mean()) if len(y) else None
 

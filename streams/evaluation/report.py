@@ -20,7 +20,7 @@ __all__ = ["render"]
 _NAMES: Final = {
     "blend": "live (blend)", "champion": "champion", "learner": "learner", "bgnbd": "BG/NBD",
     "bgnbd_gg": "BG/NBD × Gamma-Gamma", "rfm": "RFM", "gap": "silence / own gap",
-    "recency": "recency", "past_spend": "own past spend",
+    "recency": "recency", "past_spend": "own past spend", "live": "live",
 }  # fmt: skip
 _HEADINGS: Final = {
     "auc": "AUC", "average_precision": "avg. precision", "lift_10": "lift, top 10 %",
@@ -35,6 +35,9 @@ _QUESTIONS: Final = {
     "next_visit": "Who will order within 7 days?",
     "value": "How much will each customer spend in {h} days, net of returns?",
 }
+_LONG_GROUPS: Final = {
+    "customers": "Customers with two orders or more", "one_order": "Customers with one order"
+}  # fmt: skip
 _UNIT: Final = (0.0, 1.0)
 _COMPARED: Final = ("blend", "bgnbd", "bgnbd_gg", "rfm", "recency", "past_spend")
 _HIGHER_IS_BETTER: Final = {"auc", "average_precision", "lift_10", "normalized_gini", "spearman"}
@@ -46,8 +49,9 @@ def render(
     about: dict[str, Any],
     alerts: dict[str, Alerted],
     one_order: dict[str, Any],
+    long: dict[str, Any],
 ) -> str:
-    """The whole page. `measured`, `about` and `one_order` are what `--json` prints."""
+    """The whole page. `measured`, `about`, `one_order` and `long` are what `--json` prints."""
     sections = [_section(task, measured[task.key], about) for task in found.values()]
     title = f"How good the scores are: {about['orders_from']}"
     return (
@@ -55,7 +59,8 @@ def render(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_CSS}</style></head><body><main>"
         f"<h1>{html.escape(title)}</h1>{_intro(about)}{_tiles(found, measured)}"
-        f"{''.join(sections)}{_one_order(one_order, about)}{by_group_section(about['groups'])}"
+        f"{''.join(sections)}{_one_order(one_order, about)}{_long(long)}"
+        f"{by_group_section(about['groups'])}"
         f"{alert_section(alerts, about['horizon_days'])}{_champions(about)}</main></body></html>\n"
     )
 
@@ -122,6 +127,22 @@ def _one_order(measured: dict[str, Any], about: dict[str, Any]) -> str:
     )
     said = said[0].upper() + said[1:]
     return f"<section><h2>Customers with one order</h2><p>{html.escape(said)}</p>{tables}</section>"
+
+
+def _long(long: dict[str, Any]) -> str:
+    """The figures of the long horizon, or why there are none."""
+    days, seen = long["days"], long["seen_days"]
+    said = f"Asked once, on {long['as_of']}, with what was known by then: spend within {seen} days"
+    said += "." if seen >= days else ". What comes later is extrapolated."
+    tables = "".join(
+        f"<h3>{words}</h3><p>{long[group]['live']['n']:,} rows.</p>{_table(long[group])}"
+        for group, words in _LONG_GROUPS.items()
+        if long[group] is not None
+    )
+    return (
+        f"<section><h2>How much will each customer spend in {days} days?</h2>"
+        f"<p>{html.escape(long['why'] or said)}</p>{tables}</section>"
+    )
 
 
 def _table(values: dict[str, Any]) -> str:

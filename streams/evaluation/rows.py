@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.champion import OUTLOOK, PARTIAL
 from models.concepts import CLICK_CONCEPTS, CONCEPT_OF
 from models.training.dataset import Dataset
+from models.training.long_fit import long_label, seen_days
 from models.training.sample import WEEK_MS, sampled
 from schemas.features import FEATURE_NAMES
 from streams.core.features import DAY_MS
@@ -18,7 +19,15 @@ from streams.core.hashing import mix
 from streams.evaluation.history import History
 from streams.evaluation.protocol import VISIT_DAYS, Labels, labels
 
-__all__ = ["CLICK_ONLY", "CutRows", "cut_rows", "later_labels", "matured", "training_rows"]
+__all__ = [
+    "CLICK_ONLY",
+    "CutRows",
+    "cut_rows",
+    "later_labels",
+    "long_labels",
+    "matured",
+    "training_rows",
+]
 
 CLICK_ONLY: Final = np.array(
     [
@@ -71,8 +80,10 @@ def training_rows(
     until_ms: int,
     horizon_days: int,
     most: int | None = None,
+    history: History | None = None,
 ) -> Dataset | None:
-    """The rows whose churn and spend labels became known in (after, until]; None if none did.
+    """The rows whose churn and spend labels became known in (after, until]; None if none did. With
+    a `history`, theirs, they have the labels of the long horizon too.
 
     Labels of the other heads are NaN where they were not known yet. Features that only clicks fill
     are unknown, as the history has orders only: that nobody clicked is something else. Of more
@@ -86,7 +97,15 @@ def training_rows(
     x = np.concatenate([c.x for c in chosen])
     x[:, CLICK_ONLY] = np.nan
     as_of = np.concatenate([np.full(len(c.user), c.cut_ms, np.int64) for c in chosen])
-    later = [later_labels(c.truth, c.cut_ms, until_ms, horizon_days) for c in chosen]
+    later = [
+        later_labels(c.truth, c.cut_ms, until_ms, horizon_days)
+        | (
+            {}
+            if history is None
+            else long_labels(history, history.first_ms, c.cut_ms, c.user, until_ms)
+        )
+        for c in chosen
+    ]
     return Dataset(
         x=x,
         churned=np.concatenate([c.truth.churned for c in chosen]),
@@ -125,4 +144,20 @@ def later_labels(
             else np.full(len(label), np.nan, np.float32)
         )
         for name, ahead, label in zip((*OUTLOOK, PARTIAL), days, labels, strict=True)
+    }
+
+
+def long_labels(
+    history: History, first_ms: int, cut_ms: int, user: NDArray[np.int64], until_ms: int
+) -> dict[str, NDArray[np.float32]]:
+    """The labels of the long horizon, float32 [k] each by name, of users [k] at a
+    cut; NaN where they were not known by `until_ms`. `first_ms`: of the whole history, of which
+    `history` may be a part."""
+    return {
+        long_label(days): (
+            history.spend(cut_ms, cut_ms + days * DAY_MS)[user].astype(np.float32)
+            if cut_ms + days * DAY_MS <= until_ms
+            else np.full(len(user), np.nan, np.float32)
+        )
+        for days in seen_days(first_ms, until_ms)
     }

@@ -20,6 +20,7 @@ from models.blend import Scores
 from models.champion import Champion, Outlook
 from models.everyone import EveryoneScorer
 from models.learner import OnlineLearner
+from models.long import LongValue
 from schemas.definitions import Definitions
 from schemas.features import FEATURE_NAMES
 from schemas.messages import Drift, Example, JournalledSnapshot, LearnerSnapshot
@@ -42,10 +43,16 @@ def _no_forecast(k: int) -> Outlook:
     return Outlook(unknown, unknown, unknown.astype(np.float64))
 
 
+def _no_long_value(k: int) -> LongValue:
+    unknown = np.full(k, np.nan, np.float32)
+    return LongValue(unknown, unknown, unknown)
+
+
 class _Unscored:
     """What scores before there is a champion: nobody knows anything."""
 
     champion_version = "none"
+    long_seen_days = 0
 
     def __init__(self, horizon_days: int, min_orders: int) -> None:
         self.horizon_days = horizon_days
@@ -71,6 +78,9 @@ class _Unscored:
     def forecast(self, x: NDArray[np.float32]) -> Outlook:
         return _no_forecast(len(x))
 
+    def long_value(self, x: NDArray[np.float32]) -> LongValue:
+        return _no_long_value(len(x))
+
     def reasons(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None
     ) -> Sequence[Sequence[str]]:
@@ -89,8 +99,15 @@ class _Unexplained(EveryoneScorer):
 class _Quiet(_Unexplained):
     """Rows are not what is measured either, so they go without forecast."""
 
+    @property
+    def long_seen_days(self) -> int:
+        return 0
+
     def forecast(self, x: NDArray[np.float32]) -> Outlook:
         return _no_forecast(len(x))
+
+    def long_value(self, x: NDArray[np.float32]) -> LongValue:
+        return _no_long_value(len(x))
 
 
 class ReplayedShard:

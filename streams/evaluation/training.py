@@ -35,7 +35,7 @@ from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History
 from streams.evaluation.protocol import FIRST_CUT_DAYS, labels
 from streams.evaluation.rhythm import LONGEST_DAYS
-from streams.evaluation.rows import CLICK_ONLY, later_labels
+from streams.evaluation.rows import CLICK_ONLY, later_labels, long_labels
 from streams.evaluation.sampled import SampledRows
 from streams.evaluation.spooled import Group, SpooledHistory, Survey
 from streams.replay.records import Block
@@ -115,9 +115,13 @@ class TrainingHistory:
                 if not self.survey.clicks:
                     x[:, CLICK_ONLY] = np.nan
                 truth = truth.at(kept)
+                later = later_labels(truth, cut_ms, until_ms, self.horizon_days)
+                later |= long_labels(
+                    group.history, self.survey.first_ms, cut_ms, user[kept], until_ms
+                )
                 rows.add(
                     x, truth.churned, truth.spend, np.full(len(kept), cut_ms, np.int64),
-                    names[user[kept]], later_labels(truth, cut_ms, until_ms, self.horizon_days),
+                    names[user[kept]], later,
                 )  # fmt: skip
             ends.append(len(rows))
             self.progress("replay", (number + 1) / len(self.spooled))

@@ -85,6 +85,7 @@ _OTHERS: Final = (
     _chance("p_buy_7d", "an order within 7 days"),
     _chance("p_buy_30d", "an order within 30 days"),
     Quantity("expected_spend", Kind.MONEY, "expected spend within the horizon", decays=True),
+    Quantity("value_365d", Kind.MONEY, "expected spend within 365 days", decays=True),
     Quantity("time_to_next_order", Kind.DURATION, "time until the predicted next order", -1),
     Quantity("orders", Kind.COUNT, "orders ever, without cancelled ones"),
     Quantity("value_tier", Kind.CHOICE, "value tier", values=VALUE_TIERS),

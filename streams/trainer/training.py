@@ -96,6 +96,7 @@ class LiveLabels:
                 seed=self.seed,
                 threads=self.threads,
                 make_current=False,
+                keep_long=load_artifact(root / current.version),
                 about=about(cut_ms, why, self.wall_ms(), len(data.x)),
             ).version
         except ArtifactError as error:

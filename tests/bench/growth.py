@@ -220,6 +220,13 @@ class _Anyone:
     def forecast(self, x: Any) -> Any:
         return self._scorer.forecast(self._cut(x))
 
+    @property
+    def long_seen_days(self) -> Any:
+        return self._scorer.long_seen_days
+
+    def long_value(self, x: Any) -> Any:
+        return self._scorer.long_value(self._cut(x))
+
     def reasons(self, x: Any, learner: Any) -> Any:
         return self._scorer.reasons(self._cut(x), learner)
 

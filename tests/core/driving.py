@@ -82,6 +82,13 @@ class FakeForecast:
 
 
 @dataclass(frozen=True)
+class FakeLongValue:
+    value: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class SilenceScorer:
     """p rises by 1/60 a day of silence and falls by 0.1 a view of today; spend is that of 90 days.
 
@@ -91,6 +98,7 @@ class SilenceScorer:
     horizon_days: int = 28
     champion_version: str = "fake-1"
     min_orders: int = 1
+    long_seen_days: int = 180
 
     @property
     def typical(self) -> NDArray[np.float32]:
@@ -123,6 +131,12 @@ class SilenceScorer:
         days = feature(x, "days_since_order").astype(np.float64)
         p = np.exp(-days / 30.0).astype(np.float32)
         return FakeForecast(p / np.float32(4), p, np.where(days > 100, np.nan, 1.0 + days))
+
+    def long_value(self, x: NDArray[np.float32]) -> FakeLongValue:
+        """Four times what came in 90 days; unknown of visitors. Half and double."""
+        value = feature(x, "revenue_90d") * np.float32(4 if self.long_seen_days else np.nan)
+        value = np.where(feature(x, "lifetime_orders") > 0, value, np.float32(np.nan))
+        return FakeLongValue(value, value / np.float32(2), value * np.float32(2))
 
     def reasons(
         self, x: NDArray[np.float32], learner: LearnerSnapshot | None = None

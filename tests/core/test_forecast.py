@@ -52,6 +52,41 @@ def test_a_score_row_says_when_the_next_order_is_due() -> None:
     assert row["next_order_at"] == T0 + 21 * DAY_MS
 
 
+def test_the_value_within_a_year_is_renewed_with_the_forecast() -> None:
+    made = driver()
+    row = newest(made)
+    assert (row["value_365d"], row["value_365d_low"], row["value_365d_high"]) == (120, 60, 240)
+    assert row["value_365d_seen_days"] == 180
+    made.feed([click("u", T0 + HOUR_MS)])
+    assert newest(made)["value_365d"] == 120
+    made.feed([], [order("u", T0 + 2 * HOUR_MS, 15.0)])
+    assert newest(made)["value_365d"] == 180
+
+
+def test_a_champion_without_a_long_horizon_leaves_it_unknown_and_the_next_one_fills_it() -> None:
+    """At the next sweep, and not when the forecast would have become too old."""
+    made = driver()
+    made.sweep(T0 + 60 * DAY_MS)
+    assert newest(made)["value_365d"] == 120
+    made.scorer = Counting(champion_version="older", long_seen_days=0, calls=([],))
+    made.sweep(T0 + 80 * DAY_MS)
+    assert np.isnan([newest(made)[f"value_365d{end}"] for end in ("", "_low", "_high")]).all()
+    assert newest(made)["value_365d_seen_days"] == 0
+    made.scorer = Counting(champion_version="newer", calls=([],))
+    made.sweep(T0 + 81 * DAY_MS)
+    assert newest(made)["value_365d"] == 120
+
+
+def test_a_visitor_has_no_value_within_a_year_and_costs_no_forecast_for_it() -> None:
+    made = Driver(scorer=Counting(min_orders=0, calls=([],)))
+    made.feed([click("v", T0)], [])
+    made.sweep(T0 + 40 * DAY_MS)
+    calls = len(made.scorer.calls[0])
+    made.sweep(T0 + 41 * DAY_MS)
+    assert np.isnan(newest(made)["value_365d"])
+    assert len(made.scorer.calls[0]) == calls
+
+
 def test_a_date_that_is_unknown_is_none() -> None:
     made = driver()
     made.sweep(T0 + 101 * DAY_MS)

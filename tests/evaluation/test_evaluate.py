@@ -21,7 +21,7 @@ VALUE = {"normalized_gini", "spearman", "mae", "bias", "decile_mape"}
 def test_the_json_has_the_agreed_shape(evaluated: Evaluated) -> None:
     found = evaluated.figures
     tasks = {"churn_14d", "partial_14d", "next_visit_7d", "value_14d"}
-    assert set(found) == tasks | {"all", "one_order", "about"}
+    assert set(found) == tasks | {"all", "one_order", "long", "about"}
     # Who has one order has no own mean to fall short of; here nobody had, which is said.
     assert set(found["all"]) == tasks - {"partial_14d"}
     assert found["one_order"] == {}
@@ -43,8 +43,17 @@ def test_every_method_is_judged_on_the_same_rows(evaluated: Evaluated) -> None:
     found = evaluated.figures
     for whom in (found, found["all"], found["one_order"]):
         for key, methods in whom.items():
-            if key not in ("about", "all", "one_order"):
+            if key not in ("about", "all", "one_order", "long"):
                 assert len({values["n"] for values in methods.values()}) == 1, key
+
+
+def test_the_long_horizon_is_measured_as_far_as_the_history_reaches(evaluated: Evaluated) -> None:
+    """Half of 190 days; what taught it, 95 days, is too little, which is said."""
+    long = evaluated.figures["long"]
+    assert 90 <= long["days"] <= 95
+    assert long["customers"] is None
+    assert "178 days" in long["why"]
+    assert long["why"] in evaluated.report.read_text()
 
 
 def test_the_interval_holds_the_estimate(evaluated: Evaluated) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.training.long_fit import is_long, long_label, seen_days
 from schemas.events import ClickEvent, OrderEvent
 from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply
@@ -212,6 +213,28 @@ def test_rows_come_beside_others_and_name_customers_as_these_do(made: Made) -> N
     np.testing.assert_array_equal(both.data.x[n:], alone.data.x)
     names = hashes([f"secret {user}" for user in {(r.key or b"").decode() for r in shop()}])
     assert np.isin(alone.data.user, names.view(np.int64)).all()
+
+
+def test_the_long_labels_are_what_was_spent_and_was_known_in_time(made: Made) -> None:
+    history = made(shop())
+    until_ms = history.survey.last_ms + 1
+    found = history.rows(10_000)
+    assert found is not None
+    days = seen_days(history.survey.first_ms, until_ms)
+    assert {long_label(d) for d in days} == {name for name in found.data.more if is_long(name)}
+    assert days
+    data = found.data
+    group = history.spooled.group(0)
+    number = {int(h): i for i, h in enumerate(group.user_hash.view(np.int64))}
+    for within in days:
+        label = data.more[long_label(within)]
+        known = data.as_of_ms + within * DAY_MS <= until_ms
+        assert (np.isnan(label) == ~known).all()
+        for row in np.flatnonzero(known)[::97]:
+            if int(data.user[row]) in number:
+                cut = int(data.as_of_ms[row])
+                spent = group.history.spend(cut, cut + within * DAY_MS)
+                assert label[row] == np.float32(spent[number[int(data.user[row])]])
 
 
 def test_only_what_was_known_in_time_is_a_label(made: Made) -> None:

@@ -10,11 +10,12 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from models import curve as curve_module
 from models.baselines.btyd import BgNbd
 from models.champion import CURVE as CHURN_CURVE
 from models.champion import CURVE_FILE, INPUT
-from models.curve import BASE_FEATURES, EventBase, SpendBase, _Curve, fit_event_base, fit_spend_base
+from models.curve import BASE_FEATURES, Curve, EventBase, SpendBase
+from models.training import curve_fit
+from models.training.curve_fit import fit_event_base, fit_lasting_base, fit_spend_base
 from models.training.export import Head, export_files, export_graph
 from schemas.features import FEATURE_NAMES
 
@@ -22,7 +23,7 @@ Floats = NDArray[np.float64]
 F = len(FEATURE_NAMES)
 ORDERS, AGE, SILENCE = BASE_FEATURES
 VALUE = FEATURE_NAMES.index("mean_order_value")
-CURVE = _Curve(r=0.7, alpha=20.0, a=0.8, b=2.5)
+CURVE = Curve(r=0.7, alpha=20.0, a=0.8, b=2.5)
 CHURN = EventBase(CURVE, 28.0, 1.1, -0.2)
 BUY = EventBase(CURVE, 7.0, -0.9, 0.3)
 SPEND = SpendBase(CURVE, 28.0, weight=1.5, value=40.0, intercept=0.1)
@@ -141,23 +142,28 @@ def test_expected_spend_is_a_mean() -> None:
     assert np.corrcoef(np.log(predicted), SPEND.log_mean(x))[0, 1] > 0.98
 
 
-@pytest.mark.parametrize("which", ["churn", "order", "spend"])
+@pytest.mark.parametrize("which", ["churn", "order", "spend", "year"])
 def test_the_slopes_that_a_fit_follows_are_those_of_its_loss(
     which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the start and around it, against differences; also where an input is at its bound."""
     losses: list[tuple[Callable[[Floats], tuple[float, Floats]], Floats]] = []
 
-    def look(loss: Callable[[Floats], tuple[float, Floats]], start: Floats) -> Floats:
+    def look(
+        loss: Callable[[Floats], tuple[float, Floats]], start: Floats, _others: object
+    ) -> Floats:
         losses.append((loss, start))
         return start.copy()
 
-    monkeypatch.setattr(curve_module, "_least", look)
+    monkeypatch.setattr(curve_fit, "_least", look)
     x, rng = customers(3_000, seed=4), np.random.default_rng(9)
     x[:50, SILENCE] = x[:50, AGE]  # those are the dead beyond counting
     bought = rng.random(len(x)) < 0.4
     if which == "spend":
         fit_spend_base(x, bought * rng.lognormal(3.0, 1.0, len(x)), 28.0)
+    elif which == "year":
+        within = rng.choice([60.0, 120.0, 240.0], len(x))
+        fit_lasting_base(x, bought * rng.lognormal(3.0, 1.0, len(x)), within, 365.0)
     else:
         fit_event_base(x, bought, 28.0, order=which == "order")
     ((loss, start),) = losses

@@ -66,6 +66,9 @@ class Columns:
         "next_order_ms": ("i8", 0),
         "forecast_after_orders": ("i4", 0),  # orders when it was made: one more calls for another
         "forecast_kept_minute": ("i4", 0),  # since 1970: a sweep after that renews it
+        "value_365d": ("f4", 0),
+        "value_365d_low": ("f4", 0),
+        "value_365d_high": ("f4", 0),
         # scores as last written to ClickHouse
         "written_p": ("f4", 0),
         "written_spend": ("f4", 0),
@@ -108,6 +111,9 @@ class Columns:
         "expected_spend": np.nan,
         "p_buy_7d": np.nan,
         "p_buy_30d": np.nan,
+        "value_365d": np.nan,
+        "value_365d_low": np.nan,
+        "value_365d_high": np.nan,
         "written_p": np.nan,
         "written_spend": np.nan,
         "value_bin": -1,
@@ -135,6 +141,9 @@ class Columns:
     next_order_ms: NDArray[np.int64]
     forecast_after_orders: NDArray[np.int32]
     forecast_kept_minute: NDArray[np.int32]
+    value_365d: NDArray[np.float32]
+    value_365d_low: NDArray[np.float32]
+    value_365d_high: NDArray[np.float32]
     written_p: NDArray[np.float32]
     written_spend: NDArray[np.float32]
     written_orders: NDArray[np.int32]

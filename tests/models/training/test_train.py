@@ -74,7 +74,7 @@ def test_the_same_data_and_seed_give_the_same_bytes(trained: Summary, tmp_path: 
     for name in (SCORES_FILE, "manifest.json"):
         assert again.path.read(name) == trained.path.read(name)
     assert list(dict.fromkeys(what for what, _ in heard)) == [
-        "season", "p_churn", "spend", "write"
+        "season", "p_churn", "spend", "long horizon", "write"
     ]  # fmt: skip
     assert all(0.0 <= done <= 1.0 for _, done in heard)
 
