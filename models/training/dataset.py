@@ -50,7 +50,8 @@ class Dataset:
     as_of_ms: NDArray[np.int64]
     user: NDArray[np.int64]
     more: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Labels of further heads by output name, 0 or 1, float32 [n]; NaN where not known yet."""
+    """Labels of further heads by output name, 0 or 1, float32 [n]; NaN where not known yet. And
+    spend within other times, in currency, for the long horizon (`long_fit.long_label`)."""
 
     def __post_init__(self) -> None:
         n = len(self.x)

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from clickhouse_driver import Client
 
 from models.artifact import CARD_FILE, current_version, load_artifact, ship
+from models.champion import LONG, LONG_FILE
+from models.manifest import Eligibility
 from models.places import LocalPlace
 from schemas.errors import SettingsError
 from schemas.features import FEATURE_NAMES
@@ -21,9 +23,11 @@ from streams.core.features import DAY_MS
 from streams.local.clickhouse import ChdbServer
 from streams.settings import Settings, as_environ, override
 from streams.trainer.app import run_once
-from streams.trainer.plan import Judge, Train
+from streams.trainer.plan import Current, Judge, Train
+from streams.trainer.training import LiveLabels
 from tests.models.s3 import shipped_version
-from tests.trainer.shop import T0_DAY, begin, examples, fill, settings_of
+from tests.models.test_long import shop, trained
+from tests.trainer.shop import HORIZON_DAYS, T0_DAY, begin, examples, fill, settings_of
 
 pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
@@ -79,6 +83,22 @@ def test_it_trains_on_what_was_known_and_promotes_by_what_came_later(
     assert isinstance(after, float)
     assert after < before
     assert run_once(settings) == []
+
+
+def test_a_challenger_keeps_the_champions_value_within_a_year(
+    target: ClickHouseTarget, tmp_path: Path
+) -> None:
+    """Examples know one horizon. Without it, no challenger could follow such a champion."""
+    champion = trained(shop((365, 182, 91)), tmp_path)[1]
+    outputs = frozenset({"p_churn", "spend", "p_buy_7d", "p_buy_30d", *LONG})
+    current = Current(champion.version, HORIZON_DAYS, 0, outputs)
+    fill(target, examples(2_400, 0, 122))
+    labels = LiveLabels(target, Eligibility(2, 90), rows=2_000, threads=1)
+    version = labels.train(LocalPlace(tmp_path), current, (T0_DAY + 150) * DAY_MS, "schedule")
+    challenger = load_artifact(tmp_path / version)
+    assert challenger.files[LONG_FILE] == champion.files[LONG_FILE]
+    assert challenger.manifest.long_horizon == champion.manifest.long_horizon
+    assert f"taken over from {champion.version}" in (tmp_path / version / CARD_FILE).read_text()
 
 
 def test_too_few_examples_are_said_and_change_nothing(
