@@ -40,6 +40,7 @@ __all__ = [
     "Outlook",
     "band_file",
     "band_output",
+    "open_session",
 ]
 
 INPUT: Final = "x"
@@ -125,7 +126,7 @@ class Champion:
         """The manifest as written; `manifest` is the same for the features that are served."""
         self._columns: NDArray[np.intp] | None = None  # None: as they come
         self._sessions = {
-            name: _session(content, f"Artifact {manifest.version}: {name}")
+            name: open_session(content, f"Artifact {manifest.version}: {name}")
             for name, content in files.items()
         }
         self._scores = self._sessions[SCORES_FILE]
@@ -285,7 +286,9 @@ def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
     return TensorSpec(node.name, _DTYPES.get(node.type, node.type), shape)
 
 
-def _session(onnx: bytes, where: str) -> onnxruntime.InferenceSession:
+def open_session(onnx: bytes, where: str) -> onnxruntime.InferenceSession:
+    """A session of one thread, built from the bytes of a file; `where` is for messages. Raises
+    `ArtifactError`."""
     try:
         return onnxruntime.InferenceSession(
             onnx, _session_options(), providers=["CPUExecutionProvider"]

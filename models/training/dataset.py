@@ -52,11 +52,14 @@ class Dataset:
     more: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """Labels of further heads by output name, 0 or 1, float32 [n]; NaN where not known yet. And
     spend within other times, in currency, for the long horizon (`long_fit.long_label`)."""
+    events: NDArray[np.float32] | None = None
+    """The users' last events as of then, float32 [n, ...] (`schemas.tails`), if somebody asked."""
 
     def __post_init__(self) -> None:
         n = len(self.x)
         lengths = {len(self.churned), len(self.spend), len(self.as_of_ms), len(self.user)}
         lengths |= {len(label) for label in self.more.values()}
+        lengths |= set() if self.events is None else {len(self.events)}
         problem = None
         if self.x.shape != (n, len(FEATURE_NAMES)) or lengths != {n}:
             problem = f"x has shape {list(self.x.shape)}, the other columns lengths {lengths}"
@@ -76,6 +79,9 @@ class Dataset:
             np.concatenate([self.as_of_ms, other.as_of_ms]),
             np.concatenate([self.user, other.user]),
             {name: np.concatenate([label, other.more[name]]) for name, label in self.more.items()},
+            None
+            if self.events is None or other.events is None
+            else np.concatenate([self.events, other.events]),
         )
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
@@ -83,6 +89,7 @@ class Dataset:
         return Dataset(
             self.x[rows], self.churned[rows], self.spend[rows], self.as_of_ms[rows],
             self.user[rows], {name: label[rows] for name, label in self.more.items()},
+            None if self.events is None else self.events[rows],
         )  # fmt: skip
 
 
