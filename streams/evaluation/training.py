@@ -27,10 +27,11 @@ from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply
 from streams.core.events.decode import decode
 from streams.core.events.events import DecodeRules
-from streams.core.events.records import SOURCES, Records
+from streams.core.events.records import CLICKSTREAM, SOURCES, Records
 from streams.core.features import DAY_MS, features
 from streams.core.hashing import hashes, mix
 from streams.core.state.shard_state import ShardState
+from streams.core.state.tails import Tails
 from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History
 from streams.evaluation.protocol import FIRST_CUT_DAYS, labels
@@ -40,7 +41,7 @@ from streams.evaluation.sampled import SampledRows
 from streams.evaluation.spooled import Group, SpooledHistory, Survey
 from streams.replay.records import Block
 
-__all__ = ["Sample", "TrainingHistory", "longest_horizon_days", "without_erased"]
+__all__ = ["Sample", "TrainingHistory", "longest_horizon_days", "states_at", "without_erased"]
 
 CUT_EVERY_DAYS: Final = 7
 _FITTED_CUSTOMERS: Final = 50_000
@@ -102,7 +103,7 @@ class TrainingHistory:
             group = self.spooled.group(number)
             names = self._names(group)
             clicks_and_orders = self.spooled.records(number)
-            for cut_ms, state in _replayed(clicks_and_orders, weeks, self.rules):
+            for cut_ms, state in states_at(clicks_and_orders, weeks, self.rules):
                 if cut_ms < cuts[0]:
                     continue
                 at = self._eligible(state, cut_ms)
@@ -273,11 +274,17 @@ def _columns(purchases: Purchases) -> tuple[NDArray[np.float64], ...]:
     )  # fmt: skip
 
 
-def _replayed(
-    records: tuple[Records, Records], cuts: list[int], rules: DecodeRules
+def states_at(
+    records: tuple[Records, Records], cuts: list[int], rules: DecodeRules, *, tails: bool = False
 ) -> Iterator[tuple[int, ShardState]]:
-    """The state as of each cut, which took in all records before it. It changes in place."""
+    """The state as of each cut, which took in all records before it. It changes in place. `tails`:
+    whether it keeps each user's last events."""
     state = ShardState(0, len(FEATURE_NAMES))
+    state.tails = Tails() if tails else None
+    wanted = {*cuts}
+    if len(records[CLICKSTREAM]) and cuts:  # weeks of clicks at once would make orders late
+        first_ms = min(int(some.timestamps_ms[0]) for some in records if len(some))
+        cuts = [*range(cuts[0], first_ms, -CUT_EVERY_DAYS * DAY_MS)][:0:-1] + cuts
     stops = [np.searchsorted(some.timestamps_ms, cuts).tolist() for some in records]
     done = [0, 0]
     for i, cut_ms in enumerate(cuts):
@@ -287,7 +294,8 @@ def _replayed(
             if len(part):
                 _feed(state, part, source, rules)
         _advance(state, cut_ms)
-        yield cut_ms, state
+        if cut_ms in wanted:
+            yield cut_ms, state
 
 
 def _feed(state: ShardState, part: Records, source: int, rules: DecodeRules) -> None:
