@@ -20,9 +20,10 @@ from streams.commands.support import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from models.manifest import GroupGain
+    from streams.evaluation.sequence import SequenceChallenger
 
 __all__ = ["evaluate"]
 
@@ -31,9 +32,22 @@ __all__ = ["evaluate"]
 @replay_options
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
               help="Also write an HTML report, one file that opens offline.")  # fmt: skip
+@click.option(
+    "--challenger",
+    type=click.Choice(["sequence"]),
+    help="Also train a model of another kind, and judge it by the rule of promotion.",
+)
+@click.option(
+    "--challenger-out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to write the last one.",
+)
 @json_option
 @pass_invocation
-def evaluate(invocation: Invocation, /, report: Path | None, as_json: bool, **options: Any) -> None:
+def evaluate(
+    invocation: Invocation, /, report: Path | None, challenger: str | None,
+    challenger_out: Path | None, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
     """Measure the scores: replay orders, learn and score as live, compare with what came.
 
     Everybody with an order, the last one within three horizons, is scored at weekly cuts. Labels
@@ -41,7 +55,11 @@ def evaluate(invocation: Invocation, /, report: Path | None, as_json: bool, **op
     way. The last third of the history is the test. Beside it stand baselines on the same rows.
     Figures are of customers with two orders or more; those with one are measured apart.
 
-    Needs `pip install 'tideline[train]'`.
+    With --challenger sequence, a network over each user's last 64 events and the features is
+    trained too, whenever champions are; its figures stand beside theirs, alone and pooled with
+    the champion. It is never promoted, because workers can't serve it.
+
+    Needs `pip install 'tideline[train]'`; a sequence challenger `'tideline[train,sequence]'`.
     """
     from streams.evaluation.alerted import alerts_of
     from streams.evaluation.groups import by_group
@@ -51,7 +69,9 @@ def evaluate(invocation: Invocation, /, report: Path | None, as_json: bool, **op
     started = time.monotonic()
     given = Given.of(options)
     with progress_bars(quiet=as_json) as progress:
-        done = replayed_history(invocation.start_logging(), given, progress, quiet=as_json)
+        settings = invocation.start_logging()
+        rival = _challenger(challenger, given, challenger_out, progress)
+        done = replayed_history(settings, given, progress, quiet=as_json, challenger=rival)
         history, protocol, replayed = done.history, done.protocol, done.replayed
         progress("measure", 0.0)
         found = tasks(replayed.cuts, protocol)
@@ -65,6 +85,7 @@ def evaluate(invocation: Invocation, /, report: Path | None, as_json: bool, **op
     about["history"] = done.source.summary()
     about["rhythm"] = done.fit.as_dict()
     about["groups"] = by_group(replayed.cuts, protocol, found)
+    about["challenger"] = _challenger_about(rival)
     alerts = alerts_of(replayed, history, protocol, found["churn"], done.config)
     about["alerts"] = {name: judged.as_dict() for name, judged in alerts.items()}
     if report is not None:
@@ -77,6 +98,43 @@ def evaluate(invocation: Invocation, /, report: Path | None, as_json: bool, **op
         print_json({**measured, "all": of_all, "one_order": of_few, "long": long, "about": about})
     else:
         _print(measured, of_few, long, about, replayed.feature_groups)
+
+
+def _challenger(
+    kind: str | None, given: Given, out: Path | None, progress: Callable[[str, float], None]
+) -> SequenceChallenger | None:
+    if kind is None:
+        if out is not None:
+            raise click.UsageError("--challenger-out is for --challenger sequence.")
+        return None
+    from streams.evaluation.sequence import SequenceChallenger
+
+    return SequenceChallenger(given.horizon_days, given.seed, progress, out)
+
+
+def _challenger_about(challenger: SequenceChallenger | None) -> dict[str, Any] | None:
+    if challenger is None:
+        return None
+    from streams.evaluation.measure import day
+
+    trainings = [{"date": day(t.at_ms), **t.as_dict()} for t in challenger.trainings]
+    return {"kind": "sequence", "trainings": trainings, "trouble": challenger.trouble}
+
+
+def _print_challenger(about: dict[str, Any]) -> None:
+    rows = [
+        (
+            each["date"], f"{each['rows']:,}", str(each["epochs"]), method,
+            "better" if each[method]["would_promote"] else "not better", each[method]["why"],
+        )
+        for each in about["trainings"]
+        for method in ("sequence", "pooled")
+    ]  # fmt: skip
+    columns = ("date", "rows", "epochs", "challenger", "than the champion", "why")
+    print_table(columns, rows, title="a challenger of another kind, by the rule of promotion")
+    if about["trouble"]:
+        click.echo(f"A training of it failed: {about['trouble']}")
+    click.echo()
 
 
 def _about(
@@ -204,6 +262,8 @@ def _print(
     click.echo()
     print_groups(features, title="what the last champion's features give, on rows held back")
     click.echo()
+    if about["challenger"] is not None:
+        _print_challenger(about["challenger"])
     promoted = sum(c["promoted"] for c in about["champions"])
     click.echo(
         f"{about['orders']:,} orders of {about['users']:,} users, {about['from']} to "

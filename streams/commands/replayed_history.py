@@ -23,6 +23,7 @@ from streams.commands.horizon import check_horizon, horizon_anyway_option
 if TYPE_CHECKING:
     from schemas.definitions import Definitions
     from streams.evaluation.run import ReplayedHistory
+    from streams.evaluation.sequence import SequenceChallenger
     from streams.replay.records import Source
     from streams.settings import Settings
 
@@ -140,9 +141,10 @@ def replayed_history(
     *,
     quiet: bool,
     definitions: Definitions | None = None,
+    challenger: SequenceChallenger | None = None,
 ) -> ReplayedHistory:
-    """Read a history, and let it unfold by these definitions (None: what ships). `quiet`: nothing
-    is said but errors."""
+    """Read a history, and let it unfold by these definitions (None: what ships), beside the
+    `challenger` if there is one. `quiet`: nothing is said but errors."""
     from streams.evaluation.history import read_history
     from streams.evaluation.protocol import longest_horizon_days, plan_protocol
     from streams.evaluation.rhythm import usual_gap_days
@@ -166,7 +168,7 @@ def replayed_history(
     )
     replayed = replay(
         history, protocol, config, definitions=definitions, seed=given.seed,
-        threads=given.threads, progress=progress,
+        threads=given.threads, progress=progress, challenger=challenger,
     )  # fmt: skip
     return ReplayedHistory(source, history, protocol, config, fit, replayed)
 

@@ -52,11 +52,14 @@ METHODS: Final = {
 }
 """By task, best first. `blend` is what the live system says; only churn has a learner in it."""
 PROBABILITIES: Final = {
-    "churn": ("blend", "champion", "learner", "bgnbd"),
+    "churn": ("blend", "champion", "learner", "bgnbd", "sequence", "pooled"),
     "partial": ("blend", "champion"),
     "next_visit": ("blend", "champion", "bgnbd"),
 }
 """The methods that claim to give probabilities; the others only rank."""
+
+CHALLENGERS: Final = ("sequence", "pooled")
+"""Methods that are there if a challenger of another kind was asked for (`.sequence`)."""
 
 _FOR_FEW: Final = {name: methods for name, methods in METHODS.items() if name != "partial"}
 """Who has one order has no own mean to fall short of."""
@@ -113,6 +116,7 @@ def _tasks(
         wanted = protocol.visit_cuts if visit else protocol.test_cuts
         test = [part for c in wanted for part in _parts_of(by_cut, c, asked)]
         rows = [(c, _asked(c, visit)) for c in test]
+        beside = [m for m in CHALLENGERS if test and all(f"{m}/{name}" in c.scores for c in test)]
         found[name] = Task(
             name,
             f"{name}_{VISIT_DAYS if visit else horizon}d",
@@ -121,7 +125,7 @@ def _tasks(
             np.concatenate([np.full(len(k), c.cut_ms) for c, k in rows]),
             {
                 method: np.concatenate([_score(c, method, name)[k] for c, k in rows])
-                for method in methods
+                for method in (*methods, *beside)
             },
             _interval(rows) if name == "value" else None,
         )

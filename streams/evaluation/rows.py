@@ -52,6 +52,8 @@ class CutRows:
     truth: Labels
     scores: dict[str, NDArray[np.floating]] = field(default_factory=dict)
     champion_version: str = ""
+    events: NDArray[np.float32] | None = None
+    """The users' last events, float32 [k, ...] (`schemas.tails`), if a challenger needs them."""
 
 
 def cut_rows(
@@ -60,9 +62,11 @@ def cut_rows(
     user: NDArray[np.int64],
     x: NDArray[np.float32],
     horizon_days: int,
+    events: NDArray[np.float32] | None = None,
 ) -> CutRows:
     """The rows of a cut, still without scores."""
-    return CutRows(cut_ms, user, x, labels(history, cut_ms, user, horizon_days))
+    truth = labels(history, cut_ms, user, horizon_days)
+    return CutRows(cut_ms, user, x, truth, events=events)
 
 
 def matured(
@@ -113,7 +117,13 @@ def training_rows(
         as_of_ms=as_of,
         user=np.concatenate([c.user for c in chosen]),
         more={name: np.concatenate([some[name] for some in later]) for name in later[0]},
+        events=_joined_events(chosen),
     )
+
+
+def _joined_events(cuts: list[CutRows]) -> NDArray[np.float32] | None:
+    found = [cut.events for cut in cuts if cut.events is not None]
+    return np.concatenate(found) if len(found) == len(cuts) else None
 
 
 def _sampled(cuts: list[CutRows], most: int) -> list[CutRows]:
@@ -126,7 +136,8 @@ def _sampled(cuts: list[CutRows], most: int) -> list[CutRows]:
     kept = []
     for cut, chosen in zip(cuts, np.split(found, np.cumsum(sizes)[:-1]), strict=True):
         at = np.flatnonzero(chosen)
-        kept.append(CutRows(cut.cut_ms, cut.user[at], cut.x[at], cut.truth.at(at)))
+        events = None if cut.events is None else cut.events[at]
+        kept.append(CutRows(cut.cut_ms, cut.user[at], cut.x[at], cut.truth.at(at), events=events))
     return kept
 
 

@@ -35,7 +35,8 @@ from streams.evaluation.baselines import baseline_scores, history_summary
 from streams.evaluation.history import History
 from streams.evaluation.protocol import Protocol
 from streams.evaluation.rhythm import HorizonFit
-from streams.evaluation.rows import CutRows, cut_rows, matured, training_rows
+from streams.evaluation.rows import CLICK_ONLY, CutRows, cut_rows, matured, training_rows
+from streams.evaluation.sequence import SEQUENCE_DAYS, SEQUENCE_ROWS, SequenceChallenger
 from streams.evaluation.shard import ReplayedShard
 from streams.replay.records import Source
 
@@ -112,8 +113,10 @@ def replay(
     seed: int = 7,
     threads: int = 1,
     progress: Progress = lambda _what, _done: None,
+    challenger: SequenceChallenger | None = None,
 ) -> Replayed:
-    """Replays `history`, by these definitions (None: what ships). Raises SettingsError if no
+    """Replays `history`, by these definitions (None: what ships). The `challenger`, if there is
+    one, is trained along the way and scores beside the champion. Raises SettingsError if no
     champion could be trained before the test."""
     config = replace(
         config,
@@ -123,8 +126,9 @@ def replay(
         active_within_ms=protocol.active_within_days * DAY_MS,
     )
     shard = ReplayedShard(
-        history.records, config, protocol.horizon_days, batch_records, definitions
-    )
+        history.records, config, protocol.horizon_days, batch_records, definitions,
+        tails=challenger is not None,
+    )  # fmt: skip
     number = {user: i for i, user in enumerate(history.users)}
     done = Replayed()
     baselines: Baselines | None = None
@@ -134,6 +138,8 @@ def replay(
             shard.run_until(cut)
             if _is_training_day(protocol, cut):
                 trainer.challenge(shard, done, cut)
+                if challenger is not None and _is_rivals_day(protocol, cut):
+                    trainer.rival(challenger, shard, done, cut)
                 baselines = fit_baselines(history_summary(history, cut))
             if cut >= protocol.test_from and shard.champion is None:
                 raise SettingsError(
@@ -143,12 +149,17 @@ def replay(
                 )
             rows = shard.eligible(1, protocol.active_within_days)
             user = np.array([number[u] for u in shard.state.users[rows]], np.int64)
-            x = shard.features(rows)
+            x, events = shard.features(rows), shard.tails(rows)
             enough = band_of_rows(x, protocol.min_orders) == BANDS.index(CUSTOMERS)
             for band, at, to in (CUSTOMERS, enough, done.cuts), (FEW_ORDERS, ~enough, done.few):
-                found = cut_rows(history, cut, user[at], x[at], protocol.horizon_days)
+                found = cut_rows(
+                    history, cut, user[at], x[at], protocol.horizon_days,
+                    events[at] if events is not None and band == CUSTOMERS else None,
+                )  # fmt: skip
                 if cut >= protocol.test_from and baselines is not None and _knows(shard, band):
                     _add_scores(found, shard, baselines, history, band)
+                    if challenger is not None and found.events is not None:
+                        _add_challenger(found, challenger)
                 to.append(found)
             if cut >= protocol.test_from:
                 done.blend_weights[cut] = shard.learner.blend_weight if shard.learner else 0.0
@@ -176,6 +187,12 @@ def _is_training_day(protocol: Protocol, cut: int) -> bool:
     return since % RETRAIN_DAYS == 0 and since >= -early
 
 
+def _is_rivals_day(protocol: Protocol, cut: int) -> bool:
+    """Of the training days: the last one before the test, and every second from there."""
+    since = (cut - protocol.test_from) // DAY_MS + RETRAIN_DAYS
+    return since >= 0 and since % SEQUENCE_DAYS == 0
+
+
 class _Trainer:
     """Trains challengers and promotes those that win."""
 
@@ -185,12 +202,14 @@ class _Trainer:
         self._seed = seed
         self._threads = threads
         self._seen_until_ms = 0  # labels known by then may have taught the champion
+        self._until_ms = 0
         self.trouble = "there was nothing to train on."
 
     def challenge(self, shard: ReplayedShard, done: Replayed, now_ms: int) -> None:
         protocol = self._protocol
         horizon = protocol.horizon_days
         until = now_ms if shard.champion is None else now_ms - JUDGE_DAYS * DAY_MS
+        self._until_ms = until
         data, few = (
             training_rows(cuts, until_ms=until, horizon_days=horizon, most=TRAINING_ROWS)
             for cuts in (done.cuts, done.few)
@@ -226,6 +245,20 @@ class _Trainer:
             done.feature_groups = summary.feature_groups
             self._seen_until_ms = until
 
+    def rival(
+        self, challenger: SequenceChallenger, shard: ReplayedShard, done: Replayed, now_ms: int
+    ) -> None:
+        """Train a challenger of another kind on what `challenge` has just had, or a sample of it,
+        and judge it on what neither has learned."""
+        champion, horizon = shard.champion, self._protocol.horizon_days
+        if champion is None:
+            return
+        until = self._until_ms
+        taught = training_rows(done.cuts, until_ms=until, horizon_days=horizon, most=SEQUENCE_ROWS)
+        if taught is not None:
+            later = training_rows(done.cuts, after_ms=until, until_ms=now_ms, horizon_days=horizon)
+            challenger.challenge(champion.score, taught, later, now_ms)
+
     def _verdict(
         self, champion: Champion | None, challenger: Champion, done: Replayed, until: int, now: int
     ) -> Verdict:
@@ -239,6 +272,14 @@ class _Trainer:
         if later is None:
             return Verdict(False, "nothing has matured since", 0, nothing, nothing)
         return judge(champion, challenger, later)
+
+
+def _add_challenger(rows: CutRows, challenger: SequenceChallenger) -> None:
+    """What it says of rows that the champion has scored and that have events."""
+    champion = rows.scores["champion/churn"], rows.scores["champion/value"]
+    x = np.where(CLICK_ONLY, np.float32(np.nan), rows.x)  # as in the rows that taught it
+    assert rows.events is not None  # noqa: S101
+    rows.scores.update(challenger.scores(champion, x, rows.events))
 
 
 def _knows(shard: ReplayedShard, band: str) -> bool:

@@ -29,6 +29,7 @@ from streams.core.events.records import ORDERS, Records
 from streams.core.features import DAY_MS, features
 from streams.core.plan import Pending, Plan, next_plan
 from streams.core.state.shard_state import ShardState
+from streams.core.state.tails import Tails
 from streams.core.step import Outputs, step
 
 __all__ = ["ReplayedShard"]
@@ -123,10 +124,13 @@ class ReplayedShard:
         heard: Callable[[Outputs], object] = lambda _: None,
         *,
         forecasts: bool = False,
+        tails: bool = False,
     ) -> None:
         """`definitions` are in force from the second step on; None: what ships. `heard` is told
-        what each step puts out. `forecasts`: whether next orders are forecast."""
+        what each step puts out. `forecasts`: whether next orders are forecast. `tails`: whether
+        each user's last events are kept."""
         self.state = ShardState(0, len(FEATURE_NAMES))
+        self.state.tails = Tails() if tails else None
         self.champion: Champion | None = None
         self.learner: OnlineLearner | None = None
         self.steps = 0
@@ -244,6 +248,13 @@ class ReplayedShard:
     def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [k, F] as of now."""
         return features(self.state, rows, self.state.meta.clock_ms)
+
+    def tails(self, rows: NDArray[np.int64]) -> Floats32 | None:
+        """The last events as of now, float32 [k, ...] (`schemas.tails`); None if not kept."""
+        state = self.state
+        if state.tails is None:
+            return None
+        return state.tails.of(state.rows_by_user.hashes[rows], state.meta.clock_ms)
 
     def spend_interval(self, x: NDArray[np.float32], scores: Scores) -> tuple[Floats32, Floats32]:
         """Of these scores of the rows, as it would be written. Needs a champion."""
