@@ -145,7 +145,7 @@ def names(requirements: list[Requirement]) -> set[str]:
     ("folder", "extras"),
     [
         ("schemas", ()),
-        ("models", ("train", "objects")),
+        ("models", ("train", "sequence", "objects")),
         ("streams", ("local", "train")),
         ("tests", ("local", "train", "objects", "test")),
     ],

@@ -30,7 +30,7 @@ _LAWS = {
 
 
 @click.command()
-@click.option("--customers", default=6_000, show_default=True, type=click.IntRange(100))
+@click.option("--customers", default=3_000, show_default=True, type=click.IntRange(100))
 @click.option("--days", default=280, show_default=True, type=click.IntRange(200))
 @click.option("--seeds", default="1,2,3", show_default=True, help="One draw of the shop for each.")
 @click.option(
