@@ -160,6 +160,8 @@ def apply(
     ts_ms = events.ts_ms[fresh]
     batch = Batch(rows, kind, ts_ms)
     _count(state, events, fresh, batch, changes)
+    if state.tails is not None:
+        state.tails.remember(state.rows_by_user.hashes[rows], events, fresh)
     c = state.columns
     remember(LastTimes(c.last_seen_ms, c.last_activity_ms, c.first_seen_ms), batch)
     _decay(state, batch, changes)

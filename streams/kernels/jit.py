@@ -32,6 +32,7 @@ import numpy as np
 
 import schemas.events
 import schemas.features
+import schemas.tails
 
 __all__ = ["kernel"]
 
@@ -42,8 +43,8 @@ _HERE = Path(__file__).parent
 def _cache_directory() -> Path | None:
     """Where machine code is kept; None: nowhere, every process compiles for itself."""
     digest = hashlib.sha256()
-    contracts = Path(schemas.events.__file__), Path(schemas.features.__file__)
-    for source in (*sorted(_HERE.glob("*.py")), *contracts):
+    contracts = (schemas.events, schemas.features, schemas.tails)
+    for source in (*sorted(_HERE.glob("*.py")), *(Path(str(each.__file__)) for each in contracts)):
         digest.update(source.read_bytes())
     name = f"kernels-{digest.hexdigest()[:12]}"
     shipped = _HERE / "__pycache__" / name

@@ -28,6 +28,7 @@ from streams.core.state.parked import Parked
 from streams.core.state.ranks import Ranks
 from streams.core.state.slots import AudienceSlot, Campaign, SegmentSlot
 from streams.core.state.totals import Totals
+from streams.core.state.tails import Tails
 from streams.core.state.u64map import U64Map
 from streams.core.state.windows import WindowSums
 from streams.core.texts import Strings, Texts
@@ -180,6 +181,7 @@ class ShardState:
         self.users_guard = PageGuard(USERS_PAGE_BITS)
         self._marks = np.zeros(LEAST_ROWS, np.int32)  # room for `grouped`
         self.erasure_cache: Any = None  # of streams.core.erasure; follows from the rest
+        self.tails: Tails | None = None  # for evaluations that ask for them; not in checkpoints
 
     @property
     def n(self) -> int:
@@ -298,6 +300,8 @@ class ShardState:
         self.counts.drop_row(row)
         self.money.drop_row(row)
         self.questions.drop(row)
+        if self.tails is not None:
+            self.tails.forget(user_hash)
         forget_orders(self.known_orders, user_hash)
         forget_exposures(self.exposures, user_hash)
         forget_contacts(self.contacts, user_hash)
