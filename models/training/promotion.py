@@ -10,15 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.bands import BANDS, CUSTOMERS, band_of_rows
 from models.baselines.metrics import log_loss, tweedie_deviance
 from models.champion import Champion
 from models.training.dataset import Dataset
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Scored", "Verdict", "judge", "judge_scores"]
 
 MIN_ROWS: Final = 200
 """A comparison on fewer rows promotes nothing."""
+
+Scored = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""`p_churn` and `spend` of rows, float32 [n] each."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,17 @@ def judge(champion: Champion, challenger: Champion, later: Dataset) -> Verdict:
     customers = band_of_rows(later.x, least) == BANDS.index(CUSTOMERS)
     if not customers.all():
         later = later.take(customers)
-    n = len(later.x)
-    if n < MIN_ROWS or later.churned.all() or not later.churned.any():
-        nothing = (float("nan"), float("nan"))
-        return Verdict(False, f"{n} later rows decide nothing", n, nothing, nothing)
+    if (undecided := _undecided(later)) is not None:
+        return undecided
+    return judge_scores(later, champion.score(later.x), challenger.score(later.x))
+
+
+def judge_scores(later: Dataset, champion: Scored, challenger: Scored) -> Verdict:
+    """The same by what both say of the rows of `later`, whatever kind of model says it."""
+    if (undecided := _undecided(later)) is not None:
+        return undecided
     losses, deviances = [], []
-    for model in (champion, challenger):
-        p_churn, spend = model.score(later.x)
+    for p_churn, spend in (champion, challenger):
         losses.append(log_loss(later.churned, p_churn))
         deviances.append(tweedie_deviance(later.spend, spend))
     ratio = (losses[1] / losses[0] + deviances[1] / max(deviances[0], 1e-12)) / 2.0
@@ -61,4 +71,13 @@ def judge(champion: Champion, challenger: Champion, later: Dataset) -> Verdict:
         f"log loss {losses[0]:.4f} -> {losses[1]:.4f}, "
         f"deviance {deviances[0]:.3f} -> {deviances[1]:.3f}"
     )
-    return Verdict(better, why, n, (losses[0], losses[1]), (deviances[0], deviances[1]))
+    return Verdict(better, why, len(later.x), (losses[0], losses[1]), (deviances[0], deviances[1]))
+
+
+def _undecided(later: Dataset) -> Verdict | None:
+    """The verdict on rows that decide nothing."""
+    n = len(later.x)
+    if n >= MIN_ROWS and later.churned.any() and not later.churned.all():
+        return None
+    nothing = (float("nan"), float("nan"))
+    return Verdict(False, f"{n} later rows decide nothing", n, nothing, nothing)

@@ -27,8 +27,8 @@ from streams.core.state.open_questions import Questions
 from streams.core.state.parked import Parked
 from streams.core.state.ranks import Ranks
 from streams.core.state.slots import AudienceSlot, Campaign, SegmentSlot
-from streams.core.state.totals import Totals
 from streams.core.state.tails import Tails
+from streams.core.state.totals import Totals
 from streams.core.state.u64map import U64Map
 from streams.core.state.windows import WindowSums
 from streams.core.texts import Strings, Texts
