@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = ["Course", "Fitted", "Progress", "fit", "training"]
 LEARNING_RATE: Final = 2e-3
 DROPPED: Final = 0.2
 """Of the units, in training."""
+_ONE_THREAD: Final = "--xla_cpu_multi_thread_eigen=false"
 _PATIENCE: Final = 6
 _AT_ONCE: Final = 512  # rows predicted at a time
 _AMOUNTS: Final = 200_000  # events from which their scale is taken
@@ -72,10 +73,11 @@ class Fitted:
 
 def training(module: str) -> Any:
     """A module of this package that needs jax. Raises `ArtifactError` that says how to get it."""
-    before = os.environ.get("XLA_FLAGS")
-    try:  # read once, when jax first computes
-        os.environ["XLA_FLAGS"] = f"{before or ''} --xla_cpu_multi_thread_eigen=false".strip()
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    flags = os.environ.get("XLA_FLAGS", "")  # read once, when jax first computes
+    if _ONE_THREAD not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_ONE_THREAD}".strip()
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    try:
         return importlib.import_module(f"models.sequence.{module}")
     except ImportError as error:
         raise ArtifactError(
@@ -96,22 +98,14 @@ def fit(
     the rows can't be split (`split_by_time`)."""
     split = split_by_time(data, horizon_days)
     most = course.most(int(split.train.sum()))
-    _, losses = _epochs(
+    rehearsed = _epochs(
         data.take(split.train), seed, most, most, course.batch,
         lambda done: progress(0.6 * done), tune=data.take(split.tune),
     )  # fmt: skip
-    epochs = int(np.argmin(losses)) + 1
-    final, _ = _epochs(
-        data, seed, epochs, most, course.batch, lambda done: progress(0.6 + 0.4 * done)
+    final = _epochs(
+        data, seed, rehearsed.epochs, most, course.batch, lambda done: progress(0.6 + 0.4 * done)
     )
-    return Fitted(final.weights, final.scale, final.heads, epochs, tuple(losses))
-
-
-@dataclass(frozen=True)
-class _Weighed:
-    weights: Weights
-    scale: Any
-    heads: tuple[str, ...]
+    return replace(final, losses=rehearsed.losses)
 
 
 def _epochs(
@@ -122,9 +116,9 @@ def _epochs(
     batch: int,
     progress: Progress,
     tune: Dataset | None = None,
-) -> tuple[_Weighed, list[float]]:
-    """So many epochs on `data`, of the `most` over which steps shrink; fewer if `tune` stops
-    improving, and its loss after each."""
+) -> Fitted:
+    """So many epochs on `data`, of the `most` over which steps shrink; fewer if the loss on `tune`
+    stops improving, and then it says how many were best."""
     events, labels, heads = _events_of(data), *_labels(data)
     net, steps = training("network"), training("steps")
     scale = _scale(net, data.x, events, labels)
@@ -136,10 +130,7 @@ def _epochs(
     for epoch in range(epochs):
         for i, rows in enumerate(_batches(len(data.x), batch, rng)):
             rate = LEARNING_RATE * (1.0 - 0.9 * (epoch + i / batches) / most)
-            drop = [
-                (rng.random((len(rows), units)) >= DROPPED).astype(np.float32) / (1.0 - DROPPED)
-                for units in (net.WIDE, net.UNITS)
-            ]
+            drop = [_kept(rng, len(rows), units) for units in (net.WIDE, net.UNITS)]
             weights, state = steps.step(
                 weights, state, np.float32(rate), scale,
                 data.x[rows], events[rows], labels[rows], drop,
@@ -151,8 +142,14 @@ def _epochs(
             if epoch - int(np.argmin(losses)) >= max(most // _PATIENCE, 2):
                 break
     progress(1.0)
-    kept = {name: np.asarray(value) for name, value in weights.items()}
-    return _Weighed(kept, scale, heads), losses
+    final = {name: np.asarray(value) for name, value in weights.items()}
+    best = int(np.argmin(losses)) + 1 if losses else epochs
+    return Fitted(final, scale, heads, best, tuple(losses))
+
+
+def _kept(rng: np.random.Generator, rows: int, units: int) -> NDArray[np.float32]:
+    """Factors that leave units out, and make up for it in the others, float32 [rows, units]."""
+    return (rng.random((rows, units)) >= DROPPED).astype(np.float32) / np.float32(1.0 - DROPPED)
 
 
 def _batches(rows: int, batch: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
@@ -194,8 +191,9 @@ def _scale(
     logs = np.log1p(amounts.astype(np.float64)) if len(amounts) else np.zeros(1)
     level = []
     for head, label in enumerate(labels.T):
-        usual = float(np.nanmean(label, dtype=np.float64)) if (label == label).any() else 0.5  # noqa: PLR0124
-        if head == 1:
+        there = label[~np.isnan(label)].astype(np.float64)
+        usual = float(there.mean()) if len(there) else 0.5
+        if head == OUTPUTS.index("spend"):
             level.append(np.log(max(usual, 1e-6)))
         else:
             usual = min(max(usual, 1e-4), 1.0 - 1e-4)

@@ -32,7 +32,8 @@ def let_in(to: Rings, ring: np.ndarray, events: list[Event]) -> None:
 def table(of: Rings, ring: int, now_second: float) -> np.ndarray:
     x = np.zeros((1, TAIL_EVENTS, len(TAIL_CHANNELS)), np.float32)
     read_tails(x, of, np.array([ring]), now_second)
-    return x[0]
+    found: np.ndarray = x[0]
+    return found
 
 
 def test_a_ring_holds_the_greatest_events_in_order() -> None:
