@@ -19,7 +19,9 @@ from models.training.export import require
 __all__ = ["Binned"]
 
 _LONG_RUNS: Final = 1_000
-"""Rows that lie together in such numbers are read where they are, others are copied."""
+"""Rows that lie together in such numbers are read where they are."""
+_AT_ONCE: Final = 1 << 14
+"""So many of other rows are copied at a time: a copy of all is nearly as large as the data."""
 _MANY_ROWS: Final = 1_000_000
 _SAMPLED: Final = 50_000
 """Of many rows so many say where a feature's bins begin: LightGBM's own 200,000 take 400 MB, more
@@ -87,8 +89,24 @@ def _without(x: NDArray[np.float32], columns: NDArray[np.int64]) -> Iterator[NDA
 
 
 def _pieces(x: NDArray[np.float32], rows: NDArray[np.bool_]) -> Any:
-    """The chosen rows: views of the runs that they form, or a copy."""
+    """The chosen rows: views of the runs that they form, or what copies a few at a time."""
     edges = np.flatnonzero(np.diff(rows.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
     if not len(edges) or len(edges) * _LONG_RUNS > np.count_nonzero(rows):
-        return x[rows]
+        return _copied(x, np.flatnonzero(rows))
     return [x[start:stop] for start, stop in edges.tolist()]
+
+
+def _copied(x: NDArray[np.float32], at: NDArray[np.int64]) -> Any:
+    """The rows `at` int64 [k], as a sequence that LightGBM reads in parts."""
+
+    class Rows(require("lightgbm").Sequence):  # type: ignore[misc]  # an extra, without types
+        batch_size = _AT_ONCE
+
+        def __len__(self) -> int:
+            return len(at)
+
+        def __getitem__(self, index: int | slice | list[int]) -> NDArray[Any]:
+            found = x[at[index]]
+            return found if found.ndim == 2 else found.astype(np.float64)  # a row of the sample
+
+    return Rows()

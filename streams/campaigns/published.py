@@ -83,6 +83,4 @@ async def publish(log: Log, topic: str, definitions: Definitions) -> None:
 
 def signed(definitions: Definitions, by: str, note: str, now_ms: int) -> Definitions:
     """`definitions` with who applies them, why and when, for the history."""
-    return msgspec.structs.replace(
-        definitions, applied_at_ms=now_ms, applied_by=by, note=note
-    )
+    return msgspec.structs.replace(definitions, applied_at_ms=now_ms, applied_by=by, note=note)

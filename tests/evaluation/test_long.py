@@ -16,7 +16,7 @@ from streams.evaluation.long import long_figures
 from streams.evaluation.protocol import Protocol, plan_protocol
 from streams.evaluation.rows import cut_rows
 from streams.evaluation.run import Replayed
-from streams.evaluation.training import _replayed
+from streams.evaluation.training import states_at
 from streams.history.read import read
 from streams.history.table import ReadOptions
 from streams.settings import Settings
@@ -35,7 +35,7 @@ def seen(path: Path, days: int, users: int = 160) -> tuple[History, Protocol, Re
     protocol = plan_protocol(history, 28, 2, None)
     number = {user: i for i, user in enumerate(history.users)}
     done = Replayed()
-    for cut, state in _replayed((Records.empty(), history.records), protocol.cuts, decode):
+    for cut, state in states_at((Records.empty(), history.records), protocol.cuts, decode):
         rows = np.flatnonzero(state.columns.orders[: state.n] >= 1)
         user, x = np.array([number[u] for u in state.users[rows]]), features(state, rows, cut)
         for at, to in ((x[:, ORDERS] > 1, done.cuts), (x[:, ORDERS] == 1, done.few)):
