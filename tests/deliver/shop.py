@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +16,9 @@ from schemas.messages import AudienceChange
 from streams.kafka import clients
 from streams.kafka.access import kafka_access
 from streams.kafka.topics import create_missing
-from streams.local.process import ChildProcess, free_port
+from streams.local.process import free_port
 from streams.settings import Settings, as_environ, override
+from tests.integration.forking import ForkedProcess
 
 __all__ = ["SECRET", "Process", "Shop", "some_changes"]
 
@@ -49,9 +49,7 @@ class Process:
         environ = {**os.environ, **as_environ(settings), **secrets}
         environ["TIDELINE_WEB_METRICS_PORT"] = str(self.port)
         self.log_path = directory / "deliver.log"
-        self._child = ChildProcess(
-            "deliver", [sys.executable, "-m", "streams", "deliver"], self.log_path, env=environ
-        )
+        self._child = ForkedProcess("deliver", ["deliver"], self.log_path, environ)
         self._child.start()
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from streams.local.process import LOOPBACK, ChildProcess, free_port
+from streams.local.process import LOOPBACK, free_port
 from streams.settings import as_environ
+from tests.integration.forking import ForkedProcess
 from tests.integration.world import World
 
 pytestmark = [
@@ -56,8 +56,8 @@ class Monitor:
 @contextmanager
 def monitor(here: World, name: str = "lag") -> Iterator[Monitor]:
     port = free_port()
-    child = ChildProcess(
-        name, [sys.executable, "-m", "streams", "lag", "--serve", "--interval", "1"],
+    child = ForkedProcess(
+        name, ["lag", "--serve", "--interval", "1"],
         here.directory / f"{name}.log",
         env=as_environ(here.settings) | {"TIDELINE_WEB_METRICS_PORT": str(port)},
     )  # fmt: skip

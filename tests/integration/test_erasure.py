@@ -7,9 +7,9 @@ those of the journal's replay, bit for bit.
 
 from __future__ import annotations
 
+import itertools
 import json
-import subprocess
-import sys
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +26,7 @@ from streams.privacy.erasure_board import letters_of_erased
 from streams.privacy.pseudonyms import Pseudonyms
 from streams.replay.synthetic import START_MS, Synthetic
 from streams.settings import Secret, as_environ, override
+from tests.integration.forking import fork_server
 from tests.integration.world import WAIT_SECONDS, World
 from tests.shard.oracle import Oracle
 
@@ -58,34 +59,36 @@ def traffic(events: int, seed: int, start_ms: int | None = None) -> Synthetic:
     )  # fmt: skip
 
 
+_commands = itertools.count(1)
+
+
 class Command:
     """`tideline ARGS` in a separate process."""
 
     def __init__(self, here: World, *args: str, environ: dict[str, str] | None = None) -> None:
         """`environ`: settings to be changed for this command, by their names."""
-        self._errors = here.directory / "command.log"
+        number = next(_commands)
+        self._out, self._errors = (here.directory / f"command-{number}.{x}" for x in ("out", "log"))
         changed = {f"TIDELINE_{name}": value for name, value in (environ or {}).items()}
-        with self._errors.open("w") as log:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", "streams", *args],
-                env={**as_environ(here.settings), **changed},
-                stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
+        with self._out.open("wb") as out, self._errors.open("wb") as errors:
+            self._process = fork_server(os.getpid()).start(
+                args, {**as_environ(here.settings), **changed}, out, errors
+            )
 
     def done(self, timeout_seconds: float = 180) -> tuple[int, dict[str, Any]]:
         """Exit status and the JSON printed."""
-        out, _ = self._popen.communicate(timeout=timeout_seconds)
+        status = self._process.wait(timeout_seconds)
+        out = self._out.read_text()
         assert out.startswith("{"), self._errors.read_text()
-        return self._popen.returncode, json.loads(out)
+        return status, json.loads(out)
 
     def failed(self, timeout_seconds: float = WAIT_SECONDS) -> tuple[int, str]:
         """Exit status, and what it said on standard error."""
-        self._popen.communicate(timeout=timeout_seconds)
-        return self._popen.returncode, self._errors.read_text()
+        return self._process.wait(timeout_seconds), self._errors.read_text()
 
     def kill(self) -> None:
-        self._popen.kill()
-        self._popen.communicate()
+        self._process.kill()
+        self._process.wait()
 
 
 def erase(here: World, user: str) -> Command:

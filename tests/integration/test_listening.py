@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.local.process import ChildProcess, free_port, wait_until
+from streams.local.process import free_port, wait_until
 from streams.settings import as_environ
+from tests.integration.forking import ForkedProcess
 from tests.integration.models import models
 from tests.integration.world import STOP_SECONDS, WAIT_SECONDS, World
 
@@ -86,8 +87,7 @@ def test_a_process_listens_on_the_configured_address_or_on_loopback(
         if command[0] == "trainer":
             environ["TIDELINE_MODEL_ARTIFACT"] = str(models(here))
         log = tmp_path / f"{len(changes)}.log"
-        argv = [sys.executable, "-m", "streams", *command]
-        child = ChildProcess(command[0], argv, log, env=environ)
+        child = ForkedProcess(command[0], command, log, environ)
         child.start()
         try:
             pid = child.pid

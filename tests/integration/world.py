@@ -41,6 +41,7 @@ from streams.settings import Settings, as_environ, load, override
 from streams.shard.checkpoints import CheckpointStore
 from streams.shard.config import core_config
 from tests.awaiting import awaited
+from tests.integration.forking import ForkedProcess
 from tests.integration.verdict import Verdict, compare_rows, compare_views
 from tests.shard.oracle import Oracle, assert_same_state, replay_journal
 
@@ -65,7 +66,11 @@ class Worker:
         }
         self.name = name
         self.log_path = world.directory / f"{name}.log"
-        self._child = ChildProcess(name, [sys.executable, *program], self.log_path, env=environ)
+        if tuple(program) == COMMAND:
+            self._child: ChildProcess = ForkedProcess(name, ["worker"], self.log_path, environ)
+        else:
+            argv = [sys.executable, *program]
+            self._child = ChildProcess(name, argv, self.log_path, env=environ)
 
     def start(self) -> Worker:
         self._child.start()
@@ -272,12 +277,11 @@ class World:
         return worker.start()
 
     def learner(self) -> ChildProcess:
-        argv = [sys.executable, "-m", "streams", "learner"]
         log = self.directory / "learner.log"
-        child = ChildProcess("learner", argv, log, env=as_environ(self.settings))
-        self._others.append(child)
-        child.start()
-        return child
+        learner = ForkedProcess("learner", ["learner"], log, as_environ(self.settings))
+        self._others.append(learner)
+        learner.start()
+        return learner
 
     def own(self, *expected: Worker, timeout_seconds: float = WAIT_SECONDS) -> None:
         """Wait until these workers share all shards, each with some, none with two owners."""
