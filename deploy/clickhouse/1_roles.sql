@@ -32,6 +32,7 @@ GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER TABLE, DROP VIEW, SELECT
 GRANT INSERT ON tideline.schema_migrations TO tideline_migrator;
 GRANT INSERT ON tideline.latest_scores TO tideline_migrator;
 GRANT INSERT ON tideline.users_now TO tideline_migrator;
+GRANT INSERT ON tideline.lag_now TO tideline_migrator;
 GRANT INSERT ON tideline.segment_entries TO tideline_migrator;
 GRANT INSERT ON tideline.segment_totals TO tideline_migrator;
 GRANT INSERT ON tideline.segment_hours TO tideline_migrator;
@@ -144,7 +145,7 @@ GRANT INSERT ON tideline.trainer_log TO tideline_trainer;
 CREATE ROLE IF NOT EXISTS tideline_explainer;
 GRANT SELECT ON tideline.alerts TO tideline_explainer;
 GRANT SELECT ON tideline.score_history TO tideline_explainer;
-GRANT SELECT ON tideline.latest_scores TO tideline_explainer;
+GRANT SELECT ON tideline.users_now TO tideline_explainer;
 GRANT SELECT ON tideline.score_samples TO tideline_explainer;
 GRANT SELECT ON tideline.segment_changes TO tideline_explainer;
 GRANT SELECT ON tideline.matured_predictions TO tideline_explainer;
@@ -219,9 +220,9 @@ GRANT INSERT ON tideline.erasures TO tideline_eraser;
 -- view need not be able to read the tables under it; and the feeds write with them.
 CREATE ROLE IF NOT EXISTS tideline_views;
 GRANT SELECT ON tideline.* TO tideline_views;
-GRANT INSERT ON tideline.latest_scores TO tideline_views;
 GRANT INSERT ON tideline.lives TO tideline_views;
 GRANT INSERT ON tideline.users_now TO tideline_views;
+GRANT INSERT ON tideline.lag_now TO tideline_views;
 GRANT INSERT ON tideline.segment_entries TO tideline_views;
 GRANT INSERT ON tideline.segment_hours TO tideline_views;
 GRANT INSERT ON tideline.user_alerts TO tideline_views;

@@ -875,3 +875,216 @@ SELECT
     toDate(matured_at), shard, ordinal, p_churn, p_champion, p_learner, churned, spend_predicted, spend,
     champion_version
 FROM matured_predictions;
+
+-- `latest_scores` had the same rows without segments, in large blocks. Nothing reads it any more; what it
+-- has goes as score_history does, and is erased with its person until then.
+DROP VIEW IF EXISTS latest_scores_feed;
+
+CREATE OR REPLACE VIEW scores_live
+(
+    user_id          String COMMENT 'User id, or its pseudonym; one row each',
+    p_churn          Nullable(Float32) COMMENT 'Probability, 0 to 1, of no order within horizon_days; NULL where status says so',
+    expected_spend   Nullable(Float32) COMMENT 'Expected spend within horizon_days, in the shop''s currency; NULL where status says so',
+    spend_low        Nullable(Float32) COMMENT 'With a chance of 80 % the spend within horizon_days is at least this; NULL when unknown',
+    spend_high       Nullable(Float32) COMMENT 'And at most this; NULL when unknown',
+    p_buy_7d         Nullable(Float32) COMMENT 'Probability, 0 to 1, of an order within 7 days, as of the last order or daily sweep; NULL when unknown',
+    p_buy_30d        Nullable(Float32) COMMENT 'Probability, 0 to 1, of an order within 30 days; NULL when unknown',
+    next_order_at    Nullable(DateTime64(3, 'UTC')) COMMENT 'When the next order is due, as likely before as after, UTC; NULL when unknown or over a year away',
+    horizon_days     UInt16 COMMENT 'How far the prediction looks ahead, in days',
+    status           String COMMENT 'scored | not enough data: no model for users with so few orders yet, or too few days of the shop',
+    evidence         String COMMENT 'How much is behind it, by orders so far: no order | one order | few orders (2 to 5) | many orders',
+    value_tier       LowCardinality(String) COMMENT 'none | low | medium | high',
+    lifecycle        LowCardinality(String) COMMENT 'visitor | new | active | at_risk | lapsed',
+    at_risk          UInt8 COMMENT '1 while a churn alert of the user is open',
+    lifetime_orders  UInt32 COMMENT 'Orders of the user so far',
+    last_order_at    DateTime64(3, 'UTC') COMMENT 'Time of the newest order, UTC; 1970-01-01 when there was none',
+    scored_at        DateTime64(3, 'UTC') COMMENT 'When the user was last looked at, UTC',
+    p_champion       Nullable(Float32) COMMENT 'Probability by the ONNX model alone',
+    p_learner        Nullable(Float32) COMMENT 'Probability by the online learner alone',
+    champion_version LowCardinality(String) COMMENT 'Version of the ONNX model',
+    learner_version  UInt32 COMMENT 'Version of the online learner''s snapshot',
+    shard            UInt16 COMMENT 'Kafka partition the user belongs to',
+    seq              UInt64 COMMENT 'Life of the shard (seq >> 32) and number of the batch in it that wrote the row'
+)
+COMMENT 'The newest score of each user, one row each; of the newest life of each shard'
+AS
+SELECT
+    user_id,
+    if(isNaN(scores.p_churn), NULL, scores.p_churn) AS p_churn,
+    if(isNaN(scores.expected_spend), NULL, scores.expected_spend) AS expected_spend,
+    if(isNaN(scores.spend_low), NULL, scores.spend_low) AS spend_low,
+    if(isNaN(scores.spend_high), NULL, scores.spend_high) AS spend_high,
+    if(isNaN(scores.p_buy_7d), NULL, scores.p_buy_7d) AS p_buy_7d,
+    if(isNaN(scores.p_buy_30d), NULL, scores.p_buy_30d) AS p_buy_30d,
+    if(toUnixTimestamp64Milli(scores.next_order_at) = 0, NULL, scores.next_order_at) AS next_order_at,
+    horizon_days,
+    if(isNaN(scores.p_churn), 'not enough data', 'scored') AS status,
+    multiIf(lifetime_orders = 0, 'no order', lifetime_orders = 1, 'one order', lifetime_orders <= 5, 'few orders', 'many orders') AS evidence,
+    value_tier, lifecycle, at_risk, lifetime_orders, last_order_at, scored_at,
+    if(isNaN(scores.p_champion), NULL, scores.p_champion) AS p_champion,
+    if(isNaN(scores.p_learner), NULL, scores.p_learner) AS p_learner,
+    champion_version, learner_version, shard, seq
+FROM users_now AS scores FINAL
+WHERE (shard, toUInt32(bitShiftRight(seq, 32))) NOT IN (SELECT shard, life FROM past_lives);
+
+CREATE OR REPLACE VIEW segment_members
+(
+    dimension      LowCardinality(String) COMMENT 'value_tier | lifecycle | name of a segment of the shop''s own',
+    segment        LowCardinality(String) COMMENT 'Where the user is in it now; `in` for a segment of the shop''s own',
+    user_id        String COMMENT 'User id, or its pseudonym; one row per dimension',
+    p_churn        Float32 COMMENT 'Probability, 0 to 1, of no order within the horizon',
+    expected_spend Float32 COMMENT 'Expected spend within the horizon, in the shop''s currency',
+    since          DateTime64(3, 'UTC') COMMENT 'When the user last entered the segment, UTC; 1970-01-01 when not recorded'
+)
+COMMENT 'Members of every segment now, by the users'' newest scores, one row each'
+AS
+SELECT members.dimension AS dimension, members.segment AS segment, members.user_id AS user_id,
+       members.p_churn AS p_churn, members.expected_spend AS expected_spend,
+       entries.since AS since
+FROM
+(
+    SELECT user_id, p_churn, expected_spend, pair.1 AS dimension, pair.2 AS segment
+    FROM users_now FINAL
+    ARRAY JOIN [('value_tier', toString(value_tier)), ('lifecycle', toString(lifecycle))] AS pair
+    WHERE (shard, toUInt32(bitShiftRight(seq, 32))) NOT IN (SELECT shard, life FROM past_lives)
+    UNION ALL
+    SELECT own.user_id AS user_id, scores.p_churn AS p_churn,
+           scores.expected_spend AS expected_spend, own.dimension AS dimension, 'in' AS segment
+    FROM
+    (
+        SELECT user_id, toString(dimension) AS dimension
+        FROM segment_changes
+        WHERE dimension NOT IN ('value_tier', 'lifecycle', 'rfm')
+            AND (shard, life) NOT IN (SELECT shard, life FROM past_lives)
+        GROUP BY user_id, dimension
+        HAVING argMax(to_segment, (segment_changes.life, segment_changes.number)) = 'in'
+    ) AS own
+    LEFT JOIN
+    (
+        SELECT user_id, p_churn, expected_spend FROM users_now FINAL
+        WHERE (shard, toUInt32(bitShiftRight(seq, 32))) NOT IN (SELECT shard, life FROM past_lives)
+    ) AS scores ON own.user_id = scores.user_id
+) AS members
+LEFT JOIN
+(
+    -- max() over repeats is the same max(): this needs no FINAL.
+    SELECT user_id, toString(dimension) AS dimension, toString(to_segment) AS segment,
+           max(changed_at) AS since
+    FROM segment_changes
+    WHERE (shard, life) NOT IN (SELECT shard, life FROM past_lives)
+    GROUP BY user_id, dimension, segment
+) AS entries
+ON members.user_id = entries.user_id
+    AND members.dimension = entries.dimension
+    AND members.segment = entries.segment
+-- A user without a recorded entry shows 1970-01-01, whatever the reader's profile says of nulls.
+SETTINGS join_use_nulls = 0;
+
+CREATE OR REPLACE VIEW segment_sizes
+(
+    dimension      LowCardinality(String) COMMENT 'value_tier | lifecycle | name of a segment of the shop''s own',
+    segment        LowCardinality(String) COMMENT 'Every tier and stage appears, an empty one too; `in` for a segment of the shop''s own, once somebody has entered it',
+    users          UInt64 COMMENT 'Users in the segment now',
+    expected_spend Float64 COMMENT 'Sum of their expected spend within the horizon, in the shop''s currency; who has too little data counts 0'
+)
+COMMENT 'Size and expected spend of every segment now'
+AS
+SELECT pair.1 AS dimension, pair.2 AS segment, sum(one) AS users, sum(spend) AS expected_spend
+FROM
+(
+    SELECT pair, 1 AS one, ifNotFinite(toFloat64(expected_spend), 0) AS spend
+    FROM users_now FINAL
+    ARRAY JOIN [('value_tier', toString(value_tier)), ('lifecycle', toString(lifecycle))] AS pair
+    WHERE (shard, toUInt32(bitShiftRight(seq, 32))) NOT IN (SELECT shard, life FROM past_lives)
+    UNION ALL
+    -- Who has left counts 0, so that an empty segment appears.
+    SELECT (own.dimension, 'in') AS pair, own.member AS one,
+           own.member * ifNotFinite(toFloat64(scores.expected_spend), 0) AS spend
+    FROM
+    (
+        SELECT user_id, toString(dimension) AS dimension,
+               argMax(to_segment, (segment_changes.life, segment_changes.number)) = 'in' AS member
+        FROM segment_changes
+        WHERE dimension NOT IN ('value_tier', 'lifecycle', 'rfm')
+            AND (shard, life) NOT IN (SELECT shard, life FROM past_lives)
+        GROUP BY user_id, dimension
+    ) AS own
+    LEFT JOIN
+    (
+        SELECT user_id, expected_spend FROM users_now FINAL
+        WHERE (shard, toUInt32(bitShiftRight(seq, 32))) NOT IN (SELECT shard, life FROM past_lives)
+    ) AS scores ON own.user_id = scores.user_id
+    UNION ALL
+    -- A row of zeros for each tier and stage there is.
+    SELECT arrayJoin([
+        ('value_tier', 'none'), ('value_tier', 'low'), ('value_tier', 'medium'), ('value_tier', 'high'),
+        ('lifecycle', 'visitor'), ('lifecycle', 'new'), ('lifecycle', 'active'),
+        ('lifecycle', 'at_risk'), ('lifecycle', 'lapsed')
+    ]) AS pair, 0 AS one, toFloat64(0) AS spend
+)
+GROUP BY pair
+ORDER BY dimension, segment
+SETTINGS join_use_nulls = 0;
+
+ALTER TABLE latest_scores MODIFY TTL toDateTime(inserted_at) + INTERVAL 180 DAY;
+
+-- The newest look at every partition, which consumer_lag has among those of 30 days.
+CREATE TABLE IF NOT EXISTS lag_now
+(
+    consumer_group     LowCardinality(String) COMMENT 'Kafka consumer group',
+    topic              LowCardinality(String) COMMENT 'Kafka topic',
+    partition          UInt16 COMMENT 'Kafka partition',
+    observed_at        DateTime64(3, 'UTC') COMMENT 'When the monitor looked, UTC; the newest row stays',
+    committed          Int64 COMMENT 'Committed offset; -1 when the group has not committed yet',
+    log_end            Int64 COMMENT 'Offset the next record will get',
+    lag_records        Int64 COMMENT 'Records not yet committed; -1 when unknown',
+    lag_seconds        Float32 COMMENT 'Age of the oldest of them, in seconds; NaN when unknown',
+    records_per_second Float32 COMMENT 'By how many records the lag grows per second; NaN when unknown',
+    retention_ratio    Float32 COMMENT 'Share of the retained log that is not committed, 0 to 1; NaN when unknown',
+    status             LowCardinality(String) COMMENT 'The monitor''s verdict',
+    subscribed         UInt8 COMMENT '0 when no member of the group subscribes to the topic any more',
+    inserted_at        DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When the row arrived here, UTC'
+)
+ENGINE = ReplacingMergeTree(observed_at)
+ORDER BY (consumer_group, topic, partition)
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'The newest look of the lag monitor at every partition; people read consumer_lag_live';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS lag_now_feed TO lag_now AS
+SELECT
+    consumer_group, topic, partition, observed_at, committed, log_end, lag_records, lag_seconds,
+    records_per_second, retention_ratio, status, subscribed
+FROM consumer_lag;
+
+INSERT INTO lag_now
+(
+    consumer_group, topic, partition, observed_at, committed, log_end, lag_records, lag_seconds,
+    records_per_second, retention_ratio, status, subscribed
+)
+SELECT
+    consumer_group, topic, partition, observed_at, committed, log_end, lag_records, lag_seconds,
+    records_per_second, retention_ratio, status, subscribed
+FROM consumer_lag;
+
+CREATE OR REPLACE VIEW consumer_lag_live
+(
+    consumer_group     LowCardinality(String) COMMENT 'Kafka consumer group',
+    topic              LowCardinality(String) COMMENT 'Kafka topic',
+    partition          UInt16 COMMENT 'Kafka partition; one row each',
+    lag_records        Int64 COMMENT 'Records not yet committed; -1 when unknown',
+    lag_seconds        Float32 COMMENT 'Age of the oldest of them, in seconds; NaN when unknown',
+    records_per_second Float32 COMMENT 'By how many records the lag grows per second; NaN when unknown',
+    retention_ratio    Float32 COMMENT 'Share of the retained log that is not committed, 0 to 1; NaN when unknown',
+    status             LowCardinality(String) COMMENT 'The monitor''s verdict',
+    subscribed         UInt8 COMMENT '0 when no member of the group subscribes to the topic any more',
+    committed          Int64 COMMENT 'Committed offset; -1 when the group has not committed yet',
+    log_end            Int64 COMMENT 'Offset the next record will get',
+    observed_at        DateTime64(3, 'UTC') COMMENT 'When the monitor looked, UTC; an old time means that it is blind'
+)
+COMMENT 'The newest look at every partition, within the last 30 days'
+AS
+SELECT
+    consumer_group, topic, partition, lag_records, lag_seconds, records_per_second, retention_ratio,
+    status, subscribed, committed, log_end, observed_at
+FROM lag_now FINAL
+WHERE observed_at > now() - 2592000;

@@ -158,7 +158,7 @@ _BATCHES: Final = (
 )
 _SCORES: Final = f"SELECT {_columns(Score)} FROM score_history FINAL WHERE user_id = %(user)s AND "  # noqa: S608
 _AT: Final = "scored_at <= toDateTime64(%(raised)s, 3, 'UTC') ORDER BY scored_at DESC, seq DESC "
-_NEWEST: Final = f"SELECT {_columns(Score)} FROM latest_scores FINAL WHERE user_id = %(user)s"  # noqa: S608
+_NEWEST: Final = f"SELECT {_columns(Score)} FROM users_now FINAL WHERE user_id = %(user)s"  # noqa: S608
 _SAMPLE: Final = (
     "SELECT features, features_hash FROM score_samples FINAL "
     "WHERE shard = %(shard)s AND seq = %(seq)s AND user_id = %(user)s"

@@ -67,7 +67,7 @@ FROM
     UNION DISTINCT
     SELECT shard, toUInt32(bitShiftRight(seq, 32)) AS life FROM batches
     UNION DISTINCT
-    SELECT shard, toUInt32(bitShiftRight(seq, 32)) AS life FROM latest_scores
+    SELECT shard, toUInt32(bitShiftRight(seq, 32)) AS life FROM users_now
     UNION DISTINCT
     SELECT shard, life FROM alerts
     UNION DISTINCT

@@ -58,7 +58,7 @@ _TIME: Final = {
     "dead_letters": "recorded_at",
 }
 KEY_IDS_QUERY: Final = (
-    f"SELECT DISTINCT substring(user_id, 1, {KEY_ID_DIGITS}) FROM latest_scores "  # noqa: S608
+    f"SELECT DISTINCT substring(user_id, 1, {KEY_ID_DIGITS}) FROM users_now "  # noqa: S608
     f"WHERE match(user_id, '{PATTERN}')"
 )
 _LITERALS: Final = r""""((?:[^"\\]|\\.)*)\""""  # every JSON string in a text, also a broken one

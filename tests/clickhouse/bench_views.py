@@ -29,9 +29,8 @@ LIMIT_MS: Final = 200.0
 _VALUE: Final = "ifNull(expected_spend, -1)"
 
 
-def _page(where: str, order: str, key: str = "user_id") -> str:
-    ids = f"SELECT {key} FROM customers WHERE {where} ORDER BY {order} LIMIT 100"
-    return f"SELECT * FROM customers WHERE user_id IN ({ids}) ORDER BY {order}"
+def _page(where: str, order: str) -> str:
+    return f"SELECT user_id, {_VALUE} FROM customers WHERE {where} ORDER BY {order} LIMIT 100"
 
 
 def _flow(days: int) -> str:
@@ -64,10 +63,13 @@ QUESTIONS: Final[dict[str, str]] = {
         f"{_VALUE} DESC, user_id",
     ),
     "4 members of a stage by value": _page("lifecycle = 'at_risk'", f"{_VALUE} DESC, user_id"),
+    "4 details of the 100": "SELECT * FROM customer_points WHERE user_id IN ({users})",
     "4 members of a segment by since": _SINCE.format("'vip'", "'in'"),
     "4 members of a stage by since": _SINCE.format("'lifecycle'", "'at_risk'"),
-    "5 open alerts, top 50": "SELECT * FROM open_alerts WHERE alert_id IN (SELECT alert_id FROM "
-    "open_alerts ORDER BY priority DESC, alert_id LIMIT 50) ORDER BY priority DESC, alert_id",
+    "5 open alerts, top 50": "SELECT alert_id, user_id, priority, action, arm, value_tier FROM "
+    "open_alerts ORDER BY priority DESC, alert_id LIMIT 50",
+    "5 details of the 50": "SELECT * FROM customer_alerts WHERE user_id IN ({users}) AND "
+    "closed_why = ''",
     "5 the same, filtered": "SELECT * FROM open_alerts WHERE arm = 'treat' AND value_tier = 'high' "
     "AND action = 'win-back coupon' AND arrayExists(r -> position(r, 'fewer visits') > 0, reasons) "
     "ORDER BY priority DESC, alert_id LIMIT 50",
@@ -75,8 +77,8 @@ QUESTIONS: Final[dict[str, str]] = {
     "open_alerts GROUP BY 1, 2, 3",
     "5 outcomes, 28 days": "SELECT outcome, arm, sum(alerts) FROM alert_outcomes WHERE day >= "
     "today() - 28 GROUP BY 1, 2",
-    "6 the 50 riskiest": "SELECT * FROM customers WHERE user_id IN (SELECT user_id FROM customers "
-    "WHERE p_churn IS NOT NULL ORDER BY p_churn * expected_spend DESC, user_id LIMIT 50)",
+    "6 the 50 riskiest": "SELECT user_id FROM customers WHERE p_churn IS NOT NULL ORDER BY "
+    "p_churn * expected_spend DESC, user_id LIMIT 50",
     "7 one customer": "SELECT * FROM customers WHERE user_id = '{user}'",
     "7 segments": "SELECT * FROM customer_segments WHERE user_id = '{user}'",
     "7 alerts": "SELECT * FROM customer_alerts WHERE user_id = '{user}'",
@@ -169,11 +171,15 @@ def timed(act: Callable[[], object], times: int) -> tuple[float, float, float]:
 def questions(database: Database, only: str) -> list[str]:
     """Ask each; returns those that take too long."""
     ((user,),) = database.ask("SELECT user_id FROM user_alerts ORDER BY user_id LIMIT 1 OFFSET 999")
+    some = database.ask(
+        "SELECT DISTINCT user_id FROM users_now WHERE cityHash64(user_id) % 997 = 1"
+    )
+    users = ", ".join(f"'{each}'" for (each,) in some[:100])
     slow = []
     print(f"\n{'question':38}{'ms':>9}{'worst':>9}{'CPU ms':>9}")
     for name, query in QUESTIONS.items():
         if only in name:
-            text = query.replace("{user}", user)
+            text = query.replace("{user}", user).replace("{users}", users)
             database.ask(text)  # so that files are open, as a console's are
             median, worst, cpu = timed(lambda: database.ask(text), 7)  # noqa: B023
             slow += [name] if median > LIMIT_MS else []

@@ -16,7 +16,7 @@ from clickhouse_driver import Client
 
 from streams.clickhouse.client import ClickHouseTarget, connect
 from streams.clickhouse.migrations import available, migrate, pending
-from tests.clickhouse.test_schema import FED
+from tests.clickhouse.test_schema import ENDED, FED
 
 pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(600)]
 
@@ -36,7 +36,7 @@ def tables(client: Client, *, views: bool = False) -> list[str]:
     """The tables that are written to, or the views that are read."""
     fed = "SELECT name FROM system.tables WHERE database = currentDatabase()"
     engine = "engine = 'View'" if views else "engine LIKE '%MergeTree' AND name NOT IN"
-    others = "" if views else f" ('schema_migrations', {', '.join(map(repr, sorted(FED)))})"
+    others = "" if views else f" ('schema_migrations', {', '.join(map(repr, sorted(FED | ENDED)))})"
     return [name for (name,) in client.execute(f"{fed} AND {engine}{others} ORDER BY name")]
 
 

@@ -456,8 +456,10 @@ def test_the_recent_ledger_begins_anew_in_other_topics_and_misses_batches(
 
 def test_consumer_lag_live_shows_the_newest_look(client: Client, put: Put) -> None:
     look = {"consumer_group": "g", "topic": "t", "partition": 1}
-    put("consumer_lag", {**look, "observed_at": NOON, "lag_records": 5, "status": "ok"})
-    put("consumer_lag", {**look, "observed_at": NOON + 9, "lag_records": -1, "status": "unknown"})
+    now = time.time_ns() // 1_000_000
+    put("consumer_lag", {**look, "observed_at": now, "lag_records": 5, "status": "ok"})
+    put("consumer_lag", {**look, "observed_at": now + 9, "lag_records": -1, "status": "unknown"})
+    put("consumer_lag", {**look, "observed_at": now - 9, "lag_records": 7, "status": "ok"})
     rows = client.execute("SELECT partition, lag_records, status FROM consumer_lag_live")
     assert rows == [(1, -1, "unknown")]
 

@@ -47,7 +47,7 @@ def test_a_life_that_begins_again_shows_at_once_and_keeps_what_was(world: Worlds
         here.one(f"SELECT count() FROM {table} FINAL") for table in ("score_history", "alerts")
     )
     batches = here.one("SELECT max(bitAnd(seq, 0xFFFFFFFF)) FROM batches")
-    here.sql("TRUNCATE TABLE latest_scores")  # many more batches than a new life makes soon
+    here.sql("TRUNCATE TABLE users_now")  # many more batches than a new life makes soon
     here.sql(
         "INSERT INTO score_history SELECT * REPLACE (seq + 500000 AS seq) FROM score_history FINAL"
     )
