@@ -39,8 +39,8 @@ VIEWS = {
     "segment_sizes", "segment_sizes_now", "worker_clocks",
 }  # fmt: skip
 FED = {
-    "audience_entries", "judged_predictions", "lag_now", "lives", "segment_entries", "segment_hours",
-    "user_alerts", "users_now",
+    "audience_entries", "judged_predictions", "lag_now", "lives", "segment_entries",
+    "segment_hours", "user_alerts", "users_now",
 }  # fmt: skip
 """Tables that a materialized view writes."""
 ENDED = {"latest_scores"}
