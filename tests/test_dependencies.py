@@ -146,8 +146,8 @@ def names(requirements: list[Requirement]) -> set[str]:
     [
         ("schemas", ()),
         ("models", ("train", "sequence", "objects")),
-        ("streams", ("local", "train")),
-        ("tests", ("local", "train", "objects", "test")),
+        ("streams", ("local", "train", "console")),
+        ("tests", ("local", "train", "objects", "console", "test")),
     ],
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:

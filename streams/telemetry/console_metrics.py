@@ -28,6 +28,8 @@ class ConsoleMetrics(Registry):
             f"{', '.join(QUERY_RESULTS)}",
             "result",
         )
+        for result in QUERY_RESULTS:
+            self.console_query_seconds.labels(result)  # a rate needs a 0 to begin with
         self.console_streams = self._gauge(
             "console_streams", "Browsers that listen to a live page now"
         )

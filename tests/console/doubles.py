@@ -20,7 +20,6 @@ from typing import Any
 
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
-from multidict import CIMultiDictProxy
 
 from streams.console.access import Proxies
 from streams.console.action_log import ActionLog
@@ -118,7 +117,8 @@ class Asked:
     """An answer of the console."""
 
     status: int
-    headers: CIMultiDictProxy[str]
+    headers: Mapping[str, str]
+    """Whatever their case."""
     body: bytes
 
     @property

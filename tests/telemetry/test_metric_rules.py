@@ -43,6 +43,7 @@ LABELS = {
     "model": "MODELS", "kind": "DRIFT_KINDS", "decision": "promoted, rejected",
     "result": "sent, failed", "watchdog": "WATCHDOGS", "role": "GROUP_ROLES",
     "destination": "tables of one file, at most 50",
+    "page": "PAGES of the console, and five more", "form": "FORMS", "action": "ACTIONS",
 }  # fmt: skip
 
 
