@@ -38,8 +38,11 @@ SHARDS: Final = "SELECT user_id, shard FROM customers WHERE user_id IN (%(user_i
 class Sender(Protocol):
     """Sends records to Kafka."""
 
-    async def send(self, topic: str, records: Sequence[tuple[int, bytes, bytes]]) -> None:
-        """Partition, key and value of each. Raises BrokerUnavailable."""
+    async def send(
+        self, topic: str, records: Sequence[tuple[int, bytes, bytes]], stamp_ms: int
+    ) -> None:
+        """Partition, key and value of each; `stamp_ms`: the time of all, by the shop's clock, which
+        in a replay goes by what records say. Raises BrokerUnavailable."""
 
     async def log(self) -> Log:
         """Kafka's topics as logs. Raises BrokerUnavailable."""
@@ -144,7 +147,7 @@ async def _send_contacts(
             records.append((shards[row["user_id"]], key, msgspec.json.encode(record)))
     if len(records) < len(alerts):
         raise Refused(409, "Some of these customers have no score any more. Load the page again.")
-    await doing.sender.send(doing.settings.topic_names.clickstream, records)
+    await doing.sender.send(doing.settings.topic_names.clickstream, records, doing.now_ms)
 
 
 def _contacts_text(sent: int, held: int, gone: int) -> str:

@@ -24,7 +24,9 @@ class KafkaSender:
         self._log: KafkaLog | None = None
         self._starting = asyncio.Lock()
 
-    async def send(self, topic: str, records: Sequence[tuple[int, bytes, bytes]]) -> None:
+    async def send(
+        self, topic: str, records: Sequence[tuple[int, bytes, bytes]], stamp_ms: int
+    ) -> None:
         """Returns once all are acknowledged. Raises BrokerUnavailable."""
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
@@ -32,7 +34,7 @@ class KafkaSender:
             async with asyncio.timeout(_SEND_SECONDS):
                 for partition in sorted({record[0] for record in records}):
                     part = [(key, value) for to, key, value in records if to == partition]
-                    await log.append(topic, partition, part)
+                    await log.append(topic, partition, part, stamp_ms)
         except TimeoutError:
             raise BrokerUnavailable(
                 f"Kafka at {self._where} did not answer in time. Do it again: what is sent twice "

@@ -112,11 +112,20 @@ class KafkaLog:
             if client is not None:
                 await client.stop()
 
-    async def append(self, topic: str, partition: int, records: Sequence[KeyValue]) -> list[int]:
+    async def append(
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[KeyValue],
+        stamp_ms: int | None = None,
+    ) -> list[int]:
+        """`stamp_ms`: the records' time, where it is not now: a replay's clock goes by it."""
         sent_ms = time.time_ns() // 1_000_000
         try:
             sent = [
-                await self._producer.send(topic, value, key=key, partition=partition)
+                await self._producer.send(
+                    topic, value, key=key, partition=partition, timestamp_ms=stamp_ms
+                )
                 for key, value in records
             ]
             answers = [await future for future in sent]

@@ -98,13 +98,17 @@ class Sent:
 
     def __init__(self) -> None:
         self.records: list[tuple[str, int, bytes, Any]] = []
+        self.stamps_ms: list[int] = []
         self.error: Exception | None = None
         self.topics = MemoryLog()
 
-    async def send(self, topic: str, records: Sequence[tuple[int, bytes, bytes]]) -> None:
+    async def send(
+        self, topic: str, records: Sequence[tuple[int, bytes, bytes]], stamp_ms: int
+    ) -> None:
         if self.error is not None:
             raise self.error
         self.records += [(topic, to, key, json.loads(value)) for to, key, value in records]
+        self.stamps_ms += [stamp_ms] * len(records)
 
     async def log(self) -> Log:
         if self.error is not None:

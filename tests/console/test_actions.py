@@ -38,6 +38,7 @@ def test_a_contact_is_a_record_of_the_clickstream_in_the_customers_partition() -
         assert "1 marked as contacted." in answer.text
         ((topic, partition, key, record),) = sent(console)
         assert (topic, partition, key) == ("clickstream", 3, b"ann")
+        assert console.console.sender.stamps_ms == [NOW_MS]  # type: ignore[attr-defined]
         assert record == {
             "event_id": f"console-{A1}-call-{NOW_MS // 86_400_000}", "user_id": "ann",
             "type": "contacted", "ts": NOW_MS, "channel": "call", "alert_id": A1, "v": 1,

@@ -43,11 +43,11 @@ async def settings(ask: Ask) -> Page:
         row
         for row in every
         if section in ("", row.table)
-        and (not changed or row.origin != "default")
+        and (not changed or row.value != row.default)
         and text.lower() in f"{row.table}_{row.name} {row.help}".lower()
     ]
     log = await ask.reader.rows(LOG, action=action, limit=100 if action else 10)
-    changed_count = sum(row.origin != "default" for row in every)
+    changed_count = sum(row.value != row.default for row in every)
     return Page(
         title="Settings",
         summary=f"{len(every)} settings, {changed_count} of them not the default.",
