@@ -15,6 +15,7 @@ from streams.kafka import log as log_module
 from streams.kafka.log import KafkaLog, Log
 from streams.local.kafka import ApacheKafka
 from streams.local.process import free_port
+from streams.local.tansu import TansuBroker
 from streams.shard.worker_clock import clock_lead_ms
 from tests.shard.memory import MemoryLog
 
@@ -58,6 +59,18 @@ def system(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(autouse=True)
 def short_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "READ_STALL_SECONDS", 1.5)
+
+
+def test_records_can_have_another_time_than_now(tansu: TansuBroker) -> None:
+    """A replay's clock goes by it (`streams.console.sender`)."""
+
+    async def check(log: Log, topic: str) -> None:
+        assert isinstance(log, KafkaLog)
+        await log.append(topic, 0, [(b"a", b"1")], stamp_ms=1_500_000_000_000)
+        found = await log.read(topic, 0, 0, 1)
+        assert found.timestamps_ms.tolist() == [1_500_000_000_000]
+
+    OnKafka(tansu.bootstrap).run(check)
 
 
 def test_offsets_count_up_from_zero_by_partition(system: Any) -> None:
