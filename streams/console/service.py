@@ -27,8 +27,10 @@ from streams.console.api.routes import Api
 from streams.console.guard import Guard
 from streams.console.lag import LagMonitor, lag_url
 from streams.console.live import Live
+from streams.console.pages.pipeline import LEDGER
 from streams.console.position import read_position
 from streams.console.reads import ClickHouseReader
+from streams.console.remembered import Remembered
 from streams.console.render import Renderer, load_static
 from streams.console.sealing import Seal, random_key
 from streams.console.sender import KafkaSender
@@ -96,7 +98,10 @@ class Service:
             sender=self._sender,
             api=self.api,
             zone=_zone(settings),
-            sources={"lag": LagMonitor(lag_url(settings)).look},
+            sources={
+                "lag": LagMonitor(lag_url(settings)).look,
+                "ledger": Remembered(self.reader, LEDGER).rows,
+            },
             observe=self._answered,
         )
         self._runner: web.AppRunner | None = None

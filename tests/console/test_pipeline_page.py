@@ -16,8 +16,9 @@ import pytest
 
 from streams.console.access import Token, token_hash
 from streams.console.lag import LagMonitor, LagSeen, lag_url
-from streams.console.pages.pipeline import trip_rows
+from streams.console.pages.pipeline import LEDGER, trip_rows
 from streams.console.pages.pipeline_lag import group_rows, partition_rows
+from streams.console.remembered import Remembered
 from streams.local.process import free_port
 from streams.settings import Settings, override
 from tests.console import lag_monitor
@@ -27,7 +28,7 @@ LAG = (
     "consumer_group", "topic", "partition", "lag_records", "lag_seconds", "records_per_second",
     "retention_ratio", "status", "subscribed", "observed_ms",
 )  # fmt: skip
-LEDGER = (
+BOOKS = (
     "shard", "accepted", "scored", "duplicates", "late", "dead_letters", "erased", "canaries",
     "missing_batches", "balanced", "newest_ms",
 )  # fmt: skip
@@ -53,7 +54,7 @@ def shop(balanced: bool = True, batches: bool = True) -> Answers:
             ),
             "lag_minutes": rows(["minute_s", "consumer_group", "lag_records", "lag_seconds"],
                                 [(60, "loader", 40, 9.0), (120, "loader", 50, None)]),
-            "FROM ledger": rows(LEDGER, ledger),
+            "FROM ledger": rows(BOOKS, ledger),
             "batch_minutes": rows(["minute_s", "accepted", "worst", "mean"], [(60, 90, 0.9, 0.4)]),
             "canary_trips": rows(["shard", "trips", "half", "most", "newest_ms"],
                                  [(0, 720, 0.5, 1.2, time.time_ns() // 1_000_000 - 4_000)]),
@@ -75,8 +76,10 @@ def console_with(seen: LagSeen, reader: Answers | None = None, **given: Any) -> 
     async def look() -> LagSeen:
         return seen
 
-    made = console_of(reader or shop(), **given)
-    with served(None, replace(made, sources={"lag": look})) as console:
+    answers = reader or shop()
+    made = console_of(answers, **given)
+    sources = {"lag": look, "ledger": Remembered(answers, LEDGER).rows}
+    with served(None, replace(made, sources=sources)) as console:
         yield console
 
 

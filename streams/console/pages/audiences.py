@@ -74,7 +74,7 @@ def _made_of(of: Audience | None) -> list[str]:
     if of is None:
         return ["", ""]
     if of.segment == ALERTS:
-        return ["open alerts", "/today"]
+        return ["open alerts", ""]
     return [of.segment, f"/segments/{of.segment}"]
 
 

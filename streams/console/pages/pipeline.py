@@ -27,7 +27,7 @@ from streams.console.pages.pipeline_lag import (
     stored_rows,
 )
 
-__all__ = ["pipeline"]
+__all__ = ["LEDGER", "pipeline"]
 
 LEDGER: Final = """
 SELECT shard, accepted, scored, duplicates, late, dead_letters, erased, canaries, missing_batches,
@@ -106,8 +106,9 @@ async def pipeline(ask: Ask) -> Page:
     hours = ask.choice("hours", "Charts of the last", ("1", "6", "24"), "6 hours")
     since = ask.time_before(int(hours.value or 6) * 3_600)
     hour_ago = ask.time_before(3_600)
-    stored, minutes, ledger, batches, trips, reasons, clocks = await ask.together(
-        (LAG, {}), (LAG_MINUTES, {"since": since}), (LEDGER, {}), (MINUTES, {"since": since}),
+    ledger, ledger_ms = await ask.sources["ledger"]()
+    stored, minutes, batches, trips, reasons, clocks = await ask.together(
+        (LAG, {}), (LAG_MINUTES, {"since": since}), (MINUTES, {"since": since}),
         (TRIPS, {"since": hour_ago}), (REASONS, {"today": ask.day_before(1)}), (CLOCKS, {}),
     )  # fmt: skip
     wanted = ask.choice("reason", "Dead letters", sorted({row["reason"] for row in reasons}),
@@ -146,6 +147,7 @@ async def pipeline(ask: Ask) -> Page:
                 "ledger", "Ledger: is every record accounted for, once?", LEDGER_COLUMNS,
                 ledger_rows(ledger),
                 empty="No batch was written yet. Is a worker running? `tideline doctor` says.",
+                as_of_ms=ledger_ms,
             ),
             Table(
                 "dead_letters", "Dead letters by reason", REASON_COLUMNS,
