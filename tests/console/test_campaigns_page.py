@@ -107,6 +107,7 @@ def test_an_audience_shows_members_of_all_arms_and_why() -> None:
         assert console.get("/campaigns/calls").status == 200
         assert console.get("/campaigns/old").status == 200
         assert console.get("/campaigns/nothing").status == 404
+        assert console.get("/campaigns/left_by_all").status == 404
         assert console.get("/campaigns/win_back?arm=both").status == 400
 
 

@@ -47,7 +47,7 @@ async def audience_page(
     name = ask.path
     of = next((each for each in now.audiences if each.name == name), None)
     own = [row for row in arms if row["audience"] == name]
-    if of is None and not own:
+    if of is None and not any(row["users"] for row in own):
         names = ", ".join(each.name for each in now.audiences) or "none"
         raise Refused(404, f"There is no audience {name[:40]!r}. Defined are: {names}.")
     arm = ask.choice("arm", "Arm", ARM_NAMES, "all arms")
@@ -59,9 +59,8 @@ async def audience_page(
         )
     ]  # fmt: skip
     shown = found[: ask.limit(_ROWS)]
-    ((*_, treat, held, never, _share, planned, spend, _newest),) = audience_rows(
-        Definitions(0, "", audiences=(of,) if of else ()), own
-    )
+    only = Definitions(0, "", audiences=(of,) if of else ())
+    ((*_, treat, held, never, _share, planned, spend, _newest),) = audience_rows(only, own)
     currency = ask.settings.stream.currency
     return Page(
         title=f"Audience {name.replace('_', ' ')}",

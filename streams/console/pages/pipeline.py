@@ -96,6 +96,10 @@ LETTER_COLUMNS: Final = (
     Column("payload", "Record", "code", wide=True),
     Column("payload_bytes", "Size", "bytes"),
 )
+_NO_CANARY: Final = (
+    "None was sent within the hour. TIDELINE_LAG_CANARY_INTERVAL_SECONDS=5 sends one to each "
+    "partition every 5 s."
+)
 _OLD_SECONDS: Final = 60.0
 """Canaries older than this mean that nothing gets through (the rule TidelineCanaryLost)."""
 
@@ -139,9 +143,7 @@ async def pipeline(ask: Ask) -> Page:
             _freshness(batches),
             Table(
                 "canaries", "Canaries: one record a few seconds, through everything", TRIP_COLUMNS,
-                canaries,
-                empty="None was sent within the hour. TIDELINE_LAG_CANARY_INTERVAL_SECONDS=5 sends "
-                "one to each partition every 5 s.", half=True,
+                canaries, empty=_NO_CANARY, half=True,
             ),
             Table(
                 "ledger", "Ledger: is every record accounted for, once?", LEDGER_COLUMNS,
@@ -149,11 +151,7 @@ async def pipeline(ask: Ask) -> Page:
                 empty="No batch was written yet. Is a worker running? `tideline doctor` says.",
                 as_of_ms=ledger_ms,
             ),
-            Table(
-                "dead_letters", "Dead letters by reason", REASON_COLUMNS,
-                reason_rows(ask, reasons), empty="Every record could be used.",
-            ),
-            *_letters(ask, letters),
+            *_letters(ask, reasons, letters),
         ),
         file="groups",
     )  # fmt: skip
@@ -275,8 +273,14 @@ def reason_rows(ask: Ask, reasons: Iterable[Mapping[str, Any]]) -> list[tuple[An
     ]  # fmt: skip
 
 
-def _letters(ask: Ask, letters: Sequence[Mapping[str, Any]]) -> Iterable[Part]:
-    """The records, for roles that may see ids: a record names its user."""
+def _letters(
+    ask: Ask, reasons: Sequence[Mapping[str, Any]], letters: Sequence[Mapping[str, Any]]
+) -> Iterable[Part]:
+    """Dead letters by reason; the records for roles that may see ids: a record names its user."""
+    yield Table(
+        "dead_letters", "Dead letters by reason", REASON_COLUMNS, reason_rows(ask, reasons),
+        empty="Every record could be used.",
+    )  # fmt: skip
     if not ask.visitor.may(IDS):
         yield Note("Records of dead letters name users: your roles do not see them.")
         return
