@@ -28,7 +28,7 @@ LONG_DAYS: Final = 365
 UNSEEN: Final = 0.5
 """Variance of the log of a year's spend, as far as nothing of a year was seen. So much is needed by
 made-up subscribers of whom half a year was known, and it makes others' intervals little wider
-(D-092)."""
+(D-087)."""
 _ORDERS: Final = FEATURE_NAMES.index("lifetime_orders")
 
 

@@ -3,7 +3,7 @@
     DIRECTORY/sequence.onnx    `x`, `events` -> one output float32 [N] for each head
               sequence.json    heads, features, channels, hash, golden rows
 
-No worker can serve it, so it is no artifact of `models.artifact`, and nothing promotes it (D-091).
+No worker can serve it, so it is no artifact of `models.artifact`, and nothing promotes it (D-090).
 Scoring needs neither jax nor onnx.
 """
 

@@ -1,6 +1,6 @@
 """The sequence challenger of an evaluation: trained and judged when champions are, never promoted.
 
-Nothing serves it (D-091), so it scores the test's rows beside the champion and the verdict of the
+Nothing serves it (D-090), so it scores the test's rows beside the champion and the verdict of the
 rule of promotion is told. It is there twice: alone (`sequence`), and averaged with the champion
 (`pooled`): log-odds of churn, and spend. How much of either is settled on labels that matured after
 both were trained, on half of the customers; the other half judges.

@@ -37,7 +37,7 @@ def view_lines(seen: dict[str, Any]) -> list[str]:
         segments=seen["segments"],
     )
     view = View(
-        title="", notice="", console_url="", elapsed_seconds=0.0, done_share=0.0, sent=0,
+        title="", notice="", elapsed_seconds=0.0, done_share=0.0, sent=0,
         events_per_second=seen["events_per_second"], lag_records=seen["lag_records"],
         figures=figures, learner=learner, state="", console_url="",
     )  # fmt: skip

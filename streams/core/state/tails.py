@@ -1,6 +1,6 @@
 """The last 64 events of each user, for a model of sequences.
 
-No worker keeps them (D-091): `ShardState.tails` is None unless an evaluation asks for them, and
+No worker keeps them (D-090): `ShardState.tails` is None unless an evaluation asks for them, and
 checkpoints have none. What counts is what counts in the windows: `streams.core.apply` lets events
 in, so that late ones, repeats and people who were erased are as they are there. Users are known by
 the hash of their id, so parking changes nothing.
