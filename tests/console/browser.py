@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -100,6 +101,11 @@ class Browser:
     def one(self, selector: str) -> WebElement:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
+    def text(self, selector: str) -> str:
+        """What the first such element says, in one look: a page may be put in place meanwhile."""
+        script = "return document.querySelector(arguments[0])?.innerText || ''"
+        return str(self.run(script, selector))
+
     def keys(self, *keys: str) -> None:
         """Press these wherever the focus is."""
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
@@ -112,7 +118,7 @@ class Browser:
     def until(self, reached: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
         """Wait until this is true, and return it; says what was waited for, and what was there."""
         deadline = time.monotonic() + seconds
-        while not (found := reached()):
+        while not (found := _unless_replaced(reached)):
             if time.monotonic() > deadline:
                 text = self.run("return document.body.innerText")[:2_000]
                 raise AssertionError(f"not within {seconds:g} s: {what}. The page:\n{text}")
@@ -160,3 +166,11 @@ class Browser:
     def _cdp(self, command: str, **parameters: Any) -> dict[str, Any]:
         found: dict[str, Any] = self.driver.execute_cdp_cmd(command, parameters)
         return found
+
+
+def _unless_replaced(reached: Callable[[], Any]) -> Any:
+    """What it says; nothing while the page that it looked at is replaced by another."""
+    try:
+        return reached()
+    except (NoSuchElementException, StaleElementReferenceException):
+        return None
