@@ -31,6 +31,7 @@ from streams.evaluation.protocol import VISIT_ACTIVE_DAYS, VISIT_DAYS, Protocol
 from streams.evaluation.rows import CutRows
 
 __all__ = [
+    "CHALLENGERS",
     "METHODS",
     "PROBABILITIES",
     "Task",

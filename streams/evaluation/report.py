@@ -11,7 +11,7 @@ import numpy as np
 from models.baselines.metrics import auc, normalised_gini
 from streams.evaluation import curves
 from streams.evaluation.alerted import Alerted
-from streams.evaluation.measure import PROBABILITIES, Task, day
+from streams.evaluation.measure import CHALLENGERS, PROBABILITIES, Task, day
 from streams.evaluation.plots import Series, chart
 from streams.evaluation.report_customers import alert_section, by_group_section
 
@@ -20,7 +20,8 @@ __all__ = ["render"]
 _NAMES: Final = {
     "blend": "live (blend)", "champion": "champion", "learner": "learner", "bgnbd": "BG/NBD",
     "bgnbd_gg": "BG/NBD × Gamma-Gamma", "rfm": "RFM", "gap": "silence / own gap",
-    "recency": "recency", "past_spend": "own past spend", "live": "live",
+    "recency": "recency", "past_spend": "own past spend", "live": "live", "sequence": "sequence",
+    "pooled": "champion and sequence, pooled",
 }  # fmt: skip
 _HEADINGS: Final = {
     "auc": "AUC", "average_precision": "avg. precision", "lift_10": "lift, top 10 %",
@@ -38,6 +39,7 @@ _QUESTIONS: Final = {
 _LONG_GROUPS: Final = {
     "customers": "Customers with two orders or more", "one_order": "Customers with one order"
 }  # fmt: skip
+_OURS: Final = ("blend", "champion", "learner", *CHALLENGERS)
 _UNIT: Final = (0.0, 1.0)
 _COMPARED: Final = ("blend", "bgnbd", "bgnbd_gg", "rfm", "recency", "past_spend")
 _HIGHER_IS_BETTER: Final = {"auc", "average_precision", "lift_10", "normalized_gini", "spearman"}
@@ -86,7 +88,7 @@ def _tiles(found: dict[str, Task], measured: dict[str, Any]) -> str:
         others = {
             method: values[metric]
             for method, values in measured[task.key].items()
-            if method not in ("blend", "champion", "learner") and values[metric] is not None
+            if method not in _OURS and values[metric] is not None
         }
         if ours is None or not others:
             continue

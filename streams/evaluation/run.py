@@ -36,7 +36,7 @@ from streams.evaluation.history import History
 from streams.evaluation.protocol import Protocol
 from streams.evaluation.rhythm import HorizonFit
 from streams.evaluation.rows import CLICK_ONLY, CutRows, cut_rows, matured, training_rows
-from streams.evaluation.sequence import SEQUENCE_DAYS, SEQUENCE_ROWS, SequenceChallenger
+from streams.evaluation.sequence import SEQUENCE_ROWS, SequenceChallenger
 from streams.evaluation.shard import ReplayedShard
 from streams.replay.records import Source
 
@@ -138,7 +138,8 @@ def replay(
             shard.run_until(cut)
             if _is_training_day(protocol, cut):
                 trainer.challenge(shard, done, cut)
-                if challenger is not None and _is_rivals_day(protocol, cut):
+                near = cut >= protocol.test_from - RETRAIN_DAYS * DAY_MS
+                if challenger is not None and near and challenger.due(cut):
                     trainer.rival(challenger, shard, done, cut)
                 baselines = fit_baselines(history_summary(history, cut))
             if cut >= protocol.test_from and shard.champion is None:
@@ -185,12 +186,6 @@ def _is_training_day(protocol: Protocol, cut: int) -> bool:
     since = (cut - protocol.test_from) // DAY_MS
     early = max(FIRST_TRAINING_DAYS, 2 * protocol.horizon_days)
     return since % RETRAIN_DAYS == 0 and since >= -early
-
-
-def _is_rivals_day(protocol: Protocol, cut: int) -> bool:
-    """Of the training days: the last one before the test, and every second from there."""
-    since = (cut - protocol.test_from) // DAY_MS + RETRAIN_DAYS
-    return since >= 0 and since % SEQUENCE_DAYS == 0
 
 
 class _Trainer:

@@ -21,12 +21,11 @@ from models.champion import OUTPUTS
 from models.sequence.fit import training
 from models.sequence.model import SequenceModel
 from models.sequence.train import train_sequence
-from models.training.dataset import Dataset
+from models.training.dataset import DAY_MS, Dataset
 from models.training.promotion import Scored, Verdict, judge_scores
 from schemas.errors import ArtifactError
 
 __all__ = [
-    "SEQUENCE_DAYS",
     "SEQUENCE_ROWS",
     "SequenceChallenger",
     "SequenceTraining",
@@ -85,6 +84,11 @@ class SequenceChallenger:
 
     def __post_init__(self) -> None:
         training("network")  # a library that is missing is told now, not after the replay
+
+    def due(self, now_ms: int) -> bool:
+        """Whether it is time for the next training; always before the first one."""
+        last = self.trainings[-1].at_ms if self.trainings else -(1 << 60)
+        return now_ms - last >= SEQUENCE_DAYS * DAY_MS
 
     def challenge(
         self,

@@ -14,6 +14,8 @@ from models.sequence.model import SequenceModel
 from models.training.dataset import Dataset
 from models.training.promotion import judge_scores
 from schemas.features import FEATURE_NAMES
+from streams.evaluation import report
+from streams.evaluation.measure import CHALLENGERS, METHODS, Task, figures
 from streams.evaluation.sequence import pool, settled
 from tests.evaluation.conftest import run
 from tests.evaluation.shops import weekly, write
@@ -75,6 +77,20 @@ def test_scores_of_any_model_are_judged_by_the_same_rule() -> None:
     assert "150 later rows decide nothing" in found.why
 
 
+def test_the_report_names_challengers_and_calls_them_no_baseline() -> None:
+    for methods in METHODS.values():
+        assert {*methods, *CHALLENGERS} <= report._NAMES.keys()
+    data, one, other = rows(400, 4)
+    scores = {"blend": one, "bgnbd": other, "pooled": pool(one, other, (0.5, 0.5))}
+    task = Task(
+        "churn", "churn_28d", data.churned, data.user, data.as_of_ms,
+        {name: scored[0].astype(np.float64) for name, scored in scores.items()},
+    )  # fmt: skip
+    measured = figures({"churn": task})
+    assert "champion and sequence, pooled" in report._table(measured["churn_28d"])
+    assert "(BG/NBD)" in report._tiles({"churn": task}, measured)
+
+
 def test_where_to_write_it_needs_one(tmp_path: Path) -> None:
     orders = write(tmp_path / "orders.csv", weekly(20, 60))
     result = run("--orders", str(orders), "--challenger-out", str(tmp_path / "out"))
@@ -97,10 +113,10 @@ def test_without_jax_it_says_what_to_install_before_anything_is_read(
 @pytest.mark.timeout(900)
 def test_its_figures_stand_beside_the_champions(tmp_path: Path) -> None:
     orders, out = write(tmp_path / "orders.csv", weekly()), tmp_path / "challenger"
-    report = tmp_path / "report.html"
+    page = tmp_path / "report.html"
     result = run(
         "--orders", str(orders), "--challenger", "sequence", "--challenger-out", str(out),
-        "--json", "--report", str(report),
+        "--json", "--report", str(page),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -115,4 +131,4 @@ def test_its_figures_stand_beside_the_champions(tmp_path: Path) -> None:
         assert {"would_promote", "why", "rows"} == each["sequence"].keys() == each["pooled"].keys()
         assert each["pooled"]["rows"] < max(each["sequence"]["rows"], 1)  # half settles weights
     assert SequenceModel.load(out).description.horizon_days == 28
-    assert "sequence" in report.read_text()
+    assert "sequence" in page.read_text()
