@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -119,21 +120,33 @@ def test_a_lock_has_hashes_and_names_no_place(lock: Path) -> None:
 
 def imported(folder: str, but: Path | None = None) -> set[str]:
     """Top-level modules that files in `folder` import, anywhere in them; `but`: not in there."""
-    found = set()
+    found = set[str]()
     for file in (ROOT / folder).rglob("*.py"):
-        if but is not None and but in file.parents:
-            continue
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module.split(".")[0])
+        if but is None or but not in file.parents:
+            found |= imported_by(file)
     return found - OURS - set(sys.stdlib_module_names)
+
+
+@cache
+def imported_by(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    """Of every module that is installed, the distributions that it comes from."""
+    return packages_distributions()
 
 
 def sources(modules: set[str]) -> list[set[str]]:
     """For each module, the distributions that it may come from."""
-    known = packages_distributions()
+    known = distributions()
     return [set(map(canonicalize_name, known.get(module, [module]))) for module in sorted(modules)]
 
 
