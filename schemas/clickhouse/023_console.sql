@@ -760,45 +760,6 @@ FROM
 )
 ORDER BY recorded_at DESC, shard;
 
--- For hundreds of reads a second, each of up to 200 users: without FINAL, whose merge costs a page of 200
--- some 50 ms, and without the list of past lives, which the reader can keep for a second.
-CREATE VIEW IF NOT EXISTS customer_points
-(
-    user_id        String COMMENT 'User id, or its pseudonym; one row each; ask for up to 200',
-    p_churn        Float32 COMMENT 'Probability, 0 to 1, of no order within horizon_days; NaN is unknown',
-    expected_spend Float32 COMMENT 'Expected spend within horizon_days, in the shop''s currency; NaN is unknown',
-    p_buy_7d       Float32 COMMENT 'Probability, 0 to 1, of an order within 7 days; NaN is unknown',
-    p_buy_30d      Float32 COMMENT 'Probability, 0 to 1, of an order within 30 days; NaN is unknown',
-    next_order_at  DateTime64(3, 'UTC') COMMENT 'When the next order is due, UTC; 1970-01-01 when unknown or over a year away',
-    horizon_days   UInt16 COMMENT 'How far the prediction looks ahead, in days',
-    value_tier     LowCardinality(String) COMMENT 'none | low | medium | high',
-    lifecycle      LowCardinality(String) COMMENT 'visitor | new | active | at_risk | lapsed',
-    segments       LowCardinality(String) COMMENT 'Segments of the shop''s own that the user is in, with commas between',
-    at_risk        UInt8 COMMENT '1 while a churn alert of the user is open',
-    lifetime_orders UInt32 COMMENT 'Orders of the user so far',
-    scored_at      DateTime64(3, 'UTC') COMMENT 'When the user was last looked at, UTC',
-    champion_version LowCardinality(String) COMMENT 'Version of the ONNX model',
-    shard          UInt16 COMMENT 'Kafka partition the user belongs to',
-    life           UInt32 COMMENT 'Life of the shard: leave out what past_lives has'
-)
-COMMENT 'The newest score of each user for point reads; with what past lives said'
-AS
-SELECT
-    user_id, newest.1 AS p_churn, newest.2 AS expected_spend, newest.3 AS p_buy_7d,
-    newest.4 AS p_buy_30d, newest.5 AS next_order_at, newest.6 AS horizon_days, newest.7 AS value_tier,
-    newest.8 AS lifecycle, newest.9 AS segments, newest.10 AS at_risk, newest.11 AS lifetime_orders,
-    newest.12 AS scored_at, newest.13 AS champion_version, newest.14 AS shard,
-    toUInt32(bitShiftRight(newest.15, 32)) AS life
-FROM
-(
-    SELECT
-        user_id,
-        argMax((p_churn, expected_spend, p_buy_7d, p_buy_30d, next_order_at, horizon_days, value_tier,
-            lifecycle, segments, at_risk, lifetime_orders, scored_at, champion_version, shard, seq), seq) AS newest
-    FROM users_now
-    GROUP BY user_id
-);
-
 -- What is there already. A row that comes meanwhile is newer, or the same; so these can run twice.
 INSERT INTO segment_entries (dimension, user_id, segment, before, since, why, version, shard)
 SELECT

@@ -19,7 +19,7 @@ from streams.clickhouse.buffer import checked_rows
 from streams.core.events.records import Records
 from streams.kafka.log import KeyValue
 
-__all__ = ["SORTING_KEYS", "Faults", "MemoryLog", "MemorySink", "NoFaults", "rows_of"]
+__all__ = ["SORTING_KEYS", "TOTALS", "Faults", "MemoryLog", "MemorySink", "NoFaults", "rows_of"]
 
 SORTING_KEYS: Mapping[str, tuple[str, ...]] = {
     "score_history": ("user_id", "scored_at", "seq"),
@@ -40,6 +40,8 @@ SORTING_KEYS: Mapping[str, tuple[str, ...]] = {
     "batches": ("shard", "seq"),
 }
 """As in `schemas/clickhouse`: a row replaces the one with the same key."""
+TOTALS = ("campaign_sums", "segment_totals", "segment_moves")
+"""Tables where the row with the highest `seq` stays."""
 
 
 class Faults(Protocol):
@@ -213,6 +215,9 @@ class MemorySink:
             for row in rows_of(table):
                 key = tuple(row[column] for column in SORTING_KEYS[name])
                 before = self.rows[name].get(key)
+                if before is not None and name in TOTALS and before["seq"] != row["seq"]:
+                    self.rows[name][key] = max(before, row, key=lambda each: each["seq"])
+                    continue
                 if before is not None and before != row:
                     self.changed.append((name, before, row))
                 self.rows[name][key] = row

@@ -25,12 +25,9 @@ from streams.core.state.snapshot import comparable
 from streams.core.step import Outputs, step
 from streams.kafka.log import Log
 from streams.shard.journal import Entry, Rewritten, Takeover
-from tests.shard.memory import SORTING_KEYS, rows_of
+from tests.shard.memory import SORTING_KEYS, TOTALS, rows_of
 
 __all__ = ["Oracle", "assert_same_state", "replay_journal"]
-
-TOTALS = ("campaign_sums", "segment_totals", "segment_moves")
-"""Tables whose newest row replaces the ones before."""
 
 
 @dataclass

@@ -50,6 +50,12 @@ class Scores(msgspec.Struct, frozen=True):
     """… to here."""
     p_buy_7d: float | None
     p_buy_30d: float | None
+    value_365d: float | None
+    """Expected spend within a year."""
+    value_365d_low: float | None
+    """With a chance of 80 % it is from here …"""
+    value_365d_high: float | None
+    """… to here."""
     horizon_days: int
     status: str
     """`scored` or `not enough data`."""

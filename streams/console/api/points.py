@@ -8,9 +8,10 @@ answer that was asked for after that.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Final
 
-from streams.console.api.questions import USERS
+from streams.console.api.questions import PAST_LIVES, USERS
 from streams.console.reads import Reader, ReadFailed
 
 __all__ = ["Points", "TooMany"]
@@ -20,6 +21,8 @@ MOST_AT_ONCE: Final = 200
 MOST_WAITING: Final = 5_000
 AT_ONCE: Final = 2
 """Queries under way: one is read while the other is asked."""
+LIVES_SECONDS: Final = 1.0
+"""How old the list of past lives may be: lives end with `tideline reset`, in no hurry."""
 
 
 class TooMany(Exception):
@@ -27,12 +30,15 @@ class TooMany(Exception):
 
 
 class Points:
-    """The newest row of `customers` by user id."""
+    """The newest row of `customer_points` by user id."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._waiting: dict[str, asyncio.Future[dict[str, Any] | None]] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._past_lives: set[tuple[int, int]] = set()
+        self._past_lives_until = 0.0
+        self._reading_lives = asyncio.Lock()
 
     async def of(self, user_id: str) -> dict[str, Any] | None:
         """The customer's row by column, or None. Raises ReadFailed and TooMany."""
@@ -59,6 +65,7 @@ class Points:
 
     async def _ask(self, asked: dict[str, asyncio.Future[dict[str, Any] | None]]) -> None:
         try:
+            past = await self._past()
             found = await self._reader.rows(USERS, user_id=tuple(asked))
         except BaseException as error:
             failure = error if isinstance(error, ReadFailed) else ReadFailed(repr(error), None)
@@ -69,7 +76,18 @@ class Points:
             if not isinstance(error, Exception):
                 raise
             return
-        rows = {str(row["user_id"]): row for row in found}
+        rows = {
+            str(row["user_id"]): row for row in found if (row["shard"], row["life"]) not in past
+        }
         for user_id, future in asked.items():
             if not future.done():
                 future.set_result(rows.get(user_id))
+
+    async def _past(self) -> set[tuple[int, int]]:
+        """Shards and those of their lives that are over."""
+        async with self._reading_lives:
+            if time.monotonic() >= self._past_lives_until:
+                found = await self._reader.rows(PAST_LIVES)
+                self._past_lives = {(row["shard"], row["life"]) for row in found}
+                self._past_lives_until = time.monotonic() + LIVES_SECONDS
+            return self._past_lives

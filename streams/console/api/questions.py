@@ -10,6 +10,7 @@ __all__ = [
     "AUDIENCE_THERE",
     "MEMBERS",
     "OPEN_ALERTS",
+    "PAST_LIVES",
     "SEGMENT_DAYS",
     "SEGMENT_MOVES",
     "SEGMENT_SIZES",
@@ -18,12 +19,16 @@ __all__ = [
 
 USERS: Final = """
 SELECT
-    user_id, p_churn, expected_spend, spend_low, spend_high, p_buy_7d, p_buy_30d, horizon_days,
-    status, evidence, value_tier, lifecycle, segments, next_order_at, at_risk, lifetime_orders,
-    last_order_at, scored_at, inserted_at, champion_version, learner_version
-FROM customers
+    user_id, p_churn, expected_spend, spend_low, spend_high, p_buy_7d, p_buy_30d, value_365d,
+    value_365d_low, value_365d_high, horizon_days, status, evidence, value_tier, lifecycle,
+    segments, next_order_at, at_risk, lifetime_orders, last_order_at, scored_at, inserted_at,
+    champion_version, learner_version, shard, life
+FROM customer_points
 WHERE user_id IN %(user_id)s
 """
+"""Rows of past lives among them: `PAST_LIVES` says which (D-084)."""
+
+PAST_LIVES: Final = "SELECT shard, life FROM past_lives"
 
 ALERTS_OF_USER: Final = """
 SELECT

@@ -16,11 +16,14 @@ from streams.console.reads import Parameter, ReadFailed, Rows
 class Held:
     """Answers when told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, past: Sequence[tuple[int, int]] = ()) -> None:
+        self.past = list(past)
         self.asked: list[tuple[str, ...]] = []
         self.answers: list[asyncio.Future[Rows]] = []
 
     async def rows(self, query: str, **parameters: Parameter) -> Rows:
+        if not parameters:
+            return Rows(("shard", "life"), list(self.past), 0)
         ids = parameters["user_id"]
         assert isinstance(ids, tuple)
         self.asked.append(ids)
@@ -29,7 +32,9 @@ class Held:
 
     def answer(self, at: int, absent: Sequence[str] = ()) -> None:
         ids = [each for each in reversed(self.asked[at]) if each not in absent]
-        self.answers[at].set_result(Rows(("user_id", "query"), [(i, at) for i in ids], 0))
+        lives = {"of a past life": 1}
+        rows = [(i, at, 0, lives.get(i, 2)) for i in ids]
+        self.answers[at].set_result(Rows(("user_id", "query", "shard", "life"), rows, 0))
 
 
 async def turns(count: int = 5) -> None:
@@ -52,10 +57,8 @@ def test_who_waits_for_a_query_shares_the_next_one() -> None:
         held.answer(2, absent=["nobody"])
         held.answer(1)
         rows = await asyncio.gather(*first, *later)
-        assert rows == [
-            {"user_id": "u0", "query": 0}, {"user_id": "u1", "query": 1},
-            {"user_id": "x", "query": 2}, {"user_id": "y", "query": 2},
-            {"user_id": "x", "query": 2}, None,
+        assert [row and (row["user_id"], row["query"]) for row in rows] == [
+            ("u0", 0), ("u1", 1), ("x", 2), ("y", 2), ("x", 2), None,
         ]  # fmt: skip
 
     asyncio.run(run())
@@ -76,6 +79,21 @@ def test_an_answer_is_asked_for_after_the_question() -> None:
         held.answer(1)
         assert ((await early) or {})["query"] == 0
         assert ((await late) or {})["query"] == 1
+
+    asyncio.run(run())
+
+
+def test_rows_of_past_lives_are_left_out() -> None:
+    async def run() -> None:
+        held = Held(past=[(0, 1), (1, 2)])
+        here = Points(held)
+        asked = [asyncio.create_task(here.of(name)) for name in ("of a past life", "ann")]
+        await turns(10)
+        for at in range(len(held.answers)):
+            held.answer(at)
+        gone, ann = await asyncio.gather(*asked)
+        assert gone is None
+        assert ann is not None
 
     asyncio.run(run())
 

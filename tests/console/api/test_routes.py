@@ -28,7 +28,8 @@ AT = datetime(2026, 11, 30, 14, 5, 9, 123_000, UTC)
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 USER = {
     "user_id": "ann", "p_churn": 0.25, "expected_spend": 40.5, "spend_low": 0.0, "spend_high": 90.0,
-    "p_buy_7d": 0.3, "p_buy_30d": None, "horizon_days": 28, "status": "scored",
+    "p_buy_7d": 0.3, "p_buy_30d": None, "value_365d": 410.0, "value_365d_low": 90.0,
+    "value_365d_high": None, "shard": 0, "life": 1, "horizon_days": 28, "status": "scored",
     "evidence": "many orders", "value_tier": "high", "lifecycle": "active",
     "segments": ["save_now"], "next_order_at": AT, "at_risk": 0, "lifetime_orders": 7,
     "last_order_at": NEVER, "scored_at": AT, "inserted_at": AT, "champion_version": "v1",
@@ -62,7 +63,8 @@ def people(given: dict[str, Parameter]) -> Rows:
 
 def answers() -> Answers:
     return Answers({
-        "FROM customers\nWHERE user_id IN": known_users,
+        "FROM customer_points\n": known_users,
+        "FROM past_lives": rows(("shard", "life"), [(0, 0), (1, 1)]),
         "FROM customers\nWHERE user_id >": people,
         "FROM audience_people": people,
         "FROM customer_alerts": rows(tuple(ALERT), [tuple(ALERT.values())]),
