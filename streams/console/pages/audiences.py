@@ -12,7 +12,7 @@ __all__ = ["ARM_NAMES", "AUDIENCES", "BY_ARM", "NO_EFFECT", "audience_rows", "re
 
 AUDIENCES: Final = (
     Column("audience", "Audience", "link"),
-    Column("title", "Title", wide=True),
+    Column("title", "Title"),
     Column("segment", "Made of", "link"),
     Column("treat", "May be contacted", "count"),
     Column("holdout", "Held out", "count"),
