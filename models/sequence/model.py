@@ -28,6 +28,7 @@ __all__ = ["DESCRIPTION_FILE", "EVENTS_INPUT", "ONNX_FILE", "Description", "Sequ
 EVENTS_INPUT: Final = "events"
 ONNX_FILE: Final = "sequence.onnx"
 DESCRIPTION_FILE: Final = "sequence.json"
+FORMAT: Final = 1
 GOLDEN_TOLERANCE: Final = 1e-5
 _AT_ONCE: Final = 4_096
 """Rows that ONNX Runtime is given at a time: it holds the hidden states of all of them."""
@@ -39,7 +40,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     """What `sequence.json` says. Golden rows are the bytes of float32 arrays, little endian, with
     what the training library computed of them."""
 
-    format: int = 1
+    format: int = FORMAT
     sha256: str
     heads: list[str]
     features_hash: str = FEATURES_HASH
@@ -63,8 +64,9 @@ class SequenceModel:
             raise ArtifactError(f"{where} was altered: its hash is another. Train it again.")
         if b"location" in onnx:
             raise ArtifactError(f"{where} refers to data in other files. Train it again.")
-        made_for = description.features_hash, description.kinds, description.channels
-        if made_for != (FEATURES_HASH, list(EVENT_KINDS), list(TAIL_CHANNELS)):
+        of = description
+        made_for = of.format, of.features_hash, of.kinds, of.channels
+        if made_for != (FORMAT, FEATURES_HASH, list(EVENT_KINDS), list(TAIL_CHANNELS)):
             raise ArtifactError(
                 f"{where} was made for other features or events than this version has. Train it "
                 "again with `tideline evaluate --challenger sequence`."
