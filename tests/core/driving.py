@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from hypothesis import HealthCheck, Phase, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from schemas.definitions import Definitions, SegmentDefinition
@@ -37,6 +39,27 @@ bounded = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 """Hypothesis settings of these tests: the same examples in every run."""
+
+
+def drawn(
+    quick: int, full: int, **strategies: st.SearchStrategy[Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A test of `given` examples that costs many steps: `quick` of them in `make test`, and `full`,
+    which begin with the same, in `make faults`."""
+
+    def made(check: Callable[..., None]) -> Callable[..., None]:
+        @pytest.mark.parametrize("examples", [quick, pytest.param(full, marks=pytest.mark.full)])
+        def test(examples: int) -> None:
+            settings(bounded, max_examples=examples)(given(**strategies)(check))()
+
+        test.__name__, test.__doc__, test.__module__ = (
+            check.__name__,
+            check.__doc__,
+            check.__module__,
+        )
+        return test
+
+    return made
 
 
 def config(**changes: Any) -> CoreConfig:

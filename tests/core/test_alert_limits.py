@@ -22,7 +22,7 @@ from streams.core.state.shard_state import ShardState
 from streams.core.state.snapshot import comparable, exported, load
 from streams.core.state.split import split
 from streams.core.texts import Texts
-from tests.core.driving import HOUR_MS, T0, Driver, bounded, click, config, encode, order
+from tests.core.driving import HOUR_MS, T0, Driver, bounded, click, config, drawn, encode, order
 from tests.core.oracle import DAY_MS
 
 MINUTE_MS = 60_000
@@ -420,8 +420,7 @@ def check_step(driver: Driver, opened_on: Counter[int], most: dict[int, int]) ->
 TIMES: dict[str, list[int]] = {}
 
 
-@settings(bounded, max_examples=20)
-@given(seed=st.integers(0, 2**32))
+@drawn(6, 20, seed=st.integers(0, 2**32))
 def test_budget_quiet_hours_caps_and_suppression_hold_whatever_comes(seed: int) -> None:
     rng = np.random.default_rng(seed)
     driver, now_ms = Driver(config(alert_cooldown_ms=DAY_MS)), T0 + 25 * DAY_MS
@@ -445,8 +444,7 @@ def test_budget_quiet_hours_caps_and_suppression_hold_whatever_comes(seed: int) 
         )
 
 
-@settings(bounded, max_examples=10)
-@given(seed=st.integers(0, 2**32))
+@drawn(3, 10, seed=st.integers(0, 2**32))
 def test_a_checkpoint_anywhere_changes_nothing(seed: int) -> None:
     rng = np.random.default_rng(seed)
     kept, other = (Driver(config(alert_cooldown_ms=DAY_MS)) for _ in range(2))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.definitions import Audience, Definitions, SegmentDefinition
@@ -16,7 +15,7 @@ from streams.core.audiences import arms_of
 from streams.core.hashing import hashes
 from streams.core.state.slots import ARMS
 from streams.core.state.snapshot import exported, load
-from tests.core.driving import T0, Driver, bounded, click, config, encode, order
+from tests.core.driving import T0, Driver, click, config, drawn, encode, order
 from tests.core.oracle import DAY_MS
 
 USERS = [f"u{i:03}" for i in range(200)]
@@ -234,8 +233,7 @@ def test_an_erased_person_is_not_answered() -> None:
 # -- nobody who is held out is in a feed, ever
 
 
-@settings(bounded, max_examples=30)
-@given(seed=st.integers(0, 2**32))
+@drawn(10, 30, seed=st.integers(0, 2**32))
 def test_a_held_out_person_is_never_in_a_feed(seed: int) -> None:
     rng = np.random.default_rng(seed)
     driver, now_ms, users = Driver(config()), T0, [f"u{i}" for i in range(30)]

@@ -14,7 +14,7 @@ from schemas.features import FEATURE_NAMES, GAP_ORDERS
 from streams.core.features import features
 from streams.core.state.known_orders import ORDER
 from streams.core.state.u64map import U64Map
-from tests.core.driving import HOUR_MS, T0, Driver, SilenceScorer, bounded, config, order
+from tests.core.driving import HOUR_MS, T0, Driver, SilenceScorer, bounded, config, drawn, order
 from tests.core.oracle import DAY_MS, Admission, Wire, recount
 from tests.core.state.test_state import reload
 from tests.core.test_erasure import erase, order_for
@@ -143,8 +143,7 @@ def expected(events: list[Wire]) -> tuple[int, int, list[int], int]:
     return len(times), total, times, times[-1] if times else 0
 
 
-@settings(bounded, max_examples=60)
-@given(seed=st.integers(0, 2**32))
+@drawn(20, 60, seed=st.integers(0, 2**32))
 def test_the_order_of_arrival_and_checkpoints_change_nothing(seed: int) -> None:
     rng = random.Random(seed)
     events = random_events(rng)
@@ -173,8 +172,7 @@ def test_the_order_of_arrival_and_checkpoints_change_nothing(seed: int) -> None:
     np.testing.assert_allclose(found[1:], found[:1] * 2, rtol=1e-5, atol=1e-6)
 
 
-@settings(bounded, max_examples=30)
-@given(seed=st.integers(0, 2**32))
+@drawn(10, 30, seed=st.integers(0, 2**32))
 def test_of_many_orders_the_newest_are_known_without_a_gap(seed: int) -> None:
     """Also while some of them are cancelled, and others come late."""
     rng = random.Random(seed)

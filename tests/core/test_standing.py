@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.definitions import MAX_SEGMENTS, Case, Definitions, SegmentDefinition
@@ -21,9 +20,9 @@ from streams.core.state.snapshot import comparable, exported, load
 from tests.core.driving import (
     T0,
     Driver,
-    bounded,
     click,
     config,
+    drawn,
     encode,
     order,
 )
@@ -352,8 +351,7 @@ def some_definitions(rng: np.random.Generator, number: int) -> Definitions:
     return Definitions(number, f"v{number}", tuple(segments), rfm=bool(rng.random() < 0.5))
 
 
-@settings(bounded, max_examples=25)
-@given(seed=st.integers(0, 2**32))
+@drawn(8, 25, seed=st.integers(0, 2**32))
 def test_a_checkpoint_anywhere_changes_nothing(seed: int) -> None:
     rng = np.random.default_rng(seed)
     steps = int(rng.integers(6, 30))
@@ -381,8 +379,7 @@ def test_a_checkpoint_anywhere_changes_nothing(seed: int) -> None:
         np.testing.assert_array_equal(array, two[1][name], err_msg=name)
 
 
-@settings(bounded, max_examples=25)
-@given(seed=st.integers(0, 2**32))
+@drawn(8, 25, seed=st.integers(0, 2**32))
 def test_memberships_are_what_the_moves_say(seed: int) -> None:
     """Whatever happens: nobody enters twice, and who is in by the moves is in by the state."""
     rng = np.random.default_rng(seed)

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -35,9 +34,9 @@ from tests.core.driving import (
     Driver,
     FakeScores,
     SilenceScorer,
-    bounded,
     click,
     config,
+    drawn,
     encode,
     feature,
     order,
@@ -171,8 +170,7 @@ def test_a_customer_lapsed_before_the_first_score_gets_no_alert() -> None:
     assert not driver.rows("alerts")
 
 
-@settings(bounded, max_examples=15)
-@given(seed=st.integers(0, 2**32))
+@drawn(5, 15, seed=st.integers(0, 2**32))
 def test_alert_episodes_are_well_formed_in_any_run(seed: int) -> None:
     """Each id opens once and closes at most once after that; one open alert a user at a time."""
     driver = Driver(config(alert_cooldown_ms=2 * DAY_MS, lateness_ms=30 * DAY_MS))
@@ -296,8 +294,7 @@ def test_lapsed_is_no_order_for_ninety_days_or_more() -> None:
     assert lifecycle(driver)[-1][1] == "lapsed"
 
 
-@settings(bounded, max_examples=15)
-@given(seed=st.integers(0, 2**32))
+@drawn(5, 15, seed=st.integers(0, 2**32))
 def test_segments_in_any_run(seed: int) -> None:
     """Changes chain without gaps, ids are unique, and the histogram equals a recount."""
     driver = Driver(config(lateness_ms=30 * DAY_MS))
@@ -388,8 +385,7 @@ def test_nobody_changes_tier_because_a_neighbour_was_scored() -> None:
 # -- questions
 
 
-@settings(bounded, max_examples=12)
-@given(seed=st.integers(0, 2**32), horizon=st.sampled_from([1, 3, 7]))
+@drawn(4, 12, seed=st.integers(0, 2**32), horizon=st.sampled_from([1, 3, 7]))
 def test_labels_equal_a_recount(seed: int, horizon: int) -> None:
     """One open question a user; answered at exactly asked + H from the orders in between."""
     rng = random.Random(seed)

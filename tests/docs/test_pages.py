@@ -183,11 +183,11 @@ def test_paths_exist(page: Page) -> None:
 def test_tests_that_are_named_exist(page: Page) -> None:
     named = {span for span in page.spans if re.fullmatch(r"test_\w+", span)}
     if named:
-        assert named <= tests_there(), named - tests_there()
+        assert named <= names_of_tests(), named - names_of_tests()
 
 
 @cache
-def tests_there() -> set[str]:
+def names_of_tests() -> set[str]:
     """Every function of the tests, by its name."""
     return {
         node.name

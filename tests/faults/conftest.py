@@ -73,6 +73,8 @@ def fault(
                     "prepare": prepare, "without_views": NOT_THERE, "milliseconds": False,
                     "direct_port": old.port,
                 } | options  # fmt: skip
+            # the recoveries that `make faults` shows have a worker's whole start in them
+            options.setdefault("forked", not request.config.getoption("--faults"))
             options = {"definitions": DEFINITIONS} | options
             world = World((broker or apache_kafka).bootstrap, server, tmp_path, **options)
             if shared:

@@ -22,7 +22,8 @@ def world(
 
         def make(broker: Any = None, server: ChdbServer | None = None, **changes: Any) -> World:
             bootstrap = (broker or kafka_broker).bootstrap
-            made = World(bootstrap, server or clickhouse, tmp_path, **changes)
+            options = {"forked": True} | changes
+            made = World(bootstrap, server or clickhouse, tmp_path, **options)
             if server is None:
                 stack.callback(made.drop)
             return stack.enter_context(made)

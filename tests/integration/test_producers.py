@@ -94,7 +94,7 @@ def shop(
         "stream_lateness_days": 90,  # one test's orders are old, and the others' are of now
         "alerts_enter": 0.95, "alerts_leave": 0.9,  # an alert that was open would leave its mark
     }  # fmt: skip
-    with World(apache_kafka.bootstrap, clickhouse, folder, **settings) as here:
+    with World(apache_kafka.bootstrap, clickhouse, folder, forked=True, **settings) as here:
         shop = Shop(here)
         yield shop
         shop.stop()

@@ -160,7 +160,7 @@ def here(
 ) -> Iterator[World]:
     """A Tideline that has been running, so that there is something to recover."""
     directory = tmp_path_factory.mktemp("stopping")
-    with World(kafka_broker.bootstrap, clickhouse, directory) as made:
+    with World(kafka_broker.bootstrap, clickhouse, directory, forked=True) as made:
         before = made.worker("before")
         made.own(before)
         made.produce(Synthetic(events=500, users=50, seed=1))

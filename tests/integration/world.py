@@ -66,7 +66,7 @@ class Worker:
         }
         self.name = name
         self.log_path = world.directory / f"{name}.log"
-        if tuple(program) == COMMAND:
+        if world.forked and tuple(program) == COMMAND:
             self._child: ChildProcess = ForkedProcess(name, ["worker"], self.log_path, environ)
         else:
             argv = [sys.executable, *program]
@@ -177,17 +177,20 @@ class World:
         milliseconds: bool = True,
         direct_port: int = 0,
         definitions: Definitions | None = None,
+        forked: bool = False,
         **changes: Any,
     ) -> None:
         """`clickhouse` is where the workers are sent: a server, or a proxy before one that listens
         on `direct_port`. A server that is not the usual one comes with its own
-        `prepare`, and with what it lacks."""
+        `prepare`, and with what it lacks. `forked`: workers and learner need not import anything
+        (`tests.integration.forking`), which is not how long they take to start for users."""
         n = next(_NUMBERS)
         self._prepare = prepare
         self._definitions = definitions
         self.without_views = without_views
         self._milliseconds = milliseconds
         self.directory = directory
+        self.forked = forked
         given: dict[str, Any] = {
             "kafka_broker_url": bootstrap,
             "kafka_app_id": f"it{n}",
@@ -278,7 +281,12 @@ class World:
 
     def learner(self) -> ChildProcess:
         log = self.directory / "learner.log"
-        learner = ForkedProcess("learner", ["learner"], log, as_environ(self.settings))
+        environ = as_environ(self.settings)
+        learner = (
+            ForkedProcess("learner", ["learner"], log, environ)
+            if self.forked
+            else ChildProcess("learner", [sys.executable, "-m", "streams", "learner"], log, environ)
+        )
         self._others.append(learner)
         learner.start()
         return learner

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.features import FEATURE_NAMES
@@ -26,9 +25,9 @@ from tests.core.driving import (
     T0,
     Driver,
     SilenceScorer,
-    bounded,
     click,
     config,
+    drawn,
     encode,
     order,
     table_rows,
@@ -105,8 +104,7 @@ def _plain(value: Any) -> Any:
     return value.tobytes() if isinstance(value, np.ndarray | np.generic) else value
 
 
-@settings(bounded, max_examples=15)
-@given(seed=st.integers(0, 2**32), users=st.sampled_from([3, 25, 60]))
+@drawn(5, 15, seed=st.integers(0, 2**32), users=st.sampled_from([3, 25, 60]))
 def test_results_are_those_of_a_shard_that_parks_nobody(seed: int, users: int) -> None:
     """Each sweep in one slice: what is swept when depends on where users are."""
     parking, plain = driver(), driver()
@@ -136,8 +134,7 @@ def test_results_are_those_of_a_shard_that_parks_nobody(seed: int, users: int) -
         assert packed[0][name].tobytes() == packed[1][name].tobytes(), name
 
 
-@settings(bounded, max_examples=15)
-@given(seed=st.integers(0, 2**32), users=st.sampled_from([3, 25, 60]))
+@drawn(5, 15, seed=st.integers(0, 2**32), users=st.sampled_from([3, 25, 60]))
 def test_a_loaded_state_goes_on_bit_for_bit(seed: int, users: int) -> None:
     rng = random.Random(seed)
     straight, broken = driver(), driver()
@@ -149,8 +146,7 @@ def test_a_loaded_state_goes_on_bit_for_bit(seed: int, users: int) -> None:
     assert_equal(straight.state, broken.state)
 
 
-@settings(bounded, max_examples=25)
-@given(seed=st.integers(0, 2**32), users=st.sampled_from([3, 25, 60]))
+@drawn(8, 25, seed=st.integers(0, 2**32), users=st.sampled_from([3, 25, 60]))
 def test_a_checkpoint_holds_its_beginning_whoever_comes_and_goes_meanwhile(
     seed: int, users: int
 ) -> None:

@@ -20,7 +20,7 @@ from streams.core.state import u64map
 from streams.core.state.open_questions import OpenQuestions, QuestionQueue, Questions, pack, unpack
 from streams.core.state.pages import ArrayPages, Writing, assemble, page_key
 from streams.core.state.snapshot import comparable, digest, freeze, load, thaw
-from tests.core.driving import T0, Driver, bounded, click, order
+from tests.core.driving import T0, Driver, bounded, click, drawn, order
 from tests.core.oracle import DAY_MS
 from tests.core.state.test_state import drive, fresh
 
@@ -104,8 +104,7 @@ def check_checkpoints(rng: random.Random, driver: Driver, fed: Iterable[dict[str
     assert_comparable(comparable(again), comparable(driver.state))
 
 
-@settings(bounded, max_examples=25)
-@given(seed=st.integers(0, 2**32), users=st.sampled_from([3, 40, 300]))
+@drawn(8, 25, seed=st.integers(0, 2**32), users=st.sampled_from([3, 40, 300]))
 def test_pages_taken_between_steps_make_the_state_of_the_beginning(seed: int, users: int) -> None:
     check_checkpoints(random.Random(seed), fresh(), drive(seed, 20, users))
 

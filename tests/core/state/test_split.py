@@ -22,7 +22,7 @@ from streams.core.state.snapshot import comparable
 from streams.core.state.split import split, strays
 from streams.core.sweep import take_slice
 from streams.core.texts import Texts
-from tests.core.driving import Driver, SilenceScorer, bounded, click, config, table_rows
+from tests.core.driving import Driver, SilenceScorer, bounded, click, config, drawn, table_rows
 from tests.core.oracle import DAY_MS
 from tests.core.state.test_parked import years
 from tests.core.state.test_state import reload
@@ -139,8 +139,13 @@ def on_time(fed: dict[str, Any]) -> dict[str, Any]:
     return fed | kept
 
 
-@settings(bounded, max_examples=20)
-@given(seed=st.integers(0, 2**32), users=st.sampled_from([25, 60]), times=st.sampled_from([2, 3]))
+@drawn(
+    6,
+    20,
+    seed=st.integers(0, 2**32),
+    users=st.sampled_from([25, 60]),
+    times=st.sampled_from([2, 3]),
+)
 def test_successors_give_the_results_of_the_unsplit_shard(
     seed: int, users: int, times: int
 ) -> None:

@@ -18,7 +18,17 @@ from streams.core.state.shard_state import STATE_FORMAT, ShardState
 from streams.core.state.snapshot import comparable, digest, exported, load
 from streams.core.state.u64map import U64Map
 from streams.core.texts import Texts
-from tests.core.driving import T0, Driver, SilenceScorer, bounded, click, config, encode, order
+from tests.core.driving import (
+    T0,
+    Driver,
+    SilenceScorer,
+    bounded,
+    click,
+    config,
+    drawn,
+    encode,
+    order,
+)
 from tests.core.oracle import DAY_MS
 from tests.core.streams_of_events import random_batches
 from tests.core.test_step import learner
@@ -79,8 +89,7 @@ def fresh() -> Driver:
     )
 
 
-@settings(bounded, max_examples=12)
-@given(seed=st.integers(0, 2**32), users=st.sampled_from([3, 40, 600]))
+@drawn(4, 12, seed=st.integers(0, 2**32), users=st.sampled_from([3, 40, 600]))
 def test_a_loaded_state_goes_on_bit_for_bit(seed: int, users: int) -> None:
     rng = random.Random(seed)
     straight, broken = fresh(), fresh()
