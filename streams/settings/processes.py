@@ -141,8 +141,7 @@ class ConsoleSettings:
     )
     zone: str = setting(
         "",
-        "time zone in which times are shown, such as Europe/Berlin; empty: that of the alerts' "
-        "definitions, else UTC",
+        "time zone in which times are shown, such as Europe/Berlin; empty: UTC",
         rules.ZONE,
     )
     query_seconds: float = setting(

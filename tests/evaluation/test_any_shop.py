@@ -19,8 +19,11 @@ from tests.evaluation.shops import DAY_MS, START_MS, cohort, gifts, wholesale, w
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_cohort_of_one_time_buyers(tmp_path: Path) -> None:
-    path = write(tmp_path / "orders.csv", cohort(users=2_000, days=480, seed=22))
+@pytest.mark.parametrize(
+    ("users", "days"), [(1_200, 400), pytest.param(2_000, 480, marks=pytest.mark.full)]
+)
+def test_a_cohort_of_one_time_buyers(tmp_path: Path, users: int, days: int) -> None:
+    path = write(tmp_path / "orders.csv", cohort(users, days, seed=22))
     result = run("--orders", str(path), "--horizon", "60d", "--json", "--threads", "1")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
