@@ -1,7 +1,7 @@
 """Runs every kernel once on a small example, so that it is compiled and kept.
 
-`python -m streams.core.warm` does it ahead: in `make setup` and in the image. It takes about ten
-seconds, once per machine.
+`python -m streams.core.warm` does it ahead: in `make setup` and in the image. It takes half a
+minute, once per machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BATCH: Final = bytes([12, 0, 0, 0, 1, 1, 0])
 
 
 def compile_kernels() -> None:
-    """Takes a second when they have been compiled on this machine before, else about ten."""
+    """Takes a second when they have been compiled on this machine before, else half a minute."""
     rules = DecodeRules(0, "EUR", {"EUR": 1.0})
     order = OrderEvent("o", "u", "placed", _AT_MS, "o", 1.0, lines=[OrderLine("i", 1.0)])
     for source, event in ((CLICKSTREAM, ClickEvent("c", "u", "view", _AT_MS)), (ORDERS, order)):
