@@ -82,9 +82,9 @@ RULES: dict[str, set[str]] = {
         "schemas", "streams.core", "streams.kafka", "streams.rules", "streams.shard",
     },
     "streams.console": {
-        "schemas", "models", "streams.campaigns", "streams.clickhouse", "streams.core",
-        "streams.kafka", "streams.privacy", "streams.process", "streams.settings",
-        "streams.stopping", "streams.telemetry",
+        "schemas", "models", "streams.background", "streams.campaigns", "streams.clickhouse",
+        "streams.core", "streams.kafka", "streams.privacy", "streams.process",
+        "streams.settings", "streams.stopping", "streams.telemetry",
     },
     "streams.worker": {
         "schemas", "models", "streams.agents", "streams.campaigns", "streams.clickhouse",

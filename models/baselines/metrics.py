@@ -120,6 +120,8 @@ def log_loss(y: Bools, p: Floats) -> float:
     >>> round(log_loss(np.array([True, False]), np.array([0.8, 0.2])), 4)
     0.2231
     """
+    if not len(y):
+        return float("nan")
     p = np.clip(p.astype(np.float64), 1e-6, 1.0 - 1e-6)
     return float(-np.log(np.where(y, p, 1.0 - p)).mean())
 
@@ -130,7 +132,7 @@ def brier(y: Bools, p: Floats) -> float:
     >>> round(brier(np.array([True, False]), np.array([0.8, 0.4])), 4)
     0.1
     """
-    return float(((p.astype(np.float64) - y) ** 2).mean())
+    return float(((p.astype(np.float64) - y) ** 2).mean()) if len(y) else float("nan")
 
 
 def expected_calibration_error(y: Bools, p: Floats, bins: int = 10) -> float:
@@ -141,6 +143,8 @@ def expected_calibration_error(y: Bools, p: Floats, bins: int = 10) -> float:
     """
     order = np.argsort(p, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
+    if not parts:
+        return float("nan")
     gaps = [abs(float(y[part].mean() - p[part].mean(dtype=np.float64))) for part in parts]
     return float(np.average(gaps, weights=[len(part) for part in parts]))
 

@@ -226,7 +226,8 @@ def _print_figures(measured: dict[str, Any], of_whom: str = "") -> None:
     for key, by_method in measured.items():
         columns = _COLUMNS["value" if key.startswith("value") else "event"]
         first = next(iter(by_method.values()))
-        rate = f", {first['rate']:.1%} of them yes" if "rate" in first else ""
+        known = first.get("rate") is not None  # without rows there is none
+        rate = f", {first['rate']:.1%} of them yes" if known else ""
         rows = []
         for method, values in by_method.items():
             cells = ["-" if values[c] is None else f"{values[c]:.4f}" for c in columns]

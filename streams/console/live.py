@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from streams import background
 from streams.console.position import Position
 from streams.console.reads import ReadFailed
 
@@ -133,7 +134,9 @@ class Live:
         for channel in list(self._channels.values()):
             if self._due(channel, position):
                 channel.making = True
-                task = asyncio.create_task(self._make(channel, position))
+                task = background.start_awaited(
+                    self._make(channel, position), "a page for its stream"
+                )
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -171,8 +174,8 @@ class Live:
             if newest.name != "page" or seen is not None or newest.position != last_id:
                 return newest
             seen = newest
-        ending = asyncio.ensure_future(self.closed.wait())
-        hearing = asyncio.ensure_future(news.wait())
+        ending = background.start_awaited(self.closed.wait(), "end of streams")
+        hearing = background.start_awaited(news.wait(), "news of a page")
         try:
             await asyncio.wait(
                 (ending, hearing), timeout=ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from schemas.topics import TopicNames
 from streams.kafka.committed import Committed
 from streams.kafka.end_offsets import Partition
 from streams.kafka.groups import Membership
@@ -23,11 +24,12 @@ from streams.telemetry.metrics import Metrics
 
 __all__ = ["looks", "running"]
 
+NAMES: Final = TopicNames("clickstream", "orders", "tideline")
 _INTERVAL_SECONDS: Final = 5.0
 _INPUTS: Final[tuple[Partition, ...]] = tuple(
     (topic, partition) for topic in ("clickstream", "orders") for partition in (0, 1)
 )
-_EXAMPLES: Final[Partition] = ("tideline-examples", 0)
+_EXAMPLES: Final[Partition] = (NAMES.examples, 0)
 _PER_LOOK: Final = 50
 """Records that each partition gets between two looks."""
 
@@ -35,10 +37,10 @@ _PER_LOOK: Final = 50
 def looks(end_ms: int, count: int = 60) -> list[LagReport]:
     """So many looks, the last one at `end_ms`."""
     log, found = LogWindow(10), []
-    roles: dict[str, Role] = {"tideline": "worker", "tideline-learner": "learner"}
+    roles: dict[str, Role] = {"tideline": "worker", NAMES.learner_group: "learner"}
     groups = {
         name: GroupWindow(name, Rules(), role=roles.get(name, ""))
-        for name in ("tideline", "tideline-learner", "warehouse-loader", "crm-export")
+        for name in ("tideline", NAMES.learner_group, "warehouse-loader", "crm-export")
     }
     for number in range(count):
         now_ms = end_ms - int((count - 1 - number) * _INTERVAL_SECONDS * 1000)
@@ -72,7 +74,7 @@ def _committed(
 
     return {
         "tideline": behind(3 * (number % 3), 0.4),
-        "tideline-learner": {_EXAMPLES: Committed(ends[_EXAMPLES], now_ms)},
+        NAMES.learner_group: {_EXAMPLES: Committed(ends[_EXAMPLES], now_ms)},
         "warehouse-loader": {
             place: Committed(10_000 + min(number, 12) * _PER_LOOK) for place in _INPUTS
         },

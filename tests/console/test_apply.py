@@ -10,6 +10,7 @@ import pytest
 
 from schemas.definitions import Definitions
 from schemas.errors import BrokerUnavailable
+from schemas.topics import TopicNames
 from streams.campaigns import written
 from streams.campaigns.published import all_published, publish
 from streams.console.access import LOCAL, token_hash
@@ -17,7 +18,7 @@ from streams.console.tokens import Tokens
 from tests.console.doubles import Served, console_of, served
 from tests.console.test_segments_page import NOW, shop
 
-TOPIC = "tideline-definitions"
+TOPIC = TopicNames("clicks", "orders", "tideline").definitions
 EDITED = written(NOW, "USD").replace("p_churn > 45%", "p_churn > 50%")
 
 

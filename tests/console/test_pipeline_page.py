@@ -94,7 +94,7 @@ def test_lag_of_every_group_in_records_seconds_and_what_follows(seen: LagSeen) -
     with console_with(seen) as console:
         found = console.get("/pipeline.json").json
         groups = {row["group"]: row for row in found["tables"]["groups"]["rows"]}
-        assert list(groups)[:2] == ["tideline", "tideline-learner"]
+        assert list(groups)[:2] == ["tideline", lag_monitor.NAMES.learner_group]
         loader = groups["warehouse-loader"]
         assert (loader["status"], loader["ours"]) == ("error", "other")
         assert loader["records"] > 20_000

@@ -152,7 +152,7 @@ def test_nothing_outlives_a_killed_demo(start: Start) -> None:
     run = start("--days", "0-60")
     run.wait_for(lambda: "sent" in run.err)
     # itself, broker, ClickHouse, worker, learner, lag monitor, trainer
-    assert len(run.left()) == 7
+    assert len(run.left()) == 8
     run.process.kill()
     run.ends()
     assert wait_until(lambda: run.left() == {}, PATIENCE_SECONDS), run.left()

@@ -263,7 +263,8 @@ def test_the_jobs_that_rules_ask_for_are_names_of_pods() -> None:
     names = {w["spec"]["template"]["metadata"]["labels"][label] for w in kinds(*WORKLOADS).values()}
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     jobs = {each["job_name"] for each in config["scrape_configs"]} - {"prometheus"}
-    assert jobs == names - {"tideline-init"}
+    only_in_compose = {"tideline-console"}  # there are no manifests for it yet
+    assert jobs - only_in_compose == names - {"tideline-init"}
     asked = {
         value
         for alert in alerts()

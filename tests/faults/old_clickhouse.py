@@ -41,7 +41,7 @@ NOT_THERE: Final = (
     "ledger", "recent_ledger", "model_quality", "quality_by_evidence", "alert_episodes",
     "customers", "customer_scores", "customer_contacts", "alert_outcomes", "segment_sizes_now",
     "segment_size_hours", "segment_flow_hours", "audience_people", "quality_days",
-    "batch_minutes", "lag_minutes", "definitions_history", "canary_trips",
+    "batch_minutes", "lag_minutes", "definitions_history", "canary_trips", "customer_points",
 )  # fmt: skip
 """Views that this server can't have."""
 
@@ -163,6 +163,7 @@ def prepare(target: ClickHouseTarget) -> None:
                     continue  # views stay here as they were made first: of latest_scores
                 if view is not None and view[0].startswith("DROP") and view[2].endswith("_feed"):
                     client.execute(f"DROP TABLE IF EXISTS {view[2]}")  # its word for it
+                    made.discard(view[2])
                     continue
                 if view is not None and (view[1] == "DROP" or view[2] in made):
                     continue

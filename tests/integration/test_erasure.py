@@ -44,6 +44,8 @@ PERSONAL_TABLES = (
     "user_alerts", "audience_entries", "console_actions",
 )  # fmt: skip
 
+COUNTS = ("segment_totals", "segment_hours", "segment_moves", "definitions_taken")
+"""What shards tell of nobody in particular."""
 QUIET = (
     "matured_predictions", "examples", "audience_changes", "contacts", "audience_entries",
     "console_actions", "latest_scores",
@@ -213,7 +215,7 @@ def forget_everything_derived(here: World) -> None:
     finally:
         admin.close()
     create_missing(here.settings)
-    for table in (*PERSONAL_TABLES, "dead_letters", "batches"):
+    for table in (*PERSONAL_TABLES, *COUNTS, "dead_letters", "batches"):
         here.sql(f"TRUNCATE TABLE {table}")
 
 

@@ -140,7 +140,7 @@ def test_a_clean_run_makes_everything_that_can_be_made(fetch: int) -> None:
         assert oracle.ignored == 0
         assert set(oracle.rows) == {
             "score_history", "segment_changes", "alerts", "matured_predictions", "examples",
-            "dead_letters", "score_samples", "batches",
+            "dead_letters", "score_samples", "batches", "segment_totals", "segment_moves",
         }  # fmt: skip
         champions = [plan.champion for plan in oracle.plans]
         assert champions == sorted(champions)

@@ -11,6 +11,7 @@ import asyncio
 import time
 from typing import Any, Final
 
+from streams import background
 from streams.console.api.questions import PAST_LIVES, USERS
 from streams.console.reads import Reader, ReadFailed
 
@@ -55,12 +56,14 @@ class Points:
         while self._waiting and len(self._running) < AT_ONCE:
             ids = list(self._waiting)[:MOST_AT_ONCE]
             asked = {user_id: self._waiting.pop(user_id) for user_id in ids}
-            task = asyncio.create_task(self._ask(asked))
+            task = background.start_awaited(self._ask(asked), "point reads")
             self._running.add(task)
             task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits has it already
         self._go_on()
 
     async def _ask(self, asked: dict[str, asyncio.Future[dict[str, Any] | None]]) -> None:

@@ -10,13 +10,15 @@ import msgspec
 import pytest
 
 from schemas.messages import AlertMessage, AudienceChange, ErasureRequest
+from schemas.topics import TopicNames
 from streams.console.api import feed
 from streams.console.api.feed import Feed, Happening, position_text, read_position_text
 from streams.core import erasure
 from streams.privacy.erasure_board import ErasureBoard
 from tests.shard.memory import MemoryLog
 
-TOPICS = {"alerts": "t-alerts", "audiences": "t-audiences"}
+NAMES = TopicNames("clicks", "orders", "t")
+TOPICS = {"alerts": NAMES.alerts, "audiences": NAMES.audiences}
 
 
 class Tailed(MemoryLog):
@@ -41,16 +43,16 @@ def alert(log: MemoryLog, name: str, partition: int = 0, arm: str = "treat", ms:
         f"alert of {name}", name, "open", "2026-11-30T10:00:00Z", 0.5, 10.0, 5.0, 28, ["why"],
         "call", arm,
     )  # fmt: skip
-    log.put("t-alerts", partition, name.encode(), msgspec.json.encode(message), ms)
+    log.put(NAMES.alerts, partition, name.encode(), msgspec.json.encode(message), ms)
 
 
 def entered(log: MemoryLog, name: str, partition: int = 0) -> None:
     change = AudienceChange(f"change of {name}", "vip", "best", name, "entered", 1, "now", "v1")
-    log.put("t-audiences", partition, name.encode(), msgspec.json.encode(change))
+    log.put(NAMES.audiences, partition, name.encode(), msgspec.json.encode(change))
 
 
 def made(log: Tailed, partitions: int = 2) -> Feed:
-    return Feed(log, ErasureBoard(log, "t-erasures"), TOPICS, partitions)
+    return Feed(log, ErasureBoard(log, NAMES.erasures), TOPICS, partitions)
 
 
 async def all_after(here: Feed, position: str) -> list[Happening]:
@@ -90,8 +92,8 @@ def test_whom_nobody_may_contact_is_left_out() -> None:
 
     async def run() -> None:
         alert(log, "held", arm="holdout")
-        log.put("t-alerts", 0, b"x", b"no message of ours")
-        log.put("t-alerts", 0, b"gone", None)
+        log.put(NAMES.alerts, 0, b"x", b"no message of ours")
+        log.put(NAMES.alerts, 0, b"gone", None)
         alert(log, "ann")
         assert users(await all_after(made(log), "a0:0")) == ["ann"]
 
@@ -102,7 +104,7 @@ def test_what_was_recorded_before_an_erasure_is_left_out() -> None:
     log = Tailed()
     digest = erasure.digest(b"salt", "ann")
     request = ErasureRequest("e1", digest, b"salt", 0, 1_000, [], "op")
-    log.put("t-erasures", 0, f"request/{digest}".encode(), msgspec.msgpack.encode(request))
+    log.put(NAMES.erasures, 0, f"request/{digest}".encode(), msgspec.msgpack.encode(request))
 
     async def run() -> None:
         alert(log, "ann", ms=999)
@@ -122,7 +124,7 @@ def test_a_gap_is_told_and_the_rest_is_sent() -> None:
     async def run() -> None:
         for name in ("a", "b", "c", "d"):
             alert(log, name)
-        log._partitions["t-alerts", 0].first = 3
+        log._partitions[NAMES.alerts, 0].first = 3
         here = made(log)
         (gap,) = await all_after(here, "a0:1")
         assert (gap.name, json.loads(gap.data)["records"], gap.position) == ("gap", 2, "a0:3")

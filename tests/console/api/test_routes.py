@@ -21,7 +21,7 @@ from streams.console.reads import Parameter, Rows
 from streams.console.sealing import Seal
 from streams.console.tokens import Tokens
 from streams.privacy.erasure_board import ErasureBoard
-from tests.console.api.test_feed import TOPICS, Tailed, alert
+from tests.console.api.test_feed import NAMES, TOPICS, Tailed, alert
 from tests.console.doubles import Answers, Away, Served, console_of, rows, served
 
 AT = datetime(2026, 11, 30, 14, 5, 9, 123_000, UTC)
@@ -225,7 +225,7 @@ def test_nothing_is_kept_by_a_cache(here: Served) -> None:
 
 def test_the_stream_sends_what_happens_and_goes_on_after_an_id() -> None:
     log = Tailed()
-    feed = Feed(log, ErasureBoard(log, "t-erasures"), TOPICS, 1)
+    feed = Feed(log, ErasureBoard(log, NAMES.erasures), TOPICS, 1)
 
     async def events(here: Served, count: int, last: str = "") -> list[dict[str, str]]:
         headers = {"Last-Event-ID": last} if last else {}

@@ -100,3 +100,10 @@ def test_decile_mape_sees_every_tenth() -> None:
     predicted = np.arange(1.0, 101.0)
     assert metrics.decile_mape(predicted, predicted) == pytest.approx(0.0)
     assert metrics.decile_mape(predicted * 2, predicted) == pytest.approx(0.5)
+
+
+def test_without_rows_no_metric_has_a_value() -> None:
+    none, bools = np.zeros(0), np.zeros(0, np.bool_)
+    for metric in (metrics.auc, metrics.average_precision, metrics.lift, metrics.log_loss,
+                   metrics.brier, metrics.expected_calibration_error):  # fmt: skip
+        assert math.isnan(metric(bools, none)), metric
