@@ -40,7 +40,9 @@ def begin_totals(state: ShardState) -> bool:
     totals = state.meta.totals
     if totals.counted:
         return False
-    totals.counted, totals.users, totals.cents = True, {}, {}
+    totals.counted = True
+    # What was told before is told again, if only to say that nobody is there any more.
+    totals.users, totals.cents = dict.fromkeys(totals.users, 0), dict.fromkeys(totals.users, 0)
     slots, c = state.meta.segment_slots, state.columns
     rows = np.flatnonzero(c.written_at_ms[: state.n] > 0)
     counting.add(totals, Stands.of(c, rows), c.written_spend[rows], slots, 1)

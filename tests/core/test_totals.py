@@ -20,6 +20,7 @@ from streams.core.state.shard_state import ShardState
 from streams.core.state.snapshot import exported, load
 from streams.core.state.split import split
 from streams.core.state.totals import Totals
+from streams.core.texts import Texts
 from streams.core.totals import HOUR_MS, TELL_MS, begin_totals
 from tests.core.driving import T0, Driver, bounded, click, config, order
 from tests.core.oracle import DAY_MS
@@ -181,6 +182,23 @@ def test_one_successor_goes_on_with_the_moves_of_the_hour(shard: int) -> None:
     assert moves.get("lifecycle/visitor/new", 0) == (len(users) if shard == 0 else 0)
     assert counted(child.state)["lifecycle", "active"][0] == len(mine)
     assert counted(child.state) == recounted(child.state)
+
+
+def test_a_successor_without_users_says_that_nobody_is_there_any_more() -> None:
+    one = Driver(config(min_orders=1), state=ShardState(0, len(FEATURE_NAMES)))
+    to = Partitioner("murmur2", 2)
+    names = Texts.of([f"u{i}" for i in range(20)])
+    others = np.flatnonzero(to.of_keys(names.data, names.at, names.size) == 1)
+    one.feed([], [order(f"u{i}", T0) for i in others.tolist()], clock_ms=T0 + 1)
+    one.state.meta.partitions = 1
+    places = {(row["dimension"], row["segment"]) for row in one.rows("segment_totals")}
+    assert told(one)["lifecycle", "new"][0] == len(others)
+    child = Driver(config(min_orders=1), state=split(one.state, 0, to, (0, 0)))
+    assert not child.state.n
+    child.feed(clock_ms=T0 + 2)
+    rows = child.rows("segment_totals")
+    assert {(row["dimension"], row["segment"]) for row in rows} == places
+    assert {(row["users"], row["spend_cents"]) for row in rows} == {(0, 0)}
 
 
 def test_definitions_are_told_when_taken_and_once_by_a_state_that_had_them_before() -> None:

@@ -140,7 +140,9 @@ class Api:
 
     def __init__(self, reader: Reader, seal: Seal, feed: Feed | None = None) -> None:
         self.points = Points(reader)
-        self._reader, self._seal, self._feed = reader, seal, feed
+        self.reader = reader
+        """With user ids, whoever asks."""
+        self._seal, self._feed = seal, feed
         self._streams = 0
         self.closed = asyncio.Event()
         """Set when the process stops: streams end."""
@@ -166,7 +168,7 @@ class Api:
             raise Refused(403, f"This needs a token with the scope {operation.scope}.")
         if operation.make is None:
             return await self._stream(visitor, request)
-        reader = Sealed(self._reader, self._seal, sees_ids=visitor.sees_ids)
+        reader = Sealed(self.reader, self._seal, sees_ids=visitor.sees_ids)
         call = Call(visitor, reader, request.match_info, request.query)
         try:
             found = await operation.make(self, call)
@@ -379,7 +381,7 @@ async def _people(
     limit, last = call.rows(), call.after(str)
     first = api.opened(call.visitor, last[0]) if last else ""
     # The reader of one visitor would take the first id for a pseudonym: this one is opened already.
-    found = await api._reader.rows(query, limit=limit + 1, first_user_id=first, **place)  # noqa: SLF001
+    found = await api.reader.rows(query, limit=limit + 1, first_user_id=first, **place)
     rows = [
         _fields(kind, {**row, "user_id": api.sealed(call.visitor, row["user_id"])}) for row in found
     ]

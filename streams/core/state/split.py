@@ -147,9 +147,12 @@ def _meta(state: ShardState, child: ShardState, to: Partitioner, offsets: tuple[
         meta.campaigns = [
             Campaign(each.audience, each.salt, each.horizon_ms) for each in meta.campaigns
         ]
-    # Sizes are counted again; one successor goes on with the hour's moves.
-    moves = meta.totals.moves if goes_on else {}
-    meta.totals = Totals(hour=meta.totals.hour, moves=moves)
+    # Sizes are counted again. One successor goes on with the hour's moves, and replaces what the
+    # old shard told of sizes, even if none of its users is left.
+    told = meta.totals
+    meta.totals = Totals(hour=told.hour)
+    if goes_on:
+        meta.totals.moves, meta.totals.users = told.moves, told.users
     if meta.budget is not None:
         parts, which = to.partitions // state.meta.partitions, meta.shard // state.meta.partitions
         _divide_budget(meta.budget, parts, which, goes_on=goes_on)
