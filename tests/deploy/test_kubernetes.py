@@ -76,7 +76,10 @@ def environment(workload: dict[str, Any]) -> dict[str, str]:
 
 each_workload = pytest.mark.parametrize(
     "name",
-    ["tideline-" + each for each in ("init", "worker", "learner", "lag", "trainer", "deliver")],
+    [
+        "tideline-" + each
+        for each in ("init", "worker", "learner", "lag", "trainer", "deliver", "console")
+    ],
 )
 
 
@@ -158,7 +161,9 @@ def test_no_secret_is_in_the_files(name: str) -> None:
     assert not kinds("Secret")
     workload = kinds(*WORKLOADS)[name]
     assert not any("PASSWORD" in key and "FILE" not in key for key in environment(workload))
-    (secret,) = [v["secret"] for v in pod(workload)["volumes"] if "secret" in v]
+    secret, *others = [v["secret"] for v in pod(workload)["volumes"] if "secret" in v]
+    console = [{"secretName": "tideline-console"}] if name.endswith("-console") else []
+    assert others == console
     if name.endswith("-deliver"):
         assert secret == {"secretName": "tideline-destinations"}
         return
@@ -173,7 +178,8 @@ def test_what_runs_on_is_probed_and_has_time_to_stop(name: str) -> None:
         return
     workload = kinds(*WORKLOADS)[name]
     only = container(workload)
-    assert only["ports"] == [{"name": "metrics", "containerPort": 9464}]
+    own = [{"name": "console", "containerPort": 8380}] if name.endswith("-console") else []
+    assert only["ports"] == [*own, {"name": "metrics", "containerPort": 9464}]
     assert environment(workload)["TIDELINE_WEB_METRICS_PORT"] == "9464"
     paths = {
         probe: only[probe]["httpGet"] for probe in
@@ -213,6 +219,37 @@ def test_who_delivers_gets_a_file_of_destinations_that_can_be_used() -> None:
     assert read_destinations(raw, file, {secret: "0" * 32})
 
 
+def test_the_console_is_reached_by_the_ingress_alone_and_reaches_the_lag_monitor() -> None:
+    console, policies = kinds("Deployment")["tideline-console"], kinds("NetworkPolicy")
+    settings = environment(console)
+    mounts = {m["name"]: m["mountPath"] for m in container(console)["volumeMounts"]}
+    assert settings["TIDELINE_CONSOLE_TOKENS_FILE"] == f"{mounts['tokens']}/tokens.toml"
+    assert settings["TIDELINE_CONSOLE_PUBLIC_URL"].startswith("https://")
+    services = kinds("Service")
+    (port,) = services["tideline-console"]["spec"]["ports"]
+    assert str(port["port"]) == settings["TIDELINE_CONSOLE_PORT"]
+    (lag,) = services["tideline-lag"]["spec"]["ports"]
+    assert settings["TIDELINE_CONSOLE_LAG_URL"] == f"http://tideline-lag:{lag['port']}"
+    for name in ("tideline-console", "tideline-lag"):
+        service, deployment = services[name], kinds("Deployment")[name]
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert service["spec"]["selector"].items() <= labels.items()
+        ports = {each["name"] for each in container(deployment)["ports"]}
+        assert {each["targetPort"] for each in service["spec"]["ports"]} <= ports
+    (people,) = policies["tideline-console"]["spec"]["ingress"]
+    assert [each["port"] for each in people["ports"]] == ["console"]
+    assert people["from"], "a rule without `from` lets everybody in"
+    (out,) = policies["tideline-console"]["spec"]["egress"]
+    (asked,) = policies["tideline-lag"]["spec"]["ingress"]
+    assert out["to"] == [
+        {"podSelector": {"matchLabels": services["tideline-lag"]["spec"]["selector"]}}
+    ]
+    assert asked["from"] == [
+        {"podSelector": {"matchLabels": services["tideline-console"]["spec"]["selector"]}}
+    ]
+    assert [each["port"] for each in (*out["ports"], *asked["ports"])] == ["metrics", "metrics"]
+
+
 def test_one_worker_at_a_time_may_be_taken_away() -> None:
     (budget,) = kinds("PodDisruptionBudget").values()
     assert budget["spec"]["maxUnavailable"] == 1
@@ -221,8 +258,7 @@ def test_one_worker_at_a_time_may_be_taken_away() -> None:
 
 
 def test_the_network_lets_in_only_whoever_collects_metrics() -> None:
-    (policy,) = kinds("NetworkPolicy").values()
-    spec = policy["spec"]
+    spec = kinds("NetworkPolicy")["tideline"]["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert [port["port"] for rule in spec["ingress"] for port in rule["ports"]] == ["metrics"]
     out = {port["port"] for rule in spec["egress"] for port in rule["ports"]}
@@ -263,8 +299,7 @@ def test_the_jobs_that_rules_ask_for_are_names_of_pods() -> None:
     names = {w["spec"]["template"]["metadata"]["labels"][label] for w in kinds(*WORKLOADS).values()}
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     jobs = {each["job_name"] for each in config["scrape_configs"]} - {"prometheus"}
-    only_in_compose = {"tideline-console"}  # there are no manifests for it yet
-    assert jobs - only_in_compose == names - {"tideline-init"}
+    assert jobs == names - {"tideline-init"}
     asked = {
         value
         for alert in alerts()
