@@ -7,6 +7,7 @@ stop    the web server first: streams end, answers under way are sent
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
@@ -34,6 +35,7 @@ from streams.console.remembered import Remembered
 from streams.console.render import Renderer, load_static
 from streams.console.sealing import Seal, random_key
 from streams.console.sender import KafkaSender
+from streams.console.sizing import Sizing
 from streams.console.tokens import Tokens
 from streams.console.web import Console, application
 from streams.kafka.access import kafka_access
@@ -101,6 +103,7 @@ class Service:
             sources={
                 "lag": LagMonitor(lag_url(settings)).look,
                 "ledger": Remembered(self.reader, LEDGER).rows,
+                "sizing": Sizing(settings, os.environ).count,
             },
             observe=self._answered,
         )

@@ -1,8 +1,8 @@
 """The preview of an edited document of definitions: what is wrong with it, or what it changes.
 
-What differs is computed from the document and from what is in
-force, as `tideline segments plan` does. Who would enter and leave is in the shards' states, which
-are not in ClickHouse: for that there is the command.
+What differs is computed from the document and from what is in force, as `tideline segments plan`
+does. How many would enter and leave is in the shards' states, which are not in ClickHouse: when it
+is asked for, that command counts them, in a process of its own.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from schemas.definitions import Definitions
+from schemas.definitions import Definitions, SegmentDefinition
 from streams.campaigns import Difference, DocumentError, differences, read_definitions, written
 from streams.campaigns.places import FileProblem
 from streams.campaigns.plan_text import shown
 from streams.campaigns.preview import cost_ns
+from streams.console.access import Refused
 from streams.console.definitions import in_force, known
 from streams.console.page import Ask, Column, Fact, Note, Page, Part, Table
+from streams.console.sizing import CountFailed, SegmentSize, Sizes
 from streams.core.rulebook import rulebook_of
 
 __all__ = ["PLAN", "Plan", "plan_preview", "planned"]
@@ -50,6 +52,15 @@ SEGMENTS: Final = (
     Column("expected", "Expected size"),
     Column("cost_ns", "To evaluate", "number", "ns per user"),
     Column("when", "Enters when", "code", wide=True),
+)
+COUNTED: Final = (
+    Column("name", "Segment"),
+    Column("in_force", "In force", "count"),
+    Column("size", "Would have", "count"),
+    Column("enters", "Would enter", "count"),
+    Column("leaves", "Would leave", "count"),
+    Column("expected", "Expected size"),
+    Column("overlap", "Shares most members with", wide=True),
 )
 
 
@@ -84,21 +95,36 @@ async def plan_preview(ask: Ask) -> Page:
     document = written(now, currency) if sent is None else sent.replace("\r\n", "\n")
     plan = planned(document, earlier, currency, ask.now_ms) if sent is not None else None
     sizes = {row["dimension"]: row["users"] for row in await ask.reader.rows(SIZES)}
+    counted = None
+    if plan is not None and plan.found is not None and "count" in ask.posted:
+        counted = await _count(ask, document)
     newest = f"number {now.number}" if now.number else "what ships"
     return Page(
         title="Preview definitions",
         summary=summary(plan, newest),
         as_of_ms=ask.as_of_ms,
         facts=_facts(plan, now, newest),
-        parts=_parts(plan, currency, sizes),
+        parts=_parts(plan, currency, sizes, counted),
         template="segment_plan.html",
         data={
             "document": document,
             "in_force": now.number,
             "can_apply": bool(plan and plan.changes) and ask.visitor.may("apply"),
+            "can_count": bool(plan and plan.found) and ask.visitor.may("apply"),
         },
         up=("Segments", "/segments"),
     )
+
+
+async def _count(ask: Ask, document: str) -> Sizes | str:
+    """How many would enter and leave, or why that is not known. Raises Refused."""
+    if not ask.visitor.may("apply"):
+        raise Refused(403, "Only who may put definitions into force may have them counted.")
+    try:
+        found: Sizes = await ask.sources["sizing"](document)
+    except CountFailed as error:
+        return str(error)
+    return found
 
 
 def summary(plan: Plan | None, newest: str) -> str:
@@ -127,7 +153,9 @@ def _facts(plan: Plan | None, now: Definitions, newest: str) -> tuple[Fact, ...]
     return tuple(said)
 
 
-def _parts(plan: Plan | None, currency: str, sizes: Mapping[str, int]) -> tuple[Part, ...]:
+def _parts(
+    plan: Plan | None, currency: str, sizes: Mapping[str, int], counted: Sizes | str | None
+) -> tuple[Part, ...]:
     if plan is None:
         return ()
     if plan.found is None:
@@ -137,16 +165,53 @@ def _parts(plan: Plan | None, currency: str, sizes: Mapping[str, int]) -> tuple[
             "changes", "What would change", CHANGES, change_rows(plan.changes),
             empty="Nothing: what is in force says the same.",
         ),
-        Note(
-            "Who would enter and leave is computed from the shards' states, which this page does "
-            f"not read: save the document as {_FILE}, and run `tideline segments plan {_FILE}`. "
-            f"`tideline segments apply {_FILE}` puts it into force.",
-        ),
+        *_counted(plan.found, counted),
         Table(
             "segments", "Its segments", SEGMENTS, segment_rows(plan.found, currency, sizes),
             empty="It defines none.",
         ),
     )  # fmt: skip
+
+
+def _counted(found: Definitions, counted: Sizes | str | None) -> tuple[Part, ...]:
+    """What counting gave, if it was asked for."""
+    if counted is None:
+        return ()
+    if isinstance(counted, str):
+        return (Note(counted, state="bad"),)
+    if not counted.users:
+        return (Note("No shard has a checkpoint yet, so there is nobody to count.", state="warn"),)
+    return (
+        Table(
+            "counted", "Who would enter and leave", COUNTED, counted_rows(found, counted.segments),
+            empty="It defines no segments.",
+            note=f"{counted.users:,} customers, by the shards' checkpoints of {counted.as_of} and "
+            f"later. `tideline segments plan {_FILE}` names some of them, with what decided.",
+        ),
+    )  # fmt: skip
+
+
+def counted_rows(found: Definitions, sizes: Mapping[str, SegmentSize]) -> list[tuple[Any, ...]]:
+    """`COUNTED`: a row for each segment of the document."""
+    rows = []
+    for each in found.segments:
+        of = sizes[each.name]
+        others = sorted(of.overlap.items(), key=lambda item: -item[1])
+        shared = ", ".join(f"{name} {n / of.size:.0%}" for name, n in others[:2] if n and of.size)
+        rows.append(
+            (each.name, of.size_in_force, of.size, of.enters, of.leaves,
+             _expected(each, of.size), shared or None)
+        )  # fmt: skip
+    return rows
+
+
+def _expected(segment: SegmentDefinition, size: int | None = None) -> str:
+    """The bounds of its size in words, and whether it would be outside of them."""
+    if segment.expect.size is None:
+        return ""
+    low, high = segment.expect.size
+    outside = "" if size is None or low <= size <= high else "; outside"
+    return f"{low:,} to {high:,}{outside}"
 
 
 def problem_rows(problems: Sequence[FileProblem]) -> list[tuple[Any, ...]]:
@@ -186,8 +251,7 @@ def segment_rows(
     return [
         (
             each.name, sizes.get(each.name),
-            f"{each.expect.size[0]:,} to {each.expect.size[1]:,}" if each.expect.size else "",
-            cost_ns(book, each), each.when,
+            _expected(each), cost_ns(book, each), each.when,
         )
         for each in found.segments
     ]  # fmt: skip
