@@ -157,6 +157,7 @@ GRANT SELECT(erasure_id, requested_at, inserted_at) ON tideline.erasures TO tide
 -- user ids to whom is up to the console; it has no right to a table but that one.
 CREATE ROLE IF NOT EXISTS tideline_console;
 GRANT SELECT ON tideline.customers TO tideline_console;
+GRANT SELECT ON tideline.customer_versions TO tideline_console;
 GRANT SELECT ON tideline.customer_points TO tideline_console;
 GRANT SELECT ON tideline.customer_scores TO tideline_console;
 GRANT SELECT ON tideline.customer_segments TO tideline_console;

@@ -27,6 +27,7 @@ ALTER TABLE fast_producers MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE worker_clocks MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE customer_points MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE customers MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE customer_versions MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE customer_scores MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE customer_segments MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE customer_alerts MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;

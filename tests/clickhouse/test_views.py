@@ -579,6 +579,7 @@ STAYS = {
     "alert_outcomes": "the same",
     "customer_contacts": "what the shop told",
     "customer_points": "its readers leave past lives out by themselves",
+    "customer_versions": "candidates, of which customers confirms some",
     "lag_minutes": "Kafka's, whatever the state is",
     "dead_letter_reasons": "of the topics' records",
     "dead_letters_newest": "of the topics' records",

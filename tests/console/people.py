@@ -28,13 +28,13 @@ def everything(text: str, user: str = "ann") -> Answers:
                 [(text, user, 9.0, 0.7, 13.0, [text, text], text, "treat", text, NOW_MS),
                  (A2, user, 8.0, 0.7, 13.0, [text], text, "treat", "high", NOW_MS)],
             ),
-            "countIf(status = 'scored')": rows(
-                ["customers", "scored", "at_risk", "spend"], [(1, 1, 1, 9.0)]
-            ),
+            "AS visitors": rows(["customers", "visitors", "spend"], [(1, 0, 9.0)]),
+            "AS at_risk": rows(["at_risk"], [(1,)]),
             "p_churn * expected_spend AS at_stake": rows(
                 ["user_id", "p_churn", "expected_spend", "at_stake", "value_tier", "lifecycle",
-                 "segments", "lifetime_orders", "status", "last_order_ms", "scored_ms"],
-                [(user, 0.7, 13.0, 9.0, text, text, [text], 3, "scored", NOW_MS, NOW_MS)],
+                 "segments", "lifetime_orders", "status", "last_order_ms", "scored_ms",
+                 "candidates"],
+                [(user, 0.7, 13.0, 9.0, text, text, [text], 3, "scored", NOW_MS, NOW_MS, 1)],
             ),
             "spend_low": rows(
                 ["user_id", "p_churn", "expected_spend", "spend_low", "spend_high", "p_buy_7d",

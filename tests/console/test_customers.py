@@ -10,7 +10,7 @@ from tests.console.people import everything
 
 COLUMNS = (
     "user_id", "p_churn", "expected_spend", "at_stake", "value_tier", "lifecycle", "segments",
-    "lifetime_orders", "status", "last_order_ms", "scored_ms",
+    "lifetime_orders", "status", "last_order_ms", "scored_ms", "candidates",
 )  # fmt: skip
 
 
@@ -20,16 +20,15 @@ def crowd(count: int) -> Answers:
             COLUMNS,
             [
                 (f"u-{n}", 0.5, 10.0, 5.0 - n / 100, "high", "active", ["vip"], 3, "scored", 0,
-                 NOW_MS - 60_000)
+                 NOW_MS - 60_000, count)
                 for n in range(min(count, given["limit"]))
             ],
         )  # fmt: skip
 
     return Answers(
         {
-            "countIf(status": rows(
-                ["customers", "scored", "at_risk", "spend"], [(count, count, 1, 9.0)]
-            ),
+            "AS visitors": rows(["customers", "visitors", "spend"], [(count, 0, 9.0)]),
+            "AS at_risk": rows(["at_risk"], [(1,)]),
             "AS at_stake": found,
         }
     )
@@ -44,7 +43,7 @@ def test_the_most_at_stake_come_first_and_the_list_goes_on() -> None:
         assert table["rows"][0]["last_order_ms"] is None
         console.get(table["next"])
         given = reader.asked[-1][1]
-        assert (given["at_stake"], given["after_user_id"]) == (
+        assert (given["rank"], given["after_user_id"]) == (
             5.0 - (ROWS - 1) / 100,
             f"u-{ROWS - 1}",
         )
@@ -79,3 +78,10 @@ def test_somebody_unknown_and_a_shop_without_scores_are_told_why() -> None:
     with served(crowd(0)) as console:
         assert "tideline doctor" in console.get("/customers").text
         assert "Nobody is known under that id" in console.get("/customers?q=zz").text
+    known = crowd(0)
+    known.answers["AS visitors"] = rows(["customers", "visitors", "spend"], [(9, 4, 0.0)])
+    with served(known) as console:
+        page = console.get("/customers").text
+        assert "5 customers, and 4 visitors" in page
+        assert "shop_min_days" in page
+        assert "Clear the filters" in console.get("/customers?tier=high").text

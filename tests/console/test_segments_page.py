@@ -25,7 +25,7 @@ SIZES = ("dimension", "segment", "users", "expected_spend")
 MOVES = ("dimension", "from_segment", "to_segment", "moves")
 MEMBERS = (
     "user_id", "expected_spend", "p_churn", "value_tier", "lifecycle", "lifetime_orders",
-    "last_order_ms", "worth",
+    "last_order_ms", "rank", "candidates",
 )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def shop(members: int = 1, applied: Definitions | None = NOW) -> Answers:
 
     def people(given: dict[str, Any]) -> Any:
         found = [
-            (f"u{n:03}", 90.0 - n, 0.6, "high", "at_risk", 4, NOW_MS, 90.0 - n)
+            (f"u{n:03}", 90.0 - n, 0.6, "high", "at_risk", 4, NOW_MS, 90.0 - n, members)
             for n in range(min(members, int(given["limit"])))
         ]
         return rows(MEMBERS, found)
@@ -115,7 +115,7 @@ def test_members_are_paged_and_exported_whole() -> None:
         assert found["rows"][1]["since_ms"] is None
         console.get(found["next"])
         given = [each for _, each in reader.asked if "is_first" in each][-1]
-        assert (given["worth"], given["after_user_id"], given["is_first"]) == (41.0, "u049", 0)
+        assert (given["rank"], given["after_user_id"], given["is_first"]) == (41.0, "u049", 0)
         lines = console.get("/segments/leaving.csv").text.splitlines()
         assert len(lines) == 71
         assert lines[0].startswith("user_id,expected_spend")

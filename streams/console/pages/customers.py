@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from streams.console.page import Ask, Column, Fact, Filter, Note, Page, Part, Table
 from streams.console.pages.profile import profile
+from streams.console.ranked import ranked, ranking
 from streams.console.reads import Rows
 
 __all__ = ["customers"]
@@ -23,24 +24,18 @@ SEARCH: Final = f"""
 SELECT {_SHOWN} FROM customers WHERE startsWith(user_id, %(prefix)s)
 ORDER BY user_id LIMIT %(limit)s
 """  # noqa: S608  (constants of this module)
-COUNT: Final = """
-SELECT count() AS customers, countIf(status = 'scored') AS scored, countIf(at_risk = 1) AS at_risk,
-    sumIf(toFloat64(assumeNotNull(expected_spend)), expected_spend IS NOT NULL) AS spend
-FROM (SELECT status, at_risk, expected_spend FROM customers)
+TOTALS: Final = """
+SELECT sum(users) AS customers, sumIf(users, segment = 'visitor') AS visitors,
+    sum(expected_spend) AS spend
+FROM segment_sizes_now WHERE dimension = 'lifecycle'
 """
-# Few columns over everybody, then the details of one page.
-_CHOSEN: Final = """
-    SELECT user_id FROM customers
-    WHERE p_churn IS NOT NULL
-        AND (%(tier)s = '' OR value_tier = %(tier)s) AND (%(stage)s = '' OR lifecycle = %(stage)s)
-        AND (%(is_first)s = 1 OR p_churn * expected_spend < %(at_stake)s
-            OR (p_churn * expected_spend = %(at_stake)s AND user_id > %(after_user_id)s))
-    ORDER BY p_churn * expected_spend DESC, user_id LIMIT %(limit)s
-"""
-RISKIEST: Final = f"""
-SELECT {_SHOWN} FROM customers WHERE user_id IN ({_CHOSEN})
-ORDER BY p_churn * expected_spend DESC, user_id
-"""  # noqa: S608  (constants of this module)
+AT_RISK: Final = "SELECT uniqExact(user_id) AS at_risk FROM open_alerts"
+RISKIEST: Final = ranking(
+    _SHOWN,
+    "p_churn * expected_spend",
+    "p_churn IS NOT NULL AND expected_spend IS NOT NULL"
+    " AND (%(tier)s = '' OR value_tier = %(tier)s) AND (%(stage)s = '' OR lifecycle = %(stage)s)",
+)
 
 COLUMNS: Final = (
     Column("user_id", "Customer", "user", wide=True),
@@ -68,10 +63,11 @@ async def customers(ask: Ask) -> Page:
             "stage", "Stage", ("visitor", "new", "active", "at_risk", "lapsed"), "any stage"
         ),
     )
-    totals = (await ask.reader.rows(COUNT)).first() or {}
+    totals, at_risk = await ask.together((TOTALS, {}), (AT_RISK, {}))
+    known = {name: value for found in (totals, at_risk) for name, value in found[0].items()}
     wanted = filters[0].value
     found = await (_search(ask, wanted) if wanted else _riskiest(ask, filters))
-    return shaped(ask, filters, totals, found)
+    return shaped(ask, filters, known, found)
 
 
 async def _search(ask: Ask, wanted: str) -> Rows:
@@ -83,17 +79,10 @@ async def _search(ask: Ask, wanted: str) -> Rows:
 
 
 async def _riskiest(ask: Ask, filters: tuple[Filter, ...]) -> Rows:
-    place = ask.cursor(float, str)
-    after: dict[str, Any] = {
-        "is_first": int(place is None), "at_stake": place[0] if place else 0.0,
-    }  # fmt: skip
-    if place is None:
-        query = RISKIEST.replace("%(after_user_id)s", "''")
-    else:
-        query, after["after_user_id"] = RISKIEST, place[1]
-    return await ask.reader.rows(
-        query, tier=filters[1].value, stage=filters[2].value, limit=ask.limit(ROWS) + 1, **after
-    )
+    return await ranked(
+        ask.reader, RISKIEST, ask.limit(ROWS) + 1, ask.cursor(float, str),
+        tier=filters[1].value, stage=filters[2].value,
+    )  # fmt: skip
 
 
 def shaped(ask: Ask, filters: tuple[Filter, ...], totals: dict[str, Any], found: Rows) -> Page:
@@ -102,13 +91,14 @@ def shaped(ask: Ask, filters: tuple[Filter, ...], totals: dict[str, Any], found:
     limit = MATCHES if searched else ask.limit(ROWS)
     rows = [_row(ask, row) for row in found][:limit]
     more = len(found) > limit
-    everybody, scored = totals.get("customers", 0), totals.get("scored", 0)
+    everybody, visitors = totals.get("customers", 0), totals.get("visitors", 0)
+    filtered = any(each.value for each in filters)
     parts: list[Part] = [
         Table(
             "customers",
             f"Customers that begin with {searched}" if searched else "The most at stake first",
             COLUMNS, rows,
-            empty=_why_empty(searched, everybody, scored),
+            empty=_why_empty(searched, everybody, filtered=filtered),
             next=ask.after(rows[-1][1], rows[-1][0]) if more and not searched else "",
         )
     ]  # fmt: skip
@@ -116,11 +106,12 @@ def shaped(ask: Ask, filters: tuple[Filter, ...], totals: dict[str, Any], found:
         parts.append(Note(f"More than {MATCHES} begin so. Type more of the id."))
     return Page(
         title="Customers",
-        summary=f"{everybody:,} customers and visitors, {scored:,} of them with a score.",
+        summary=f"{everybody - visitors:,} customers, and {visitors:,} visitors who have not "
+        "ordered yet.",
         as_of_ms=ask.as_of_ms,
         facts=(
-            Fact("known", everybody, note="customers and visitors"),
-            Fact("with a score", scored),
+            Fact("customers", everybody - visitors, note="have ordered"),
+            Fact("visitors", visitors),
             Fact("with an open alert", totals.get("at_risk")),
             Fact(
                 "expected spend", totals.get("spend"), "money", ask.settings.stream.currency,
@@ -141,12 +132,12 @@ def _row(ask: Ask, row: dict[str, Any]) -> list[Any]:
     return [given[column.key] for column in COLUMNS]
 
 
-def _why_empty(searched: str, everybody: int, scored: int) -> str:
+def _why_empty(searched: str, everybody: int, *, filtered: bool) -> str:
     if searched:
         return "Nobody is known under that id. Ids are as the shop's events have them."
     if not everybody:
         return "Nobody is known yet: no event has arrived. `tideline doctor` says why."
-    if not scored:
+    if not filtered:
         return (
             "Nobody has a score yet: the shop's first weeks are too little to judge by "
             "([model] shop_min_days)."

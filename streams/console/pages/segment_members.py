@@ -11,6 +11,7 @@ from streams.campaigns.written import duration
 from streams.console.access import Refused
 from streams.console.definitions import in_force, known, segment_of
 from streams.console.page import Ask, Chart, Column, Fact, Note, Page, Series, Table
+from streams.console.ranked import ranked, ranking
 
 __all__ = ["members"]
 
@@ -18,21 +19,13 @@ SIZE: Final = """
 SELECT users, expected_spend FROM segment_sizes_now
 WHERE dimension = %(dimension)s AND segment = %(segment)s
 """
-# Ids first, by the columns that decide; the rest of the columns only of those on the page.
-MEMBERS: Final = """
-SELECT user_id, expected_spend, p_churn, value_tier, lifecycle, lifetime_orders,
-    toUnixTimestamp64Milli(last_order_at) AS last_order_ms, ifNull(expected_spend, -1) AS worth
-FROM customers
-WHERE user_id IN (
-    SELECT user_id FROM customers
-    WHERE multiIf(%(dimension)s = 'value_tier', value_tier = %(segment)s,
-            %(dimension)s = 'lifecycle', lifecycle = %(segment)s, has(segments, %(dimension)s))
-        AND (%(is_first)s = 1 OR ifNull(expected_spend, -1) < %(worth)s
-            OR (ifNull(expected_spend, -1) = %(worth)s AND user_id > %(after_user_id)s))
-    ORDER BY ifNull(expected_spend, -1) DESC, user_id LIMIT %(limit)s
+MEMBERS: Final = ranking(
+    """user_id, expected_spend, p_churn, value_tier, lifecycle, lifetime_orders,
+    toUnixTimestamp64Milli(last_order_at) AS last_order_ms""",
+    "ifNull(expected_spend, -1)",
+    "multiIf(%(dimension)s = 'value_tier', value_tier = %(segment)s,"
+    " %(dimension)s = 'lifecycle', lifecycle = %(segment)s, has(segments, %(dimension)s))",
 )
-ORDER BY worth DESC, user_id
-"""
 SINCE: Final = """
 SELECT user_id, toUnixTimestamp64Milli(since) AS since_ms FROM customer_segments
 WHERE dimension = %(dimension)s AND segment = %(segment)s AND user_id IN %(all_user_id)s
@@ -80,11 +73,9 @@ async def members(ask: Ask) -> Page:
     if size is None and segment == _IN and segment_of(now, dimension) is None:
         names = ", ".join(each.name for each in now.segments) or "none"
         raise Refused(404, f"There is no segment {dimension[:40]!r}. Defined are: {names}.")
-    place = ask.cursor(float, str)
     found = [
-        *await ask.reader.rows(
-            MEMBERS, **which, limit=ask.limit(_ROWS) + 1, is_first=int(place is None),
-            worth=place[0] if place else 0.0, after_user_id=place[1] if place else "",
+        *await ranked(
+            ask.reader, MEMBERS, ask.limit(_ROWS) + 1, ask.cursor(float, str), **which
         )
     ]  # fmt: skip
     since = {}
@@ -147,7 +138,7 @@ def _page(
                 "members", "Who is in it, the most expected spend first", COLUMNS,
                 [tuple(row[column.key] for column in COLUMNS) for row in shown],
                 empty="Nobody is in it now.",
-                next=ask.after(last["worth"], last["user_id"]) if last else "",
+                next=ask.after(last["rank"], last["user_id"]) if last else "",
             ),
         ),
         up=("Segments", "/segments"),
