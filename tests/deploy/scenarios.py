@@ -89,6 +89,19 @@ class Scenario:
     series: Mapping[str, str | None] = field(default_factory=dict)
 
 
+_SEGMENT: Final = {
+    f'tideline_segment_users{{segment="vip",shard="{shard}"}}': f"40x{_MINUTES}" for shard in (0, 1)
+}
+
+
+def _expected(least: int, most: int, instance: str = "worker-1") -> dict[str, str | None]:
+    """What a worker says that the segment's owner expects."""
+    return {
+        f'tideline_segment_expected_users{{segment="vip",bound="{bound}",instance="{instance}"}}':
+        f"{size}x{_MINUTES}" for bound, size in (("min", least), ("max", most))
+    }  # fmt: skip
+
+
 def _status(status: str, after: int = 10, at: str = _AT) -> dict[str, str | None]:
     """A partition has another status than ok, from that minute on."""
     key = "tideline_consumer_status"
@@ -290,6 +303,18 @@ SCENARIOS: Final = (
              {'tideline_trainer_up{job="tideline-trainer"}': f"0x{_MINUTES}"}),
     Scenario("customers change", {15: ["TidelineDrift"]},
              {'tideline_drifts_total{kind="rate"}': f"0x9 1x{_MINUTES}"}),
+    # Segments: two shards of 40 users each, of whom 50 to 60 are expected, or 100 to 200
+    Scenario("a segment is larger than expected", {55: [], 65: ["TidelineSegmentSize"]},
+             {**_SEGMENT, **_expected(50, 60)}),
+    Scenario("a segment is smaller than expected", {55: [], 65: ["TidelineSegmentSize"]},
+             {**_SEGMENT, **_expected(100, 200)}),
+    Scenario("a segment is as expected, also by two workers", {65: []},
+             {**_SEGMENT, **_expected(50, 80), **_expected(50, 80, "worker-2")}),
+    Scenario("nobody expects a size of a segment", {65: []}, _SEGMENT),
+    Scenario("a worker is replaced, and its segments with it", {65: []},
+             {'tideline_segment_users{segment="vip",shard="0"}': f"40x{_MINUTES}",
+              'tideline_segment_users{segment="vip",shard="1"}': f"40x9 _x9 40x{_MINUTES}",
+              **_expected(50, 90)}),
     # Deliveries
     Scenario("a destination is away", {5: [], 15: ["TidelineDeliveriesFailing"], 45: []},
              {'tideline_delivery_failing_seconds{destination="crm"}':
