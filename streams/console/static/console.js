@@ -145,6 +145,16 @@ setInterval(() => {
 
 const COLOURS = ["#2f8fae", "#c8791a", "#5b8f3e", "#a05aa8", "#b8493f"];
 
+// Ticks of a time axis: from which distance on, the label, and what is added where a year or a day begins.
+const DAY = 86400, DATE = "\n{YYYY}-{MM}-{DD}";
+const TIME_TICKS = [
+  [365 * DAY, "{YYYY}", null, null, null, null, null, null, 1],
+  [28 * DAY, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [DAY, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", DATE, null, DATE, null, null, null, 1],
+  [0.001, "{HH}:{mm}:{ss}", DATE, null, DATE, null, null, null, 1],
+];
+
 function draw(figure) {
   const table = document.getElementById(figure.dataset.table);
   if (!table || !window.uPlot) return;
@@ -157,7 +167,8 @@ function draw(figure) {
   const style = getComputedStyle(document.documentElement);
   const ink = getComputedStyle(figure).color, line = getComputedStyle(figure).borderTopColor;
   const font = `12px ${style.fontFamily}`;
-  const series = [{ label: heads[0].textContent }];
+  const isTime = figure.dataset.x === "time";
+  const series = [{ label: heads[0].textContent, ...(isTime ? { value: "{YYYY}-{MM}-{DD} {HH}:{mm}" } : {}) }];
   const bands = [];
   heads.slice(1).forEach((head, at) => {
     const colour = COLOURS[at % COLOURS.length], kind = head.dataset.style;
@@ -173,16 +184,15 @@ function draw(figure) {
     data.push(data[0].slice());
   }
   const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font, labelFont: font };
-  const isTime = figure.dataset.x === "time";
   figure.replaceChildren();
   const box = { width: Math.max(200, figure.clientWidth - 16), height: 190 };
   new uPlot({
-    ...box, series, bands, legend: { live: true }, cursor: { drag: { x: false, y: false } },
+    ...box, series, bands, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), document.documentElement.dataset.zone || "UTC"), legend: { live: true }, cursor: { drag: { x: false, y: false } },
     scales: { x: { time: isTime }, y: { range: (_, low, high) => {
       const from = figure.dataset.zero === "1" ? Math.min(0, low) : low;
       return [from, high > from ? high + (high - from) * 0.05 : from + 1];
     } } },
-    axes: [{ ...axis, ...(isTime ? {} : { label: figure.dataset.xlabel, labelSize: 18 }) },
+    axes: [{ ...axis, ...(isTime ? { values: TIME_TICKS } : { label: figure.dataset.xlabel, labelSize: 18 }) },
       { ...axis, size: 64, label: figure.dataset.y || undefined, labelSize: 18 }],
   }, data, figure);
 }
