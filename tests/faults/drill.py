@@ -144,17 +144,28 @@ class Drill:
         seconds = time.monotonic() - started
         self.result.recovery_seconds = max(self.result.recovery_seconds, seconds)
 
-    def refused(self, worker: Worker, *messages: str) -> None:
-        """The worker ends by itself with status 1, says why, and has written nothing."""
-        rows = "SELECT count(), sum(accepted) FROM batches FINAL"
-        before = self.world.sql(rows)
+    def refused(self, name: str, *messages: str) -> None:
+        """A worker that starts now ends by itself with status 1, says why, and writes nothing."""
+        with self.nothing_written():
+            self.gave_up(self.worker(name), *messages)
+        self.result.refused = True
+
+    def gave_up(self, worker: Worker, *messages: str) -> None:
+        """The worker ends by itself with status 1, and says why. What it took in until then counts
+        as ever."""
         ended = wait_until(lambda: not worker.running, WAIT_SECONDS)
         assert ended, worker.log[-2000:]
         assert worker.stop()[0] == 1
         for text in messages:
             assert text in worker.log, worker.log[-3000:]
+
+    @contextmanager
+    def nothing_written(self) -> Iterator[None]:
+        """Around what makes workers refuse: in the block no batch gets into ClickHouse."""
+        rows = "SELECT count(), sum(accepted) FROM batches FINAL"
+        before = self.world.sql(rows)
+        yield
         assert self.world.sql(rows) == before
-        self.result.refused = True
 
     # -- judging
 

@@ -170,8 +170,7 @@ def test_repartition_reads_partitions_that_somebody_added_to_their_end(fault: Dr
     with connect_admin(here.settings.kafka.brokers) as admin:
         admin.create_partitions(dict.fromkeys((here.inputs.clickstream, here.inputs.orders), 6))
     fault.load(3_000, rate=1_000)
-    fault.refused(a, "`tideline repartition`")
-    fault.result.refused = False
+    fault.gave_up(a, "`tideline repartition`")
     fault.loads[-1].join()
     move = Repartition(fault)
     assert move.ended() == 0, move.said

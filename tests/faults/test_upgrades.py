@@ -45,5 +45,4 @@ def test_rolling_upgrade_under_load_loses_nothing_and_a_downgrade_is_refused(
         patch.setattr(schemas.releases, "LEVEL", LEVEL + 1)
         fault.finish(new_a, new_b)
     assert "Traceback" not in new_a.log + new_b.log
-    back = fault.worker("back")
-    fault.refused(back, f"was written by Tideline {NEXT_RELEASE}", f"this version ({RELEASE})")
+    fault.refused("back", f"was written by Tideline {NEXT_RELEASE}", f"this version ({RELEASE})")
