@@ -15,10 +15,12 @@ from typing import Any
 import hypothesis
 import pytest
 
+from streams.clickhouse.client import ClickHouseTarget
 from streams.local import kafka
 from streams.local.clickhouse import ChdbServer
 from streams.local.kafka import ApacheKafka
 from streams.local.tansu import TansuBroker
+from tests.databases import Databases
 
 # Several processes train at once on few cores. While one of LightGBM's threads waits for another,
 # it spins, and keeps the one it waits for from a core: a training took 37 s of CPU in place of 8.
@@ -134,3 +136,16 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChdbServer]
     """A ClickHouse (chDB behind the local front); every test has databases of its own in it."""
     with ChdbServer(tmp_path_factory.mktemp("clickhouse") / "data") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def databases(clickhouse: ChdbServer) -> Databases:
+    """Migrated databases in it, without rows."""
+    return Databases(clickhouse.host, clickhouse.port)
+
+
+@pytest.fixture
+def target(databases: Databases) -> Iterator[ClickHouseTarget]:
+    """A migrated database without rows."""
+    with databases.lent() as target:
+        yield target

@@ -12,7 +12,6 @@ from clickhouse_driver import Client
 
 from schemas.tables import TABLES
 from streams.clickhouse.client import ClickHouseTarget, connect
-from streams.clickhouse.migrations import migrate
 from streams.local.clickhouse import ChdbServer
 
 _numbers = itertools.count(1)
@@ -30,60 +29,6 @@ def empty_target(server: ChdbServer) -> Iterator[ClickHouseTarget]:
     yield ClickHouseTarget(server.host, server.port, database=name, send_receive_timeout_seconds=20)
     with connect(ClickHouseTarget(server.host, server.port, database="default")) as connected:
         connected.execute(f"DROP DATABASE IF EXISTS {name}")
-
-
-@pytest.fixture(scope="session")
-def spare_targets() -> list[tuple[ClickHouseTarget, object]]:
-    """Migrated databases that no test uses now, without rows, and what they were made as."""
-    return []
-
-
-@pytest.fixture
-def target(
-    server: ChdbServer, spare_targets: list[tuple[ClickHouseTarget, object]]
-) -> Iterator[ClickHouseTarget]:
-    """A migrated database without rows.
-
-    It goes from test to test, since emptying one takes a tenth of the processor time that making
-    one does; but not if the test left other tables, views or migrations in it.
-    """
-    if spare_targets:
-        target, made = spare_targets.pop()
-    else:
-        name = f"test_{next(_numbers)}"
-        target = ClickHouseTarget(server.host, server.port, name, send_receive_timeout_seconds=20)
-        migrate(target)
-        with connect(target) as connected:
-            made = _made(connected)
-    yield target
-    with connect(target) as connected:
-        if _made(connected) == made:
-            _empty(connected)
-            spare_targets.append((target, made))
-        else:
-            connected.execute(f"DROP DATABASE {target.database}")
-
-
-def _made(client: Client) -> object:
-    """All that a database is but for the rows that tests write."""
-    return (
-        client.execute(
-            "SELECT name, create_table_query FROM system.tables "
-            "WHERE database = currentDatabase() ORDER BY name"
-        ),
-        client.execute("SELECT version, sha256 FROM schema_migrations FINAL ORDER BY version"),
-    )
-
-
-def _empty(client: Client) -> None:
-    """As new: no rows, no tokens of earlier inserts (they go with the parts), merges allowed."""
-    filled = client.execute(
-        "SELECT name FROM system.tables WHERE database = currentDatabase() "
-        "AND total_rows > 0 AND name != 'schema_migrations'"
-    )
-    for (name,) in filled:
-        client.execute(f"TRUNCATE TABLE {name}")
-    client.execute("SYSTEM START MERGES")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,14 @@ from schemas.features import FEATURE_NAMES
 from streams.cli import tideline
 from streams.clickhouse.client import ClickHouseTarget
 from streams.clickhouse.examples import Examples
-from streams.clickhouse.migrations import migrate
 from streams.clickhouse.sink import ClickHouseSink
 from streams.core.hashing import hashes
 from streams.evaluation.live import Asked, learnable, ordered_within, partial
 from streams.evaluation.rows import CLICK_ONLY
 from streams.evaluation.sampled import SampledRows
 from streams.live import read_live
-from streams.local.clickhouse import ChdbServer
 from tests.core.driving import Driver
+from tests.databases import Databases
 from tests.evaluation.clicking import HORIZON_DAYS, run
 
 DAY_MS = 86_400_000
@@ -230,16 +230,15 @@ class Live:
 
 
 @pytest.fixture(scope="module")
-def live(clickhouse: ChdbServer) -> Live:
+def live(databases: Databases) -> Iterator[Live]:
     driver, steps = run(users=500, days=260)
-    target = ClickHouseTarget(clickhouse.host, clickhouse.port, database="live_examples")
-    migrate(target)
-    sink = ClickHouseSink(target, linger_seconds=0.0).start()
-    for tables in steps:
-        if "examples" in tables:
-            sink.submit({"examples": tables["examples"]})
-    sink.close(100.0)
-    return Live(driver, target)
+    with databases.lent() as target:
+        sink = ClickHouseSink(target, linger_seconds=0.0).start()
+        for tables in steps:
+            if "examples" in tables:
+                sink.submit({"examples": tables["examples"]})
+        sink.close(100.0)
+        yield Live(driver, target)
 
 
 slow = [pytest.mark.clickhouse, pytest.mark.timeout(600)]

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.local.kafka import ApacheKafka
+from tests.databases import Databases
 from tests.faults.campaigns import DEFINITIONS
 from tests.faults.drill import Drill, Result
 from tests.faults.old_clickhouse import NOT_THERE, OldClickHouse, missing, prepare
@@ -64,9 +65,10 @@ def fault(
     with ExitStack() as stack:
 
         def make(broker: Any = None, server: Any = None, **options: Any) -> World:
-            shared = server is None
-            if shared:
+            if server is None:
                 server = request.getfixturevalue("clickhouse")
+                databases: Databases = request.getfixturevalue("databases")
+                options["database"] = stack.enter_context(databases.lent()).database
             if isinstance(server, Proxy):
                 old = request.getfixturevalue("old_clickhouse")
                 options = {
@@ -76,10 +78,9 @@ def fault(
             # the recoveries that `make faults` shows have a worker's whole start in them
             options.setdefault("forked", not request.config.getoption("--faults"))
             options = {"definitions": DEFINITIONS} | options
-            world = World((broker or apache_kafka).bootstrap, server, tmp_path, **options)
-            if shared:
-                stack.callback(world.drop)
-            return stack.enter_context(world)
+            return stack.enter_context(
+                World((broker or apache_kafka).bootstrap, server, tmp_path, **options)
+            )
 
         yield Drill(result, make)
     outcome = request.node.stash.get(_OUTCOME, "")

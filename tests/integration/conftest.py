@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 
 from streams.local.clickhouse import ChdbServer
+from tests.databases import Databases
 from tests.integration.world import World
 
 
 @pytest.fixture
 def world(
-    kafka_broker: Any, clickhouse: ChdbServer, tmp_path: Path
+    request: pytest.FixtureRequest, clickhouse: ChdbServer, databases: Databases, tmp_path: Path
 ) -> Iterator[Callable[..., World]]:
     """world(setting=value, ...) makes one; `broker` and `server` choose others than the usual."""
     with ExitStack() as stack:
 
         def make(broker: Any = None, server: ChdbServer | None = None, **changes: Any) -> World:
-            bootstrap = (broker or kafka_broker).bootstrap
+            bootstrap = (broker or request.getfixturevalue("kafka_broker")).bootstrap
             options = {"forked": True} | changes
-            made = World(bootstrap, server or clickhouse, tmp_path, **options)
             if server is None:
-                stack.callback(made.drop)
-            return stack.enter_context(made)
+                options["database"] = stack.enter_context(databases.lent()).database
+            return stack.enter_context(World(bootstrap, server or clickhouse, tmp_path, **options))
 
         yield make

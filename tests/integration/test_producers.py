@@ -21,6 +21,7 @@ from streams.core.hashing import key_pseudonym
 from streams.core.partitioning import PartitionerName, partitions_of_keys
 from streams.local.clickhouse import ChdbServer
 from streams.local.kafka import ApacheKafka
+from tests.databases import Databases
 from tests.integration.producers import (
     Record,
     accept_any_timestamp,
@@ -85,7 +86,10 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop(
-    apache_kafka: ApacheKafka, clickhouse: ChdbServer, tmp_path_factory: pytest.TempPathFactory
+    apache_kafka: ApacheKafka,
+    clickhouse: ChdbServer,
+    databases: Databases,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Shop]:
     """At the end, what ClickHouse and the checkpoints hold is what the journal's replay gives."""
     folder = tmp_path_factory.mktemp("producers")
@@ -94,7 +98,13 @@ def shop(
         "stream_lateness_days": 90,  # one test's orders are old, and the others' are of now
         "alerts_enter": 0.95, "alerts_leave": 0.9,  # an alert that was open would leave its mark
     }  # fmt: skip
-    with World(apache_kafka.bootstrap, clickhouse, folder, forked=True, **settings) as here:
+    with (
+        databases.lent() as lent,
+        World(
+            apache_kafka.bootstrap, clickhouse, folder, database=lent.database, forked=True,
+            **settings,
+        ) as here,
+    ):  # fmt: skip
         shop = Shop(here)
         yield shop
         shop.stop()

@@ -24,6 +24,7 @@ from streams.local.tansu import TansuBroker
 from streams.replay.synthetic import Synthetic
 from streams.settings import as_environ, override
 from streams.stopping import SIGNALS
+from tests.databases import Databases
 from tests.integration.models import models
 from tests.integration.world import STOP_SECONDS, WAIT_SECONDS, World
 
@@ -156,11 +157,17 @@ Start = Callable[..., Process]
 def here(
     kafka_broker: ApacheKafka | TansuBroker,
     clickhouse: ChdbServer,
+    databases: Databases,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
     """A Tideline that has been running, so that there is something to recover."""
     directory = tmp_path_factory.mktemp("stopping")
-    with World(kafka_broker.bootstrap, clickhouse, directory, forked=True) as made:
+    with (
+        databases.lent() as lent,
+        World(
+            kafka_broker.bootstrap, clickhouse, directory, database=lent.database, forked=True
+        ) as made,
+    ):
         before = made.worker("before")
         made.own(before)
         made.produce(Synthetic(events=500, users=50, seed=1))

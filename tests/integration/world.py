@@ -172,6 +172,7 @@ class World:
         clickhouse: Any,
         directory: Path,
         *,
+        database: str = "",
         prepare: Callable[[ClickHouseTarget], object] = migrations.migrate,
         without_views: Sequence[str] = (),
         milliseconds: bool = True,
@@ -181,11 +182,12 @@ class World:
         **changes: Any,
     ) -> None:
         """`clickhouse` is where the workers are sent: a server, or a proxy before one that listens
-        on `direct_port`. A server that is not the usual one comes with its own
-        `prepare`, and with what it lacks. `forked`: workers and learner need not import anything
-        (`tests.integration.forking`), which is not how long they take to start for users."""
+        on `direct_port`. `database`: one that has the tables (`tests.databases`), else one is
+        made. A server that is not the usual one comes with its own `prepare`, and with what it
+        lacks. `forked`: workers and learner need not import anything (`tests.integration.forking`),
+        which is not how long they take to start for users."""
         n = next(_NUMBERS)
-        self._prepare = prepare
+        self._prepare = None if database else prepare
         self._definitions = definitions
         self.without_views = without_views
         self._milliseconds = milliseconds
@@ -200,7 +202,7 @@ class World:
             "kafka_session_timeout_seconds": SESSION_SECONDS,
             "clickhouse_host": clickhouse.host,
             "clickhouse_port": clickhouse.port,
-            "clickhouse_database": f"it{n}",
+            "clickhouse_database": database or f"it{n}",
             "stream_clock": "event",
             "stream_checkpoint_interval_seconds": 2.0,
             "model_learner_publish_interval_seconds": 0.2,
@@ -221,7 +223,8 @@ class World:
 
     def __enter__(self) -> World:
         self._create_topics()
-        self._prepare(self.target)
+        if self._prepare is not None:
+            self._prepare(self.target)
         if self._definitions is not None:
             awaited(self._publish(self._definitions))
         return self
@@ -262,12 +265,6 @@ class World:
             worker.clean_up()
         for other in self._others:
             other.stop()
-        self.client.disconnect()
-
-    def drop(self) -> None:
-        """Drop the database, once all is over: ClickHouse looks after each table of every database
-        that is there, a fiftieth of a core for ten worlds."""
-        self.sql(f"DROP DATABASE IF EXISTS {self.target.database}")
         self.client.disconnect()
 
     # -- processes

@@ -14,14 +14,13 @@ import pytest
 from schemas.features import FEATURE_NAMES
 from schemas.lives import position_of
 from streams.clickhouse.client import ClickHouseTarget, connect
-from streams.clickhouse.migrations import migrate
 from streams.clickhouse.sink import ClickHouseSink
-from streams.local.clickhouse import ChdbServer
 from streams.ops.alert_records import find
 from streams.ops.alert_story import Ask, Story, UnknownAlert, story_of
 from streams.ops.alert_text import document, lines
 from streams.settings import Settings, override
 from streams.telemetry.traces import trace_id
+from tests.databases import Databases
 from tests.shard.oracle import Oracle
 from tests.shard.rig import SHARD, TOPICS, Rig, make_quick, script
 
@@ -40,7 +39,6 @@ class _Shop:
         self.rig.config = replace(self.rig.config, sample_share=0.5)
         self.rig.load(script())
         self.oracle: Oracle = asyncio.run(self._run())
-        migrate(target)
         sink = ClickHouseSink(target).start()
         for outputs in self.oracle.outputs:
             sink.submit(outputs.tables).result(60)
@@ -70,12 +68,13 @@ class _Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(clickhouse: ChdbServer) -> Iterator[_Shop]:
-    with pytest.MonkeyPatch.context() as patch:
-        make_quick(patch)
-        made = _Shop(ClickHouseTarget(clickhouse.host, clickhouse.port, database="explain_test"))
-    yield made
-    made.client.disconnect()
+def shop(databases: Databases) -> Iterator[_Shop]:
+    with databases.lent() as target:
+        with pytest.MonkeyPatch.context() as patch:
+            make_quick(patch)
+            made = _Shop(target)
+        yield made
+        made.client.disconnect()
 
 
 def test_every_alert_leads_to_the_step_that_raised_it_and_to_its_plan(shop: _Shop) -> None:

@@ -18,10 +18,9 @@ from click.testing import CliRunner, Result
 from schemas.errors import FatalError
 from streams.cli import tideline
 from streams.clickhouse.client import ClickHouseTarget, connect
-from streams.clickhouse.migrations import migrate
-from streams.local.clickhouse import ChdbServer
 from streams.ops.audience_files import Written, write_members
 from streams.ops.audiences import COLUMNS
+from tests.databases import Databases
 
 AT = datetime(2026, 11, 30, 12, 0, 0, 5_000, tzinfo=UTC)
 
@@ -106,10 +105,8 @@ def test_without_pyarrow_parquet_says_what_to_do(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
-def target(clickhouse: ChdbServer) -> ClickHouseTarget:
-    found = ClickHouseTarget(clickhouse.host, clickhouse.port, database="audience_files")
-    migrate(found)
-    with connect(found) as client:
+def target(databases: Databases) -> Iterator[ClickHouseTarget]:
+    with databases.lent() as found, connect(found) as client:
         rows = [("save_now", "ann", 0.5, 10.0, "treat", "entered"),
                 ("save_now", "bob", 0.9, 10.0, "treat", "entered"),
                 ("save_now", "=1+1", float("nan"), float("nan"), "treat", "entered"),
@@ -120,7 +117,7 @@ def target(clickhouse: ChdbServer) -> ClickHouseTarget:
             "change, number, changed_at) VALUES",
             [(*row, 1, AT) for row in rows],
         )
-    return found
+        yield found
 
 
 def run(target: ClickHouseTarget, *args: str) -> Result:

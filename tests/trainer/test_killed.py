@@ -13,8 +13,6 @@ import pytest
 from models.artifact import current_version, versions
 from models.places import LocalPlace
 from streams.clickhouse.client import ClickHouseTarget, connect
-from streams.clickhouse.migrations import migrate
-from streams.local.clickhouse import ChdbServer
 from streams.settings import as_environ
 from streams.trainer.store import ModelStore
 from tests.trainer.shop import begin, examples, fill, settings_of
@@ -35,10 +33,8 @@ POINTS = (
 
 
 def test_killed_at_every_durable_point_the_next_process_goes_on(
-    clickhouse: ChdbServer, tmp_path: Path
+    target: ClickHouseTarget, tmp_path: Path
 ) -> None:
-    target = ClickHouseTarget(clickhouse.host, clickhouse.port, database="trainer_killed")
-    migrate(target)
     fill(target, examples(4_600, 0, 137))
     settings, root = settings_of(target, str(tmp_path)), LocalPlace(tmp_path)
     shipped = begin(root)

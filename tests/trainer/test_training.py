@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +16,7 @@ from schemas.errors import SettingsError
 from schemas.features import FEATURE_NAMES
 from streams.cli import tideline
 from streams.clickhouse.client import ClickHouseTarget, connect
-from streams.clickhouse.migrations import migrate
 from streams.core.features import DAY_MS
-from streams.local.clickhouse import ChdbServer
 from streams.settings import Settings, as_environ, override
 from streams.trainer.app import run_once
 from streams.trainer.plan import Current, Judge, Train
@@ -30,18 +26,6 @@ from tests.models.test_long import shop, trained
 from tests.trainer.shop import HORIZON_DAYS, T0_DAY, begin, examples, fill, settings_of
 
 pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(600)]
-
-_numbers = itertools.count(1)
-
-
-@pytest.fixture
-def target(clickhouse: ChdbServer) -> Iterator[ClickHouseTarget]:
-    name = f"trainer_{next(_numbers)}"
-    found = ClickHouseTarget(clickhouse.host, clickhouse.port, database=name)
-    migrate(found)
-    yield found
-    with connect(found, database="default") as client:
-        client.execute(f"DROP DATABASE {name}")
 
 
 def shown(target: ClickHouseTarget, columns: str) -> list[tuple[object, ...]]:
