@@ -75,6 +75,8 @@ group.min.session.timeout.ms=1000
 # After SIGKILL the node may register again once its old session is over.
 broker.session.timeout.ms={session_ms}
 broker.heartbeat.interval.ms=300
+# Without these records, two a second, an idle broker takes a quarter less of a core.
+metadata.max.idle.interval.ms=0
 """
 
 _PLAIN_LISTENERS = """\
