@@ -54,9 +54,9 @@ QUIET = (
 is at the console, and nothing writes latest_scores any more."""
 
 
-def traffic(events: int, seed: int, start_ms: int | None = None) -> Synthetic:
+def traffic(events: int, seed: int, start_ms: int | None = None, days: float = 30.0) -> Synthetic:
     return Synthetic(
-        users=60, events=events, order_share=0.3, skew=0.8, span_days=30.0, duplicate_share=0.02,
+        users=60, events=events, order_share=0.3, skew=0.8, span_days=days, duplicate_share=0.02,
         malformed_share=0.03, seed=seed, start_ms=START_MS if start_ms is None else start_ms,
     )  # fmt: skip
 
@@ -123,10 +123,11 @@ def test_a_person_is_erased_under_load_and_stays_out_after_crash_restart_and_reb
     here = world()
     a, b = here.worker("a"), here.worker("b")
     here.own(a, b)
-    source = traffic(1_500, seed=31)
+    source = traffic(1_500, seed=31, days=12)
     past = here.produce(source)
     here.wait_accepted(past.records, LONG_SECONDS)
-    load = here.load(traffic(1_800, seed=33, start_ms=source.start_ms + 31 * DAY_MS), rate=120)
+    later = traffic(1_800, seed=33, start_ms=source.start_ms + 13 * DAY_MS, days=12)
+    load = here.load(later, rate=120)
     assert here.one(f"SELECT count() FROM score_history WHERE user_id = '{GONE}'") > 0
     # Two people at once, while the worker of half the shards dies: its shards answer later.
     a.kill()
@@ -135,7 +136,7 @@ def test_a_person_is_erased_under_load_and_stays_out_after_crash_restart_and_reb
     for command in (first, second):
         status, report = command.done()
         assert (status, report["outcome"]) == (0, "erased")
-        assert (report["shards_done"], report["shards_found"]) == (4, 1)
+        assert (report["shards_done"], report["shards_found"]) == (2, 1)
         assert report["rows_deleted"]["score_history"] > 0
     assert left(here, GONE, ALSO) == []
     sent = past.records + load.join().records
@@ -151,7 +152,8 @@ def test_a_person_is_erased_under_load_and_stays_out_after_crash_restart_and_reb
     # From the checkpoint: nothing comes back.
     c = here.worker("c")
     here.own(c)
-    more = here.produce(traffic(200, seed=32, start_ms=source.start_ms + 62 * DAY_MS))
+    last = traffic(200, seed=32, start_ms=source.start_ms + 26 * DAY_MS, days=12)
+    more = here.produce(last)
     here.wait_accepted(sent + more.records, LONG_SECONDS)
     assert c.stop()[0] == 0
     assert left(here, GONE) == []
@@ -236,7 +238,7 @@ def test_an_interrupted_erasure_is_finished_by_the_next_run(world: Worlds) -> No
         here, "erase", GONE, "--yes", "--json", "--no-wait", "--timeout", "1"
     ).done()
     assert (status, report["outcome"]) == (4, "unfinished")
-    assert report["shards_waiting"] == [0, 1, 2, 3]
+    assert report["shards_waiting"] == [0, 1]
     assert report["rows_deleted"]["score_history"] > 0
     found = left(here, GONE)
     assert [f["what"] for f in found] == ["user in the state"]

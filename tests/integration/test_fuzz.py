@@ -22,6 +22,7 @@ from tests.integration.world import World
 pytestmark = [pytest.mark.kafka, pytest.mark.clickhouse, pytest.mark.timeout(900)]
 
 BAD, GOOD, SEED = 10_000, 5_000, 20_261
+PARTITIONS = 2
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
 
@@ -63,8 +64,8 @@ async def send(here: World, records: list[InputRecord | Fuzzed]) -> dict[Place, 
 
 def _partition(record: InputRecord | Fuzzed, n: int) -> int:
     if record.key is None:
-        return n % 4
-    return int(partitions_of_keys([record.key], "murmur2", 4)[0])
+        return n % PARTITIONS
+    return int(partitions_of_keys([record.key], "murmur2", PARTITIONS)[0])
 
 
 async def dead_letters(here: World) -> dict[Place, DeadLetter]:
@@ -72,7 +73,7 @@ async def dead_letters(here: World) -> dict[Place, DeadLetter]:
     await log.start()
     found = {}
     try:
-        for shard in range(4):
+        for shard in range(PARTITIONS):
             topic = here.settings.topic_names.dead_letters
             records = await log.read(topic, shard, *(await log.ends(topic, shard)))
             for value in records.values:
@@ -88,7 +89,9 @@ async def dead_letters(here: World) -> dict[Place, DeadLetter]:
 def test_ten_thousand_fuzzed_messages_are_dead_letters_and_every_good_one_is_scored(
     world: Callable[..., World],
 ) -> None:
-    here = world(kafka_partitioner="unchecked")  # bad records go anywhere
+    here = world(
+        kafka_partitions=PARTITIONS, kafka_partitioner="unchecked"
+    )  # bad records go anywhere
     source = Synthetic(users=300, events=GOOD, order_share=0.3, span_days=20.0, seed=SEED)
     good = [record for block in source for record in block]
     assert source.tally.good == GOOD

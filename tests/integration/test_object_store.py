@@ -65,7 +65,7 @@ def test_workers_follow_models_in_an_object_store(world: Worlds, tansu: Any) -> 
 
         worker.kill()
         worker = here.worker("second")
-        here.wait("all shards", lambda: len(worker.shards) == 4)
+        here.wait("all shards", lambda: len(worker.shards) == 2)
         assert worker.stop()[0] == 0
         used = {plan.champion for oracle in here.check_oracle().values() for plan in oracle.plans}
         assert used == {first, NEW}

@@ -36,7 +36,7 @@ def test_events_become_scores_alerts_segments_and_what_the_learner_learned_comes
     world: Worlds,
 ) -> None:
     here = world()
-    first = shop(9_000)
+    first = shop(6_000)
     here.learner()
     worker = here.worker()
     sent = here.produce(first).records

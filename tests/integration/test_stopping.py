@@ -165,9 +165,10 @@ def here(
     with (
         databases.lent() as lent,
         World(
-            kafka_broker.bootstrap, clickhouse, directory, database=lent.database, forked=True
+            kafka_broker.bootstrap, clickhouse, directory, database=lent.database, forked=True,
+            kafka_partitions=2,
         ) as made,
-    ):
+    ):  # fmt: skip
         before = made.worker("before")
         made.own(before)
         made.produce(Synthetic(events=500, users=50, seed=1))
