@@ -137,7 +137,7 @@ def test_it_stays_up_to_look_around_until_ctrl_c(start: Start) -> None:
     assert not run.directory.exists()
 
 
-@pytest.mark.parametrize("when", ["Starting", "sent"])
+@pytest.mark.parametrize("when", ["Starting", pytest.param("sent", marks=pytest.mark.full)])
 def test_ctrl_c_stops_everything_at_any_moment(start: Start, when: str) -> None:
     run = start("--days", "0-60")
     run.wait_for(lambda: when in run.err)

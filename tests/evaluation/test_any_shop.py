@@ -77,11 +77,18 @@ def test_a_gift_shop_that_has_seen_a_christmas_expects_the_next() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("horizon", "regularity"), [(28, 2.0), pytest.param(60, 1.0, marks=pytest.mark.full)]
+    ("users", "horizon", "regularity"),
+    [
+        (1_500, 28, 2.0),
+        pytest.param(2_500, 28, 2.0, marks=pytest.mark.full),
+        pytest.param(2_500, 60, 1.0, marks=pytest.mark.full),
+    ],
 )
-def test_one_year_of_a_wholesaler_beats_the_formulas(horizon: int, regularity: float) -> None:
+def test_one_year_of_a_wholesaler_beats_the_formulas(
+    users: int, horizon: int, regularity: float
+) -> None:
     """A year has seen no autumn before; with regularity 1 the gaps are as BG/NBD has them."""
-    _, churn, value = evaluated(wholesale(users=2_500, seed=7, regularity=regularity), horizon)
+    _, churn, value = evaluated(wholesale(users=users, seed=7, regularity=regularity), horizon)
     ranked = {m: auc(churn.truth, churn.scores[m]) for m in ("blend", "bgnbd", "rfm")}
     loss = {m: log_loss(churn.truth, churn.scores[m]) for m in ("blend", "bgnbd")}
     gini = {m: normalised_gini(value.truth, p) for m, p in value.scores.items()}

@@ -26,6 +26,7 @@ def test_the_json_has_the_agreed_shape(evaluated: Evaluated) -> None:
     assert set(found["all"]) == tasks - {"partial_14d"}
     assert found["one_order"] == {}
     assert found["about"]["one_order"]["why"]
+    assert found["about"]["rhythm"]["verdict"] == "short"
     for task, methods in found["all"].items():
         assert methods.keys() == found[task].keys()
         assert all(of.keys() == found[task]["blend"].keys() for of in methods.values())
@@ -124,7 +125,6 @@ def test_the_report_is_one_file_that_needs_nothing_else(evaluated: Evaluated) ->
     assert f"{auc:.4f}" in text
 
 
-@pytest.mark.slow
 def test_the_same_orders_give_the_same_figures(evaluated: Evaluated) -> None:
     again = run("--orders", str(evaluated.orders), "--horizon", "14", "--json", "--threads", "1")
     found = json.loads(again.stdout)
