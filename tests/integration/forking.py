@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,7 @@ from streams.__main__ import main
 from streams.core.warm import compile_kernels
 from streams.local.process import ChildProcess
 
-__all__ = ["ForkServer", "Forked", "ForkedProcess", "fork_server"]
+__all__ = ["ForkServer", "Forked", "ForkedProcess", "fork_server", "run_forked"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -146,6 +147,25 @@ def fork_server(pid: int) -> ForkServer:
     server = ForkServer()
     atexit.register(server.stop)
     return server
+
+
+def run_forked(
+    words: Sequence[str], env: Mapping[str, str], timeout_seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """`tideline WORDS` to its end, as `subprocess.run` has it. Raises subprocess.TimeoutExpired."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        process = fork_server(os.getpid()).start(words, env, out, errors)
+        try:
+            status = process.wait(timeout_seconds)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        said = []
+        for file in (out, errors):
+            file.seek(0)
+            said.append(file.read().decode())
+        return subprocess.CompletedProcess(list(words), status, *said)
 
 
 def _serve(connection: socket.socket) -> Callable[[], Any] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from streams.local.process import wait_until
-from tests.integration.forking import Forked, fork_server
+from tests.integration.forking import Forked, fork_server, run_forked
 
 WAIT_SECONDS = 60.0
 ENV = {"PATH": os.environ["PATH"]}
@@ -40,6 +40,15 @@ def test_it_has_the_environment_the_output_and_the_status_of_a_command(
     assert str(shown["TIDELINE_KAFKA_PARTITIONS"]) != "7", "ours, not its own"
     assert start(files, "no-such-command").wait(WAIT_SECONDS) == 2
     assert "no-such-command" in files[1].read_text()
+
+
+def test_a_command_is_run_to_its_end_or_ended_by_its_timeout() -> None:
+    done = run_forked(["settings", "--json"], ENV, WAIT_SECONDS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)
+    assert "no-such-command" in run_forked(["no-such-command"], ENV, WAIT_SECONDS).stderr
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_forked(["lag", "--serve"], ENV | {"TIDELINE_KAFKA_BROKER_URL": "127.0.0.1:1"}, 0.0)
 
 
 def test_it_is_our_child_in_a_group_of_its_own_and_can_be_killed(files: tuple[Path, Path]) -> None:

@@ -7,7 +7,6 @@ import os
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from streams.local.process import LOOPBACK
 from streams.replay.synthetic import Synthetic
 from streams.settings import as_environ
 from tests.certificates import Authority
+from tests.integration.forking import run_forked
 from tests.integration.world import WAIT_SECONDS, World
 
 pytestmark = [
@@ -74,10 +74,7 @@ def tideline(here: World, *arguments: str, **changes: Any) -> subprocess.Complet
     """`tideline ARGUMENTS` on the world's settings, some of them changed."""
     environ = {**os.environ, **as_environ(here.settings)}
     environ |= {f"TIDELINE_{name.upper()}": str(value) for name, value in changes.items()}
-    return subprocess.run(
-        [sys.executable, "-m", "streams", *arguments],
-        env=environ, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False,
-    )  # fmt: skip
+    return run_forked(arguments, environ, WAIT_SECONDS)
 
 
 @pytest.mark.slow
