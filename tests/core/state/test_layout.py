@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -33,8 +34,12 @@ HOUR_MS = 3_600_000
 WIDER = {"<i4": "<i8", "<i2": "<i4", "|i1": "<i2", "<f4": "<f8"}
 
 
+@cache
 def written() -> tuple[Meta, Arrays]:
-    """A state with questions, alerts, known orders, parked users and one of them come back."""
+    """A state with questions, alerts, known orders, parked users and one of them come back.
+
+    It is made by the first test: every process that only collects tests would make it too.
+    """
     driver = fresh()
     for arguments in drive(9, 12, 40):
         driver.feed(**arguments)
@@ -53,9 +58,6 @@ def written() -> tuple[Meta, Arrays]:
     meta, arrays = exported(driver.state)
     assert any(name.startswith("parked/") for name in arrays)
     return msgspec.msgpack.decode(meta, type=Meta), arrays
-
-
-META, ARRAYS = written()
 
 
 def record(rng: random.Random, own: Record, drop: float) -> Record:
@@ -125,24 +127,26 @@ def copied(meta: Meta) -> Meta:
 
 
 def test_own_layout_is_loaded_unchanged() -> None:
-    assert in_own_layout(ARRAYS, META) is ARRAYS
+    meta, arrays = written()
+    assert in_own_layout(arrays, meta) is arrays
     assert msgspec.msgpack.decode(LAYOUT.tobytes(), type=Layout) == OWN
 
 
 @settings(bounded, max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_translation_there_and_back_keeps_what_both_builds_have(seed: int) -> None:
+    its, arrays = written()
     other = another(seed)
-    there = translate(ARRAYS, OWN, other, copied(META))
+    there = translate(arrays, OWN, other, copied(its))
     for of, own, name in ((other.row, OWN.row, "rows"), (other.order, OWN.order, "orders/words")):
         for number in set(of.numbers) & set(own.numbers):
-            mine = column(ARRAYS[name].view(np.uint8), own, number)
+            mine = column(arrays[name].view(np.uint8), own, number)
             theirs = column(there[name].view(np.uint8), of, number)
             if number != "value_bin" or other.value_bins == OWN.value_bins:
                 np.testing.assert_array_equal(theirs, mine)
-    meta = copied(META)
+    meta = copied(its)
     encoded = np.frombuffer(msgspec.msgpack.encode(other), np.uint8)
-    back, before = state_of(meta, dict(there), encoded), state_of(META, ARRAYS)
+    back, before = state_of(meta, dict(there), encoded), state_of(its, arrays)
     (_, found), (_, wanted) = comparable(back), comparable(before)
     for name in ("users", "parked/users", "forgotten", "ids/keys", "orders/keys", "pairs/values"):
         np.testing.assert_array_equal(found[name], wanted[name])
@@ -292,23 +296,26 @@ def test_unknown_sums_stay_unknown_over_further_loads() -> None:
 @pytest.mark.parametrize("changed", [(7 * 86_400, 3_600), (8 * 86_400, 86_400)])
 def test_changed_window_under_an_old_name_is_refused(changed: tuple[int, int]) -> None:
     other = msgspec.structs.replace(OWN, windows={**OWN.windows, "7d": changed})
+    meta, arrays = written()
     with pytest.raises(ValueError, match=r"window 7d has .* needs another name"):
-        translate(ARRAYS, other, OWN, copied(META))
+        translate(arrays, other, OWN, copied(meta))
 
 
 def test_number_too_large_for_the_new_dtype_is_refused() -> None:
+    meta, arrays = written()
     dtype, at = OWN.row.numbers["revenue_cents"]
     assert dtype == "<i8"
     narrow = {**OWN.row.numbers, "revenue_cents": ("<i2", at)}
     other = msgspec.structs.replace(OWN, row=msgspec.structs.replace(OWN.row, numbers=narrow))
     with pytest.raises(ValueError, match="revenue_cents holds numbers that don't fit into int16"):
-        translate(ARRAYS, OWN, other, copied(META))
+        translate(arrays, OWN, other, copied(meta))
 
 
 @pytest.mark.parametrize("name", ["rows", "orders/words"])
 def test_damaged_state_of_another_layout_is_refused(name: str) -> None:
+    meta, arrays = written()
     other = another(3)
-    there = dict(translate(ARRAYS, OWN, other, copied(META)))
+    there = dict(translate(arrays, OWN, other, copied(meta)))
     there["layout"] = np.frombuffer(msgspec.msgpack.encode(other), np.uint8)
     for damaged in (
         there | {name: there[name][:-1]},
@@ -316,4 +323,4 @@ def test_damaged_state_of_another_layout_is_refused(name: str) -> None:
         there | {"layout": there["layout"][:-1]},
     ):
         with pytest.raises((ValueError, KeyError, msgspec.DecodeError)):
-            load(msgspec.msgpack.encode(META), damaged, len(FEATURE_NAMES))
+            load(msgspec.msgpack.encode(meta), damaged, len(FEATURE_NAMES))
