@@ -2,7 +2,7 @@
 
 The cycle collector is kept out of the hot path (`streams/faust_app.py`), so it would free a
 dropped shard's state only after hundreds of millions of allocations; and glibc keeps what was freed
-in the arenas of its threads. Neither is a leak, but either may be as large as a state.
+in the arenas of its threads, as Arrow does. None is a leak, but each may be as large as a state.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ def release_memory() -> None:
     """Collect cycles and return free memory to the system. It takes tens of milliseconds: keep it
     out of the hot path."""
     gc.collect()
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
     _trim()
 
 

@@ -121,7 +121,7 @@ def _epochs(
     stops improving, and then it says how many were best."""
     events, labels, heads = _events_of(data), *_labels(data)
     net, steps = training("network"), training("steps")
-    scale = _scale(net, data.x, events, labels)
+    scale = _scale(net, data.x[:], events, labels)
     weights: Any = net.initial(data.x.shape[1], len(heads), seed)
     state = steps.begin(weights)
     rng = np.random.default_rng(seed)
@@ -137,7 +137,7 @@ def _epochs(
             )  # fmt: skip
             progress((epoch + (i + 1) / batches) / epochs)
         if tune is not None:
-            raw = _raw(weights, scale, tune.x, _events_of(tune))
+            raw = _raw(weights, scale, tune.x[:], _events_of(tune))
             losses.append(float(steps.loss(raw, _labels(tune)[0], scale.level)))
             if epoch - int(np.argmin(losses)) >= max(most // _PATIENCE, 2):
                 break

@@ -6,22 +6,23 @@ binned, one after the other, each with its own labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.training.columns import Features
 from models.training.dataset import Dataset
 from models.training.export import require
 
 __all__ = ["Binned"]
 
-_LONG_RUNS: Final = 1_000
-"""Rows that lie together in such numbers are read where they are."""
 _AT_ONCE: Final = 1 << 14
-"""So many of other rows are copied at a time: a copy of all is nearly as large as the data."""
+"""So many rows are copied at a time: a copy of all would be larger than the data."""
+_NEAR: Final = 1 << 10
+"""Rows that say where bins begin are asked for one by one, in their order: so many are read at a
+time."""
 _MANY_ROWS: Final = 1_000_000
 _SAMPLED: Final = 50_000
 """Of many rows so many say where a feature's bins begin: LightGBM's own 200,000 take 400 MB, more
@@ -29,10 +30,7 @@ than all rows do once they are binned."""
 
 
 class Binned:
-    """Rows of `data`, binned by `parameters` (LightGBM's); `hidden` columns are not split on.
-
-    Not for two threads: while rows are read, `data.x` is without its hidden columns.
-    """
+    """Rows of `data`, binned by `parameters` (LightGBM's); `hidden` columns are not split on."""
 
     def __init__(
         self, data: Dataset, hidden: NDArray[np.int64], parameters: Mapping[str, Any]
@@ -66,47 +64,42 @@ class Binned:
                 part = made.subset(np.flatnonzero(rows[known]), params=self._parameters)
                 return part.construct()
         first = next((made for _, made in self._made.values()), None)
-        with _without(self._data.x, self._hidden) as x:
-            made = require("lightgbm").Dataset(
-                _pieces(x, rows), label=label, reference=first, params=self._parameters
-            )
-            return made.construct()
+        made = require("lightgbm").Dataset(
+            _read(self._data.x, np.flatnonzero(rows), self._hidden),
+            label=label, reference=first, params=self._parameters,
+        )  # fmt: skip
+        return made.construct()
 
     def forget(self) -> None:
         """Give back the memory of all that was made; the next rows have bins of their own."""
         self._made.clear()
 
 
-@contextmanager
-def _without(x: NDArray[np.float32], columns: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
-    """`x` with some columns unknown. A copy would double the largest array that training has."""
-    kept = x[:, columns]
-    x[:, columns] = np.nan
-    try:
-        yield x
-    finally:
-        x[:, columns] = kept
+def _read(x: Features, at: NDArray[np.int64], hidden: NDArray[np.int64]) -> Any:
+    """The rows `at` int64 [k] with `hidden` columns unknown, as a sequence that LightGBM reads in
+    parts."""
 
-
-def _pieces(x: NDArray[np.float32], rows: NDArray[np.bool_]) -> Any:
-    """The chosen rows: views of the runs that they form, or what copies a few at a time."""
-    edges = np.flatnonzero(np.diff(rows.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
-    if not len(edges) or len(edges) * _LONG_RUNS > np.count_nonzero(rows):
-        return _copied(x, np.flatnonzero(rows))
-    return [x[start:stop] for start, stop in edges.tolist()]
-
-
-def _copied(x: NDArray[np.float32], at: NDArray[np.int64]) -> Any:
-    """The rows `at` int64 [k], as a sequence that LightGBM reads in parts."""
+    def rows(some: NDArray[np.int64]) -> NDArray[np.float32]:
+        found = x[some]
+        found[:, hidden] = np.nan
+        return found
 
     class Rows(require("lightgbm").Sequence):  # type: ignore[misc]  # an extra, without types
         batch_size = _AT_ONCE
+        _near = -1
+        _read: NDArray[np.float64]
 
         def __len__(self) -> int:
             return len(at)
 
         def __getitem__(self, index: int | slice | list[int]) -> NDArray[Any]:
-            found = x[at[index]]
-            return found if found.ndim == 2 else found.astype(np.float64)  # a row of the sample
+            if isinstance(index, slice | list):
+                return rows(at[index])
+            if index // _NEAR != self._near:
+                self._near = index // _NEAR
+                first = self._near * _NEAR
+                self._read = rows(at[first : first + _NEAR]).astype(np.float64)
+            row: NDArray[np.float64] = self._read[index % _NEAR]
+            return row
 
     return Rows()

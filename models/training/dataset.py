@@ -9,8 +9,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bands import band_of
 from models.manifest import Typical
 from models.season import SEASON_FEATURE
+from models.training.columns import FeatureColumns, Features
 from schemas.errors import ArtifactError
 from schemas.events import CLICK_TYPES
 from schemas.features import FEATURE_NAMES
@@ -31,6 +33,7 @@ LATER_SHARE: Final = 0.25
 NEARLY_CONSTANT: Final = 0.995
 """A feature that is unknown or at its median this often teaches an online learner only noise."""
 _CHECKED: Final = 1 << 16  # rows at a time
+_ORDERS: Final = FEATURE_NAMES.index("lifetime_orders")
 _CLICKED: Final = [FEATURE_NAMES.index(f"{kind}_90d") for kind in CLICK_TYPES]
 _MOST: Final = 0.5
 
@@ -39,12 +42,12 @@ _MOST: Final = 0.5
 class Dataset:
     """One row per user and as-of time.
 
-    `x` float32 [n, F]: features as of `as_of_ms` int64 [n] (ms since 1970); `churned` bool [n]: no
+    `x` [n, F]: features as of `as_of_ms` int64 [n] (ms since 1970); `churned` bool [n]: no
     order within the horizon after that; `spend` float32 [n]: currency spent in it; `user` int64
     [n]: any stable number per user. Raises `ArtifactError` if shapes or values can't be right.
     """
 
-    x: NDArray[np.float32]
+    x: Features
     churned: NDArray[np.bool_]
     spend: NDArray[np.float32]
     as_of_ms: NDArray[np.int64]
@@ -73,7 +76,7 @@ class Dataset:
     def joined(self, other: Dataset) -> Dataset:
         """These rows and then others, which have the same labels."""
         return Dataset(
-            np.concatenate([self.x, other.x]),
+            np.concatenate([self.x[:], other.x[:]]),
             np.concatenate([self.churned, other.churned]),
             np.concatenate([self.spend, other.spend]),
             np.concatenate([self.as_of_ms, other.as_of_ms]),
@@ -86,11 +89,16 @@ class Dataset:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
         """The rows where `rows` bool [n] is true, or those at `rows` int64 [k]."""
+        x = self.x.take(rows) if isinstance(self.x, FeatureColumns) else self.x[rows]
         return Dataset(
-            self.x[rows], self.churned[rows], self.spend[rows], self.as_of_ms[rows],
+            x, self.churned[rows], self.spend[rows], self.as_of_ms[rows],
             self.user[rows], {name: label[rows] for name, label in self.more.items()},
             None if self.events is None else self.events[rows],
         )  # fmt: skip
+
+    def band(self, min_orders: int) -> NDArray[np.int8]:
+        """The band of each row (`models.bands`), int8 [n]."""
+        return band_of(self.x[:, _ORDERS], min_orders)
 
 
 @dataclass(frozen=True)
@@ -146,20 +154,20 @@ def spread(rows: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
     return found
 
 
-def sees_clicks(x: NDArray[np.float32], rows: NDArray[np.bool_] | None = None) -> bool:
+def sees_clicks(x: Features, rows: NDArray[np.bool_] | None = None) -> bool:
     """Whether most of the `rows` bool [n] (None: all) of x [n, F] are of users who clicked in the
     last 90 days."""
-    clicked = np.asarray((x[:, _CLICKED] > 0).any(axis=1))  # unknown is not above 0
+    clicked = np.logical_or.reduce([x[:, i] > 0 for i in _CLICKED])  # unknown is not above 0
     return bool((clicked if rows is None else clicked[rows]).mean() > _MOST)
 
 
-def typical(x: NDArray[np.float32], rows: NDArray[np.bool_] | None = None) -> Typical:
+def typical(x: Features, rows: NDArray[np.bool_] | None = None) -> Typical:
     """Median, mean, standard deviation and liveliness of each column of the `rows` bool [n] (None:
-    all) of `x` float32 [n, F]."""
+    all) of x [n, F]."""
     median: list[float | None] = []
     mean, scale, varies = [], [], []
-    for whole in x.T:
-        column = whole if rows is None else whole[rows]
+    for i in range(x.shape[1]):
+        column = x[:, i] if rows is None else x[rows, i]
         known = column[~np.isnan(column)].astype(np.float64)
         middle = float(np.median(known)) if len(known) else 0.0
         spread = float(known.std()) if len(known) else 0.0

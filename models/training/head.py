@@ -20,6 +20,7 @@ from models.curve import EventBase, SpendBase
 from models.manifest import GroupGain
 from models.season import SEASON_FEATURE, Season
 from models.training.binned import Binned
+from models.training.columns import Features, parts
 from models.training.curve_fit import CURVE_ROWS, fit_event_base, fit_spend_base
 from models.training.dataset import Dataset, Split, split_by_time, spread
 from models.training.export import Head, require
@@ -76,7 +77,6 @@ _AGES: Final = ("tenure_days", "days_since_first_order")
 came at about the same time, age is the calendar, and tomorrow's ages are outside the range that the
 trees were fitted on."""
 HIDDEN: Final = np.array([*(FEATURE_NAMES.index(name) for name in _AGES), SEASON_FEATURE])
-_PART_ROWS: Final = 1 << 15
 _NOTHING: Final = -80.0
 """Log of an amount that float32 can hold, and that adds nothing to any other."""
 
@@ -252,12 +252,11 @@ class HeadFit:
 
 
 def _by_parts(
-    of: Callable[[NDArray[np.float32]], Any], x: NDArray[np.float32], rows: NDArray[np.bool_]
+    of: Callable[[NDArray[np.float32]], Any], x: Features, rows: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """What `of` says of the chosen rows, without a copy of all their features at once."""
-    at = np.flatnonzero(rows)
-    parts = [of(x[at[i : i + _PART_ROWS]]) for i in range(0, len(at), _PART_ROWS)]
-    return np.concatenate(parts).astype(np.float64)
+    found = [of(part) for part in parts(x, np.flatnonzero(rows))]
+    return np.concatenate(found).astype(np.float64)
 
 
 def _pooled(booster: Any, base: EventBase | SpendBase, weight: float) -> Head:

@@ -13,9 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bands import BANDS, CUSTOMERS, band_of_rows
+from models.bands import BANDS, CUSTOMERS
 from models.baselines.metrics import log_loss, tweedie_deviance
 from models.champion import Champion
+from models.training.columns import parts
 from models.training.dataset import Dataset
 
 __all__ = ["Scored", "Verdict", "judge", "judge_scores"]
@@ -49,12 +50,12 @@ def judge(champion: Champion, challenger: Champion, later: Dataset) -> Verdict:
     Raises `ArtifactError` if either gives a score that is not a number.
     """
     least = max(model.manifest.eligibility.min_orders for model in (champion, challenger))
-    customers = band_of_rows(later.x, least) == BANDS.index(CUSTOMERS)
+    customers = later.band(least) == BANDS.index(CUSTOMERS)
     if not customers.all():
         later = later.take(customers)
     if (undecided := _undecided(later)) is not None:
         return undecided
-    return judge_scores(later, champion.score(later.x), challenger.score(later.x))
+    return judge_scores(later, _scored(champion, later), _scored(challenger, later))
 
 
 def judge_scores(later: Dataset, champion: Scored, challenger: Scored) -> Verdict:
@@ -72,6 +73,12 @@ def judge_scores(later: Dataset, champion: Scored, challenger: Scored) -> Verdic
         f"deviance {deviances[0]:.3f} -> {deviances[1]:.3f}"
     )
     return Verdict(better, why, len(later.x), (losses[0], losses[1]), (deviances[0], deviances[1]))
+
+
+def _scored(model: Champion, later: Dataset) -> Scored:
+    found = [model.score(part) for part in parts(later.x, np.arange(len(later.x)))]
+    p_churn, spend = (np.concatenate(scores) for scores in zip(*found, strict=True))
+    return p_churn, spend
 
 
 def _undecided(later: Dataset) -> Verdict | None:

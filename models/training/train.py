@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import model_version, write_artifact
-from models.bands import BANDS, CUSTOMERS, OTHERS, band_of_rows
+from models.bands import BANDS, CUSTOMERS, OTHERS
 from models.champion import CURVE, INPUT, LONG, LONG_FILE, MODEL_FILES, OUTPUTS, Champion
 from models.curve import EventBase
 from models.interval import SpendInterval
@@ -116,7 +116,7 @@ def train(
     Raises `ArtifactError` if a library is missing, the data can't be split, or the written
     artifact fails its own checks.
     """
-    band = band_of_rows(data.x, eligibility.min_orders)
+    band = data.band(eligibility.min_orders)
     own = band == BANDS.index(CUSTOMERS)
     split = split_by_time(data, horizon_days, among=own)
     progress("season", 0.0)

@@ -94,12 +94,15 @@ class OrderRows:
         `name_of`: what rows name customers by, if not by their id. Raises SettingsError."""
         from streams.evaluation.spooled import SpooledHistory
         from streams.evaluation.training import TrainingHistory, longest_horizon_days
+        from streams.memory import release_memory
         from streams.shard.config import core_config
 
         alerts, rules = settings.alerts, core_config(settings).decode
         spooled = SpooledHistory(directory, rules)
         read = _spool(spooled, orders, days, options, settings, quiet, progress)
+        release_memory()  # of the largest file; every peak comes on top of what is kept
         survey = spooled.survey(progress)
+        release_memory()
         rhythm = check_horizon(
             survey.gap_days,
             customers=survey.customers,

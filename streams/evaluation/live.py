@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.champion import OUTLOOK, PARTIAL
+from models.training.columns import Features
 from models.training.dataset import Dataset
 from schemas.features import FEATURE_NAMES
 from streams.core.features import DAY_MS
@@ -115,7 +116,7 @@ def ordered_within(
     return np.where(settled & yes, 1.0, np.where(settled & no, 0.0, _UNKNOWN)).astype(np.float32)
 
 
-def partial(x: NDArray[np.float32], spend: NDArray[np.float32], horizon_days: int) -> Labels:
+def partial(x: Features, spend: NDArray[np.float32], horizon_days: int) -> Labels:
     """Whether each of k users spent less than half of what they used to: 1, 0 or NaN."""
     if abs(OWN_MEAN_HORIZONS * horizon_days - _OWN_DAYS) > _OWN_DAYS_APART:
         return np.full(len(x), _UNKNOWN)
@@ -131,7 +132,7 @@ def further_labels(
     churned: NDArray[np.bool_],
     spend: NDArray[np.float32],
     first_order_ms: NDArray[np.int64],
-    x: NDArray[np.float32],
+    x: Features,
     others: Asked,
     newest_ms: int,
 ) -> dict[str, Labels]:

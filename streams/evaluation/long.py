@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bands import BANDS, CUSTOMERS, band_of_rows
+from models.bands import BANDS, CUSTOMERS
 from models.baselines.baselines import Baselines, fit_baselines
 from models.long import LONG_DAYS
 from models.training.dataset import Dataset
@@ -48,7 +48,7 @@ def long_figures(history: History, protocol: Protocol, replayed: Replayed) -> di
     data = asked.taught(replayed)
     if data is None:
         return _none(days, "no label was known by then.")
-    own = band_of_rows(data.x, protocol.min_orders) == BANDS.index(CUSTOMERS)
+    own = data.band(protocol.min_orders) == BANDS.index(CUSTOMERS)
     fit = fit_long(data, fit_season(data, protocol.horizon_days, own))
     if fit.horizon is None:
         return _none(days, fit.trouble)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.training.columns import FeatureColumns
 from models.training.dataset import Dataset
 from schemas.features import FEATURE_NAMES
 
@@ -27,7 +28,7 @@ class SampledRows:
 
     def __init__(self, expected: int) -> None:
         self._room = int(expected * _SPARE) + _SPARE_ROWS
-        self._x = np.empty((self._room, len(FEATURE_NAMES)), np.float32)
+        self._x = FeatureColumns(len(FEATURE_NAMES), self._room)
         self._columns: dict[str, NDArray[Any]] = {
             "churned": np.empty(self._room, np.bool_),
             "spend": np.empty(self._room, np.float32),
@@ -50,7 +51,7 @@ class SampledRows:
         n, k = self._n, len(x)
         if n + k > self._room:
             self._grow(n + k)
-        self._x[n : n + k] = x
+        self._x.add(x)
         found = {"churned": churned, "spend": spend, "as_of_ms": as_of_ms,
                  "user": user.view(np.int64)}  # fmt: skip
         for name, column in found.items():
@@ -74,15 +75,12 @@ class SampledRows:
         return self._columns[name][: self._n]
 
     @property
-    def x(self) -> NDArray[np.float32]:
-        """Features of the rows so far, float32 [n, F], without a copy."""
-        return self._x[: self._n]
+    def x(self) -> FeatureColumns:
+        """Features of the rows so far, [n, F], without a copy."""
+        return self._x
 
     def _grow(self, rows: int) -> None:
         self._room = int(rows * _SPARE) + _SPARE_ROWS
-        x = np.empty((self._room, self._x.shape[1]), np.float32)
-        x[: self._n] = self.x
-        self._x = x
         self._columns = {n: np.resize(column, self._room) for n, column in self._columns.items()}
         self._more = {name: np.resize(label, self._room) for name, label in self._more.items()}
 

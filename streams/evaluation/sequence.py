@@ -115,7 +115,7 @@ class SequenceChallenger:
             alone = pooled = Verdict(False, "nothing has matured since", 0, nothing, nothing)
             self._weights = (_HALF, _HALF)
         else:
-            champion, own = score(later.x), self._score(later)
+            champion, own = score(later.x[:]), self._score(later)
             alone = judge_scores(later, champion, own)
             settles = later.user % 2 == 0
             self._weights = settled(later.take(settles), _at(champion, settles), _at(own, settles))
@@ -146,7 +146,7 @@ class SequenceChallenger:
 
     def _score(self, data: Dataset) -> Scored:
         assert self.model is not None and data.events is not None  # noqa: S101, PT018
-        return self.model.score(data.x, data.events)
+        return self.model.score(data.x[:], data.events)
 
 
 def pool(champion: Scored, sequence: Scored, weights: tuple[float, float]) -> Scored:

@@ -32,7 +32,7 @@ from streams.replay.records import CLICKSTREAM, Block
 
 __all__ = ["Spool", "Summary", "file_id", "history_id"]
 
-RUN_RECORDS: Final = 500_000  # in memory before they are written, with their objects 300 MB
+RUN_RECORDS: Final = 500_000  # with their objects 300 MB
 BATCH_RECORDS: Final = 16_384  # read back of a run at a time
 _EXPORT: Final = len(SOURCES)  # orders of a shop's export, not events as producers send them
 _SCHEMA: Final = pa.schema(
@@ -65,10 +65,15 @@ class _Part:
 
 class Spool:
     """The records of several files in `directory`, for shards that keys belong to by `partitioner`
-    among `partitions`. Raises SettingsError if the disk is full."""
+    among `partitions`. In memory are `run_records` before they are written, RUN_RECORDS without.
+    Raises SettingsError if the disk is full."""
 
-    def __init__(self, directory: Path, partitioner: PartitionerName, partitions: int) -> None:
+    def __init__(
+        self, directory: Path, partitioner: PartitionerName, partitions: int,
+        run_records: int | None = None,
+    ) -> None:  # fmt: skip
         self._directory = directory
+        self._run_records = run_records or RUN_RECORDS
         self._partitioner: PartitionerName = partitioner
         self._partitions = partitions
 
@@ -94,7 +99,7 @@ class Spool:
         try:
             for block in blocks:
                 waiting += block
-                if len(waiting) >= RUN_RECORDS:
+                if len(waiting) >= self._run_records:
                     parts += self._write(place, runs, waiting, export)
                     written, runs, waiting = written + len(waiting), runs + 1, []
                 yield written + len(waiting)

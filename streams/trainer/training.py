@@ -43,7 +43,7 @@ def _require_splits(data: Dataset, horizon_days: int) -> None:
     for name, label in data.more.items():
         known = ~np.isnan(label)
         if name in _HEAD_DAYS and not known.all():
-            split_by_time(data.take(known), _HEAD_DAYS[name])
+            split_by_time(data, _HEAD_DAYS[name], among=known)
 
 
 class TooFew(Exception):

@@ -156,7 +156,7 @@ def test_rows_of_both_kinds_come_into_the_same_columns() -> None:
     for part in (live, other):
         user = part.user.view(np.uint64)
         more = part.more if part is other else None
-        frame.add(part.x, part.churned, part.spend, part.as_of_ms, user, more)
+        frame.add(part.x[:], part.churned, part.spend, part.as_of_ms, user, more)
     frame.label(0, live.more)
     found = frame.dataset()
     assert found is not None
@@ -170,8 +170,10 @@ def test_rows_of_both_kinds_come_into_the_same_columns() -> None:
 def test_labels_that_are_not_given_are_unknown() -> None:
     frame, one = SampledRows(9), rows(np.arange(3), 0)
     user = one.user.view(np.uint64)
-    frame.add(one.x, one.churned, one.spend, one.as_of_ms, user, {PARTIAL: np.ones(3, np.float32)})
-    frame.add(one.x, one.churned, one.spend, one.as_of_ms, user)
+    frame.add(
+        one.x[:], one.churned, one.spend, one.as_of_ms, user, {PARTIAL: np.ones(3, np.float32)}
+    )
+    frame.add(one.x[:], one.churned, one.spend, one.as_of_ms, user)
     found = frame.dataset()
     assert found is not None
     assert np.isnan(found.more[PARTIAL]).tolist() == [False] * 3 + [True] * 3
@@ -292,7 +294,7 @@ class TestTraining:
         data = found.data
         assert len(data.x) == len(served)
         for i, key in enumerate(zip(data.user.tolist(), data.as_of_ms.tolist(), strict=True)):
-            mine, theirs = data.x[i], served[key]
+            mine, theirs = data.x[:][i], served[key]
             known = ~np.isnan(theirs)
             assert (np.isnan(mine) == ~known).all()
             assert (mine.view(np.uint32) == theirs.view(np.uint32))[known].all()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.training.columns import FeatureColumns
 from models.training.long_fit import is_long, long_label, seen_days
 from schemas.events import ClickEvent, OrderEvent
 from schemas.features import FEATURE_NAMES
@@ -95,7 +96,7 @@ def rows(sample: Sample | None) -> dict[str, NDArray[Any]]:
     assert sample is not None
     data = sample.data
     order = np.lexsort((data.user, data.as_of_ms))
-    columns = {"x": data.x, "churned": data.churned, "spend": data.spend, "as_of": data.as_of_ms,
+    columns = {"x": data.x[:], "churned": data.churned, "spend": data.spend, "as_of": data.as_of_ms,
                "user": data.user, **data.more}  # fmt: skip
     return {
         name: (c.view(np.uint32) if c.dtype == np.float32 else c)[order]
@@ -143,6 +144,15 @@ def plain(block: Block, cuts: list[int], sources: tuple[int, ...]) -> dict[str, 
     }  # fmt: skip
     order = np.lexsort((found["user"], found["as_of"]))
     return {name: column[order] for name, column in found.items()}
+
+
+def test_features_that_only_clicks_fill_take_no_memory_without_clicks(made: Made) -> None:
+    found = made(shop()).rows(10**6)
+    assert found is not None
+    n, known = len(found.data.x), np.count_nonzero(~CLICK_ONLY)
+    assert isinstance(found.data.x, FeatureColumns)
+    assert found.data.x.nbytes <= 4 * n * known
+    assert found.data.x.nbytes < 2 * n * len(FEATURE_NAMES)  # many of the others are counts
 
 
 @pytest.mark.parametrize("with_clicks", [False, True])
@@ -200,8 +210,10 @@ def test_a_sample_has_rows_of_the_whole_and_the_same_ones_every_time(made: Made)
     assert sample is not None
     assert 400 - 5 <= len(sample.data.x) <= 400  # cancelled orders were counted
     assert abs(sample.of_rows - len(every.data.x)) < 0.03 * len(every.data.x)
-    known = {key: x.tobytes() for key, x in zip(_keys(every), every.data.x, strict=True)}
-    assert all(known[k] == x.tobytes() for k, x in zip(_keys(sample), sample.data.x, strict=True))
+    known = {key: x.tobytes() for key, x in zip(_keys(every), every.data.x[:], strict=True)}
+    assert all(
+        known[k] == x.tobytes() for k, x in zip(_keys(sample), sample.data.x[:], strict=True)
+    )
     assert _keys(history.rows(400)) == _keys(sample)
     larger = history.rows(800)
     assert len(set(_keys(sample)) - set(_keys(larger))) < 0.05 * 400  # but for rounding

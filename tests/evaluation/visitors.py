@@ -140,7 +140,7 @@ def measured(visitors: int, days: int, seed: int) -> Measured:
             taught, root=Path(directory), date="2026-11-30", horizon_days=HORIZON_DAYS,
             eligibility=Eligibility(2, 84), source="a made-up shop",
         )  # fmt: skip
-        p = load_artifact(summary.path).score_or_nan(judged.x, VISITORS)[0].astype(np.float64)
+        p = load_artifact(summary.path).score_or_nan(judged.x[:], VISITORS)[0].astype(np.float64)
     ordered = ~judged.churned
     views, silence = (
         judged.x[:, FEATURE_NAMES.index(name)].astype(np.float64)

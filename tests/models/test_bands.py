@@ -31,7 +31,7 @@ ORDERS, SILENCE, VIEWS = (
 def others(orders: int, seed: int) -> Dataset:
     """Rows of users with so many orders: silence, or few views, keep them away."""
     data = synthetic.dataset(N, seed)
-    x = data.x.copy()
+    x = data.x[:].copy()
     x[:, ORDERS] = orders
     for name in ("days_since_order", "days_since_first_order", "mean_order_value"):
         x[:, synthetic.at(name)] = np.nan
@@ -94,11 +94,11 @@ def test_each_band_gets_numbers_that_rank_and_mean_what_they_say(
     everybody: Champion, orders: int, most: float
 ) -> None:
     new = others(orders, 10 + orders)
-    scores = EveryoneScorer(everybody).score(new.x, None)
+    scores = EveryoneScorer(everybody).score(new.x[:], None)
     assert auc(new.churned, scores.p_churn.astype(np.float64)) > most
     assert abs(scores.p_churn.mean() - new.churned.mean()) < 0.03
     assert abs(scores.spend.mean() / new.spend.mean() - 1.0) < 0.1
-    forecast = EveryoneScorer(everybody).forecast(new.x)
+    forecast = EveryoneScorer(everybody).forecast(new.x[:])
     assert abs(forecast.p_buy_30d.mean() - new.more["p_buy_30d"].mean()) < 0.03
     assert (forecast.p_buy_7d <= forecast.p_buy_30d).all()
 
@@ -149,7 +149,7 @@ def test_a_champion_of_before_knows_customers_only(alone: Champion) -> None:
 
 def test_intervals_are_of_customers_and_of_few_orders(everybody: Champion) -> None:
     scorer, new = EveryoneScorer(everybody), others(1, 21)
-    scores = scorer.score(new.x, None)
+    scores = scorer.score(new.x[:], None)
     orders = new.x[:, ORDERS].astype(np.int64)
     low, high = scorer.spend_interval(orders, scores.p_churn, scores.spend)
     assert low.dtype == high.dtype == np.float32

@@ -178,7 +178,7 @@ def test_reasons_rank_as_treeshap_does() -> None:
         lightgbm.Dataset(data.x, label=data.churned.astype(float)), 40,
     )  # fmt: skip
     leaves = tree_leaves(export_graph({"p_churn": Head(booster, "sigmoid")}, F), "p_churn")
-    typical = np.nanmedian(data.x, axis=0)
+    typical = np.nanmedian(data.x[:], axis=0)
     x = rows(400, seed=37)
     ours = TreeValues(leaves, leaves.value, typical)(x)
     treeshap = np.asarray(booster.predict(x, pred_contrib=True))[:, :-1]

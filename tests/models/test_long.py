@@ -78,9 +78,9 @@ def judged(fit: LongFit, seed: int = 9) -> tuple[float, float, float]:
     """Bias, Gini and coverage over a year of customers whom the fit has not seen."""
     test = shop((), seed=seed)
     assert fit.horizon is not None
-    idle, value = fit.within(test.x, LONG_DAYS)
+    idle, value = fit.within(test.x[:], LONG_DAYS)
     truth = test.spend.astype(np.float64)
-    low, high = fit.horizon.of(idle, value, test.x)
+    low, high = fit.horizon.of(idle, value, test.x[:])
     inside = float(((truth >= low) & (truth <= high)).mean())
     return bias(truth, value), normalised_gini(truth, value), inside
 
@@ -121,7 +121,7 @@ def test_an_interval_widens_with_what_was_not_seen_and_narrows_with_orders() -> 
 def test_the_file_computes_what_the_curves_say(champion: Champion) -> None:
     """Also in a shop with a season, and with the same bits at every position of a batch."""
     assert champion.has_long
-    x = shop((), 3_000, 5).x
+    x = shop((), 3_000, 5).x[:]
     idle, value = champion.long(x)
     order = np.random.default_rng(0).permutation(len(x))
     for ours, moved in zip((idle, value), champion.long(x[order]), strict=True):
@@ -141,7 +141,7 @@ def test_the_file_computes_what_the_curves_say(champion: Champion) -> None:
 
 def test_everybody_with_an_order_has_a_value_and_visitors_have_none(champion: Champion) -> None:
     scorer = ExplainingScorer(champion, "USD")
-    x = shop((), 400, 6).x
+    x = shop((), 400, 6).x[:]
     x[:50, ORDERS] = 1
     x[50:60, ORDERS] = 0
     found = scorer.long_value(x)
@@ -163,7 +163,7 @@ def test_a_history_without_such_labels_has_no_value_and_says_why(tmp_path: Path)
     assert summary.long in (tmp_path / champion.version / "MODEL_CARD.md").read_text()
     scorer = EveryoneScorer(champion)
     assert scorer.long_seen_days == 0
-    assert np.isnan(scorer.long_value(shop((), 10).x).value).all()
+    assert np.isnan(scorer.long_value(shop((), 10).x[:]).value).all()
 
 
 def test_a_challenger_without_such_labels_takes_over_the_champions(
@@ -173,7 +173,7 @@ def test_a_challenger_without_such_labels_takes_over_the_champions(
     summary, challenger = trained(shop((), 2_000, 3), tmp_path, champion)
     assert challenger.has_long
     assert champion.version in summary.long
-    x = shop((), 300, 8).x
+    x = shop((), 300, 8).x[:]
     for ours, theirs in zip(challenger.long(x), champion.long(x), strict=True):
         assert np.array_equal(ours, theirs)
     assert challenger.manifest.long_horizon == champion.manifest.long_horizon
@@ -190,7 +190,7 @@ def test_few_customers_are_told_from_none() -> None:
     short = fit_long(shop((60, 30, 15)), None)
     assert "75 days" in short.trouble
     with pytest.raises(ValueError, match="75 days"):
-        short.within(shop((), 5).x, LONG_DAYS)
+        short.within(shop((), 5).x[:], LONG_DAYS)
 
 
 def test_labels_reach_as_far_as_half_of_the_history() -> None:

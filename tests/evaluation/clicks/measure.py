@@ -66,7 +66,7 @@ def measured(
     x, churned = found.x[judged], found.churned[judged]
     scores: dict[str, NDArray[np.floating]] = {}
     scores["orders only"], _ = _champion(
-        replace(taught, x=_without_clicks(taught.x)), _without_clicks(x), progress
+        replace(taught, x=_without_clicks(taught.x[:])), _without_clicks(x), progress
     )
     scores["with clicks"], groups = _champion(taught, x, progress)
     progress("ceiling", 0.0)

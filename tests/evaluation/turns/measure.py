@@ -70,12 +70,12 @@ def measured(
     trained_on = int(TAUGHT_SHARE * days)
     taught = asked.take(asked.day + HORIZON_DAYS <= trained_on).data
     later = asked.take(asked.day >= trained_on)
-    trees = _trees(taught, later.data.x, progress)
+    trees = _trees(taught, later.data.x[:], progress)
     model = train_sequence(
         _sample(taught), HORIZON_DAYS, seed=seed, progress=lambda done: progress("sequence", done)
     )
     assert later.data.events is not None
-    own = model.score(later.data.x, later.data.events)
+    own = model.score(later.data.x[:], later.data.events)
     settles = later.user % 2 == 0
     weights = settled(
         later.data.take(settles), (trees[0][settles], trees[1][settles]),

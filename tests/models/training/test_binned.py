@@ -28,7 +28,7 @@ def trees(made: Any) -> str:
 @pytest.mark.parametrize("rows", [RUNS, SCATTERED, np.ones(6_000, np.bool_)])
 def test_trees_are_those_of_a_copy_of_the_rows(rows: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
     data = dataset()
-    before = data.x.copy()
+    before = data.x[:].copy()
     binned = Binned(data, HIDDEN, PARAMETERS)
     for label in (data.churned, data.spend > 20.0):
         y = label.astype(np.float32)
@@ -61,14 +61,14 @@ def test_a_part_of_binned_rows_is_not_read_again() -> None:
     x = data.x[part]
     x[:, HIDDEN] = np.nan
     expected = trees(lightgbm.Dataset(x, label=y[part], reference=whole, params=PARAMETERS))
-    data.x[:] = 0.0
+    data.x[:][:] = 0.0
     assert trees(binned.of(part, y)) == expected
     assert trees(binned.of(RUNS, y)) == trees(again)
 
 
 def test_hidden_columns_come_back_when_binning_fails() -> None:
     data = dataset()
-    before = data.x.copy()
+    before = data.x[:].copy()
     with pytest.raises(lightgbm.basic.LightGBMError):
         Binned(data, HIDDEN, PARAMETERS | {"max_bin": 1}).of(RUNS, data.spend)
     np.testing.assert_array_equal(data.x, before)

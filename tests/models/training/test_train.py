@@ -96,7 +96,7 @@ def test_without_clicks_the_model_is_that_of_order_files(tmp_path: Path) -> None
     data = dataset(3_000)
 
     def trained_on(value: float) -> Summary:
-        data.x[:, clicks] = value
+        data.x[:][:, clicks] = value
         return train(
             data,
             root=tmp_path,
@@ -138,7 +138,7 @@ class TestSplit:
 @pytest.mark.parametrize("broken", ["inf", "negative spend", "short"])
 def test_data_that_cannot_be_right_is_refused(broken: str) -> None:
     good = dataset(100)
-    x, spend, user = good.x.copy(), good.spend.copy(), good.user
+    x, spend, user = good.x[:].copy(), good.spend.copy(), good.user
     if broken == "inf":
         x[0, 0] = np.inf
     elif broken == "negative spend":
