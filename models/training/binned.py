@@ -18,8 +18,11 @@ from models.training.export import require
 
 __all__ = ["Binned"]
 
+_LONG_RUNS: Final = 1_000
+"""Rows of an array that lie together in such numbers are given as an array. Then LightGBM leaves
+out features that `min_data_in_leaf` can't split; of a sequence it goes by its own default of 20."""
 _AT_ONCE: Final = 1 << 14
-"""So many rows are copied at a time: a copy of all would be larger than the data."""
+"""So many other rows are copied at a time: a copy of all would be larger than the data."""
 _NEAR: Final = 1 << 10
 """Rows that say where bins begin are asked for one by one, in their order: so many are read at a
 time."""
@@ -64,8 +67,11 @@ class Binned:
                 part = made.subset(np.flatnonzero(rows[known]), params=self._parameters)
                 return part.construct()
         first = next((made for _, made in self._made.values()), None)
+        x, at = self._data.x, np.flatnonzero(rows)
+        long_runs = (np.count_nonzero(np.diff(at) != 1) + 1) * _LONG_RUNS <= len(at)
+        read = _read(x, at, self._hidden)
         made = require("lightgbm").Dataset(
-            _read(self._data.x, np.flatnonzero(rows), self._hidden),
+            read[:] if long_runs and isinstance(x, np.ndarray) else read,
             label=label, reference=first, params=self._parameters,
         )  # fmt: skip
         return made.construct()

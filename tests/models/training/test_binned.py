@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import lightgbm
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from models.training.binned import Binned
+from models.training.columns import FeatureColumns, Features
 from tests.models.synthetic import F, dataset
 
 PARAMETERS = {
@@ -72,3 +74,22 @@ def test_hidden_columns_come_back_when_binning_fails() -> None:
     with pytest.raises(lightgbm.basic.LightGBMError):
         Binned(data, HIDDEN, PARAMETERS | {"max_bin": 1}).of(RUNS, data.spend)
     np.testing.assert_array_equal(data.x, before)
+
+
+def test_an_array_in_long_runs_has_the_bins_of_an_array() -> None:
+    """Not those of a sequence, of which LightGBM keeps features that no leaf can be split by."""
+    data = dataset()
+    x, y = data.x[:].copy(), data.churned.astype(np.float32)
+    x[:, 40] = 0.0
+    x[:30, 40] = 1.0
+    parameters = PARAMETERS | {"min_data_in_leaf": 100}
+
+    def features(held: Features) -> str:
+        binned = Binned(replace(data, x=held), HIDDEN, parameters)
+        model: str = lightgbm.train(parameters, binned.of(RUNS, y), 1).model_to_string()
+        return model.split("feature_infos=")[1].split(" ")[40]
+
+    columns = FeatureColumns(F, len(x))
+    columns.add(x)
+    assert features(x) == "none"
+    assert features(columns) == "[0:1]"
