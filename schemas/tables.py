@@ -301,6 +301,31 @@ TABLES: Final[dict[str, Table]] = {
             },
         ),
         Table(
+            "events",
+            {
+                "user_id": "String",
+                "ts": _TIME,
+                "event_hash": "UInt32",  # half of the xxh64 of the event's id; of orders inverted
+                "type": _LOW,  # of schemas.events: CLICK_TYPES or ORDER_TYPES
+                "session_hash": "UInt32",  # half of its hash; 0 for orders
+                "order_hash": "UInt64",  # 0 for clicks
+                "item_id": "String",  # of clicks, as the category
+                "category": "String",
+                "amount": "Float64",  # of orders, in the shop's currency
+                "lines": "UInt16",  # of orders
+                "rating": "Float32",  # of reviews; 0: none was given
+                "simulated": "UInt8",
+                "lifecycle": _LOW,  # of the user as the batch left them, as the next three
+                "value_tier": _LOW,
+                "segments": _LOW,  # with commas between
+                "first_event_at": _TIME,  # of the user
+                "first_order_at": _TIME,  # 1970-01-01 when there was none
+                "shard": "UInt16",
+                "taken_at": _TIME,  # the clock of the batch
+                "keep_days": "UInt16",
+            },
+        ),
+        Table(
             "dead_letters",
             {
                 "topic": _LOW,
@@ -395,6 +420,7 @@ PERSONAL: Final[dict[str, tuple[str, ...]]] = {
     "matured_predictions": ("user_id",),
     "examples": ("user_id",),
     "score_samples": ("user_id",),
+    "events": ("user_id",),
     "console_actions": ("user_id",),
     "dead_letters": ("record_key", "payload"),
 }

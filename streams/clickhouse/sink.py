@@ -59,6 +59,7 @@ INSERT_ORDER: Final = (
     "model_drift",
     "trainer_log",
     "score_samples",
+    "events",
     "dead_letters",
     "consumer_lag",
     "console_actions",

@@ -137,6 +137,8 @@ class CoreConfig:
     """Share of scores logged with their features, for `tideline skew`."""
     keep_examples: bool = False
     """Whether matured questions are kept with their features, for `tideline train --live`."""
+    keep_events_days: int = 0
+    """For how many days events that counted are kept to be looked at; 0: they are not."""
     partitioner: Partitioner | None = None
     """How producers choose a key's partition; None: that is not checked."""
     misplaced: Literal["refuse", "dead_letter"] = "refuse"

@@ -22,6 +22,7 @@ from streams.core.contacts import NONE_ADMITTED, Contacts, contact_rows, take_co
 from streams.core.dead_letters import dead_letter_rows, dead_letters
 from streams.core.drift import drift_rows
 from streams.core.erasure import erase, exclude_erased_events, exclude_erased_rejects
+from streams.core.event_rows import EVENT_TABLE, event_rows
 from streams.core.events.decode import decode, decode_ours
 from streams.core.events.events import Events, Reject
 from streams.core.events.records import CLICKSTREAM, ORDERS, SOURCES, Records
@@ -193,6 +194,9 @@ def step(
             config.sample_share,
             scorer,
             learner_version,
+        ),
+        EVENT_TABLE: event_rows(
+            state, records, decoded, admitted, counted, now_ms, config.keep_events_days
         ),
         "canaries": canary_rows(state, records[CLICKSTREAM], canaries, scorer, learner),
         "batches": batch_row(state, plan, counts),

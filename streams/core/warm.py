@@ -14,6 +14,7 @@ import numpy as np
 from schemas.events import ClickEvent, OrderEvent, OrderLine
 from schemas.features import FEATURE_NAMES
 from streams.core.apply import admit, apply
+from streams.core.event_rows import texts_of
 from streams.core.events.decode import decode
 from streams.core.events.events import DecodeRules
 from streams.core.events.records import CLICKSTREAM, ORDERS, Records
@@ -99,6 +100,8 @@ def _compile_counting() -> None:
         record = Records.of(np.zeros(1, np.int64), np.array([_AT_MS]), [b"u"], [value])
         events = decode(record, source, rules)
         apply(state, events, admit(state, events, 0))
+        if source == CLICKSTREAM:
+            texts_of(record)
 
 
 def _compile_features() -> None:

@@ -36,7 +36,7 @@ from streams.kernels.scan import (
 from streams.kernels.strings import Pieces
 from streams.kernels.xxh64 import xxh64
 
-__all__ = ["MEMBERS", "Found", "Scratch", "read_events"]
+__all__ = ["MEMBERS", "Found", "Scratch", "read_events", "which"]
 
 _USER: Final = f.USER
 _ID: Final = f.ID
@@ -118,7 +118,7 @@ class _Lines(NamedTuple):
 
 
 @kernel
-def _which(words: int, count: int, at: int, length: int) -> int:
+def which(words: int, count: int, at: int, length: int) -> int:
     """The index of a name among `count` ones, 16 bytes each from address `words`; or UNKNOWN."""
     if length <= 16:
         head, tail = word(at, length), word(at + 8, length - 8)
@@ -171,8 +171,8 @@ def _name(at: int, end: int, rule: _Rule) -> tuple[int, int]:
     after, length, _ = plain_text(at, end)
     if after < 0:
         return FAILED, 0
-    which = _which(rule.names, rule.known, at + 1, length)
-    return (after if which >= 0 else FAILED), which
+    found = which(rule.names, rule.known, at + 1, length)
+    return (after if found >= 0 else FAILED), found
 
 
 @kernel
@@ -247,7 +247,7 @@ def _read_lines(
                 at, length = key(at, end)
                 if at < 0 or at >= end:
                     return FAILED, 0
-                field = _which(words, len(fields.words), start + 1, length)
+                field = which(words, len(fields.words), start + 1, length)
                 lines.members[_KEY_AT, member] = start
                 lines.members[_KEY_BYTES, member] = at - start
                 lines.members[_FIELD, member] = field
@@ -325,7 +325,7 @@ def read_events(
                 at, length = key(at, end)
                 if at < 0 or at >= end:
                     break
-                field = _which(words, len(fields.words), start + 1, length)
+                field = which(words, len(fields.words), start + 1, length)
                 scratch.members[_KEY_AT, member] = start
                 scratch.members[_KEY_BYTES, member] = at - start
                 scratch.members[_FIELD, member] = field

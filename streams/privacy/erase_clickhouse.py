@@ -55,6 +55,7 @@ _TIME: Final = {
     "matured_predictions": "asked_at",
     "examples": "asked_at",
     "score_samples": "scored_at",
+    "events": "taken_at",
     "dead_letters": "recorded_at",
 }
 KEY_IDS_QUERY: Final = (

@@ -143,6 +143,12 @@ class ClickHouseSettings:
         "on this server alone, not replicated",
         rules.CLUSTER,
     )
+    keep_events_days: int = setting(
+        0,
+        "days for which single events are kept in ClickHouse, for the console's timelines, funnels "
+        "and retention; 0: they are not",
+        rules.between(0, 400),
+    )
 
 
 @dataclass(frozen=True)

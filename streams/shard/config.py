@@ -35,6 +35,7 @@ def core_config(settings: Settings) -> CoreConfig:
         shop_min_ms=int(settings.model.shop_min_days * _DAY_MS),
         sample_share=settings.model.score_sample_share,
         keep_examples=settings.model.keep_examples,
+        keep_events_days=settings.clickhouse.keep_events_days,
         partitioner=_partitioner(settings),
         misplaced=settings.kafka.misplaced,
     )

@@ -578,6 +578,8 @@ STAYS = {
     "customer_alerts": "what was said stays, and ended",
     "alert_outcomes": "the same",
     "customer_contacts": "what the shop told",
+    "customer_events": "what customers did, whichever life read it",
+    "event_groups": "the same",
     "customer_points": "its readers leave past lives out by themselves",
     "customer_versions": "candidates, of which customers confirms some",
     "lag_minutes": "Kafka's, whatever the state is",

@@ -80,6 +80,7 @@ def config(**changes: Any) -> CoreConfig:
         "holdout_share": 0.1,
         "sample_share": 0.3,
         "keep_examples": True,
+        "keep_events_days": 30,
     }
     return CoreConfig(**(values | changes))
 

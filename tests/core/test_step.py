@@ -664,7 +664,8 @@ def test_every_table_has_the_columns_of_its_contract() -> None:
                 values = table[column]
                 if isinstance(values, np.ndarray) and values.dtype != object:
                     want = {"UInt8": "u1", "UInt16": "u2", "UInt32": "u4", "UInt64": "u8",
-                            "Float32": "f4", "Array(Float32)": "f4"}.get(kind, "i8")  # fmt: skip
+                            "Float32": "f4", "Float64": "f8",
+                            "Array(Float32)": "f4"}.get(kind, "i8")  # fmt: skip
                     assert values.dtype == np.dtype(want), (name, column)
                 elif kind.startswith("Array"):
                     assert all(isinstance(v, list) for v in values)

@@ -23,7 +23,7 @@ pytestmark = [
 OF_EVENTS = (
     "score_history", "users_now", "segment_changes", "alerts", "matured_predictions",
     "examples", "score_samples", "dead_letters", "audience_changes",
-    "contacts",
+    "contacts", "events",
 )  # fmt: skip
 
 

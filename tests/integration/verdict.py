@@ -92,6 +92,11 @@ _COMPARED: Mapping[str, Mapping[str, str]] = {
         "shard": "", "seq": "", "user_id": "", "scored_at": "ms", "p_churn": "float",
         "champion_version": "",
     },
+    "events": {
+        "user_id": "", "ts": "ms", "event_hash": "", "type": "", "item_id": "", "lines": "",
+        "rating": "float", "lifecycle": "", "first_event_at": "ms", "first_order_at": "ms",
+        "shard": "", "taken_at": "ms", "keep_days": "",
+    },
     "model_drift": {"drift_id": "", "detected_at": "ms", "stream": "", "direction": ""},
     "dead_letters": {"topic": "", "partition": "", "offset": "", "reason": ""},
 }  # fmt: skip

@@ -36,6 +36,7 @@ SORTING_KEYS: Mapping[str, tuple[str, ...]] = {
     "examples": ("asked_at", "user_id", "ordinal"),
     "model_drift": ("detected_at", "drift_id"),
     "score_samples": ("shard", "seq", "user_id"),
+    "events": ("user_id", "ts", "event_hash"),
     "dead_letters": ("topic", "partition", "offset"),
     "batches": ("shard", "seq"),
 }
