@@ -44,7 +44,7 @@ FORMS: Final = ("html", "json", "csv", "live")
 
 Kind = Literal[
     "text", "user", "count", "number", "money", "share", "time", "date", "seconds", "words", "tag",
-    "bytes", "link", "code", "prose",
+    "bytes", "link", "code", "prose", "heat",
 ]  # fmt: skip
 """How a value is shown. Values are plain:
 
@@ -55,6 +55,7 @@ money        float in the shop's currency share    float from 0 to 1, shown as p
 time, date   Unix ms                      seconds  float, shown as 12 s, 3 min, 4 h or 5 d
 words        list of str                  bytes    int
 link         [text, path]; the path begins with /
+heat         as share, on a ground that is stronger the larger it is
 
 prose        str of ours, whose `commands` between backticks are shown as such
 

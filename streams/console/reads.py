@@ -42,7 +42,7 @@ Parameter = str | int | float | datetime | list[str] | list[int] | tuple[str, ..
 
 PERSON_COLUMNS: Final = frozenset({"user_id", "record_key"})
 """Result columns that name a person. A query must not call them anything else (a test looks)."""
-HIDDEN_COLUMNS: Final = frozenset({"payload", "detail"})
+HIDDEN_COLUMNS: Final = frozenset({"payload", "detail", "item_id", "category"})
 """Result columns that may hold an id somewhere in a text: left out for who may not see ids."""
 _THREADS: Final = 4
 _WAITING: Final = 64

@@ -17,6 +17,7 @@ __all__ = [
     "clock_time",
     "count",
     "day",
+    "heat",
     "iso",
     "money",
     "number",
@@ -74,6 +75,17 @@ def share(value: float | None) -> str:
     return f"{percent:.{digits}f} %"
 
 
+def heat(value: float | None) -> int:
+    """How strong the ground of a share is, 0 to 10: by its root, since most shares are small.
+
+    >>> heat(0.0), heat(0.04), heat(0.25), heat(1.0), heat(None)
+    (0, 2, 5, 10, 0)
+    """
+    if value is None or _absent(value):
+        return 0
+    return round(10 * math.sqrt(min(max(value, 0.0), 1.0)))
+
+
 def seconds(value: float | None) -> str:
     """A length of time in its largest unit.
 
@@ -125,7 +137,8 @@ def iso(at_ms: float | None) -> str:
 
 
 _BY_KIND: Final[Mapping[str, Callable[[Any], str]]] = {
-    "count": count, "number": number, "share": share, "seconds": seconds, "bytes": byte_count,
+    "count": count, "number": number, "share": share, "heat": share, "seconds": seconds,
+    "bytes": byte_count,
     "words": lambda value: "; ".join(map(str, value)) or DASH, "link": lambda value: str(value[0]),
     "tag": lambda value: str(value).replace("_", " "),
 }  # fmt: skip

@@ -25,8 +25,8 @@ __all__ = ["looks", "pictures"]
 
 PATHS: Final = (
     "/today", "/customers", "/customers/u-0010", "/segments", "/segments/leaving",
-    "/segments/plan-preview", "/campaigns", "/campaigns/win_back", "/models", "/pipeline",
-    "/settings",
+    "/segments/plan-preview", "/segments/event-funnel", "/segments/cohort-retention",
+    "/campaigns", "/campaigns/win_back", "/models", "/pipeline", "/settings",
 )  # fmt: skip
 _PRINT_WIDTH: Final = 794
 """A4 at 96 dots per inch."""

@@ -21,7 +21,8 @@ from tests.console.stand import Console, Stand
 
 PAGES = (
     "/today", "/customers", "/customers/u-0010", "/segments", "/segments/leaving",
-    "/segments/lifecycle/at_risk", "/segments/plan-preview", "/campaigns", "/campaigns/win_back",
+    "/segments/lifecycle/at_risk", "/segments/plan-preview",
+    "/segments/event-funnel", "/segments/cohort-retention", "/campaigns", "/campaigns/win_back",
     "/models", "/pipeline", "/settings",
 )  # fmt: skip
 _LONG_ONLY = frozenset(("/customers", "/campaigns", "/segments/leaving"))

@@ -392,7 +392,8 @@ def test_the_form_token_of_one_visitor_is_none_of_anothers(roles: Tokens) -> Non
 PARAMETERS = [
     "/today?why={}", "/today?action={}", "/today?tier={}", "/today?least={}", "/today?after={}",
     "/today?show={}", "/customers?q={}", "/customers?tier={}", "/customers?after={}",
-    "/customers/{}", "/settings?q={}", "/settings?action={}", "/settings?section={}",
+    "/customers/{}", "/customers/ann?after={}", "/settings?q={}", "/settings?action={}",
+    "/settings?section={}",
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from streams.console.page import (
     Table,
     page_path,
 )
+from streams.console.pages.profile_events import event_table
 from streams.console.reads import Rows
 
 __all__ = ["profile"]
@@ -89,6 +90,7 @@ async def profile(ask: Ask) -> Page:
         ask.reader.rows(AUDIENCES, user_id=user) if ask.visitor.may("campaigns") else _nothing(),
         ask.reader.rows(JUDGED, bin=bin_of, from_s=from_ms // 1000),
     )
+    events = await event_table(ask, user)
     parts = (
         _worth(found, judged.first()),
         _alerts(ask, alerts),
@@ -96,6 +98,7 @@ async def profile(ask: Ask) -> Page:
         _audiences(ask, audiences),
         _scores(scores),
         _timeline(alerts, contacts, segments),
+        events,
     )
     return Page(
         title=str(found["user_id"]),
@@ -260,8 +263,7 @@ def _timeline(alerts: Rows, contacts: Rows, segments: Rows) -> Table:
     return Table(
         "timeline", "What happened", columns, [list(each) for each in happened[:100]],
         empty="Nothing is written of this customer but the score.",
-        note="Alerts, contacts and the newest move in each segment; single clicks and orders are "
-        "not kept in ClickHouse.",
+        note="Alerts, contacts and the newest move in each segment.",
     )  # fmt: skip
 
 

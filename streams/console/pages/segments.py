@@ -10,8 +10,10 @@ from schemas.segments import DIMENSIONS, LIFECYCLE, VALUE_TIERS
 from streams.console.definitions import in_force, known, segment_of
 from streams.console.flow import Move, picture
 from streams.console.page import Ask, Column, Fact, Note, Page, Picture, Table
+from streams.console.pages.segment_funnel import FUNNEL, funnel
 from streams.console.pages.segment_members import members
 from streams.console.pages.segment_plan import PLAN, plan_preview
+from streams.console.pages.segment_retention import RETENTION, retention
 
 __all__ = ["segments"]
 
@@ -76,6 +78,10 @@ async def segments(ask: Ask) -> Page:
     """All segments; below it one of them, or the preview of other definitions."""
     if ask.path == PLAN:
         return await plan_preview(ask)
+    if ask.path == FUNNEL:
+        return await funnel(ask)
+    if ask.path == RETENTION:
+        return await retention(ask)
     if ask.path:
         return await members(ask)
     applied = await known(ask.reader)
@@ -151,6 +157,8 @@ def _facts(
         Fact("users", whole),
         Fact("segments of your own", len(own)),
         Fact("moves", sum(row["moves"] for row in moves), note="of all dimensions"),
+        Fact("what they do", ["funnel", f"/segments/{FUNNEL}"], "link", note="view, cart, order"),
+        Fact("who comes back", ["retention", f"/segments/{RETENTION}"], "link", note="by week"),
         Fact("in force", [newest, f"/segments/{PLAN}"], "link", note=f"{by}; edit and preview"),
     )
 
