@@ -103,6 +103,7 @@ GRANT SELECT ON tideline.customer_segments TO tideline_campaign_ro;
 GRANT SELECT ON tideline.segment_sizes_now TO tideline_campaign_ro;
 GRANT SELECT ON tideline.segment_size_hours TO tideline_campaign_ro;
 GRANT SELECT ON tideline.segment_flow_hours TO tideline_campaign_ro;
+GRANT SELECT ON tideline.event_groups TO tideline_campaign_ro;
 GRANT SELECT ON tideline.audience_people TO tideline_campaign_ro;
 GRANT SELECT ON tideline.definitions_history TO tideline_campaign_ro;
 GRANT SELECT ON tideline.quality_days TO tideline_campaign_ro;
