@@ -410,6 +410,7 @@ PERSONAL: Final[dict[str, tuple[str, ...]]] = {
     "score_history": ("user_id",),
     "latest_scores": ("user_id",),
     "users_now": ("user_id",),
+    "user_points": ("user_id",),
     "alerts": ("user_id",),
     "user_alerts": ("user_id",),
     "contacts": ("user_id",),

@@ -51,6 +51,7 @@ ALTER TABLE console_log MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE lives_feed MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE lag_now_feed MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE users_now_feed MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE user_points_feed MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE segment_entries_feed MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE segment_hours_feed MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE user_alerts_feed MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;

@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -72,7 +73,7 @@ class Visitor:
     scopes: frozenset[str] = frozenset()
     """Of a program's token."""
 
-    @property
+    @cached_property
     def rights(self) -> frozenset[str]:
         """Those of all roles and scopes together."""
         return _v1(*self.scopes).union(*(RIGHTS[role] for role in self.roles))

@@ -45,6 +45,7 @@ _TIME: Final = {
     "score_history": "scored_at",
     "latest_scores": "scored_at",
     "users_now": "scored_at",
+    "user_points": "scored_at",
     "alerts": "raised_at",
     "user_alerts": "raised_at",
     "contacts": "contacted_at",

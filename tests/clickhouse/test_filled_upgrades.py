@@ -132,6 +132,7 @@ def check_views(client: Client, by: Columns) -> None:
         assert len(shown["audience_members"]) == len(shown["audience_people"]) == ROWS
     # What was there before the console's tables is in them, too.
     assert {row[0] for row in shown["customers"]} == users
+    assert {row[0] for row in shown["customer_points"]} == users
     if "alerts" in by:
         assert len(shown["open_alerts"]) == ROWS
     if "segment_changes" in by:

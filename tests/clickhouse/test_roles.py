@@ -134,6 +134,7 @@ def test_what_is_granted_on_exists() -> None:
     columns = {name: set(table.columns) | {"inserted_at"} for name, table in TABLES.items()}
     columns["latest_scores"] = columns["users_now"] = columns["score_history"]
     columns["user_alerts"] = columns["alerts"]
+    columns["user_points"] = {"user_id", "shard", "scored_at"}
     columns["segment_entries"] = columns["audience_entries"] = {"user_id", "shard", "since"}
     for grant in GRANTS:
         assert grant.name in OWN | VIEWS | {"*"}, grant

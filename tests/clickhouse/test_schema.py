@@ -42,7 +42,7 @@ VIEWS = {
 }  # fmt: skip
 FED = {
     "audience_entries", "judged_predictions", "lag_now", "lives", "segment_entries",
-    "segment_hours", "user_alerts", "users_now",
+    "segment_hours", "user_alerts", "user_points", "users_now",
 }  # fmt: skip
 """Tables that a materialized view writes."""
 ENDED = {"latest_scores"}

@@ -329,6 +329,7 @@ def test_an_insert_whose_answer_is_lost_is_sent_again_and_kept_once(
     # Without FINAL: the token alone kept the second insert out, of the view's target as well.
     assert client.execute("SELECT count() FROM score_history") == [(3,)]
     assert client.execute("SELECT count() FROM users_now") == [(3,)]
+    assert client.execute("SELECT count() FROM user_points") == [(3,)]
 
 
 def test_a_refused_insert_fails_its_rows_and_stops_the_sink(

@@ -170,10 +170,6 @@ def test_customers_have_their_segments_and_the_newest_move_of_each(
     put("segment_changes", moved("ann", "high", 1, number=1))
     rows = client.execute("SELECT dimension, user_id, segment, since FROM customer_segments")
     assert rows == [("value_tier", "ann", "low", at(NOON + 2))]
-    (point,) = client.execute(
-        "SELECT user_id, segments, life FROM customer_points WHERE user_id IN ('ann', 'eve')"
-    )
-    assert point == ("ann", ["quiet", "vip"], 0)
     scores = client.execute("SELECT segments FROM customer_scores WHERE user_id = 'ann'")
     assert sorted(scores) == [([],), (["quiet", "vip"],)]
 

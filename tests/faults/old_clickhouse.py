@@ -9,7 +9,8 @@ knows. What it can't do, and so is not tested on it:
 - milliseconds (DateTime64, 2019): times are cut to seconds;
 - the views `ledger` and `recent_ledger` (window functions), `model_quality` and
   `quality_by_evidence`; all others are
-  there, in the form that they were first released in.
+  there, in the form that they were first released in;
+- JSON (toJSONString, 2021): nothing feeds `user_points`, which stays empty.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def prepare(target: ClickHouseTarget) -> None:
         for migration in available():
             for statement in split_statements(migration.sql):
                 view = _VIEW.match(statement)
-                if "MODIFY TTL" in statement:
+                if "MODIFY TTL" in statement or "toJSONString" in statement:
                     continue
                 if view is not None and view[2] == "latest_scores_feed" and migration.version > 18:
                     continue  # views stay here as they were made first: of latest_scores

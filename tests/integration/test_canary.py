@@ -21,7 +21,7 @@ pytestmark = [
 ]  # fmt: skip
 
 OF_EVENTS = (
-    "score_history", "users_now", "segment_changes", "alerts", "matured_predictions",
+    "score_history", "users_now", "user_points", "segment_changes", "alerts", "matured_predictions",
     "examples", "score_samples", "dead_letters", "audience_changes",
     "contacts", "events",
 )  # fmt: skip

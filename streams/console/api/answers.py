@@ -6,6 +6,8 @@ from 0 to 1. null is unknown.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 
 __all__ = [
@@ -24,7 +26,20 @@ __all__ = [
     "SegmentDays",
     "Segments",
     "User",
+    "time_text",
 ]
+
+
+def time_text(at_ms: int) -> str | None:
+    """Unix ms as a text; None for what never was, which ClickHouse has as 1970.
+
+    >>> time_text(1_780_000_000_123), time_text(0)
+    ('2026-05-28T20:26:40.123Z', None)
+    """
+    if at_ms <= 0:
+        return None
+    seconds, ms = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{ms:03d}Z"
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -18,15 +18,14 @@ __all__ = [
 ]
 
 USERS: Final = """
-SELECT
-    user_id, p_churn, expected_spend, spend_low, spend_high, p_buy_7d, p_buy_30d, value_365d,
-    value_365d_low, value_365d_high, horizon_days, status, evidence, value_tier, lifecycle,
-    segments, next_order_at, at_risk, lifetime_orders, last_order_at, scored_at, inserted_at,
-    champion_version, learner_version, shard, life
+SELECT user_id, answer
 FROM customer_points
 WHERE user_id IN %(user_id)s
+SETTINGS max_threads = 1
 """
-"""Rows of past lives among them: `PAST_LIVES` says which (D-084)."""
+"""One thread: so few rows are read that to share them out costs more.
+
+A user's older rows are among them, and those of past lives: `PAST_LIVES` says which (D-093)."""
 
 PAST_LIVES: Final = "SELECT shard, life FROM past_lives"
 

@@ -11,7 +11,7 @@ import binascii
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -30,11 +30,11 @@ from streams.console.api.answers import (
     Members,
     OpenAlert,
     OpenAlerts,
-    Scores,
     Segment,
     SegmentDays,
     Segments,
     User,
+    time_text,
 )
 from streams.console.api.feed import (
     KINDS,
@@ -56,6 +56,7 @@ MOST_ROWS: Final = 1_000
 USUAL_ROWS: Final = 100
 MOST_STREAMS: Final = 50
 ALIVE_SECONDS: Final = 5.0
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _encoder = msgspec.json.Encoder()
 
 
@@ -251,11 +252,10 @@ class Api:
 
 
 def _time(value: datetime | None) -> str | None:
-    """None for what never was, which ClickHouse has as 1970."""
-    if value is None or value.timestamp() <= 0:
+    if value is None:
         return None
-    at = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    at = value if value.tzinfo else value.replace(tzinfo=UTC)
+    return time_text((at - _EPOCH) // timedelta(milliseconds=1))
 
 
 def _next(*last: str | float) -> str:
@@ -280,18 +280,10 @@ def _segment(row: Mapping[str, Any]) -> Segment:
 
 async def user(api: Api, call: Call) -> User:
     user_id = api.opened(call.visitor, call.path["id"])
-    row = await api.points.of(user_id)
-    if row is None:
+    point = await api.points.of(user_id)
+    if point is None:
         raise Refused(404, "No customer with this id has a score.")
-    return User(
-        user_id=api.sealed(call.visitor, user_id),
-        scores=Scores(*(row[name] for name in Scores.__struct_fields__)),
-        value_tier=row["value_tier"], lifecycle=row["lifecycle"], segments=row["segments"],
-        next_order_at=_time(row["next_order_at"]), at_risk=bool(row["at_risk"]),
-        lifetime_orders=row["lifetime_orders"], last_order_at=_time(row["last_order_at"]),
-        scored_at=_time(row["scored_at"]) or "", written_at=_time(row["inserted_at"]) or "",
-        champion_version=row["champion_version"], learner_version=row["learner_version"],
-    )  # fmt: skip
+    return point.answer(api.sealed(call.visitor, user_id))
 
 
 def _fields(kind: type[msgspec.Struct], row: Mapping[str, Any]) -> Any:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from streams.console.api import points
+from streams.console.api.point import Point
 from streams.console.api.points import Points, TooMany
-from streams.console.reads import Parameter, ReadFailed, Rows
+from streams.console.reads import Parameter, Reader, ReadFailed, Rows
+from tests.console.api.test_routes import USER
+
+
+def row(user_id: str, query: int = 0, life: int = 2, number: int = 9) -> tuple[str, str]:
+    """A row of `customer_points` that says in `learner_version` which query it answers."""
+    point = replace(USER, life=life, number=number, learner_version=query)
+    return user_id, msgspec.json.encode(point).decode()
+
+
+def soon(reader: Reader) -> Points:
+    """Without a pause between queries."""
+    return Points(reader, pause_seconds=0.0)
 
 
 class Held:
@@ -33,11 +48,25 @@ class Held:
     def answer(self, at: int, absent: Sequence[str] = ()) -> None:
         ids = [each for each in reversed(self.asked[at]) if each not in absent]
         lives = {"of a past life": 1}
-        rows = [(i, at, 0, lives.get(i, 2)) for i in ids]
-        self.answers[at].set_result(Rows(("user_id", "query", "shard", "life"), rows, 0))
+        self.say(at, *(row(i, at, lives.get(i, 2)) for i in ids))
+
+    def say(self, at: int, *rows: tuple[str, str]) -> None:
+        self.answers[at].set_result(Rows(("user_id", "answer"), list(rows), 0))
 
 
-async def turns(count: int = 5) -> None:
+def query_of(point: Point | None) -> int:
+    assert point is not None
+    return point.learner_version
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Raises TimeoutError."""
+    async with asyncio.timeout(30):
+        while not is_so():
+            await asyncio.sleep(0.001)
+
+
+async def turns(count: int = 12) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -45,7 +74,7 @@ async def turns(count: int = 5) -> None:
 def test_who_waits_for_a_query_shares_the_next_one() -> None:
     async def run() -> None:
         held = Held()
-        here = Points(held)
+        here = soon(held)
         first = [asyncio.create_task(here.of(f"u{i}")) for i in range(points.AT_ONCE)]
         await turns()
         later = [asyncio.create_task(here.of(name)) for name in ("x", "y", "x", "nobody")]
@@ -56,10 +85,8 @@ def test_who_waits_for_a_query_shares_the_next_one() -> None:
         assert held.asked[2:] == [("x", "y", "nobody")]
         held.answer(2, absent=["nobody"])
         held.answer(1)
-        rows = await asyncio.gather(*first, *later)
-        assert [row and (row["user_id"], row["query"]) for row in rows] == [
-            ("u0", 0), ("u1", 1), ("x", 2), ("y", 2), ("x", 2), None,
-        ]  # fmt: skip
+        found = await asyncio.gather(*first, *later)
+        assert [each and each.learner_version for each in found] == [0, 1, 2, 2, 2, None]
 
     asyncio.run(run())
 
@@ -69,7 +96,7 @@ def test_an_answer_is_asked_for_after_the_question() -> None:
 
     async def run() -> None:
         held = Held()
-        here = Points(held)
+        here = soon(held)
         early = asyncio.create_task(here.of("ann"))
         await turns()
         late = asyncio.create_task(here.of("ann"))
@@ -77,8 +104,8 @@ def test_an_answer_is_asked_for_after_the_question() -> None:
         assert held.asked == [("ann",), ("ann",)]
         held.answer(0)
         held.answer(1)
-        assert ((await early) or {})["query"] == 0
-        assert ((await late) or {})["query"] == 1
+        assert query_of(await early) == 0
+        assert query_of(await late) == 1
 
     asyncio.run(run())
 
@@ -86,7 +113,7 @@ def test_an_answer_is_asked_for_after_the_question() -> None:
 def test_rows_of_past_lives_are_left_out() -> None:
     async def run() -> None:
         held = Held(past=[(0, 1), (1, 2)])
-        here = Points(held)
+        here = soon(held)
         asked = [asyncio.create_task(here.of(name)) for name in ("of a past life", "ann")]
         await turns(10)
         for at in range(len(held.answers)):
@@ -98,20 +125,100 @@ def test_rows_of_past_lives_are_left_out() -> None:
     asyncio.run(run())
 
 
+def test_the_newest_of_a_users_rows_counts_whatever_their_order() -> None:
+    async def run() -> None:
+        held = Held()
+        here = soon(held)
+        rows = [row("ann", 1, 2, 9), row("ann", 2, 3, 1), row("ann", 3, 2, 2**32 - 1)]
+        for at, given in enumerate((rows, rows[::-1])):
+            asked = asyncio.create_task(here.of("ann"))
+            await turns()
+            held.say(at, *given)
+            assert query_of(await asked) == 2
+
+    asyncio.run(run())
+
+
+def test_the_newest_row_of_a_past_life_hides_the_rows_before_it() -> None:
+    """As in the views, which take the newest row first."""
+
+    async def run() -> None:
+        held = Held(past=[(0, 3)])
+        asked = asyncio.create_task(soon(held).of("ann"))
+        await turns()
+        held.say(0, row("ann", life=2), row("ann", life=3))
+        assert await asked is None
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "{}", row("ann")[1].replace("0.1", '"nan"')])
+def test_a_row_that_cannot_be_read_fails_for_its_user_only_and_says_what_to_do(text: str) -> None:
+    async def run() -> None:
+        held = Held()
+        here = soon(held)
+        early = [asyncio.create_task(here.of(f"u{i}")) for i in range(points.AT_ONCE)]
+        await turns()
+        asked = [asyncio.create_task(here.of(name)) for name in ("ann", "bob")]
+        await turns()
+        held.answer(0)
+        await turns()
+        held.say(2, row("ann"), ("ann", text), row("ann"), row("bob", 2))
+        with pytest.raises(ReadFailed, match="tideline migrate"):
+            await asked[0]
+        assert query_of(await asked[1]) == 2
+        assert query_of(await early[0]) == 0
+
+    asyncio.run(run())
+
+
+def test_a_row_of_a_later_release_is_read_as_far_as_it_is_known() -> None:
+    async def run() -> None:
+        held = Held()
+        asked = asyncio.create_task(soon(held).of("ann"))
+        await turns()
+        held.say(0, ("ann", row("ann", 7)[1][:-1] + ',"something",1]'))
+        assert query_of(await asked) == 7
+
+    asyncio.run(run())
+
+
+def test_the_first_query_begins_at_once_and_the_next_a_pause_after_it() -> None:
+    async def run() -> None:
+        held = Held()
+        here = Points(held, pause_seconds=0.05)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        first = asyncio.create_task(here.of("ann"))
+        await turns()
+        later = [asyncio.create_task(here.of(name)) for name in ("bob", "cid")]
+        await turns()
+        assert held.asked == [("ann",)]  # though one more could be under way
+        held.answer(0)
+        assert query_of(await first) == 0
+        await until(lambda: len(held.asked) == 2)
+        assert loop.time() - began >= 0.05
+        assert held.asked[1] == ("bob", "cid")
+        held.answer(1)
+        assert [query_of(each) for each in await asyncio.gather(*later)] == [1, 1]
+
+    asyncio.run(run())
+
+
 def test_a_query_has_so_many_ids_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points, "MOST_AT_ONCE", 3)
     monkeypatch.setattr(points, "AT_ONCE", 1)
 
     async def run() -> None:
         held = Held()
-        here = Points(held)
+        here = soon(held)
         tasks = [asyncio.create_task(here.of(f"u{i}")) for i in range(6)]
         for at in range(3):
             await turns()
             held.answer(at)
         found = await asyncio.gather(*tasks)
         assert [len(ids) for ids in held.asked] == [1, 3, 2]
-        assert [row and row["user_id"] for row in found] == [f"u{i}" for i in range(6)]
+        assert [query_of(each) for each in found] == [0, 1, 1, 1, 2, 2]
 
     asyncio.run(run())
 
@@ -119,7 +226,7 @@ def test_a_query_has_so_many_ids_at_most(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_failure_reaches_everybody_and_the_next_query_goes_on() -> None:
     async def run() -> None:
         held = Held()
-        here = Points(held)
+        here = soon(held)
         failing = [asyncio.create_task(here.of("ann")), asyncio.create_task(here.of("bob"))]
         await turns()
         for at in range(2):
@@ -129,7 +236,7 @@ def test_a_failure_reaches_everybody_and_the_next_query_goes_on() -> None:
         again = asyncio.create_task(here.of("ann"))
         await turns()
         held.answer(2)
-        assert ((await again) or {})["user_id"] == "ann"
+        assert query_of(await again) == 2
 
     asyncio.run(run())
 
@@ -137,14 +244,14 @@ def test_a_failure_reaches_everybody_and_the_next_query_goes_on() -> None:
 def test_who_gives_up_takes_nobody_along() -> None:
     async def run() -> None:
         held = Held()
-        here = Points(held)
+        here = soon(held)
         waits, leaves = (asyncio.create_task(here.of("ann")) for _ in range(2))
         await turns(1)
         leaves.cancel()
         await turns()
         for at in range(len(held.asked)):
             held.answer(at)
-        assert ((await waits) or {})["user_id"] == "ann"
+        assert query_of(await waits) == 0
 
     asyncio.run(run())
 
@@ -155,7 +262,7 @@ def test_more_than_can_wait_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) 
 
     async def run() -> None:
         held = Held()
-        here = Points(held)
+        here = soon(held)
         tasks: list[asyncio.Task[Any]] = []
         for name in ("a", "b", "c"):
             tasks.append(asyncio.create_task(here.of(name)))
@@ -165,6 +272,6 @@ def test_more_than_can_wait_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) 
         for at in range(2):
             held.answer(at)
             await turns()
-        assert [row["user_id"] for row in await asyncio.gather(*tasks)] == ["a", "b", "c"]
+        assert [query_of(each) for each in await asyncio.gather(*tasks)] == [0, 1, 1]
 
     asyncio.run(run())
