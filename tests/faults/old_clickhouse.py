@@ -33,6 +33,7 @@ __all__ = [
     "NOT_THERE",
     "OldClickHouse",
     "forget_new_settings",
+    "known",
     "lowered",
     "missing",
     "prepare",
@@ -143,6 +144,11 @@ _LOWERINGS: Final = tuple(
 )
 
 
+def known(statement: str) -> bool:
+    """Whether this server can run a statement of ours, once it is lowered."""
+    return "MODIFY TTL" not in statement and "toJSONString" not in statement
+
+
 def lowered(statement: str) -> str:
     """A statement of ours in this server's words."""
     for pattern, by in _LOWERINGS:
@@ -159,7 +165,7 @@ def prepare(target: ClickHouseTarget) -> None:
         for migration in available():
             for statement in split_statements(migration.sql):
                 view = _VIEW.match(statement)
-                if "MODIFY TTL" in statement or "toJSONString" in statement:
+                if not known(statement):
                     continue
                 if view is not None and view[2] == "latest_scores_feed" and migration.version > 18:
                     continue  # views stay here as they were made first: of latest_scores
