@@ -326,6 +326,18 @@ TABLES: Final[dict[str, Table]] = {
             },
         ),
         Table(
+            "user_features",
+            {
+                "user_id": "String",
+                "shard": "UInt16",
+                "seq": "UInt64",
+                "scored_at": _TIME,
+                "feature_names": _LOW,  # with commas between (`schemas.features.listed_names`)
+                "features": "Array(Float32)",
+                "keep_days": "UInt16",
+            },
+        ),
+        Table(
             "dead_letters",
             {
                 "topic": _LOW,
@@ -422,6 +434,7 @@ PERSONAL: Final[dict[str, tuple[str, ...]]] = {
     "examples": ("user_id",),
     "score_samples": ("user_id",),
     "events": ("user_id",),
+    "user_features": ("user_id",),
     "console_actions": ("user_id",),
     "dead_letters": ("record_key", "payload"),
 }

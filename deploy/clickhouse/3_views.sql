@@ -33,6 +33,7 @@ ALTER TABLE customer_segments MODIFY SQL SECURITY DEFINER DEFINER = tideline_vie
 ALTER TABLE customer_alerts MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE customer_contacts MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE customer_events MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
+ALTER TABLE customer_features MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE event_groups MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE open_alerts MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;
 ALTER TABLE alert_outcomes MODIFY SQL SECURITY DEFINER DEFINER = tideline_views;

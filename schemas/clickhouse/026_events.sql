@@ -1,5 +1,6 @@
 -- Events to look at: what customers did, one row per event that counted. Workers write them where
--- [clickhouse] keep_events_days says for how long; by default they write none.
+-- [clickhouse] keep_events_days says for how long; by default they write none. And the features behind the
+-- newest score row of each user, where keep_features_days says so.
 
 CREATE TABLE IF NOT EXISTS events
 (
@@ -99,3 +100,33 @@ SELECT
     if(segments = '', CAST([] AS Array(String)), splitByChar(',', toString(segments))) AS segments,
     first_event_at, first_order_at, taken_at
 FROM events;
+
+CREATE TABLE IF NOT EXISTS user_features
+(
+    user_id       String COMMENT 'User id, or its pseudonym' CODEC(ZSTD(1)),
+    shard         UInt16 COMMENT 'Kafka partition the user belongs to' CODEC(ZSTD(1)),
+    seq           UInt64 COMMENT 'Life of the shard (seq >> 32) and number of the batch in it; the row with the highest one stays' CODEC(ZSTD(1)),
+    scored_at     DateTime64(3, 'UTC') COMMENT 'Clock of the batch that scored the user, UTC' CODEC(ZSTD(1)),
+    feature_names LowCardinality(String) COMMENT 'Names of the features, in their order, with commas between',
+    features      Array(Float32) COMMENT 'What the score was made of; NaN is unknown' CODEC(ZSTD(1)),
+    keep_days     UInt16 COMMENT 'For how many days the row is kept, as the worker''s setting was when it was written' CODEC(ZSTD(1)),
+    inserted_at   DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When the row arrived here, UTC; counts for the time to live' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(seq)
+ORDER BY user_id
+TTL toDateTime(inserted_at) + toIntervalDay(keep_days)
+SETTINGS non_replicated_deduplication_window = 1000, index_granularity = 128
+COMMENT 'The features behind the newest score row of each user, for as long as the setting keep_features_days says';
+
+CREATE VIEW IF NOT EXISTS customer_features
+(
+    user_id       String COMMENT 'User id, or its pseudonym',
+    scored_at     DateTime64(3, 'UTC') COMMENT 'When the score was made of them, UTC',
+    feature_names LowCardinality(String) COMMENT 'Names of the features, in their order, with commas between',
+    features      Array(Float32) COMMENT 'The features; NaN is unknown'
+)
+COMMENT 'The features behind the newest score row of each user; ask for some user ids'
+AS
+SELECT user_id, scored_at, feature_names, features
+FROM user_features FINAL
+WHERE (shard, toUInt32(bitShiftRight(seq, 32))) NOT IN (SELECT shard, life FROM past_lives);

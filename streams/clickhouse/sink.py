@@ -60,6 +60,7 @@ INSERT_ORDER: Final = (
     "trainer_log",
     "score_samples",
     "events",
+    "user_features",
     "dead_letters",
     "consumer_lag",
     "console_actions",

@@ -139,6 +139,8 @@ class CoreConfig:
     """Whether matured questions are kept with their features, for `tideline train --live`."""
     keep_events_days: int = 0
     """For how many days events that counted are kept to be looked at; 0: they are not."""
+    keep_features_days: int = 0
+    """For how many days the features of each user's newest score row are kept; 0: they are not."""
     partitioner: Partitioner | None = None
     """How producers choose a key's partition; None: that is not checked."""
     misplaced: Literal["refuse", "dead_letter"] = "refuse"

@@ -32,7 +32,7 @@ from streams.core.ledger import Counts, batch_row, counts_of
 from streams.core.memberships import wake
 from streams.core.plan import Plan
 from streams.core.rulebook import Rulebook, rulebook_of
-from streams.core.samples import SAMPLE_TABLE, sample
+from streams.core.samples import FEATURES_TABLE, SAMPLE_TABLE, features_of, sample
 from streams.core.scoring import (
     forecast_orders,
     mark_written,
@@ -198,6 +198,7 @@ def step(
         EVENT_TABLE: event_rows(
             state, records, decoded, admitted, counted, now_ms, config.keep_events_days
         ),
+        FEATURES_TABLE: features_of(state, written, touched, x, now_ms, config.keep_features_days),
         "canaries": canary_rows(state, records[CLICKSTREAM], canaries, scorer, learner),
         "batches": batch_row(state, plan, counts),
     }

@@ -209,6 +209,7 @@ class System:
             clickhouse_secure=False,
             clickhouse_ca_file="",
             clickhouse_keep_events_days=30,  # the console's pages have them to show
+            clickhouse_keep_features_days=30,
             model_artifact=str(self._directory / MODELS),
             trainer_poll_seconds=LOOK_SECONDS,
             trainer_threads=1,  # the worker needs the other core

@@ -123,6 +123,7 @@ def replay(
         sweep_interval_ms=DAY_MS,
         keep_examples=False,  # training has its rows from the cuts
         keep_events_days=0,
+        keep_features_days=0,
         min_orders=protocol.min_orders,
         active_within_ms=protocol.active_within_days * DAY_MS,
     )

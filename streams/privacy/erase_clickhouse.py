@@ -57,6 +57,7 @@ _TIME: Final = {
     "examples": "asked_at",
     "score_samples": "scored_at",
     "events": "taken_at",
+    "user_features": "scored_at",
     "dead_letters": "recorded_at",
 }
 KEY_IDS_QUERY: Final = (

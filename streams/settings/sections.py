@@ -149,6 +149,12 @@ class ClickHouseSettings:
         "and retention; 0: they are not",
         rules.between(0, 400),
     )
+    keep_features_days: int = setting(
+        0,
+        "days for which the features behind each user's newest score row are kept in ClickHouse, "
+        "for the console's profiles; 0: they are not",
+        rules.between(0, 400),
+    )
 
 
 @dataclass(frozen=True)

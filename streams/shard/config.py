@@ -36,6 +36,7 @@ def core_config(settings: Settings) -> CoreConfig:
         sample_share=settings.model.score_sample_share,
         keep_examples=settings.model.keep_examples,
         keep_events_days=settings.clickhouse.keep_events_days,
+        keep_features_days=settings.clickhouse.keep_features_days,
         partitioner=_partitioner(settings),
         misplaced=settings.kafka.misplaced,
     )

@@ -612,6 +612,7 @@ def test_ended_life_leaves_every_view_before_the_next_one_begins(
         {"ordinal": numbered(life, 1), "shard": 3, "matured_at": NOON},
         {"ordinal": numbered(life, 1), "shard": 7, "matured_at": NOON})  # fmt: skip
     put("examples", {"ordinal": numbered(life, 1), "shard": 3, "matured_at": NOON})
+    put("user_features", {"user_id": "ann", "seq": at_9, "shard": 3, "keep_days": 9})
     put("batches", {**FIRST, "seq": at_9, "shard": 3}, {**FIRST, "seq": at_9, "shard": 8})
     views = {
         name

@@ -64,6 +64,11 @@ def everything(text: str, user: str = "ann") -> Answers:
             "SELECT count() AS events, toUnixTimestamp64Milli(min(ts))": rows(
                 ["events", "first_ms", "kept_until_ms"], [(2, NOW_MS, NOW_MS)]
             ),
+            "FROM customer_features": rows(
+                ["scored_ms", "feature_names", "features"],
+                [(NOW_MS, "view_7d,days_since_order,revenue_30d,of_another_release",
+                  [3.0, float("nan"), 0.0, 1.5])],
+            ),
             "FROM customer_events": rows(
                 ["ts_ms", "event_hash", "type", "session_hash", "order_hash", "item_id",
                  "category", "amount", "lines", "rating", "simulated"],

@@ -98,7 +98,9 @@ class _Playing:
         self._rng = np.random.default_rng(seed)
         self._days, self._start_ms = days, end_ms - days * DAY_MS
         settings = Settings()
-        config = replace(core_config(settings), partitioner=None, keep_events_days=90)
+        config = replace(
+            core_config(settings), partitioner=None, keep_events_days=90, keep_features_days=90
+        )
         champion = load_artifact(default_artifact_path())
         scorer = ExplainingScorer(champion, settings.stream.currency)
         shards = [

@@ -101,6 +101,21 @@ def test_a_profile_without_events_says_why() -> None:
         assert "None of this customer" in console.get("/customers/ann").text
 
 
+def test_a_profile_has_the_features_of_its_score_in_words() -> None:
+    with served(everything("x")) as console:
+        rows_ = console.get("/customers/ann.json").json["tables"]["features"]["rows"]
+        assert [(r["group"], r["words"], r["value"], r["unit"]) for r in rows_] == [
+            ("last 7 days", "view in the last 7d", "3", "count"),
+            ("trend", "of another release", "1.5", ""),
+            ("how long ago", "days since the last order", "unknown", "days"),
+            ("last 30 days", "spend in the last 30d", "0", "USD"),
+        ]  # fmt: skip
+    reader = everything("x")
+    reader.answers["FROM customer_features"] = rows(["scored_ms", "feature_names", "features"])
+    with served(reader) as console:
+        assert "TIDELINE_CLICKHOUSE_KEEP_FEATURES_DAYS=14" in console.get("/customers/ann").text
+
+
 # -- the funnel
 
 

@@ -81,6 +81,7 @@ def config(**changes: Any) -> CoreConfig:
         "sample_share": 0.3,
         "keep_examples": True,
         "keep_events_days": 30,
+        "keep_features_days": 30,
     }
     return CoreConfig(**(values | changes))
 

@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from schemas.features import LISTED_FEATURE_NAMES
 from streams.core.event_rows import EVENT_TABLE, EVENT_TYPES
 from streams.core.events.events import KIND_OF_CLICK, KIND_OF_ORDER
+from streams.core.features import features
 from streams.core.hashing import hashes
+from streams.core.samples import FEATURES_TABLE
 from streams.core.state.snapshot import digest
+from streams.core.texts import Texts
 from tests.core.driving import T0, Driver, click, config, encode, order, record
 from tests.core.oracle import DAY_MS, Wire
 from tests.core.streams_of_events import random_batches
 from tests.core.test_erasure import erase, order_for
 
 
-def run(
-    seed: int, keep_events_days: int = 30, late_share: float = 0.1
-) -> tuple[Driver, list[Wire]]:
+def run(seed: int, late_share: float = 0.1, **rules: int) -> tuple[Driver, list[Wire]]:
     """A random stream with all the trouble there is, and the events in the order they came."""
-    driver, sent = Driver(config(keep_events_days=keep_events_days)), []
+    driver, sent = Driver(config(**rules)), []
     for batch in random_batches(seed, 40, late_share=late_share):
         driver.feed(batch.clicks, batch.orders, clock_ms=batch.now_ms, at_ms=batch.now_ms)
         sent += [*batch.clicks, *batch.orders]
@@ -57,12 +59,13 @@ def hash_of(event: Wire) -> Any:
 
 
 def test_nothing_else_depends_on_them() -> None:
-    on, off = run(7)[0], run(7, keep_events_days=0)[0]
-    assert on.rows(EVENT_TABLE)
+    on, off = run(7)[0], run(7, keep_events_days=0, keep_features_days=0)[0]
+    kept = {EVENT_TABLE, FEATURES_TABLE}
+    assert all(map(on.rows, kept))
     assert digest(on.state) == digest(off.state)
     for one, other in zip(on.outputs, off.outputs, strict=True):
-        assert EVENT_TABLE not in other.tables
-        rest = {name: table for name, table in one.tables.items() if name != EVENT_TABLE}
+        assert not kept & other.tables.keys()
+        rest = {name: table for name, table in one.tables.items() if name not in kept}
         assert encode(replace(one, tables=rest)) == encode(other)
 
 
@@ -131,3 +134,20 @@ def test_of_an_erased_person_nothing_more_is_written() -> None:
 def test_types_are_by_the_number_of_their_kind() -> None:
     kinds = KIND_OF_CLICK | KIND_OF_ORDER
     assert [*EVENT_TYPES] == sorted(kinds, key=lambda each: kinds[each])
+
+
+def test_features_come_with_each_score_row_and_are_those_it_was_made_of() -> None:
+    driver = Driver(config(min_orders=1, sample_share=1.0))
+    for day in range(1, 9):
+        events = [order("u", T0 + day * DAY_MS), order("v", T0 + day * DAY_MS)]
+        driver.feed([click("w", T0 + day * DAY_MS)], events, clock_ms=T0 + day * DAY_MS)
+    scores, rows = driver.rows("score_history"), driver.rows(FEATURES_TABLE)
+    keys = [(row["user_id"], row["seq"], row["scored_at"]) for row in rows]
+    assert keys == [(row["user_id"], row["seq"], row["scored_at"]) for row in scores]
+    assert {row["user_id"] for row in rows} == {"u", "v", "w"}
+    assert {row["feature_names"] for row in rows} == {LISTED_FEATURE_NAMES}
+    newest = {row["user_id"]: row["features"] for row in rows}
+    for user, x in newest.items():
+        (at,) = driver.state.rows_of(Texts.of([user]))
+        again = features(driver.state, np.array([at]), T0 + 8 * DAY_MS)[0]
+        assert x.tobytes() == again.tobytes()

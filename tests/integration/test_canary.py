@@ -23,7 +23,7 @@ pytestmark = [
 OF_EVENTS = (
     "score_history", "users_now", "user_points", "segment_changes", "alerts", "matured_predictions",
     "examples", "score_samples", "dead_letters", "audience_changes",
-    "contacts", "events",
+    "contacts", "events", "user_features",
 )  # fmt: skip
 
 

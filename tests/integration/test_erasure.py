@@ -42,6 +42,7 @@ PERSONAL_TABLES = (
     "score_history", "latest_scores", "alerts", "segment_changes", "matured_predictions",
     "examples", "score_samples", "audience_changes", "contacts", "users_now", "segment_entries",
     "user_alerts", "user_points", "audience_entries", "console_actions", "events",
+    "user_features",
 )  # fmt: skip
 
 COUNTS = ("segment_totals", "segment_hours", "segment_moves", "definitions_taken")

@@ -92,6 +92,7 @@ _COMPARED: Mapping[str, Mapping[str, str]] = {
         "shard": "", "seq": "", "user_id": "", "scored_at": "ms", "p_churn": "float",
         "champion_version": "",
     },
+    "user_features": {"user_id": "", "shard": "", "seq": "", "scored_at": "ms", "keep_days": ""},
     "events": {
         "user_id": "", "ts": "ms", "event_hash": "", "type": "", "item_id": "", "lines": "",
         "rating": "float", "lifecycle": "", "first_event_at": "ms", "first_order_at": "ms",

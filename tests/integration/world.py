@@ -213,6 +213,7 @@ class World:
             "model_shop_min_days": 0,  # these streams last for days
             "model_score_sample_share": 0.02,
             "clickhouse_keep_events_days": 30,
+            "clickhouse_keep_features_days": 30,
         } | changes
         environ = {f"TIDELINE_{name.upper()}": str(value) for name, value in given.items()}
         self.settings: Settings = load(environ)

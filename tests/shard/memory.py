@@ -37,11 +37,12 @@ SORTING_KEYS: Mapping[str, tuple[str, ...]] = {
     "model_drift": ("detected_at", "drift_id"),
     "score_samples": ("shard", "seq", "user_id"),
     "events": ("user_id", "ts", "event_hash"),
+    "user_features": ("user_id",),
     "dead_letters": ("topic", "partition", "offset"),
     "batches": ("shard", "seq"),
 }
 """As in `schemas/clickhouse`: a row replaces the one with the same key."""
-TOTALS = ("campaign_sums", "segment_totals", "segment_moves")
+TOTALS = ("campaign_sums", "segment_totals", "segment_moves", "user_features")
 """Tables where the row with the highest `seq` stays."""
 
 

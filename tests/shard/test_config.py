@@ -22,6 +22,7 @@ def test_every_setting_of_the_core_arrives_in_its_unit() -> None:
         alerts_active_within_days=60, alerts_holdout_share=0.1, model_shop_min_days=30,
         model_score_sample_share=0.2, kafka_partitioner="crc32", kafka_partitions=6,
         kafka_misplaced="dead_letter", clickhouse_keep_events_days=14,
+        clickhouse_keep_features_days=15,
     )  # fmt: skip
     assert core_config(settings) == CoreConfig(
         topics=("clicks", "buys"),
@@ -41,6 +42,7 @@ def test_every_setting_of_the_core_arrives_in_its_unit() -> None:
         misplaced="dead_letter",
         keep_examples=True,
         keep_events_days=14,
+        keep_features_days=15,
     )
     assert not core_config(override(settings, model_keep_examples=False)).keep_examples
     assert core_config(override(settings, kafka_partitioner="unchecked")).partitioner is None

@@ -20,6 +20,7 @@ from streams.console.page import (
     page_path,
 )
 from streams.console.pages.profile_events import event_table
+from streams.console.pages.profile_features import feature_table
 from streams.console.reads import Rows
 
 __all__ = ["profile"]
@@ -90,7 +91,7 @@ async def profile(ask: Ask) -> Page:
         ask.reader.rows(AUDIENCES, user_id=user) if ask.visitor.may("campaigns") else _nothing(),
         ask.reader.rows(JUDGED, bin=bin_of, from_s=from_ms // 1000),
     )
-    events = await event_table(ask, user)
+    events, made_of = await asyncio.gather(event_table(ask, user), feature_table(ask, user))
     parts = (
         _worth(found, judged.first()),
         _alerts(ask, alerts),
@@ -99,6 +100,7 @@ async def profile(ask: Ask) -> Page:
         _scores(scores),
         _timeline(alerts, contacts, segments),
         events,
+        made_of,
     )
     return Page(
         title=str(found["user_id"]),
