@@ -197,6 +197,9 @@ class Page:
     """What else the template shows; in JSON, too."""
     file: str = ""
     """The table that `.csv` gives, by its name; '' is the first."""
+    is_live: bool = True
+    """Whether it is sent again as results change, if its route says so. One that reads much is not:
+    it is asked for again by its filters, or by loading it."""
     old_seconds: float = 60.0
     """The age from which on its numbers are marked as old; 0: never."""
 

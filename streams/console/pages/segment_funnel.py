@@ -103,6 +103,7 @@ async def funnel(ask: Ask) -> Page:
             ),
         ),
         up=("Segments", "/segments"),
+        is_live=False,
         old_seconds=0,
     )  # fmt: skip
 

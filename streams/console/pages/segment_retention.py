@@ -76,6 +76,7 @@ async def retention(ask: Ask) -> Page:
             ),
         ),
         up=("Segments", "/segments"),
+        is_live=False,
         old_seconds=0,
     )  # fmt: skip
 
