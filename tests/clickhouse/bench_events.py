@@ -77,7 +77,6 @@ def questions(groups: int, now_ms: int) -> dict[str, str]:
     one = {"user_id": "customer-4711", "before_ms": 2**63 - 1, "before_hash": 0, "limit": 51}
     return {
         "profile: a page of events": filled(profile_events.EVENTS, one),
-        "profile: the span": filled(profile_events.SPAN, one),
         "how many events": filled(kept_events.SIZE, {"groups": 8}),
         "funnel of three steps": filled(segment_funnel.FUNNEL_QUERY, common),
         "the same, of a stage and a segment": filled(segment_funnel.OF_SOME, common | of),

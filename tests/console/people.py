@@ -61,9 +61,6 @@ def everything(text: str, user: str = "ann") -> Answers:
             "FROM customer_scores": rows(
                 ["t", "p_churn", "expected_spend"], [(NOW_MS // 1000, 0.7, 13.0)]
             ),
-            "SELECT count() AS events, toUnixTimestamp64Milli(min(ts))": rows(
-                ["events", "first_ms", "kept_until_ms"], [(2, NOW_MS, NOW_MS)]
-            ),
             "FROM customer_features": rows(
                 ["scored_ms", "feature_names", "features"],
                 [(NOW_MS, "view_7d,days_since_order,revenue_30d,of_another_release",
@@ -71,9 +68,10 @@ def everything(text: str, user: str = "ann") -> Answers:
             ),
             "FROM customer_events": rows(
                 ["ts_ms", "event_hash", "type", "session_hash", "order_hash", "item_id",
-                 "category", "amount", "lines", "rating", "simulated"],
-                [(NOW_MS, 7, text, 5, 0, text, text, 0.0, 0, 4.5, 1),
-                 (NOW_MS - 1, 6, "placed", 0, 2**64 - 1, "", "", 12.34, 2, 0.0, 0)],
+                 "category", "amount", "lines", "rating", "simulated", "events", "first_ms",
+                 "kept_until_ms"],
+                [(NOW_MS, 7, text, 5, 0, text, text, 0.0, 0, 4.5, 1, 2, NOW_MS, NOW_MS),
+                 (NOW_MS - 1, 6, "placed", 0, 2**64 - 1, "", "", 12.34, 2, 0.0, 0, 2, NOW_MS, 0)],
             ),
             "FROM audience_people": rows(
                 ["audience", "segment", "arm", "fed", "entered_ms"], [(text, text, text, 1, NOW_MS)]

@@ -16,9 +16,8 @@ from tests.console.people import everything
 DAY_MS = 86_400_000
 COLUMNS = (
     "ts_ms", "event_hash", "type", "session_hash", "order_hash", "item_id", "category", "amount",
-    "lines", "rating", "simulated",
+    "lines", "rating", "simulated", "events", "first_ms", "kept_until_ms",
 )  # fmt: skip
-SPAN = "SELECT count() AS events, toUnixTimestamp64Milli(min(ts))"
 
 
 def kept(events: int = 1_000, *more: Any) -> Answers:
@@ -52,15 +51,15 @@ def profile(found: int) -> Answers:
     def page(given: dict[str, Any]) -> Any:
         first = found - int(given["before_hash"]) + 1 if given["before_hash"] else 0
         return rows(COLUMNS, [
-            (NOW_MS - n, found - n, "view", 5, 0, f"sku-{n}", "shoes", 0.0, 0, 0.0, 0)
+            (NOW_MS - n, found - n, "view", 5, 0, f"sku-{n}", "shoes", 0.0, 0, 0.0, 0,
+             found, NOW_MS, NOW_MS + DAY_MS)
             for n in range(first, found)
         ][: int(given["limit"])])  # fmt: skip
 
     here.answers = {
         "SELECT 1 FROM event_groups": rows(["1"]),
-        SPAN: rows(["events", "first_ms", "kept_until_ms"], [(found, NOW_MS, NOW_MS + DAY_MS)]),
         "FROM customer_events": page,
-        **{k: v for k, v in here.answers.items() if "customer_events" not in k and k != SPAN},
+        **{k: v for k, v in here.answers.items() if "customer_events" not in k},
     }
     return here
 
