@@ -44,7 +44,7 @@ NOT_THERE: Final = (
     "customers", "customer_scores", "customer_contacts", "alert_outcomes", "segment_sizes_now",
     "segment_size_hours", "segment_flow_hours", "audience_people", "quality_days",
     "batch_minutes", "lag_minutes", "definitions_history", "canary_trips", "customer_points",
-    "customer_versions", "customer_events", "customer_features", "event_groups",
+    "customer_versions",
 )  # fmt: skip
 """Views that this server can't have."""
 
