@@ -241,7 +241,7 @@ def _audiences(ask: Ask, found: Rows) -> Table | None:
 
 
 def _scores(found: Rows) -> Chart:
-    rows = list(found)
+    rows = [row for row in found if row["p_churn"] is not None]
     return Chart(
         "scores", f"Churn probability, the last {SCORE_DAYS} days",
         [float(row["t"]) for row in rows],
