@@ -83,7 +83,7 @@ async def profile(ask: Ask) -> Page:
         )
     from_ms = ask.now_ms - SCORE_DAYS * 86_400_000
     bin_of = min(BINS - 1, int((found["p_churn"] or 0) * BINS))
-    segments, scores, contacts, alerts, audiences, judged = await asyncio.gather(
+    happened = asyncio.gather(
         ask.reader.rows(SEGMENTS, user_id=user),
         ask.reader.rows(SCORES, user_id=user, from_ms=from_ms),
         ask.reader.rows(CONTACTS, user_id=user),
@@ -91,7 +91,9 @@ async def profile(ask: Ask) -> Page:
         ask.reader.rows(AUDIENCES, user_id=user) if ask.visitor.may("campaigns") else _nothing(),
         ask.reader.rows(JUDGED, bin=bin_of, from_s=from_ms // 1000),
     )
-    events, made_of = await asyncio.gather(event_table(ask, user), feature_table(ask, user))
+    (segments, scores, contacts, alerts, audiences, judged), events, made_of = await asyncio.gather(
+        happened, event_table(ask, user), feature_table(ask, user)
+    )
     parts = (
         _worth(found, judged.first()),
         _alerts(ask, alerts),

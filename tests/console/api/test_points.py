@@ -71,6 +71,28 @@ async def turns(count: int = 12) -> None:
         await asyncio.sleep(0)
 
 
+def test_nobody_waits_for_ever_when_the_pause_ends_with_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(here: Points, seconds: float) -> None:
+        raise RuntimeError("the clock is broken")
+
+    monkeypatch.setattr(Points, "_pause", broken)
+
+    async def run() -> None:
+        held = Held()
+        here = Points(held, pause_seconds=3600.0)
+        first = asyncio.create_task(here.of("ann"))
+        await turns()  # its query is under way, and the next one has to wait
+        async with asyncio.timeout(30):
+            with pytest.raises(ReadFailed, match="the clock is broken"):
+                await here.of("bob")
+        held.answer(0)
+        assert query_of(await first) == 0
+
+    asyncio.run(run())
+
+
 def test_who_waits_for_a_query_shares_the_next_one() -> None:
     async def run() -> None:
         held = Held()
