@@ -3,10 +3,11 @@
     python -m tests.clickhouse.bench_views --keep DIR --no-price      # fills DIR, once
     python -m tests.console.bench_pages --keep DIR [--times 7] [--only TEXT]
 
-Every page is asked for as a browser would, so every query of every page is measured, whoever adds
-one. A page's queries are asked one after the other here, and several at once by a console. Prints
-the median and the worst of each page, then the queries by their median, in ms, with the CPU time of
-ClickHouse, which other work on the machine changes less.
+The pages of `PATHS` are asked for as a browser would, so every query of theirs is measured, whoever
+adds one. `tests.clickhouse.bench_events` has those over single events. A page's queries are asked
+one after the other here, and several at once by a console. Prints the median and the worst of each
+page, then the queries by their median, in ms, with the CPU time of ClickHouse, which other work on
+the machine changes less.
 """
 
 from __future__ import annotations
