@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import lightgbm
@@ -66,6 +68,21 @@ def test_a_part_of_binned_rows_is_not_read_again() -> None:
     data.x[:][:] = 0.0
     assert trees(binned.of(part, y)) == expected
     assert trees(binned.of(RUNS, y)) == trees(again)
+
+
+def test_nothing_is_written_where_results_are(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In a thread new to it LightGBM warns of a small sample before it reads `verbosity`."""
+    monkeypatch.setattr("models.training.binned._MANY_ROWS", 500_000)
+    rng = np.random.default_rng(3)
+    data: Any = SimpleNamespace(x=rng.random((600_000, 5), np.float32))
+    rows = rng.random(600_000) < 0.9
+    binned = Binned(data, np.array([4]), PARAMETERS)
+    thread = threading.Thread(target=binned.of, args=(rows, data.x[:, 0]))
+    thread.start()
+    thread.join()
+    assert capfd.readouterr().out == ""
 
 
 def test_hidden_columns_come_back_when_binning_fails() -> None:
