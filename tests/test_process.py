@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -191,6 +192,24 @@ def test_a_process_runs_until_it_is_asked_to_stop(diary: Diary) -> None:
     run_parts(parts, asked.requests)
     assert diary.lines == ["start a", "start b", "stop b", "stop a"]
     assert not asked.left
+
+
+def test_what_a_process_started_with_is_not_looked_through_for_garbage_again() -> None:
+    asked = Asked()
+    made: list[list[object]] = []
+    before = gc.get_freeze_count()
+
+    async def look() -> None:
+        async with asyncio.timeout(30):
+            while gc.get_freeze_count() < before + len(made):
+                await asyncio.sleep(0.001)
+        await asked.stop()
+
+    def parts(failed: Failed) -> list[Part]:
+        made.extend([[object()] for _ in range(1_000)])
+        return [background_part("looks", look, failed)]
+
+    run_parts(parts, asked.requests)
 
 
 def test_a_process_that_is_asked_to_stop_during_its_start_stops_what_has_begun(

@@ -97,9 +97,20 @@ class ClickHouseReader:
         target: ClickHouseTarget,
         limit_seconds: float = 5.0,
         observe: Callable[[str, float], None] = lambda result, seconds: None,
+        *,
+        nice: int = 0,
     ) -> None:
-        """`limit_seconds`: of each query. `observe`: told `ok` or `failed` and the time it took."""
-        self._target, self._limit_seconds, self._observe = target, limit_seconds, observe
+        """
+        Args:
+            limit_seconds: of each query.
+            observe: told `ok` or `failed` and the time it took.
+            nice: what the threads of these queries get on the server's host, -20 (before all
+                others) to 19. A server without CAP_SYS_NICE leaves it.
+        """
+        self._target, self._observe = target, observe
+        self._settings = {"max_execution_time": max(1, round(limit_seconds))}
+        if nice:
+            self._settings["os_thread_priority"] = nice
         self._pool = ThreadPoolExecutor(_THREADS, "console-read")
         self._of_thread = threading.local()
         self._clients: list[Client] = []
@@ -139,7 +150,7 @@ class ClickHouseReader:
                 query,
                 given,
                 with_column_types=True,
-                settings={"max_execution_time": max(1, round(self._limit_seconds))},
+                settings=self._settings,
             )
         except (DriverError, OSError, EOFError) as error:
             self._forget()

@@ -53,6 +53,8 @@ __all__ = ["Service", "address", "run"]
 
 _log = logging.getLogger(__name__)
 
+POINTS_NICE: Final = -10
+"""A thread that has it gets nine times the CPU of one without, where they compete."""
 _STOP_SECONDS: Final = 5.0
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -73,10 +75,11 @@ class Service:
         self.reader = ClickHouseReader(
             clickhouse_target(settings), settings.console.query_seconds, self._asked
         )
-        # Apart from the pages' queries, which take longer.
+        # Apart from the pages' queries, which take longer, and before them: a shop's page waits.
         self._points = ClickHouseReader(
-            clickhouse_target(settings), settings.console.query_seconds, self._asked
-        )
+            clickhouse_target(settings), settings.console.query_seconds, self._asked,
+            nice=POINTS_NICE,
+        )  # fmt: skip
         seal = Seal(settings.console.seal_key.reveal() or random_key())
         names = settings.topic_names
         log = KafkaLog(kafka_access(settings))

@@ -64,6 +64,9 @@ _ENGINE_ERROR = re.compile(r"(?:Code: (\d+)\. DB::Exception: )+(.*)", re.DOTALL)
 # A small insert, as nearly all are, is a fifth cheaper without threads that wait for each other.
 _ONE_THREAD = "max_threads = 1, max_insert_threads = 1"
 
+# Whoever asks waits for the answer; nobody waits for a merge. Without CAP_SYS_NICE it is left.
+_MERGES_YIELD = "os_threads_nice_value_merge_mutate=10"
+
 _UNKNOWN_TYPE, _NOT_IMPLEMENTED, _UNKNOWN_SETTING = 50, 48, 115
 _UNKNOWN_EXCEPTION = 1002
 
@@ -323,7 +326,7 @@ class _Server:
 
         # The bare engine: its wrapper adds notebook and progress handling to every call.
         engine: Any = chdb._chdb  # noqa: SLF001
-        self._connect: Callable[[], Any] = lambda: engine.connect(str(path))
+        self._connect: Callable[[], Any] = lambda: engine.connect(f"{path}?{_MERGES_YIELD}")
         self._root = self._connect()  # keeps the database open between clients
         version = self._root.query("SELECT version(), timezone()", "TSVRaw").bytes().decode()
         self._greeting = native.hello_packet(*version.split())

@@ -112,6 +112,18 @@ def test_a_query_that_goes_wild_ends(clickhouse: ChdbServer) -> None:
     real.close()
 
 
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("nice", [0, -10])
+def test_a_reader_s_queries_may_go_before_others(clickhouse: ChdbServer, nice: int) -> None:
+    target = ClickHouseTarget(clickhouse.host, clickhouse.port, database="default")
+    real = ClickHouseReader(target, nice=nice)
+    found = ask(
+        real, "SELECT toInt32(value) AS nice FROM system.settings WHERE name = 'os_thread_priority'"
+    )
+    assert found.first() == {"nice": nice}
+    real.close()
+
+
 # -- pseudonyms
 
 

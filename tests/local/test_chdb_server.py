@@ -75,6 +75,13 @@ def test_every_type_comes_back_as_it_went(client: Client) -> None:
     assert client.execute("SELECT * FROM types") == [row] * 3
 
 
+def test_merges_give_way_to_whoever_asks(client: Client) -> None:
+    found = client.execute(
+        "SELECT value FROM system.server_settings WHERE name = 'os_threads_nice_value_merge_mutate'"
+    )
+    assert found == [("10",)]
+
+
 def test_a_large_columnar_numpy_insert_comes_back(server: ChdbServer) -> None:
     rows = 100_000
     client = Client(server.host, server.port, settings={"use_numpy": True})
