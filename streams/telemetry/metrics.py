@@ -55,8 +55,20 @@ class Metrics(LagMetrics, DeliveryMetrics, ConsoleMetrics):
 
     def __init__(self) -> None:
         super().__init__()
+        self._declare_any_process()
+        self._declare_input()
+        self._declare_shards()
+        self._declare_clocks()
+        self._declare_output()
+        self._declare_campaigns()
+        self._declare_models()
+        self._declare_trainer()
+        self._declare_lag()
+        self._declare_deliveries()
+        self._declare_console()
 
-        # Any process.
+    def _declare_any_process(self) -> None:
+        """Any process's."""
         self.trace_spans = self._counter(
             "trace_spans", "Spans for the collector of traces, by result: sent, dropped", "result"
         )
@@ -71,8 +83,8 @@ class Metrics(LagMetrics, DeliveryMetrics, ConsoleMetrics):
         for watchdog in WATCHDOGS:
             self.faust_watchdogs.labels(watchdog)
 
-        # Input and its outcome: accepted = scored + duplicate + late + dead_letter
-        # + erased + canary.
+    def _declare_input(self) -> None:
+        """Input: accepted = scored + duplicate + late + dead_letter + erased + canary."""
         self.records_accepted = self._counter(
             "records_accepted", "Records taken from the input topics", "shard"
         )
@@ -106,7 +118,7 @@ class Metrics(LagMetrics, DeliveryMetrics, ConsoleMetrics):
             buckets=LONG_SECONDS,
         )
 
-        # Shards.
+    def _declare_shards(self) -> None:
         self.users = self._gauge("users", "Users in a shard's state", "shard")
         self.state_bytes = self._gauge(
             "state_bytes", "Memory of a shard's state, in bytes", "shard"
@@ -160,7 +172,8 @@ class Metrics(LagMetrics, DeliveryMetrics, ConsoleMetrics):
             "partition",
         )
 
-        # Clocks. No sample: nothing was compared, or refused, yet.
+    def _declare_clocks(self) -> None:
+        """Clocks. No sample: nothing was compared, or refused, yet."""
         self.worker_clock_lead_seconds = self._gauge(
             "worker_clock_lead_seconds",
             "By how much this machine's clock is certainly ahead of the Kafka broker's (negative: "
@@ -177,14 +190,13 @@ class Metrics(LagMetrics, DeliveryMetrics, ConsoleMetrics):
             "Watermarks that were further ahead than any plausible event, and were set back",
         )
 
-        # Output.
+    def _declare_output(self) -> None:
         self.alerts = self._counter("alerts", "Alerts by state: open, closed", "state")
         self.segment_changes = self._counter(
             "segment_changes",
             "Segment changes: by value_tier, lifecycle, and segment of the shop's own",
             "dimension",
         )
-        self._declare_campaigns()
         self.dead_letters = self._counter("dead_letters", "Dead letters by reason code", "reason")
         self.sink_rows = self._counter("sink_rows", "Rows inserted into ClickHouse", "table")
         self.sink_pending_rows = self._gauge("sink_pending_rows", "Rows waiting to be inserted")
@@ -209,7 +221,7 @@ class Metrics(LagMetrics, DeliveryMetrics, ConsoleMetrics):
             "checkpoint_bytes", "Bytes written to the checkpoints topic", "shard"
         )
 
-        # The models.
+    def _declare_models(self) -> None:
         self.champion_info = self._gauge(
             "champion_info", "1 for the champion that new steps use", "version"
         )
@@ -240,14 +252,6 @@ class Metrics(LagMetrics, DeliveryMetrics, ConsoleMetrics):
         )
         for kind in DRIFT_KINDS:
             self.drifts.labels(kind)  # a rate needs a 0 to begin with
-
-        self._declare_trainer()
-        self._declare_other_processes()
-
-    def _declare_other_processes(self) -> None:
-        self._declare_lag()
-        self._declare_deliveries()
-        self._declare_console()
 
     def _declare_trainer(self) -> None:
         """The trainer's."""
