@@ -105,6 +105,8 @@ class Table(msgspec.Struct, frozen=True):
     note: str = ""
     as_of_ms: int | None = None
     """When these rows were true, Unix ms; None: as the page."""
+    as_of_wall: bool = False
+    """That is this machine's time, which in a replay is another than the shop's."""
     half: bool = False
     """It is shown beside its neighbour if that is so, too, and there is room."""
     folded: bool = False
@@ -228,6 +230,10 @@ def _given(value: str) -> str:
     return repr(value[:40]).replace("`", "'")
 
 
+def _utc_text(at_seconds: float) -> str:
+    return f"{datetime.fromtimestamp(at_seconds, UTC):%Y-%m-%d %H:%M:%S}"
+
+
 @dataclass(frozen=True)
 class Ask:
     """One request for a page."""
@@ -238,6 +244,8 @@ class Ask:
     """The query of the URL; a name that came twice has its last value."""
     now_ms: int
     """The shop's time, Unix ms: the newest batch's clock in a replay, else now."""
+    wall_ms: int
+    """This machine's time, Unix ms: what a monitor or an insert goes by, in a replay, too."""
     zone: tzinfo
     settings: Settings
     as_of_ms: int | None = None
@@ -272,8 +280,17 @@ class Ask:
         return f"{datetime.fromtimestamp(self.now_ms / 1000 - (days - 1) * 86_400, UTC):%Y-%m-%d}"
 
     def time_before(self, seconds: int) -> str:
-        """So long ago, as ClickHouse reads it, in UTC."""
-        return f"{datetime.fromtimestamp(self.now_ms / 1000 - seconds, UTC):%Y-%m-%d %H:%M:%S}"
+        """So long ago by the shop's time, as ClickHouse reads it, in UTC."""
+        return _utc_text(self.now_ms / 1000 - seconds)
+
+    def wall_time_before(self, seconds: int) -> str:
+        """So long ago by this machine's time, as ClickHouse reads it, in UTC."""
+        return _utc_text(self.wall_ms / 1000 - seconds)
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether the shop's time is that of the events, and so another than this machine's."""
+        return self.settings.stream.clock == "event"
 
     def url(self, **changes: str | None) -> str:
         """This page's path and query with some values changed; None takes one out."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
@@ -76,8 +77,9 @@ class Console:
         sealed = Sealed(self.reader, self.seal, sees_ids=visitor.sees_ids)
         return Ask(
             visitor=visitor, reader=sealed, values=values,
-            now_ms=at.now_ms(self.settings.stream.clock), as_of_ms=at.clock_ms, zone=self.zone,
-            settings=self.settings, path=rest, name=route.name, sources=self.sources,
+            now_ms=at.now_ms(self.settings.stream.clock), as_of_ms=at.clock_ms,
+            wall_ms=time.time_ns() // 1_000_000, zone=self.zone, settings=self.settings, path=rest,
+            name=route.name, sources=self.sources,
         )  # fmt: skip
 
 
@@ -233,7 +235,7 @@ class _Routes:
         return self._console.renderer.html(
             page.template, ask.zone, ask.now_ms,
             layout=layout, page=page, route=route, visitor=ask.visitor, ask=ask, csrf=csrf,
-            ticks=ask.settings.stream.clock == "wall",
+            ticks=not ask.is_replay,
             asks_for_token=self._console.guard.asks_for_token,
         )  # fmt: skip
 

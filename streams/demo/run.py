@@ -72,7 +72,8 @@ def _show(
     with contextlib.ExitStack() as stack:
         system = stack.enter_context(System(options.broker, options.directory, settings))
         system.start(screen.say)
-        hold_at_ms = source.stop_ms - _HELD_MS if options.until_done else None
+        holds = options.until_done or not options.speed  # at a speed it would look like a fault
+        hold_at_ms = source.stop_ms - _HELD_MS if holds else None
         backstage = Backstage(system.settings, source.records, options.speed, hold_at_ms)
         stack.callback(backstage.stop)
         stack.callback(screen.say, "Stopping")

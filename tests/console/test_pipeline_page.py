@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -181,6 +182,25 @@ def test_before_the_first_batch_it_says_what_to_start(seen: LagSeen) -> None:
         page = console.get("/pipeline").text
         assert "No batch was written yet." in page
         assert "tideline doctor" in page
+
+
+def test_a_replay_has_no_ages_between_the_events_clock_and_this_machine_s(seen: LagSeen) -> None:
+    """In a demo of 2017 results were 3,459 days late, and lag -3,459 days old."""
+    here = replace(seen, observed_ms=time.time_ns() // 1_000_000 - 2_000)
+    with console_with(here, stream_clock="event") as console:
+        found = console.get("/pipeline.json").json
+        facts = {fact["name"]: fact["value"] for fact in found["facts"]}
+        assert facts["batch to row"] is facts["workers' clocks"] is None
+        assert found["charts"]["freshness"]["x"] == []
+        page = console.get("/pipeline").text
+        assert "TIDELINE_STREAM_CLOCK=wall" in page
+        ages = re.findall(r'class="age"[^>]*>([^<]*)<', page)
+        assert len(ages) == 3
+        assert re.fullmatch(r"\d+ s", ages[1]), ages  # the monitor's; the double's ledger is old
+    with console_with(here) as console:
+        found = console.get("/pipeline.json").json
+        facts = {fact["name"]: fact["value"] for fact in found["facts"]}
+        assert (facts["batch to row"], facts["workers' clocks"]) == (0.4, 0)
 
 
 def test_a_canary_that_is_lost_is_said(seen: LagSeen) -> None:

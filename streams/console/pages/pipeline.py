@@ -108,8 +108,8 @@ async def pipeline(ask: Ask) -> Page:
     """Lag, freshness, ledger, canaries, dead letters."""
     seen: LagSeen = await ask.sources["lag"]()
     hours = ask.choice("hours", "Charts of the last", ("1", "6", "24"), "6 hours")
-    since = ask.time_before(int(hours.value or 6) * 3_600)
-    hour_ago = ask.time_before(3_600)
+    since = ask.wall_time_before(int(hours.value or 6) * 3_600)
+    hour_ago = ask.wall_time_before(3_600)
     ledger, ledger_ms = await ask.sources["ledger"]()
     stored, minutes, batches, trips, reasons, clocks = await ask.together(
         (LAG, {}), (LAG_MINUTES, {"since": since}), (MINUTES, {"since": since}),
@@ -118,21 +118,21 @@ async def pipeline(ask: Ask) -> Page:
     wanted = ask.choice("reason", "Dead letters", sorted({row["reason"] for row in reasons}),
                         "all reasons")  # fmt: skip
     letters = [*await ask.reader.rows(LETTERS, reason=wanted.value)]
-    lead = clocks[0]["lead"] if clocks else None
+    lead = clocks[0]["lead"] if clocks and not ask.is_replay else None
     groups = group_rows(seen) if not away(seen) else stored_rows(stored)
-    canaries = trip_rows(trips, seen, ask.now_ms)
+    canaries = trip_rows(trips, seen, ask.wall_ms)
     return Page(
         title="Pipeline",
         summary=summary(seen, groups, ledger, canaries),
         as_of_ms=ask.as_of_ms,
-        facts=_facts(groups, ledger, canaries, batches, reasons, lead),
+        facts=_facts(ask, groups, ledger, canaries, batches, reasons, lead),
         filters=(hours, wanted),
         parts=(
             *lag_notes(seen, stored),
             Table(
                 "groups", "Consumer lag", GROUPS, groups,
                 empty="No consumer group was looked at: start `tideline lag --serve`.",
-                as_of_ms=seen.observed_ms,
+                as_of_ms=seen.observed_ms, as_of_wall=True,
             ),
             Table(
                 "partitions", "Partitions of Tideline's groups, and of those that are not ok",
@@ -140,7 +140,7 @@ async def pipeline(ask: Ask) -> Page:
                 empty="Only the lag monitor knows partitions and who reads them.",
             ),
             *lag_charts(minutes),
-            _freshness(batches),
+            _freshness(ask, batches),
             Table(
                 "canaries", "Canaries: one record a few seconds, through everything", TRIP_COLUMNS,
                 canaries, empty=_NO_CANARY, half=True,
@@ -149,7 +149,7 @@ async def pipeline(ask: Ask) -> Page:
                 "ledger", "Ledger: is every record accounted for, once?", LEDGER_COLUMNS,
                 ledger_rows(ledger),
                 empty="No batch was written yet. Is a worker running? `tideline doctor` says.",
-                as_of_ms=ledger_ms,
+                as_of_ms=ledger_ms, as_of_wall=True,
             ),
             *_letters(ask, reasons, letters),
         ),
@@ -187,6 +187,7 @@ def summary(
 
 
 def _facts(
+    ask: Ask,
     groups: Sequence[tuple[Any, ...]],
     ledger: Sequence[Mapping[str, Any]],
     canaries: Sequence[tuple[Any, ...]],
@@ -201,7 +202,8 @@ def _facts(
     state = "bad" if worst else "warn" if any(row[1] not in FINE for row in own) else "good"
     balanced = all(row["balanced"] for row in ledger)
     ages = [row[1] for row in canaries if row[1] is not None]
-    newest = batches[-1] if batches else {}
+    newest = batches[-1] if batches and not ask.is_replay else {}
+    of_replay = "a replay has the events' clock" if ask.is_replay else ""
     today = sum(row["letters_today"] for row in reasons)
     return (
         Fact("Tideline's lag", sum(known) if known else None, "count", "records",
@@ -209,16 +211,24 @@ def _facts(
         Fact("in seconds", max(seconds, default=None), "seconds"),
         Fact("canary", max(ages, default=None), "seconds", "old",
              state="" if not ages else "bad" if max(ages) > _OLD_SECONDS else "good"),
-        Fact("batch to row", newest.get("mean"), "seconds", note="mean of the newest minute"),
+        Fact("batch to row", newest.get("mean"), "seconds",
+             note=of_replay or "mean of the newest minute"),
         Fact("ledger", ("balances" if balanced else "does not balance") if ledger else None, "text",
              state="" if not ledger else "good" if balanced else "bad"),
         Fact("dead letters", today, note="today", state="warn" if today else ""),
-        Fact("workers' clocks", lead, "seconds", "ahead at most",
+        Fact("workers' clocks", lead, "seconds", "ahead at most", note=of_replay,
              state="warn" if lead is not None and lead > 1 else ""),
     )  # fmt: skip
 
 
-def _freshness(batches: Sequence[Mapping[str, Any]]) -> Chart:
+def _freshness(ask: Ask, batches: Sequence[Mapping[str, Any]]) -> Chart:
+    empty = "No batch has arrived in this time. Is a worker running?"
+    if ask.is_replay:
+        batches = ()
+        empty = (
+            "A batch's clock is the events' here, as in a replay, so how long it took to its row "
+            "can't be seen. With `TIDELINE_STREAM_CLOCK=wall` it can."
+        )
     return Chart(
         "freshness", "Freshness: from a batch's clock to its row",
         [row["minute_s"] for row in batches],
@@ -226,8 +236,7 @@ def _freshness(batches: Sequence[Mapping[str, Any]]) -> Chart:
             Series("longest", [row["worst"] for row in batches]),
             Series("mean", [row["mean"] for row in batches]),
         ),
-        y_label="s", empty="No batch has arrived in this time. Is a worker running?",
-        note="A batch's clock is when the worker took it. Of a replay it says nothing.", half=True,
+        y_label="s", empty=empty, note="A batch's clock is when the worker took it.", half=True,
     )  # fmt: skip
 
 
