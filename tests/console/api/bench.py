@@ -22,7 +22,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -94,58 +95,97 @@ class Writer(threading.Thread):
         self.join()
 
 
-async def _asker(
-    port: int, name: str, due: asyncio.Queue[float] | None, until: float, found: list[float]
-) -> None:
-    """One connection. Without `due` the next request follows the answer; with it, it has a time."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    loop = asyncio.get_running_loop()
-    chance = random.Random(name)
-    users = int(name.rpartition("/")[2])
-    while True:
-        began = loop.time() if due is None else await due.get()
-        if began >= until or began < 0:
-            break
-        path = f"/v1/users/user-{chance.randrange(users)}"
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        await reader.readexactly(length)
-        found.append(loop.time() - began)
-    writer.close()
+class _Connection(asyncio.Protocol):
+    """One kept connection, with one request at a time. Who asks shares the cores with who answers,
+    so it does as little as it can: streams of asyncio would take twice the CPU."""
+
+    def __init__(self, seed: str, users: int, answered: Callable[[_Connection, float], None]):
+        self._chance, self._users, self._answered = random.Random(seed), users, answered
+        self._began, self._got, self._closed = 0.0, b"", False
+        self._transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def ask(self, began: float) -> None:
+        """Ask for some user; the answer counts from `began`."""
+        self._began, self._got = began, b""
+        path = f"/v1/users/user-{self._chance.randrange(self._users)}"
+        self._transport.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        self._got += data
+        head, end, body = self._got.partition(b"\r\n\r\n")
+        if end and len(body) == int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
+            assert head.startswith(b"HTTP/1.1 200"), head
+            self._answered(self, self._began)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._closed:
+            raise ConnectionError(error or "the console has closed a connection")
+
+    def close(self) -> None:
+        self._closed = True
+        self._transport.close()
 
 
-def ask(
+async def ask(
     port: int, users: int, seconds: float, connections: int, rate: float
 ) -> tuple[list[float], float]:
-    """Seconds of each request, and of all together; `rate` 0: as fast as answers come."""
+    """Seconds of each request, and of all together; `rate` 0: as fast as answers come. By the clock
+    a request counts from when it was due, also while all connections are taken."""
+    loop = asyncio.get_running_loop()
+    found: list[float] = []
+    free: list[_Connection] = []
+    due: deque[float] = deque()
+    problems: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, problem: problems.append(problem))
 
-    async def run() -> tuple[list[float], float]:
-        found: list[float] = []
-        loop = asyncio.get_running_loop()
-        start = loop.time() + 0.2
-        due: asyncio.Queue[float] | None = asyncio.Queue() if rate else None
-        async with asyncio.TaskGroup() as group:
-            for number in range(connections):
-                name = f"{number}/{users}"
-                group.create_task(_asker(port, name, due, start + seconds, found))
-            if due is not None:
-                for number in range(int(seconds * rate)):
-                    at = start + number / rate
-                    if at > loop.time():
-                        await asyncio.sleep(at - loop.time())
-                    due.put_nowait(at)
-                for _ in range(connections):
-                    due.put_nowait(-1.0)
-        return found, loop.time() - start
+    def answered(connection: _Connection, began: float) -> None:
+        now = loop.time()
+        found.append(now - began)
+        if rate and due:
+            connection.ask(due.popleft())
+        elif rate or now >= until:
+            free.append(connection)
+        else:
+            connection.ask(now)
 
-    return asyncio.run(run())
+    made = [
+        (await loop.create_connection(
+            lambda n=n: _Connection(f"{n}/{users}", users, answered), "127.0.0.1", port  # type: ignore[misc]
+        ))[1]
+        for n in range(connections)
+    ]  # fmt: skip
+    free.extend(made)
+    start = loop.time()
+    until = start + seconds
+    if not rate:
+        while free:
+            free.pop().ask(loop.time())
+    for number in range(int(seconds * rate)):
+        at = start + number / rate
+        if at > loop.time():
+            await asyncio.sleep(at - loop.time())
+        if free:
+            free.pop().ask(at)
+        else:
+            due.append(at)
+        if problems:
+            break
+    while len(free) < connections and not problems:
+        await asyncio.sleep(0.001)
+    if problems:
+        raise RuntimeError(f"an answer was none: {problems[0]}")
+    took = loop.time() - start
+    for connection in made:
+        connection.close()
+    return found, took
 
 
 def _asked(arguments: Sequence[float]) -> tuple[list[float], float]:
     port, users, seconds, connections, rate = arguments
-    return ask(int(port), int(users), seconds, int(connections), rate)
+    return asyncio.run(ask(int(port), int(users), seconds, int(connections), rate))
 
 
 def age_seconds(port: int, client: Client, tries: int) -> list[float]:
