@@ -20,10 +20,11 @@ from tests.evaluation.shops import DAY_MS, START_MS, cohort, gifts, wholesale, w
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("users", "days"), [(1_200, 400), pytest.param(2_000, 480, marks=pytest.mark.full)]
+    ("users", "days", "seed"),
+    [(1_200, 270, 1), pytest.param(2_000, 480, 22, marks=pytest.mark.full)],
 )
-def test_a_cohort_of_one_time_buyers(tmp_path: Path, users: int, days: int) -> None:
-    path = write(tmp_path / "orders.csv", cohort(users, days, seed=22))
+def test_a_cohort_of_one_time_buyers(tmp_path: Path, users: int, days: int, seed: int) -> None:
+    path = write(tmp_path / "orders.csv", cohort(users, days, seed))
     result = run("--orders", str(path), "--horizon", "60d", "--json", "--threads", "1")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

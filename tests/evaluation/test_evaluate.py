@@ -90,10 +90,15 @@ def test_a_learner_with_nothing_to_add_costs_nothing(evaluated: Evaluated) -> No
 
 
 @pytest.mark.slow
-def test_when_customers_change_the_blend_beats_the_champion(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("users", "days"), [(300, 250), pytest.param(400, 300, marks=pytest.mark.full)]
+)
+def test_when_customers_change_the_blend_beats_the_champion(
+    tmp_path: Path, users: int, days: int
+) -> None:
     """They do shortly before the test; champions learn of it four weeks at a time, and are judged
     two weeks before they are promoted. The learner follows label by label."""
-    orders = write(tmp_path / "changed.csv", changed())
+    orders = write(tmp_path / "changed.csv", changed(users, days))
     result = run("--orders", str(orders), "--horizon", "14d", "--json", "--threads", "1")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

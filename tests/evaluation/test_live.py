@@ -292,9 +292,10 @@ class TestTraining:
             for row in live.driver.rows("examples")
         }
         data = found.data
-        assert len(data.x) == len(served)
+        x = data.x[:]
+        assert len(x) == len(served)
         for i, key in enumerate(zip(data.user.tolist(), data.as_of_ms.tolist(), strict=True)):
-            mine, theirs = data.x[:][i], served[key]
+            mine, theirs = x[i], served[key]
             known = ~np.isnan(theirs)
             assert (np.isnan(mine) == ~known).all()
             assert (mine.view(np.uint32) == theirs.view(np.uint32))[known].all()

@@ -178,18 +178,19 @@ def test_no_order_is_late_because_clicks_are_there(made: Made) -> None:
 
 
 def test_groups_of_customers_change_no_row(made: Made) -> None:
-    one, many = made(shop()), made(shop(), 50)
+    one, many = made(shop()), made(shop(), 200)
     assert len(one.spooled) == 1
     assert len(many.spooled) > 5
+    of_many = rows(many.rows(10**6))
     for name, column in rows(one.rows(10**6)).items():
-        np.testing.assert_array_equal(column, rows(many.rows(10**6))[name], name)
+        np.testing.assert_array_equal(column, of_many[name], name)
     assert one.survey.gap_days.tolist() == many.survey.gap_days.tolist()
     assert (one.survey.orders, one.survey.customers) == (many.survey.orders, many.survey.customers)
 
 
 def test_baselines_score_the_rows_that_judge_whatever_the_groups(made: Made) -> None:
     scores = []
-    for size in (10**9, 50):
+    for size in (10**9, 200):
         history = made(shop(), size)
         sample = history.rows(10**6)
         assert sample is not None
@@ -204,7 +205,7 @@ def test_baselines_score_the_rows_that_judge_whatever_the_groups(made: Made) -> 
 
 def test_a_sample_has_rows_of_the_whole_and_the_same_ones_every_time(made: Made) -> None:
     every = made(shop()).rows(10**6)
-    history = made(shop(), 50)
+    history = made(shop(), 200)
     sample = history.rows(400)
     assert every is not None
     assert sample is not None
@@ -223,7 +224,7 @@ def test_a_sample_has_rows_of_the_whole_and_the_same_ones_every_time(made: Made)
 
 
 def test_rows_come_beside_others_and_name_customers_as_these_do(made: Made) -> None:
-    history = made(shop(), 50)
+    history = made(shop(), 200)
     by_pseudonym = replace(history, name_of=lambda user: f"secret {user}")
     frame, alone = SampledRows(0), by_pseudonym.rows(300)
     first = history.rows(300, into=frame)
@@ -262,7 +263,7 @@ def test_the_long_labels_are_what_was_spent_and_was_known_in_time(made: Made) ->
 
 
 def test_only_what_was_known_in_time_is_a_label(made: Made) -> None:
-    history = made(shop(), 50)
+    history = made(shop(), 200)
     until = history.survey.first_ms + 99 * DAY_MS
     found = history.rows(10**6, until_ms=until)
     assert found is not None
