@@ -19,6 +19,7 @@ from streams.core.events.decode import decode
 from streams.core.events.events import DecodeRules
 from streams.core.events.records import CLICKSTREAM, ORDERS, Records
 from streams.core.features import features
+from streams.core.partitioning import Partitioner
 from streams.core.state.directory import UserDirectory
 from streams.core.state.shard_state import ShardState
 from streams.core.state.u64map import U64Map
@@ -43,7 +44,9 @@ def compile_kernels() -> None:
     for source, event in ((CLICKSTREAM, ClickEvent("c", "u", "view", _AT_MS)), (ORDERS, order)):
         value = msgspec.json.encode(event)
         at = np.array([_AT_MS])
-        decode(Records.of(np.zeros(1, np.int64), at, [b"u"], [value]), source, rules)
+        records = Records.of(np.zeros(1, np.int64), at, [b"u"], [value])
+        decode(records, source, rules)
+        Partitioner("murmur2", 1).of(records)
     longs, ints = np.zeros((4, 1), np.int64), np.zeros((2, 1), np.int32)
     columns = RecordColumns(longs[0], longs[1], longs[2], ints[0], longs[3], ints[1])
     read_batch(np.frombuffer(_BATCH, np.uint8), Batch(0, len(_BATCH), 0, 0, -1), columns)

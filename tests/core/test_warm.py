@@ -22,6 +22,7 @@ def compiled():
 
 compile_kernels()
 ahead = compiled()
+from streams.core.partitioning import partitions_of_keys
 from tests.core.state.test_layout import written
 from tests.core.state.test_state import drive, fresh, reload
 
@@ -31,6 +32,7 @@ for i, arguments in enumerate(calls):
     if i == len(calls) // 2:
         driver.state = reload(driver.state)  # as after a restart
     driver.feed(**arguments)
+partitions_of_keys([b"key"], "crc32", 3)  # a shard looks whether records are its own
 print(json.dumps(sorted(compiled() - ahead)))
 """
 
