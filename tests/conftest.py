@@ -1,4 +1,5 @@
-"""The servers that tests run on, one of each per session, and which brokers were really used.
+"""The servers that tests run on, one of each per process, and which brokers were really used. All
+processes of `make test` share one Apache Kafka (`tests/one_broker.py`).
 
 `kafka` tests run on Apache Kafka where Java and Maven exist, else on the local broker, and the
 summary says which. With CI=true there is no "else": a missing Kafka fails the run.
@@ -21,6 +22,7 @@ from streams.local.clickhouse import ChdbServer
 from streams.local.kafka import ApacheKafka
 from streams.local.tansu import TansuBroker
 from tests.databases import Databases
+from tests.one_broker import BrokerLender, borrowed
 
 # Several processes train at once on few cores. While one of LightGBM's threads waits for another,
 # it spins, and keeps the one it waits for from a core: a training took 37 s of CPU in place of 8.
@@ -40,6 +42,7 @@ hypothesis.settings.register_profile("tideline", deadline=None)
 hypothesis.settings.load_profile("tideline")
 
 _USED = pytest.StashKey[dict[str, str]]()
+_LENDER = pytest.StashKey[BrokerLender]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,8 +68,13 @@ def pytest_runtestloop() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_USED] = {}
-    if config.pluginmanager.hasplugin("dsession"):
-        config.pluginmanager.register(_FromWorkers())
+    if config.pluginmanager.hasplugin("xdist"):  # its hooks are known only then
+        config.pluginmanager.register(_Workers())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _LENDER in config.stash:  # all processes have ended
+        config.stash[_LENDER].stop()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -75,8 +83,19 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"broker of the kafka tests: {found}"
 
 
-class _FromWorkers:
-    """Takes over what the processes of `pytest -n` used; there only where pytest-xdist is."""
+class _Workers:
+    """Lends the processes of `pytest -n` a broker, and takes over what they used; there only where
+    pytest-xdist is."""
+
+    @pytest.hookimpl
+    def pytest_configure_node(self, node: Any) -> None:
+        config = node.config
+        if config.getoption("--faults"):
+            return
+        if _LENDER not in config.stash:
+            directory = config._tmp_path_factory.mktemp("one-broker")
+            config.stash[_LENDER] = BrokerLender(directory / "apache-kafka")
+        node.workerinput["broker_lender"] = config.stash[_LENDER].port
 
     @pytest.hookimpl
     def pytest_testnodedown(self, node: Any) -> None:
@@ -104,14 +123,19 @@ def _in_ci() -> bool:
 def apache_kafka(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ApacheKafka]:
-    """The real broker. Skips where it can't run; in CI that is a failure."""
+    """The real broker: nobody may stop it. Skips where it can't run; in CI that is a failure."""
     missing = kafka.available()
     if missing is not None:
         if _in_ci():
             pytest.fail(f"CI must run on Apache Kafka: {missing}")
         pytest.skip(missing)
-    with ApacheKafka(tmp_path_factory.mktemp("apache-kafka")) as broker:
-        pytestconfig.stash[_USED]["Apache Kafka"] = broker.version
+    directory = tmp_path_factory.mktemp("apache-kafka")
+    pytestconfig.stash[_USED]["Apache Kafka"] = ApacheKafka.version
+    lender = getattr(pytestconfig, "workerinput", {}).get("broker_lender")
+    if lender is not None:
+        yield borrowed(lender, directory)
+        return
+    with ApacheKafka(directory) as broker:
         yield broker
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
 import sys
@@ -43,11 +42,12 @@ from streams.shard.config import core_config
 from tests.awaiting import awaited
 from tests.integration.forking import ForkedProcess
 from tests.integration.verdict import Verdict, compare_rows, compare_views
+from tests.one_broker import numbers
 from tests.shard.oracle import Oracle, assert_same_state, replay_journal
 
 __all__ = ["Load", "Worker", "World"]
 
-_NUMBERS = itertools.count(1)
+_NUMBERS = numbers()
 SESSION_SECONDS = 3.0
 WAIT_SECONDS = 120.0  # for what takes a few on a machine that has nothing else to do
 COMMAND = ("-m", "streams", "worker")

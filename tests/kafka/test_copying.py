@@ -19,10 +19,11 @@ from streams.kafka.access import KafkaAccess
 from streams.kafka.admin import connect
 from streams.kafka.copying import Copier, Refused
 from streams.kafka.growth import commit_for, committed_by
+from tests.one_broker import numbers
 
 pytestmark = pytest.mark.kafka
 
-_NUMBERS = itertools.count(1)
+_NUMBERS = numbers()
 HOUR_MS = 3_600_000
 START_MS = 1_700_000_000_000
 NEW = Partitioner("murmur2", 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from streams.kafka.access import KafkaAccess
 from streams.kafka.admin import connect
 from streams.kafka.end_offsets import EndOffsets
 from streams.local.kafka import ApacheKafka
+from tests.one_broker import numbers
 
 PLACES = [("orders", 0), ("orders", 1)]
 
@@ -178,7 +178,7 @@ def test_a_partition_without_a_leader_is_an_error_of_kafka(made: Any) -> None:
 
 # -- transactions, on a real broker
 
-_NUMBERS = itertools.count()
+_NUMBERS = numbers()
 
 
 @pytest.mark.kafka

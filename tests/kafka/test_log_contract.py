@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,9 +16,10 @@ from streams.local.kafka import ApacheKafka
 from streams.local.process import free_port
 from streams.local.tansu import TansuBroker
 from streams.shard.worker_clock import clock_lead_ms
+from tests.one_broker import numbers
 from tests.shard.memory import MemoryLog
 
-_NUMBERS = itertools.count(1)
+_NUMBERS = numbers()
 Check = Callable[[Log, str], Awaitable[None]]
 
 
