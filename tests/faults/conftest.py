@@ -27,6 +27,7 @@ from tests.faults.proxy import Proxy
 from tests.integration.world import World
 
 _PROPERTY = "fault"
+_QUICK_SHARE = 0.4  # of a load, in `make test`: what breaks is the same, and at the same moments
 _OUTCOME = pytest.StashKey[str]()
 
 
@@ -82,7 +83,7 @@ def fault(
                 World((broker or apache_kafka).bootstrap, server, tmp_path, **options)
             )
 
-        yield Drill(result, make)
+        yield Drill(result, make, 1.0 if request.config.getoption("--faults") else _QUICK_SHARE)
     outcome = request.node.stash.get(_OUTCOME, "")
     if outcome != "skipped":
         result.failed = outcome != "passed"

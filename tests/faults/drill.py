@@ -34,6 +34,7 @@ from tests.shard.oracle import Oracle
 __all__ = ["Drill", "Result", "traffic"]
 
 DAY_MS = 86_400_000
+SPAN_DAYS = 30.0
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Result:
 def traffic(events: int, seed: int, **changes: Any) -> Synthetic:
     """A shop with a little of everything that goes wrong."""
     options: dict[str, Any] = {
-        "users": 500, "order_share": 0.2, "skew": 0.8, "span_days": 30.0, "late_share": 0.005,
+        "users": 500, "order_share": 0.2, "skew": 0.8, "span_days": SPAN_DAYS, "late_share": 0.005,
         "duplicate_share": 0.02, "out_of_order_share": 0.05, "malformed_share": 0.01,
         "settle_events": min(2_000, events // 3),
     } | changes  # fmt: skip
@@ -67,6 +68,9 @@ class Drill:
 
     result: Result
     make_world: Callable[..., World]
+    share: float = 1.0
+    """Of the events of every load, of its rate and of the days in it: so it takes as long, and a
+    day has as many events."""
     sources: list[Synthetic] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
     extra_sent: int = 0
@@ -97,7 +101,9 @@ class Drill:
         return self.world.worker(name, program) if options else self.world.worker(name)
 
     def load(self, events: int, rate: float, **changes: Any) -> Load:
-        """Send so many records at so many a second, beside the test."""
+        """Send so many records (or the drill's share) at so many a second, beside the test."""
+        events, rate = round(events * self.share), rate * self.share
+        changes["span_days"] = changes.get("span_days", SPAN_DAYS) * self.share
         if self.sources:  # where the last one ended, or all of it would be late
             before = self.sources[-1]
             changes |= {"start_ms": before.start_ms + int((before.span_days + 1) * DAY_MS)}
@@ -114,14 +120,15 @@ class Drill:
             if probe():
                 return True
             if not any(load.thread.is_alive() for load in self.loads):
-                self.load(500, rate=1_000, span_days=1.0)
+                self.load(250, rate=250, span_days=1.0)  # a second
             return False
 
         return holds
 
     def under_load(self, records: int = 1_000) -> None:
-        """Wait until so many records are in."""
-        self.world.wait("some of the load", lambda: self.world.accepted >= records)
+        """Wait until so many records (or the drill's share) are in."""
+        wanted = records * self.share
+        self.world.wait("some of the load", lambda: self.world.accepted >= wanted)
 
     @contextmanager
     def recovery(self, before: int | None = None) -> Iterator[None]:
