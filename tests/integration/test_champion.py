@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     for seed, horizon_days in ((2, 14), (1, 28)):
         train(
-            dataset(4_000, seed), root=root, date=f"2026-11-{seed:02d}", horizon_days=horizon_days,
+            dataset(2_000, seed), root=root, date=f"2026-11-{seed:02d}", horizon_days=horizon_days,
             eligibility=Eligibility(2, 84), source="made-up users", threads=1,
         )  # fmt: skip
     return root
@@ -81,7 +81,7 @@ def test_a_promoted_champion_is_picked_up_and_a_crash_after_it_replays_exactly(
         stream_checkpoint_interval_seconds=60,
     )
     worker = here.worker("first")
-    early = shop(2_500, span_days=40.0)
+    early = shop(1_500, span_days=40.0)
     sent = here.produce(early).records
     here.wait_accepted(sent, BUSY_SECONDS)
     assert versions(here) == {first}
@@ -93,8 +93,8 @@ def test_a_promoted_champion_is_picked_up_and_a_crash_after_it_replays_exactly(
         lambda: metric(worker, "tideline_champion_info") == {second: 1.0},
         BUSY_SECONDS,
     )
-    later = shop(2_500, start_ms=early.start_ms + 41 * DAY_MS, span_days=40.0, seed=12)
-    load = here.load(later, rate=1_500)
+    later = shop(1_500, start_ms=early.start_ms + 41 * DAY_MS, span_days=40.0, seed=12)
+    load = here.load(later, rate=900)
     here.wait("scores of the new champion", lambda: versions(here) == {first, second}, BUSY_SECONDS)
     worker.kill()
     worker = here.worker("second")
@@ -128,7 +128,7 @@ def test_a_promoted_champion_is_picked_up_and_a_crash_after_it_replays_exactly(
         BUSY_SECONDS,
     )
     assert f"champion {bad.name} is refused, {second} stays in use" in worker.log
-    more = shop(500, start_ms=early.start_ms + 82 * DAY_MS, span_days=2.0, seed=13)
+    more = shop(200, start_ms=early.start_ms + 82 * DAY_MS, span_days=2.0, seed=13)
     sent += here.produce(more).records
     here.wait_accepted(sent, BUSY_SECONDS)
     assert versions(here) == {first, second}

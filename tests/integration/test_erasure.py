@@ -125,11 +125,11 @@ def test_a_person_is_erased_under_load_and_stays_out_after_crash_restart_and_reb
     here = world()
     a, b = here.worker("a"), here.worker("b")
     here.own(a, b)
-    source = traffic(1_500, seed=31, days=12)
+    source = traffic(900, seed=31, days=12)
     past = here.produce(source)
     here.wait_accepted(past.records, LONG_SECONDS)
-    later = traffic(1_800, seed=33, start_ms=source.start_ms + 13 * DAY_MS, days=12)
-    load = here.load(later, rate=120)
+    later = traffic(900, seed=33, start_ms=source.start_ms + 13 * DAY_MS, days=12)
+    load = here.load(later, rate=60)
     assert here.one(f"SELECT count() FROM score_history WHERE user_id = '{GONE}'") > 0
     # Two people at once, while the worker of half the shards dies: its shards answer later.
     a.kill()
@@ -232,7 +232,7 @@ def forget_everything_derived(here: World) -> None:
 @pytest.mark.slow
 def test_an_interrupted_erasure_is_finished_by_the_next_run(world: Worlds) -> None:
     here = world()
-    source = traffic(1_500, seed=33)
+    source = traffic(600, seed=33, days=12)
     sent = here.produce(source)
     first = here.worker("first")
     here.wait_accepted(sent.records, LONG_SECONDS)
@@ -285,7 +285,7 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
     known = Pseudonyms(Secret(KEY))
     gone = known.user(PAUSED)
     worker = here.worker()
-    source = traffic(2_000, seed=36)
+    source = traffic(1_200, seed=36, days=20)
     past = here.produce(source)
     here.wait_accepted(past.records, LONG_SECONDS)
     # FINAL: how many replaced rows there are besides depends on what was merged meanwhile.
@@ -321,7 +321,7 @@ def test_with_pseudonyms_a_person_is_erased_by_theirs(world: Worlds) -> None:
     assert here.one(f"SELECT count() FROM system.mutations WHERE position(command, '{gone}')") == 0
 
     # They come back as somebody new, under the same pseudonym, and go once more.
-    more = here.produce(traffic(400, seed=37, start_ms=source.start_ms + 31 * DAY_MS))
+    more = here.produce(traffic(300, seed=37, start_ms=source.start_ms + 21 * DAY_MS, days=5))
     here.wait_accepted(past.records + more.records, LONG_SECONDS)
     assert here.one(rows["users_now"]) > 0
     assert left(here, PAUSED) == []

@@ -31,7 +31,7 @@ def doctor(here: World, **changes: Any) -> dict[str, Finding]:
 def test_a_life_that_begins_again_shows_at_once_and_keeps_what_was(world: Worlds) -> None:
     here = world(kafka_partitions=2)
     names = here.settings.topic_names
-    first = shop(3_000, late_share=0.0, malformed_share=0.0)
+    first = shop(1_500, late_share=0.0, malformed_share=0.0, span_days=50.0)
     worker = here.worker("before")
     sent = here.produce(first).records
     here.wait_accepted(sent)
@@ -74,7 +74,7 @@ def test_a_life_that_begins_again_shows_at_once_and_keeps_what_was(world: Worlds
         "SELECT count() - countIf(closed) FROM (SELECT alert_id, max(version) = 2 AS closed "
         f"FROM alerts WHERE life NOT IN ({', '.join(map(str, lives))}) GROUP BY alert_id)"
     )
-    assert ended == left
+    assert ended == left > 0
     here.check_views()
     after = doctor(here)
     for check in ("ledger", "shares", "offsets"):
@@ -82,11 +82,11 @@ def test_a_life_that_begins_again_shows_at_once_and_keeps_what_was(world: Worlds
 
 
 def test_the_doctor_compares_the_ledger_with_the_topics(world: Worlds) -> None:
-    here = world(kafka_partitions=2)
+    here = world(kafka_partitions=2, stream_max_batch_records=200)  # several batches
     empty = doctor(here)
     assert (empty["ledger"].state, empty["offsets"].state) == ("ok", "ok")
     worker = here.worker()
-    sent = here.produce(shop(2_000, late_share=0.0, malformed_share=0.05)).records
+    sent = here.produce(shop(1_000, late_share=0.0, malformed_share=0.05, span_days=30.0)).records
     here.wait_accepted(sent)
     assert worker.stop()[0] == 0
     found = doctor(here)

@@ -37,7 +37,7 @@ def test_workers_follow_models_in_an_object_store(world: Worlds, tansu: Any) -> 
             stream_checkpoint_interval_seconds=60,
         )
         worker, learner = here.worker("first"), here.learner()
-        sent = here.produce(shop(1_500)).records
+        sent = here.produce(shop(800, span_days=30.0)).records
         here.wait_accepted(sent)
         assert versions(here) == {first}
 
@@ -46,7 +46,7 @@ def test_workers_follow_models_in_an_object_store(world: Worlds, tansu: Any) -> 
                 "a worker that says that the store is away",
                 lambda: "nothing else can be promoted for now" in worker.log,
             )
-            sent += here.produce(shop(500, seed=12)).records
+            sent += here.produce(shop(300, span_days=30.0, seed=12)).records
             here.wait_accepted(sent)  # it goes on meanwhile
             late = here.worker("late")
             assert wait_until(lambda: late.exit_status is not None, 60)
@@ -59,7 +59,7 @@ def test_workers_follow_models_in_an_object_store(world: Worlds, tansu: Any) -> 
             "the other champion", lambda: metric(worker, "tideline_champion_info") == {NEW: 1.0}
         )
         assert worker.log.count("nothing else can be promoted for now") == 1
-        sent += here.produce(shop(500, seed=13)).records
+        sent += here.produce(shop(300, span_days=30.0, seed=13)).records
         here.wait_accepted(sent)
         assert versions(here) == {first, NEW}
 

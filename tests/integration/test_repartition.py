@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +27,7 @@ from streams.kafka.topics import check, create_missing
 from streams.local.process import wait_until
 from streams.repartition import Move
 from streams.settings import as_environ, override
+from tests.integration.forking import run_forked
 from tests.integration.test_lives import doctor
 from tests.integration.test_pipeline import shop
 from tests.integration.world import World
@@ -74,7 +74,7 @@ def test_a_run_that_names_another_topic_is_refused(
     world: Worlds, apache_kafka: Any, wrong: tuple[str, str]
 ) -> None:
     here = world(broker=apache_kafka, kafka_partitions=2)
-    here.produce(shop(200))
+    here.produce(shop(200, span_days=10.0))
     done = repartition(here)
     assert done.exit_code == 0, done.output
     committed = committed_by(kafka_access(here.settings), group(here))
@@ -92,7 +92,7 @@ def test_a_run_after_one_that_was_cut_short_keeps_to_its_topics(
     world: Worlds, apache_kafka: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = world(broker=apache_kafka, kafka_partitions=2)
-    sent = here.produce(shop(200)).records
+    sent = here.produce(shop(200, span_days=10.0)).records
     worker = here.worker()
     here.wait_accepted(sent)
     assert worker.stop()[0] == 0
@@ -121,7 +121,7 @@ def test_copying_does_not_begin_again_when_offsets_have_expired(
     world: Worlds, apache_kafka: Any
 ) -> None:
     here = world(broker=apache_kafka, kafka_partitions=2)
-    sent = here.produce(shop(200)).records
+    sent = here.produce(shop(200, span_days=10.0)).records
     worker = here.worker()
     here.wait_accepted(sent)
     assert worker.stop()[0] == 0
@@ -167,7 +167,7 @@ def test_a_run_that_was_given_up_before_the_split_leaves_things_as_they_were(
     assert found.state == "ok", found
     assert f"{here.settings.topic_names.journal}: it has 12 partitions" in found.detail
 
-    sent = here.produce(shop(200)).records
+    sent = here.produce(shop(200, span_days=10.0)).records
     worker = here.worker("again")
     here.wait_accepted(sent)
     assert worker.stop()[0] == 0
@@ -192,7 +192,7 @@ def test_a_reset_after_growth_says_what_is_only_in_the_old_topics(
 ) -> None:
     here = world(broker=apache_kafka, kafka_partitions=2)
     before = here.settings
-    sent = here.produce(shop(300)).records
+    sent = here.produce(shop(300, span_days=10.0)).records
     worker = here.worker()
     here.wait_accepted(sent)
     assert worker.stop()[0] == 0
@@ -223,10 +223,7 @@ def test_a_reset_after_growth_says_what_is_only_in_the_old_topics(
 
 def worker(here: World) -> subprocess.CompletedProcess[str]:
     """A worker that ends by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "streams", "worker"], check=False, capture_output=True, text=True,
-        timeout=120, env={**os.environ, **as_environ(here.settings)},
-    )  # fmt: skip
+    return run_forked(["worker"], {**os.environ, **as_environ(here.settings)}, 120)
 
 
 def test_worker_with_the_new_settings_does_not_start_before_all_shards_are_split(

@@ -59,7 +59,7 @@ def test_reset_starts_the_whole_state_over(world: Worlds, broker: Any) -> None:
     here = world(broker=broker, kafka_partitions=2)
     app = here.settings.kafka.app_id
     worker = here.worker("before")
-    sent = here.produce(shop(2_000, late_share=0.0, malformed_share=0.0, span_days=60.0)).records
+    sent = here.produce(shop(1_200, late_share=0.0, malformed_share=0.0, span_days=50.0)).records
     here.wait_accepted(sent)
 
     running = here.command("reset", "--yes")
@@ -123,7 +123,7 @@ def test_reset_interrupted_at_any_step_is_finished_by_the_next(world: Worlds, ta
     here = world(broker=tansu, kafka_partitions=2)
     names = here.settings.topic_names
     worker = here.worker("before")
-    sent = here.produce(shop(600, late_share=0.0, malformed_share=0.0)).records
+    sent = here.produce(shop(600, late_share=0.0, malformed_share=0.0, span_days=10.0)).records
     here.wait_accepted(sent)
     assert worker.stop()[0] == 0
     were = shown(here)
