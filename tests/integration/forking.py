@@ -28,10 +28,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+from streams import stopping
 from streams.__main__ import main
 from streams.core.warm import compile_kernels
 from streams.local.process import ChildProcess
@@ -89,17 +90,24 @@ class Forked:
 
 
 class ForkedProcess(ChildProcess):
-    """`tideline WORDS`, as `ChildProcess` has it, by a fork."""
+    """`tideline WORDS`, as `ChildProcess` has it, by a fork; or what another module does with them
+    in its `main`."""
 
     def __init__(
-        self, name: str, words: Sequence[str], log_path: Path, env: Mapping[str, str]
+        self,
+        name: str,
+        words: Sequence[str],
+        log_path: Path,
+        env: Mapping[str, str],
+        module: str = "streams",
     ) -> None:
         super().__init__(name, words, log_path, env)
+        self._module = module
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self.log_path.open("ab") as log:
             forked = fork_server(os.getpid()).start(
-                self._argv, {**os.environ, **self._env}, log, log
+                self._argv, {**os.environ, **self._env}, log, log, self._module
             )
         self._popen = cast("subprocess.Popen[bytes]", forked)
         return self._popen
@@ -119,10 +127,17 @@ class ForkServer:
         self._lock = threading.Lock()
 
     def start(
-        self, words: Sequence[str], env: Mapping[str, str], out: BinaryIO, errors: BinaryIO
+        self,
+        words: Sequence[str],
+        env: Mapping[str, str],
+        out: BinaryIO,
+        errors: BinaryIO,
+        module: str = "streams",
     ) -> Forked:
-        """`tideline WORDS` with this environment, in a process group of its own."""
-        asked = {"words": list(words), "env": dict(env), "cwd": os.getcwd(), "parent": os.getpid()}
+        """`tideline WORDS` with this environment, in a process group of its own; or another
+        `module`'s `main(WORDS)`."""
+        asked = {"words": list(words), "env": dict(env), "cwd": os.getcwd(), "parent": os.getpid(),
+                 "module": module}  # fmt: skip
         with self._lock:
             _prctl(_PR_SET_CHILD_SUBREAPER, 1)
             try:
@@ -208,6 +223,10 @@ def _prepared(asked: dict[str, Any], fds: list[int], middle: int) -> Callable[[]
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
+    if asked["module"] != "streams":
+        stopping.hold()  # as the command does, before an import that starts a thread
+        other: Callable[[list[str]], Any] = importlib.import_module(asked["module"]).main
+        return partial(other, asked["words"])
     sys.argv[:] = ["tideline", *asked["words"]]
     return main
 

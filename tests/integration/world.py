@@ -51,6 +51,7 @@ _NUMBERS = numbers()
 SESSION_SECONDS = 3.0
 WAIT_SECONDS = 120.0  # for what takes a few on a machine that has nothing else to do
 COMMAND = ("-m", "streams", "worker")
+FORKED = ("streams", "tests.faults.worker")  # modules whose programs can be forked
 STOP_SECONDS = 30.0  # a worker that is asked to stop has stopped by then, on a busy machine
 
 
@@ -66,8 +67,9 @@ class Worker:
         }
         self.name = name
         self.log_path = world.directory / f"{name}.log"
-        if world.forked and tuple(program) == COMMAND:
-            self._child: ChildProcess = ForkedProcess(name, ["worker"], self.log_path, environ)
+        if world.forked and program[0] == "-m" and program[1] in FORKED:
+            _, module, *words = program
+            self._child: ChildProcess = ForkedProcess(name, words, self.log_path, environ, module)
         else:
             argv = [sys.executable, *program]
             self._child = ChildProcess(name, argv, self.log_path, env=environ)
