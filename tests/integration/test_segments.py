@@ -65,11 +65,14 @@ def test_a_file_is_planned_applied_and_explained_beside_a_running_worker(
     assert json.loads(here.command("segments", "history", "--json").stdout)[-1]["number"] == 1
 
     # without any record: the sweep that looks at everybody begins at once
-    sizes = "SELECT dimension, users FROM segment_sizes WHERE dimension IN ('buyers', 'loyal')"
-    here.wait("members are there", lambda: all(n > 0 for _, n in here.sql(sizes)) and
-              len(here.sql(sizes)) == 2)  # fmt: skip
-    arms = dict(here.sql("SELECT arm, users FROM audience_arms WHERE audience = 'buyers'"))
-    assert 0 < arms["holdout"] < arms["treat"]
+    def arms() -> dict[str, int]:
+        return dict(here.sql("SELECT arm, users FROM audience_arms WHERE audience = 'buyers'"))
+
+    buyers = here.one("SELECT count() FROM customers WHERE lifetime_orders > 0")
+    here.wait("all buyers are in", lambda: sum(arms().values()) == buyers)
+    assert 0 < arms()["holdout"] < arms()["treat"]
+    loyal = "SELECT sum(users) FROM segment_sizes WHERE dimension = 'loyal'"
+    here.wait("members are there", lambda: here.one(loyal) > 0)
     ((user,),) = here.sql(
         "SELECT user_id FROM segment_members WHERE dimension = 'loyal' ORDER BY since LIMIT 1"
     )
