@@ -8,14 +8,14 @@ kept: who was erased is in no answer that was asked for after that.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Final
 
 import msgspec
 
 from streams import background
+from streams.console.api.past_lives import PastLives
 from streams.console.api.point import Point, read_point
-from streams.console.api.questions import PAST_LIVES, USERS
+from streams.console.api.questions import USERS
 from streams.console.reads import Reader, ReadFailed, Rows
 
 __all__ = ["Points", "TooMany"]
@@ -27,8 +27,6 @@ AT_ONCE: Final = 2
 """Queries under way: one is read while the other is asked."""
 PAUSE_SECONDS: Final = 0.008
 """From the beginning of a query to that of the next."""
-LIVES_SECONDS: Final = 1.0
-"""How old the list of past lives may be: lives end with `tideline reset`, in no hurry."""
 
 
 class TooMany(Exception):
@@ -44,9 +42,7 @@ class Points:
         self._running: set[asyncio.Task[None]] = set()
         self._next_at = 0.0
         self._pausing: asyncio.Task[None] | None = None
-        self._past_lives: set[tuple[int, int]] = set()
-        self._past_lives_until = 0.0
-        self._reading_lives = asyncio.Lock()
+        self._past_lives = PastLives(reader)
 
     async def of(self, user_id: str) -> Point | None:
         """The customer's row, or None. Raises ReadFailed and TooMany."""
@@ -98,7 +94,7 @@ class Points:
         try:
             # Together: who asks in the moment when the list is old does not wait for both.
             past, found = await asyncio.gather(
-                self._past(), self._reader.rows(USERS, user_id=tuple(asked))
+                self._past_lives.now(), self._reader.rows(USERS, user_id=tuple(asked))
             )
         except BaseException as error:
             failure = error if isinstance(error, ReadFailed) else ReadFailed(repr(error), None)
@@ -115,15 +111,6 @@ class Points:
             elif not future.done():
                 is_over = point is not None and (point.shard, point.life) in past
                 future.set_result(None if is_over else point)
-
-    async def _past(self) -> set[tuple[int, int]]:
-        """Shards and those of their lives that are over."""
-        async with self._reading_lives:
-            if time.monotonic() >= self._past_lives_until:
-                found = await self._reader.rows(PAST_LIVES)
-                self._past_lives = {(row["shard"], row["life"]) for row in found}
-                self._past_lives_until = time.monotonic() + LIVES_SECONDS
-            return self._past_lives
 
 
 def _newest(found: Rows) -> dict[str, Point | ReadFailed]:
