@@ -18,7 +18,11 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def as_json(page: Page, place: str, now_ms: int, visitor: str) -> bytes:
-    """The page's facts: times are Unix ms, shares 0 to 1, money in the shop's currency."""
+    """The page's facts: times are Unix ms, shares 0 to 1, money in the shop's currency.
+
+    `now_ms` is the shop's time; a table's `as_of_ms` is, too, unless it says `as_of_wall`: then it
+    is this machine's, which in a replay is another.
+    """
     return msgspec.json.encode(
         {
             "page": place,
@@ -42,6 +46,7 @@ def _table(table: Table) -> dict[str, Any]:
     return {
         "title": table.title,
         "as_of_ms": table.as_of_ms,
+        "as_of_wall": table.as_of_wall,
         "next": table.next,
         "rows": [dict(zip(keys, map(_plain, row), strict=True)) for row in table.rows],
     }

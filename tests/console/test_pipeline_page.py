@@ -192,6 +192,10 @@ def test_a_replay_has_no_ages_between_the_events_clock_and_this_machine_s(seen: 
         facts = {fact["name"]: fact["value"] for fact in found["facts"]}
         assert facts["batch to row"] is facts["workers' clocks"] is None
         assert found["charts"]["freshness"]["x"] == []
+        tables = found["tables"]
+        assert [tables[name]["as_of_wall"] for name in ("groups", "ledger", "canaries")] == [
+            True, True, False,
+        ]  # fmt: skip
         page = console.get("/pipeline").text
         assert "TIDELINE_STREAM_CLOCK=wall" in page
         ages = re.findall(r'class="age"[^>]*>([^<]*)<', page)

@@ -48,13 +48,18 @@ class Sample:
         return self.groups == GROUPS
 
     @property
+    def share(self) -> float:
+        """Of all groups, 0 to 1."""
+        return self.groups / GROUPS
+
+    @property
     def said(self) -> str:
         """Of whom the numbers are."""
         if self.is_everybody:
             return "Of everybody."
         return (
             f"Of a sample: {words.count(self.groups)} of {words.count(GROUPS)} groups of users, by "
-            f"a hash of their id."
+            "a hash of their id."
         )
 
 

@@ -173,7 +173,7 @@ def _facts(ask: Ask, sample: Sample | None, rows: Sequence[Sequence[Any]]) -> tu
     return (
         Fact("kept since", sample.since_ms, "date", note="events before that are not there"),
         Fact("customers read", rows[0][1] if rows else 0, note="who took the first step"),
-        Fact("of all", sample.groups / 1_024, "share", note="whose events were read"),
+        Fact("of all", sample.share, "share", note="whose events were read"),
     )
 
 

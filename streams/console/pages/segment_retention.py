@@ -148,7 +148,7 @@ def _facts(sample: Sample | None, rows: Sequence[Sequence[Any]]) -> tuple[Fact, 
     return (
         Fact("kept since", sample.since_ms, "date", note="only whole weeks after that are shown"),
         Fact("customers", sum(row[1] for row in rows), note="who were new in these weeks"),
-        Fact("of all", sample.groups / 1_024, "share", note="whose events were read"),
+        Fact("of all", sample.share, "share", note="whose events were read"),
     )
 
 
